@@ -1,0 +1,135 @@
+# Every target creates .venv and installs what it needs by itself.
+#   make demo                     measure something real; a table and a figure in demo/
+#   make test                     lint, types and the whole test suite
+#   make venv PYTHON=/path/to/python3.11
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?=
+EXTRAS ?= dev
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+# Fits = it runs, has the right version, and can make environments.
+FITS := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))
+
+# Sets $$python. Asks each candidate to run: a version manager's shim may be on the
+# PATH and refuse, with a good interpreter of the same name behind it.
+define FIND_PYTHON
+python=; \
+if [ -n "$(PYTHON)" ]; then candidates="$$(type -P "$(PYTHON)" || true)"; \
+else candidates="$$(type -aP python3.11 python3.10 python3 python || true)"; \
+	for dir in "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.1[10].*; do \
+		candidates+=$$'\n'"$$dir/bin/python"; done; \
+fi; \
+while IFS= read -r candidate; do \
+	if [ -x "$$candidate" ] && "$$candidate" -c "$(FITS)" >/dev/null 2>&1; then \
+		python="$$candidate"; break; fi; \
+done <<< "$$candidates"; \
+if [ -z "$$python" ]; then \
+	echo "make: no usable Python 3.11 or 3.10 $(if $(PYTHON),at PYTHON=$(PYTHON),found)." \
+		"Install one (with its venv module) and name it: make venv PYTHON=/path/to/python3.11" >&2; \
+	exit 1; \
+fi
+endef
+
+# Sets $$pins to the constraints file of the Python in $$python.
+define FIND_PINS
+pins="$$("$$python" -c 'import sys; v = sys.version_info; \
+	print("constraints-3.10.txt" if v[:2] == (3, 10) else "constraints.txt")')"
+endef
+
+# Turns pip's report into pins; local build tags such as +cpu are left out.
+define PRINT_PINS
+import json, platform, sys
+items = json.load(open(sys.argv[1]))["install"]
+pins = {i["metadata"]["name"]: i["metadata"]["version"].split("+")[0]
+        for i in items if "dir_info" not in i["download_info"]}
+print("# Exact versions for Python %s.%s, all transitive ones too. Made by"
+      % platform.python_version_tuple()[:2])
+print("#     make constraints PYTHON=python%s.%s" % platform.python_version_tuple()[:2])
+for name in sorted(pins, key=str.lower):
+    print(f"{name}=={pins[name]}")
+endef
+export PRINT_PINS
+
+.PHONY: help venv demo test lint lint-format lint-ruff lint-mypy lint-spelling \
+	lint-pyproject format coverage constraints clean
+
+help:
+	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
+
+venv: $(INSTALLED) ## create .venv with exact versions
+
+$(INSTALLED): setup.py pyproject.toml constraints.txt constraints-3.10.txt
+	@python="$(BIN)/python"; \
+	if [ -n "$(PYTHON)" ] || ! "$$python" -c "$(FITS)" >/dev/null 2>&1; then \
+		$(FIND_PYTHON); \
+		echo "make: new $(VENV) with $$("$$python" --version) ($$python)"; \
+		"$$python" -m venv --clear $(VENV); \
+		python="$(BIN)/python"; \
+	fi; \
+	$(FIND_PINS); \
+	echo "make: installing the versions of $$pins into $(VENV), a minute or two"; \
+	"$$python" -m pip install --quiet --constraint "$$pins" pip setuptools; \
+	"$$python" -m pip install --quiet --constraint "$$pins" --no-build-isolation \
+		--editable '.[$(EXTRAS)]'; \
+	touch $@
+
+demo: $(INSTALLED) ## sweep real SPU over an emulated WAN; table and figure in demo/
+	@mkdir -p demo
+	$(BIN)/python -m mpcprof doctor
+	$(BIN)/python -m mpcprof sweep --protocol semi2k --preset quick --output demo/semi2k.parquet
+	$(BIN)/python -m mpcprof table show demo/semi2k.parquet
+	$(BIN)/python -m mpcprof plot demo/semi2k.parquet latency -o demo/latency.png
+
+test: lint ## lint, types and the whole test suite
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: lint-format lint-ruff lint-mypy lint-spelling lint-pyproject ## all that pre-commit runs
+
+lint-format: $(INSTALLED)
+	$(BIN)/python -m ruff format --check .
+
+lint-ruff: $(INSTALLED)
+	$(BIN)/python -m ruff check .
+
+lint-mypy: $(INSTALLED)
+	$(BIN)/python -m mypy
+
+lint-spelling: $(INSTALLED)
+	$(BIN)/python -m codespell_lib
+
+lint-pyproject: export VALIDATE_PYPROJECT_NO_NETWORK := 1
+lint-pyproject: $(INSTALLED)
+	$(BIN)/python -m validate_pyproject pyproject.toml
+
+format: $(INSTALLED) ## rewrite the code as ruff wants it
+	$(BIN)/python -m ruff format .
+	$(BIN)/python -m ruff check --fix .
+
+coverage: $(INSTALLED) ## the test suite with branch coverage
+	$(BIN)/python -m pytest --cov --cov-report=term-missing $(PYTEST_ARGS)
+
+constraints: ## resolve the newest versions that fit (torch stays pinned)
+	@$(FIND_PYTHON); \
+	$(FIND_PINS); \
+	work="$$(mktemp -d)"; \
+	trap 'rm -rf "$$work"' EXIT; \
+	"$$python" -m venv "$$work/venv"; \
+	"$$work/venv/bin/python" -m pip install --quiet --dry-run --ignore-installed \
+		--report "$$work/report.json" '.[dev,mpcvit]' torch==2.13.0 pip setuptools; \
+	"$$python" -c "$$PRINT_PINS" "$$work/report.json" > "$$work/pins"; \
+	cp "$$work/pins" "$$pins"; \
+	echo "make: wrote $$pins"
+
+clean: ## remove .venv, demo/ and caches; profiles/ stays
+	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+		.hypothesis .coverage .coverage.* htmlcov
+	find $(wildcard mpcprof mpcvit tests benchmarks) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Measures what neural networks cost under secure computation, and prices them."""

@@ -1,0 +1,54 @@
+"""The command line: converts arguments, calls one library function, prints."""
+
+import importlib
+
+import click
+
+from mpcprof.errors import MpcprofError
+
+COMMANDS = {
+    "doctor": ("mpcprof.cli.doctor", "What this machine can do."),
+    "log": ("mpcprof.cli.log", "Read an SPU log of any supported build."),
+    "profile": ("mpcprof.cli.profile", "Measure a JAX function of yours."),
+    "runtime": ("mpcprof.cli.runtime", "The SPU builds this machine can drive."),
+    "sweep": ("mpcprof.cli.sweep", "Measure a grid of workloads into a profile."),
+    "table": ("mpcprof.cli.table", "Show, export, merge and compare profiles."),
+    "plot": ("mpcprof.cli.plot", "Draw what a profile holds."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command only when it is called.
+
+    An `MpcprofError` becomes one line on stderr and the error's exit code.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(n, COMMANDS[n][1]) for n in self.list_commands(ctx)])
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except MpcprofError as error:
+            click.echo(f"mpcprof: {' '.join(str(error).split())}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mpcprof")
+def main() -> None:
+    """Measure and price what neural networks cost under secure computation."""

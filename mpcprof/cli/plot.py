@@ -1,0 +1,36 @@
+"""`mpcprof plot`: a figure of a profile."""
+
+import json
+from pathlib import Path
+
+import click
+
+# as figures.FIGURES, which costs a second to import; a test compares
+_KINDS = ("latency", "formula")
+_FILE = click.Path(path_type=Path)
+
+
+@click.command("plot")
+@click.argument("profile", type=_FILE)
+@click.argument("kind", type=click.Choice(_KINDS))
+@click.option("-o", "--output", type=_FILE, required=True, help="FILE.png or FILE.svg.")
+@click.option("--workload", "workloads", multiple=True, help="Only this; repeatable.")
+@click.option("--json", "is_json", is_flag=True, help="One JSON document on stdout.")
+def command(
+    profile: Path, kind: str, output: Path, workloads: tuple[str, ...], is_json: bool
+) -> None:
+    """Draw what PROFILE holds.
+
+    KIND latency: seconds over heads, tokens, hidden width, a line per workload.
+    KIND formula: emulated seconds against compute + hops x RTT/2 + bytes / bandwidth.
+    """
+    from mpcprof.figures import FIGURES
+    from mpcprof.profile_io import read_profile
+
+    shown = read_profile(profile).filtered(workloads)
+    n_records = FIGURES[kind](shown, output)
+    if is_json:
+        drawn = {"path": str(output), "kind": kind, "n_records": n_records}
+        click.echo(json.dumps(drawn))
+    else:
+        click.echo(str(output))

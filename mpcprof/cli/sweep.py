@@ -1,0 +1,86 @@
+"""`mpcprof sweep`: a grid of workloads into a profile."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mpcprof.cli.options import deployment_options, json_option, measure_options
+from mpcprof.units import parse_duration_s, parse_int_list
+
+if TYPE_CHECKING:
+    from mpcprof.sweep import SweepResult
+
+
+@click.command()
+@deployment_options
+@measure_options
+@click.option("--preset", default="quick", show_default=True, help="quick, paper, full")
+@click.option(
+    "--mode",
+    type=click.Choice(["emulated", "priced"]),
+    default="emulated",
+    show_default=True,
+    help="Really wait for the network, or price loopback calls by the formula.",
+)
+@click.option("--only", default="", help="Workloads, such as exp,gelu_tanh.")
+@click.option("--heads", type=parse_int_list, help="Instead of the preset's: 1,2,4.")
+@click.option("--tokens", type=parse_int_list, help="Instead of the preset's.")
+@click.option("--hidden", type=parse_int_list, help="Instead of the preset's.")
+@click.option("--width", type=parse_int_list, help="Instead of the preset's.")
+@click.option(
+    "--case-limit",
+    "case_limit_s",
+    type=parse_duration_s,
+    help="Leave out cases whose calls together take longer, such as 60s.",
+)
+@click.option(
+    "--output", "path", help="The profile. [default: profiles/PROTOCOL.parquet]"
+)
+@click.option("--fresh", "is_fresh", is_flag=True, help="Start the profile anew.")
+@json_option
+def command(
+    path: str | None, is_fresh: bool, is_json: bool, protocol: str, **asked: Any
+) -> None:  # Any: one value per option, checked by make_config
+    """Measure a grid of workloads into a profile.
+
+    Cases that are on file already are not measured again: a sweep that was stopped, by
+    Ctrl-C or by force, goes on where it was.
+    """
+    from mpcprof.cli.progress import SweepProgress
+    from mpcprof.sweep import sweep
+    from mpcprof.sweep_request import make_config
+
+    config = make_config(protocol=protocol, **asked)
+    path = path or f"profiles/{protocol}.parquet"
+    with SweepProgress() as progress:
+        result = sweep(config, path, progress, is_fresh=is_fresh)
+    click.echo(_as_json(path, result) if is_json else _as_text(path, result))
+
+
+def _as_text(path: str, result: "SweepResult") -> str:
+    lines = [f"left out: {one.case}: {one.reason}" for one in result.left_out]
+    lines.append(
+        f"{path}: {len(result.profile)} records; {result.n_measured} measured now, "
+        f"{result.n_resumed} there before, {len(result.left_out)} left out"
+    )
+    return "\n".join(lines)
+
+
+def _as_json(path: str, result: "SweepResult") -> str:
+    return json.dumps(
+        {
+            "path": path,
+            "n_records": len(result.profile),
+            "n_measured": result.n_measured,
+            "n_resumed": result.n_resumed,
+            "left_out": [
+                {
+                    "workload": one.case.workload.name,
+                    "dims": dict(one.case.dims.items()),
+                    "reason": one.reason,
+                }
+                for one in result.left_out
+            ],
+        }
+    )

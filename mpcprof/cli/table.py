@@ -1,0 +1,119 @@
+"""`mpcprof table`: show, export, merge and compare profiles.
+
+Libraries that take long to import are imported inside the commands, so that `--help`
+answers at once.
+"""
+
+from pathlib import Path
+
+import click
+
+from mpcprof.errors import ProfileError, UsageError
+from mpcprof.units import parse_percent
+
+# as profile_export.EXPORT_FORMATS, which costs half a second to import; a test compares
+_FORMATS = ("csv", "json", "md", "parquet")
+_PROFILE = click.Path(path_type=Path)
+
+
+@click.group(name="table")
+def command() -> None:
+    """Show, export, merge and compare profiles."""
+
+
+def _print_table(header: tuple[str, ...], cells: list[tuple[str, ...]]) -> None:
+    """Fit to a terminal; in a pipe every row is one line, however long."""
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(soft_wrap=False)
+    table = Table(header_style="bold")
+    for name in header:
+        table.add_column(name)
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row))  # brackets are not markup
+    if not console.is_terminal:
+        wide = console.options.update(width=10_000)
+        console.width = Measurement.get(console, wide, table).maximum
+    console.print(table)
+
+
+@command.command()
+@click.argument("profile", type=_PROFILE)
+@click.option("--workload", "workloads", multiple=True, help="Only this; repeatable.")
+@click.option("--json", "is_json", is_flag=True, help="One JSON document on stdout.")
+def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
+    """Print the records of PROFILE, sorted by case."""
+    from mpcprof.profile_export import display_rows, export_profile
+    from mpcprof.profile_io import read_profile
+
+    shown = read_profile(profile).filtered(workloads)
+    if is_json:
+        click.echo(export_profile(shown, "json"), nl=False)
+        return
+    click.echo(f"{shown.deployment}, {len(shown)} records")
+    _print_table(*display_rows(shown))
+
+
+@command.command()
+@click.argument("profile", type=_PROFILE)
+@click.option("--format", "export_format", type=click.Choice(_FORMATS), default="csv")
+@click.option("-o", "--output", type=_PROFILE, help="A file; otherwise stdout.")
+def export(profile: Path, export_format: str, output: Path | None) -> None:
+    """Convert PROFILE for another program; the default is csv."""
+    from mpcprof.profile_export import export_profile
+    from mpcprof.profile_io import read_profile, replace_file
+
+    content = export_profile(read_profile(profile), export_format)
+    if output is None:
+        click.echo(content, nl=False)
+        return
+    if output.resolve() == profile.resolve():
+        raise UsageError(f"-o {str(output)!r} is the profile itself; name another file")
+    replace_file(output, content.encode() if isinstance(content, str) else content)
+
+
+@command.command()
+@click.argument("profiles", type=_PROFILE, nargs=-1, required=True)
+@click.option("-o", "--output", type=_PROFILE, required=True, help="The merged one.")
+@click.option("--force", is_flag=True, help="Overwrite it if it exists.")
+def merge(profiles: tuple[Path, ...], output: Path, force: bool) -> None:
+    """Put the records of PROFILES, all of one deployment, into one file."""
+    from mpcprof.profile_io import read_profile, write_profile
+    from mpcprof.profiles import merge_profiles
+
+    if output.exists() and not force:
+        raise ProfileError(f"{str(output)!r} exists; overwrite it with --force")
+    merged = merge_profiles(*(read_profile(path) for path in profiles))
+    write_profile(output, merged)
+    click.echo(f"{len(merged)} records in {output}", err=True)
+
+
+@command.command()
+@click.argument("a", type=_PROFILE)
+@click.argument("b", type=_PROFILE)
+@click.option(
+    "--tolerance",
+    type=parse_percent,
+    default="5%",
+    metavar="PERCENT",
+    show_default=True,
+    help="How much slower a case of B may be.",
+)
+@click.option("--json", "is_json", is_flag=True, help="One JSON document on stdout.")
+@click.pass_context
+def diff(ctx: click.Context, a: Path, b: Path, tolerance: float, is_json: bool) -> None:
+    """Compare B with A; exit code 1 if a case is slower, or bytes or hops differ."""
+    from mpcprof.profile_export import diff_rows, diff_to_json
+    from mpcprof.profile_io import read_profile
+    from mpcprof.profiles import diff_profiles
+
+    compared = diff_profiles(read_profile(a), read_profile(b), tolerance)
+    if is_json:
+        click.echo(diff_to_json(compared), nl=False)
+    else:
+        _print_table(*diff_rows(compared))
+        click.echo(compared.summary)
+    ctx.exit(1 if compared.has_regressions else 0)

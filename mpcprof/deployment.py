@@ -1,0 +1,290 @@
+"""Deployments: which SPU build runs which protocol, in which ring, how configured.
+
+A deployment is the identity of a profile. Importing this loads no SPU: the options of
+a build stand here as a table, and a test holds it equal to the installed build.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from types import MappingProxyType
+
+from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+
+Option = bool | int | str
+Options = tuple[tuple[str, Option], ...]
+
+PROTOCOLS = MappingProxyType({"semi2k": 2, "cheetah": 2, "aby3": 3, "securenn": 3})
+FRACTION_BITS = MappingProxyType({32: 8, 64: 18, 128: 26})  # SPU's own, by ring width
+BEAVERS = ("TrustedFirstParty", "TrustedThirdParty", "MultiParty")
+RUNTIMES = ("spu-0.9.5", "spu-0.3.1b0")
+
+# name -> SPU's default, whose type the option has; of an enum, the default stands first
+CompilerTable = Mapping[str, Option | tuple[str, ...]]
+COMPILER_OPTIONS: Mapping[str, CompilerTable] = MappingProxyType(
+    {
+        "spu-0.9.5": {
+            "disable_deallocation_insertion": False,
+            "disable_div_sqrt_rewrite": False,
+            "disable_maxpooling_optimization": False,
+            "disable_partial_sort_optimization": False,
+            "disable_reduce_truncation_optimization": False,
+            "disable_select_optimization": False,
+            "disable_sqrt_plus_epsilon_rewrite": False,
+            "disallow_mix_types_opts": False,
+            "enable_optimize_denominator_with_broadcast": False,
+        },
+        "spu-0.3.1b0": {},
+    }
+)
+RUNTIME_OPTIONS: Mapping[str, CompilerTable] = MappingProxyType(
+    {
+        "spu-0.9.5": {
+            "enable_lower_accuracy_rsqrt": False,
+            "experimental_disable_mmul_split": False,
+            "experimental_disable_vectorization": False,
+            "experimental_enable_colocated_optimization": False,
+            "experimental_enable_exp_prime": False,
+            "experimental_exp_prime_disable_lower_bound": False,
+            "experimental_exp_prime_enable_upper_bound": False,
+            "experimental_exp_prime_offset": 0,
+            "fxp_div_goldschmidt_iters": 2,
+            "fxp_exp_iters": 8,
+            "fxp_exp_mode": ("EXP_DEFAULT", "EXP_PADE", "EXP_TAYLOR", "EXP_PRIME"),
+            "fxp_log_iters": 3,
+            "fxp_log_mode": ("LOG_DEFAULT", "LOG_PADE", "LOG_NEWTON", "LOG_MINMAX"),
+            "fxp_log_orders": 8,
+            "max_concurrency": 0,
+            "public_random_seed": 0,
+            "quick_sort_threshold": 32,
+            "share_max_chunk_size": 134217728,
+            "sigmoid_mode": (
+                "SIGMOID_DEFAULT",
+                "SIGMOID_MM1",
+                "SIGMOID_SEG3",
+                "SIGMOID_REAL",
+            ),
+            "sine_cosine_iters": 10,
+            "sort_method": ("SORT_DEFAULT", "SORT_RADIX", "SORT_QUICK", "SORT_NETWORK"),
+            "trunc_allow_msb_error": False,
+        },
+        "spu-0.3.1b0": {},
+    }
+)
+_MISCOUNTS = "SPU counts bytes wrongly when operations run in parallel"
+_PRINTS = "it changes what SPU prints, not what it computes"
+_OF_DEPLOYMENT = "it is a field of the deployment"
+_STRUCTURE = "it is a structure, not a number or a name"
+NOT_OPTIONS = MappingProxyType(
+    {
+        "beaver_type": _OF_DEPLOYMENT,
+        "cheetah_2pc_config": _STRUCTURE,
+        "enable_action_trace": _PRINTS,
+        "enable_hal_profile": _PRINTS,
+        "enable_pphlo_profile": _PRINTS,
+        "enable_pphlo_trace": _PRINTS,
+        "enable_pretty_print": _PRINTS,
+        "enable_runtime_snapshot": _PRINTS,
+        "enable_type_checker": _PRINTS,
+        "experimental_enable_inter_op_par": _MISCOUNTS,
+        "experimental_enable_intra_op_par": _MISCOUNTS,
+        "experimental_inter_op_concurrency": _MISCOUNTS,
+        "field": _OF_DEPLOYMENT,
+        "fxp_fraction_bits": _OF_DEPLOYMENT,
+        "pretty_print_dump_dir": _PRINTS,
+        "protocol": _OF_DEPLOYMENT,
+        "snapshot_dump_dir": _PRINTS,
+        "ttp_beaver_config": _STRUCTURE,
+        "xla_pp_kind": _PRINTS,
+    }
+)
+
+
+def _check_name(what: str, name: str, known: Iterable[str]) -> None:
+    names = [*known]
+    if name not in names:
+        raise UnknownNameError(f"no {what} {name!r}; {did_you_mean(name, names)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deployment:
+    """What profiles are kept apart by.
+
+    Options that have SPU's default value are left out, so that two deployments are
+    equal exactly when SPU is configured the same.
+
+    Attributes:
+        field_bits: Ring width.
+        fraction_bits: Of the fixed-point format; 0 stands for SPU's own choice.
+        beaver: Where semi2k's triples come from; `none` for the other protocols.
+
+    Raises:
+        UnknownNameError: If a runtime, protocol, beaver type or option is not known.
+        UsageError: If a value is not acceptable.
+    """
+
+    runtime: str = "spu-0.9.5"
+    protocol: str
+    field_bits: int = 64
+    fraction_bits: int = 0
+    beaver: str = ""
+    compiler_options: Options = ()
+    runtime_options: Options = ()
+
+    def __post_init__(self) -> None:
+        _check_name("runtime", self.runtime, RUNTIMES)
+        _check_name("protocol", self.protocol, PROTOCOLS)
+        if self.field_bits not in FRACTION_BITS:
+            raise UsageError(f"field_bits={self.field_bits}: expected 32, 64 or 128")
+        self._fill_in_defaults()
+        is_whole = isinstance(self.fraction_bits, int)
+        if not (is_whole and 1 <= self.fraction_bits < self.field_bits // 2):
+            raise UsageError(
+                f"fraction_bits={self.fraction_bits}: expected 1 to "
+                f"{self.field_bits // 2 - 1}, for a product has twice as many and must "
+                f"fit into {self.field_bits} bits"
+            )
+        is_semi2k = self.protocol == "semi2k"
+        known = BEAVERS if is_semi2k else ("none",)
+        _check_name(f"{self.protocol} beaver", self.beaver, known)
+
+    def _fill_in_defaults(self) -> None:
+        is_semi2k = self.protocol == "semi2k"
+        filled = {
+            "fraction_bits": self.fraction_bits or FRACTION_BITS[self.field_bits],
+            "beaver": self.beaver or (BEAVERS[0] if is_semi2k else "none"),
+            "compiler_options": _checked_options(
+                self.compiler_options, COMPILER_OPTIONS[self.runtime], self.runtime
+            ),
+            "runtime_options": _checked_options(
+                self.runtime_options, RUNTIME_OPTIONS[self.runtime], self.runtime
+            ),
+        }
+        for name, value in filled.items():
+            object.__setattr__(self, name, value)
+
+    def __str__(self) -> str:
+        text = f"{self.runtime} {self.protocol} {self.field_bits}-bit ring"
+        text += f", {self.fraction_bits} fraction bits, beaver {self.beaver}"
+        for name, value in self.compiler_options + self.runtime_options:
+            text += f", {name}={json.dumps(value).strip(chr(34))}"
+        return text
+
+    @property
+    def n_parties(self) -> int:
+        """2, or 3 for aby3 and securenn."""
+        return PROTOCOLS[self.protocol]
+
+    @property
+    def options(self) -> str:
+        """Both option sets as JSON text, one line."""
+        both = {
+            "compiler": dict(self.compiler_options),
+            "runtime": dict(self.runtime_options),
+        }
+        return json.dumps(both, sort_keys=True)
+
+    def to_json(self) -> str:
+        """Canonical JSON text, one line: equal text means equal deployments."""
+        as_dict = asdict(self)
+        for name in ("compiler_options", "runtime_options"):
+            as_dict[name] = dict(as_dict[name])
+        return json.dumps(as_dict, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Deployment":
+        """The deployment that `to_json` wrote.
+
+        Raises:
+            UsageError: If the text is not one.
+        """
+        try:
+            values = json.loads(text)
+            for name in ("compiler_options", "runtime_options"):
+                values[name] = tuple(values[name].items())
+            return cls(**values)
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
+            raise UsageError(f"{text[:80]!r} is not a deployment: {error}") from None
+
+    def difference(self, other: "Deployment") -> str | None:
+        """The first field in which `other` differs, in words; None if equal."""
+        for field in fields(self):
+            ours, theirs = getattr(self, field.name), getattr(other, field.name)
+            if ours != theirs:
+                ours, theirs = _show(ours), _show(theirs)
+                return f"{field.name} is {ours} in one, {theirs} in the other"
+        return None
+
+
+def _show(value: object) -> str:
+    return json.dumps(dict(value)) if isinstance(value, tuple) else repr(value)
+
+
+def _checked_options(options: Options, table: CompilerTable, runtime: str) -> Options:
+    """Sorted, without those that have SPU's default value."""
+    if len(dict(options)) != len(options):
+        names = ", ".join(name for name, _ in options)
+        raise UsageError(f"options {names}: expected each of them once")
+    for name, value in options:
+        _check_known(name, runtime, table)
+        default = table[name]
+        if isinstance(default, tuple):
+            _check_name(f"{name} value", str(value), default)
+        elif type(value) is not type(default) or (type(value) is int and value < 0):
+            wanted = "true or false" if isinstance(default, bool) else "a whole number"
+            raise UsageError(f"option {name}={value!r}: expected {wanted}")
+    return tuple(sorted((n, v) for n, v in options if v != _default(table[n])))
+
+
+def _default(entry: Option | tuple[str, ...]) -> Option:
+    return entry[0] if isinstance(entry, tuple) else entry
+
+
+def _check_known(name: str, runtime: str, table: CompilerTable) -> None:
+    if name in NOT_OPTIONS:
+        raise UsageError(f"option {name} cannot be set here: {NOT_OPTIONS[name]}")
+    if name not in table:
+        hint = did_you_mean(name, [*table]) if table else "none of its are known here"
+        raise UnknownNameError(f"{runtime} has no option {name!r}; {hint}")
+
+
+def _parse_option(text: str, runtime: str) -> tuple[str, Option]:
+    name, equals, value = (part.strip() for part in text.partition("="))
+    table = {**COMPILER_OPTIONS[runtime], **RUNTIME_OPTIONS[runtime]}
+    _check_known(name, runtime, table)
+    if not equals or not value:
+        raise UsageError(f"option {text!r}: expected NAME=VALUE")
+    default = table[name]
+    if isinstance(default, bool) and value.lower() in ("true", "false"):
+        return name, value.lower() == "true"
+    if type(default) is int and value.isascii() and value.isdigit():
+        return name, int(value)
+    return name, value  # a name of an enum, or refused by Deployment
+
+
+def make_deployment(
+    protocol: str,
+    *,
+    runtime: str = "spu-0.9.5",
+    field_bits: int = 64,
+    fraction_bits: int = 0,
+    beaver: str = "",
+    options: Iterable[str] = (),
+) -> Deployment:
+    """The deployment that a person typed; options such as `fxp_exp_iters=5`.
+
+    Raises:
+        UsageError: As `Deployment`.
+    """
+    _check_name("runtime", runtime, RUNTIMES)
+    parsed = [_parse_option(text, runtime) for text in options]
+    is_of_compiler = COMPILER_OPTIONS[runtime].__contains__
+    return Deployment(
+        runtime=runtime,
+        protocol=protocol,
+        field_bits=field_bits,
+        fraction_bits=fraction_bits,
+        beaver=beaver,
+        compiler_options=tuple(o for o in parsed if is_of_compiler(o[0])),
+        runtime_options=tuple(o for o in parsed if not is_of_compiler(o[0])),
+    )

@@ -1,0 +1,235 @@
+"""What this machine can do: SPU builds, protocols, emulation back-ends, links.
+
+Nothing is taken for granted: parties are started, their result is compared, and the
+emulated link is measured between them.
+"""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mpcprof.deployment import PROTOCOLS, Deployment
+from mpcprof.engine.runtime import DEFAULT_RUNTIME, Runtime, get_runtime, list_runtimes
+from mpcprof.engine.wan.probe import BackendStatus, probe_backends
+from mpcprof.errors import LinkError, MpcprofError
+from mpcprof.network import LOOPBACK, NETWORKS
+from mpcprof.provenance import host_description
+
+if TYPE_CHECKING:
+    from mpcprof.engine.session import Session
+
+_QUICK = ("semi2k",)
+_LINK_PROTOCOLS = ("semi2k", "aby3")  # a link between two parties, and among three
+_WORKLOAD = "relu"  # a comparison and a product: what all protocols differ in
+_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+
+SECURITY_NOTES = (
+    "Parties are semi-honest: they follow the protocol and learn no more from it.",
+    "semi2k takes its beaver triples from a trusted first party, which SPU's own "
+    "documentation calls unsafe for deployment; what it would cost to generate them is "
+    "not in the numbers.",
+    "The emulated network runs between processes of this machine, without TLS.",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineStatus:
+    """The hardware and the Python, as this process sees them.
+
+    Attributes:
+        host: Processor, cores, memory, kernel.
+        n_cpus: Processors that this process may use.
+        n_cpus_by_parties: Number of parties, and the processors that each has to
+            itself; 0 where there are too few, so that parties share them.
+        memory_bytes: Of the machine, or of the container if that has a limit.
+    """
+
+    python: str
+    executable: str
+    host: str
+    n_cpus: int
+    n_cpus_by_parties: tuple[tuple[int, int], ...]
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtocolStatus:
+    """Whether parties of a protocol start and compute.
+
+    Attributes:
+        seconds: Starting them and one tiny call together.
+        setup_s: Connecting and exchanging keys, of that.
+        problem: Why not, in one line; empty if the result was right.
+    """
+
+    protocol: str
+    n_parties: int
+    seconds: float
+    setup_s: float
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkStatus:
+    """What the parties see of the relay's wan, all directions at the same time.
+
+    Attributes:
+        rtt_s: Slowest pair; 0 if it could not be measured, as is the next one.
+        goodput_bytes_per_s: Slowest direction while all are busy.
+        problem: Why a sweep would refuse it, in one line; empty if it would not.
+    """
+
+    n_parties: int
+    protocol: str
+    asked_rtt_s: float
+    asked_bytes_per_s: float
+    rtt_s: float
+    goodput_bytes_per_s: float
+    problem: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoctorReport:
+    """Everything that was tried."""
+
+    machine: MachineStatus
+    runtimes: tuple[Runtime, ...]
+    protocols: tuple[ProtocolStatus, ...]
+    backends: tuple[BackendStatus, ...]
+    links: tuple[LinkStatus, ...]
+    notes: tuple[str, ...] = SECURITY_NOTES
+
+    @property
+    def problem(self) -> str:
+        """Why semi2k over the relay cannot be measured here; empty if it can."""
+        of_protocol = [p.problem for p in self.protocols if p.protocol == "semi2k"]
+        of_link = [k.problem for k in self.links if k.protocol == "semi2k"]
+        return next(filter(None, of_protocol + of_link), "")
+
+    def to_json(self) -> str:
+        """One document; `is_ok` is what the exit code says."""
+        document = {**asdict(self), "is_ok": not self.problem, "problem": self.problem}
+        return json.dumps(document, indent=2, allow_nan=False)
+
+
+def examine(
+    *, quick: bool = False, on_step: Callable[[str], None] = lambda step: None
+) -> DoctorReport:
+    """Try everything; semi2k alone if `quick`. Takes up to half a minute.
+
+    What does not work is in the report, not raised.
+    """
+    on_step("emulation back-ends")
+    backends = probe_backends()
+    protocols, links = [], []
+    for protocol in _QUICK if quick else PROTOCOLS:
+        on_step(f"{protocol}: {PROTOCOLS[protocol]} parties on {DEFAULT_RUNTIME}")
+        status, link = _try_protocol(protocol)
+        protocols.append(status)
+        if link:
+            links.append(link)
+    return DoctorReport(
+        machine=examine_machine(),
+        runtimes=list_runtimes(),
+        protocols=tuple(protocols),
+        backends=backends,
+        links=tuple(links),
+    )
+
+
+def examine_machine() -> MachineStatus:
+    """Python, processors and memory."""
+    cpus = os.sched_getaffinity(0)
+    return MachineStatus(
+        python=platform.python_version(),
+        executable=sys.executable,
+        host=host_description(),
+        n_cpus=len(cpus),
+        n_cpus_by_parties=tuple(
+            (n_parties, len(cpus) // n_parties)
+            for n_parties in sorted({*PROTOCOLS.values()})
+        ),
+        memory_bytes=_memory_bytes(),
+    )
+
+
+def _memory_bytes() -> int:
+    machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(machine_bytes, int(_CGROUP_LIMIT.read_text(encoding="ascii")))
+    except (OSError, ValueError):  # no such control group, or `max`
+        return machine_bytes
+
+
+def _try_protocol(protocol: str) -> tuple[ProtocolStatus, LinkStatus | None]:
+    """A computation and, for two of the protocols, the link of the same parties."""
+    start_s, setup_s = time.perf_counter(), 0.0
+    link: LinkStatus | None = None
+    try:
+        with _open_session(protocol) as session:
+            setup_s = session.setup.setup_s
+            _compute(session)
+            seconds, problem = time.perf_counter() - start_s, ""
+            if protocol in _LINK_PROTOCOLS:
+                link = _measure_link(session)
+    except (MpcprofError, OSError, ImportError) as error:
+        seconds, problem = time.perf_counter() - start_s, _one_line(error)
+    status = ProtocolStatus(
+        protocol=protocol,
+        n_parties=PROTOCOLS[protocol],
+        seconds=seconds,
+        setup_s=setup_s,
+        problem=problem,
+    )
+    return status, link
+
+
+def _open_session(protocol: str) -> "Session":
+    runtime = get_runtime(
+        DEFAULT_RUNTIME
+    )  # before SPU is imported, which may be absent
+    from mpcprof.engine.session import Session
+    from mpcprof.engine.wan.relay import RelayEmulation
+
+    return Session(Deployment(protocol=protocol), runtime, RelayEmulation())
+
+
+def _compute(session: "Session") -> None:
+    """One case of two entries a dimension; a wrong result raises."""
+    from mpcprof.dims import Dims
+    from mpcprof.engine.measure import Case, Plan, measure
+    from mpcprof.workloads import get_workload
+
+    workload = get_workload(_WORKLOAD)
+    dims = Dims(**dict.fromkeys(workload.dim_names, 2))
+    plan = Plan(networks=(LOOPBACK,), repeats=1, warmups=0)
+    measure(session, [Case(workload=workload, dims=dims)], plan)
+
+
+def _measure_link(session: "Session") -> LinkStatus:
+    from mpcprof.engine.link_check import check_link, trim_link
+
+    wan, problem = NETWORKS["wan"], ""
+    try:
+        seen = trim_link(session, wan)
+    except LinkError as error:
+        seen, problem = check_link(session, wan), _one_line(error)
+    return LinkStatus(
+        n_parties=session.n_parties,
+        protocol=session.deployment.protocol,
+        asked_rtt_s=wan.rtt_s,
+        asked_bytes_per_s=wan.bandwidth_bytes_per_s,
+        rtt_s=seen.rtt_s,
+        goodput_bytes_per_s=seen.goodput_bytes_per_s,
+        problem=problem,
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

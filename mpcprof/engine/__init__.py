@@ -1,0 +1,1 @@
+"""How workloads are measured: parties, links, emulated networks, SPU logs."""

@@ -1,0 +1,120 @@
+"""What this host's loopback link costs, found from cases that no profile holds."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+from jax import Array
+
+from mpcprof.engine.lowering import lower
+from mpcprof.engine.session import Call, Session
+from mpcprof.network import LOOPBACK, Network
+from mpcprof.pricing import Calibration
+
+_N_REPEATS = 5
+_SHAPES = (
+    (1, 300_000),
+    (1, 1_000_000),
+    (4, 20_000),
+    (12, 1_000),
+)  # squarings, elements
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """A calibration case on both links."""
+
+    loopback_s: float
+    hidden_s: float
+    emulated_s: float
+    hops: int
+    wire_bytes: int
+
+
+def calibrate(session: Session, network: Network, *, seed: int = 0) -> Calibration:
+    """Measure the calibration cases and solve for the two constants of this host.
+
+    Args:
+        session: A semi2k session, because there SPU counts the hops.
+        network: The emulated network that loopback is compared with.
+    """
+    rng = np.random.default_rng(seed)
+    for index, (length, n_elements) in enumerate(_SHAPES):
+        inputs = [rng.uniform(-1, 1, n_elements).astype(np.float32)]
+        case = f"calibration{index}"
+        lowered = lower(
+            _squarings(length), inputs, case=case, deployment=session.deployment
+        )
+        session.load(case, lowered, inputs)
+    cases = [f"calibration{index}" for index in range(len(_SHAPES))]
+    calls: dict[str, list[tuple[Call, Call]]] = {case: [] for case in cases}
+    for _ in range(1 + _N_REPEATS):
+        loopbacks = _run_all(session, cases, LOOPBACK)
+        emulated = _run_all(session, cases, network)
+        for case, *pair in zip(cases, loopbacks, emulated, strict=True):
+            calls[case].append((pair[0], pair[1]))
+    for case in cases:
+        session.unload(case)
+    return solve([_probe(calls[case][1:]) for case in cases], network)
+
+
+def solve(probes: Sequence[Probe], network: Network) -> Calibration:
+    """Least squares, relative to the emulated time, of
+
+    loopback - hidden - (emulated - hops x RTT/2 - bytes / bandwidth)
+        = a hops + b bytes
+    """
+    rows, excesses_s, weights = [], [], []
+    for probe in probes:
+        transfer_s = probe.wire_bytes / network.bandwidth_bytes_per_s
+        net_s = probe.emulated_s - probe.hops * network.one_way_s - transfer_s
+        rows.append((probe.hops, probe.wire_bytes))
+        excesses_s.append(probe.loopback_s - probe.hidden_s - net_s)
+        weights.append(1 / probe.emulated_s)
+    scale = np.asarray(weights)
+    solution, *_ = np.linalg.lstsq(
+        np.asarray(rows) * scale[:, None], np.asarray(excesses_s) * scale, rcond=None
+    )
+    return Calibration(
+        loopback_s_per_hop=float(solution[0]), loopback_s_per_byte=float(solution[1])
+    )
+
+
+def hidden_s(calls: Sequence[Call]) -> float:
+    """Compute of semi2k's first party that a slow network hides, from loopback calls.
+
+    With beaver triples from the first party, it computes their correction before it
+    opens its masked inputs, and one product more than its peer after it has the peer's.
+    The correction goes on while the peer's message travels. In a matrix product both are
+    one product of the same size: half of what the first party computes more than the
+    other. Where they are not equal, the difference goes with the bytes, and with them
+    into the calibration of this host.
+    """
+    more_s = median(c.busy_s_by_rank[0] - c.busy_s_by_rank[1] for c in calls)
+    return max(more_s, 0.0) / 2
+
+
+def _run_all(session: Session, cases: Sequence[str], network: Network) -> list[Call]:
+    session.set_network(network)
+    return [session.run(case) for case in cases]
+
+
+def _probe(pairs: Sequence[tuple[Call, Call]]) -> Probe:
+    runs = pairs[0][0].runs
+    return Probe(
+        loopback_s=median(loopback.latency_s for loopback, _ in pairs),
+        hidden_s=hidden_s([loopback for loopback, _ in pairs]),
+        emulated_s=median(emulated.latency_s for _, emulated in pairs),
+        hops=runs[0].send_actions or 0,
+        wire_bytes=max(run.bytes_sent or 0 for run in runs),
+    )
+
+
+def _squarings(length: int) -> Callable[[Array], Array]:
+    def repeated_square(x: Array) -> Array:
+        for _ in range(length):
+            x = x * x
+        return x
+
+    return repeated_square

@@ -1,0 +1,177 @@
+"""Child processes of the engine: started, asked, watched, and always ended."""
+
+import contextlib
+import os
+import selectors
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from mpcprof.engine.party.framing import (
+    ChannelClosedError,
+    Header,
+    receive_frame,
+    send_frame,
+)
+from mpcprof.errors import EngineError, PartyDiedError
+
+Reply = tuple[Header, list[bytes]]
+
+_POLL_S = 0.2
+_GRACE_S = 2.0
+_TAIL_BYTES = 4000
+
+
+class Child:
+    """A process that answers frames over a socket and writes its log to a file.
+
+    Both ends of its life are tied to this process: the kernel kills it when the
+    starting thread ends, and it exits when the socket closes.
+
+    Args:
+        name: For messages.
+        argv: Command line, without the channel's descriptor, which comes last.
+        cpus: Processors it may use; all of this process's if empty.
+    """
+
+    def __init__(
+        self, name: str, argv: Sequence[str], cpus: frozenset[int] = frozenset()
+    ) -> None:
+        self.name = name
+        self._log = tempfile.NamedTemporaryFile(  # noqa: SIM115 - lives as long as self
+            prefix=f"mpcprof-{name.replace(' ', '-')}-", suffix=".log", mode="a+b"
+        )
+        self.channel, theirs = socket.socketpair()
+        with theirs, _only_on(cpus):
+            self._process = subprocess.Popen(
+                [*argv, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=self._log,
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,  # a Ctrl-C at the terminal is ours to handle
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def ask(self, header: Header, blobs: Sequence[bytes] = ()) -> Header:
+        """One question, one answer; see `ask_all`."""
+        return ask_all([self], [header], [blobs])[0][0]
+
+    def died(self) -> PartyDiedError:
+        """The error that says how it ended and what it printed last."""
+        try:
+            code = self._process.wait(timeout=_GRACE_S)
+        except subprocess.TimeoutExpired:
+            return PartyDiedError(f"{self.name} closed its channel but still runs")
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
+        return PartyDiedError(
+            f"{self.name} {how}; nothing of this case was recorded, run the same "
+            f"command again to go on. It printed last: {self._last_line()}"
+        )
+
+    def _last_line(self) -> str:
+        text = (
+            Path(self._log.name).read_bytes()[-_TAIL_BYTES:].decode("utf-8", "replace")
+        )
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return lines[-1] if lines else "(nothing)"
+
+    def close(self) -> None:
+        """End the process, by force if it does not listen, and remove its log."""
+        self.channel.close()
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        self._log.close()
+
+
+@contextlib.contextmanager
+def _only_on(cpus: frozenset[int]) -> Iterator[None]:
+    """Processors of this thread, which a process that it starts inherits."""
+    if not cpus:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def python_child(name: str, module: str) -> Child:
+    """A child of this same Python that runs one of our modules."""
+    return Child(name, [sys.executable, "-m", module])
+
+
+def ask_all(
+    children: Sequence[Child],
+    headers: Sequence[Header],
+    blobs: Sequence[Sequence[bytes]] | None = None,
+    *,
+    watch: Sequence[Child] = (),
+    timeout_s: float = 3600.0,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[Reply]:
+    """Ask every child at once and wait for all the answers.
+
+    Raises:
+        PartyDiedError: If a child, or one of `watch`, ended meanwhile.
+        EngineError: If a child answers with an error, or not within `timeout_s`.
+    """
+    for child, header, parts in zip(
+        children, headers, blobs or [()] * len(children), strict=True
+    ):
+        try:
+            send_frame(child.channel, header, parts)
+        except ChannelClosedError:
+            raise child.died() from None
+    return _receive_all(children, watch, clock() + timeout_s, clock)
+
+
+def _receive_all(
+    children: Sequence[Child],
+    watch: Sequence[Child],
+    deadline_s: float,
+    clock: Callable[[], float],
+) -> list[Reply]:
+    replies: dict[str, Reply] = {}
+    with selectors.DefaultSelector() as selector:
+        for child in children:
+            selector.register(child.channel, selectors.EVENT_READ, child)
+        while len(replies) < len(children):
+            ready = selector.select(_POLL_S)
+            for key, _ in ready:
+                child = key.data
+                replies[child.name] = _receive(child)
+                selector.unregister(child.channel)
+            if ready:
+                continue
+            for child in (*children, *watch):
+                if not child.is_alive():
+                    raise child.died()
+            if clock() > deadline_s:
+                raise EngineError(f"no answer from {children[0].name} and its peers")
+    return [replies[child.name] for child in children]
+
+
+def _receive(child: Child) -> Reply:
+    try:
+        header, parts = receive_frame(child.channel)
+    except ChannelClosedError:
+        raise child.died() from None
+    if "error" in header:
+        raise EngineError(f"{child.name}: {header['error']}")
+    return header, parts

@@ -1,0 +1,83 @@
+"""Is the emulated link what was asked for? Measured between parties before a sweep."""
+
+from dataclasses import dataclass
+from statistics import median
+
+from mpcprof.engine.session import Session
+from mpcprof.errors import LinkError
+from mpcprof.network import Network
+
+TOLERANCE = 0.03
+_N_TRIPS = 15
+_N_MESSAGES = 8
+_MESSAGE_S = 0.15  # of the bandwidth; SPU sends messages of megabytes
+_MAX_MESSAGE_BYTES = 16e6
+_N_TRIES = 4  # another program may take the processor for a moment
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkCheck:
+    """What the parties saw of a network, all directions at the same time.
+
+    Attributes:
+        network: What was asked for.
+        rtt_s: Median round trip of an empty message, slowest pair.
+        goodput_bytes_per_s: Slowest direction while all directions are busy.
+    """
+
+    network: Network
+    rtt_s: float
+    goodput_bytes_per_s: float
+
+    @property
+    def rtt_error(self) -> float:
+        """Relative, 0 where no round trip was asked for."""
+        return self.rtt_s / self.network.rtt_s - 1 if self.network.rtt_s else 0.0
+
+    @property
+    def goodput_error(self) -> float:
+        """Relative to the bandwidth; 0 where that is not limited."""
+        share = self.goodput_bytes_per_s / self.network.bandwidth_bytes_per_s
+        return share - 1 if share else 0.0
+
+    @property
+    def is_good(self) -> bool:
+        """Whether both are within the tolerance."""
+        return max(abs(self.rtt_error), abs(self.goodput_error)) <= TOLERANCE
+
+
+def check_link(session: Session, network: Network) -> LinkCheck:
+    """Measure the emulated `network` as the parties see it."""
+    session.set_network(network)
+    pairs = [(a, b) for b in range(session.n_parties) for a in range(b)]
+    rtt_s = max(median(session.round_trips_s(a, b, _N_TRIPS)) for a, b in pairs)
+    message_bytes = min(network.bandwidth_bytes_per_s * _MESSAGE_S, _MAX_MESSAGE_BYTES)
+    rates = session.goodput_bytes_per_s(
+        message_bytes=int(message_bytes), n_messages=_N_MESSAGES
+    )
+    return LinkCheck(
+        network=network, rtt_s=rtt_s, goodput_bytes_per_s=min(rates.values())
+    )
+
+
+def trim_link(session: Session, network: Network) -> LinkCheck:
+    """Make the parties see `network`, and tell what they see.
+
+    A message is late by what the processes between the parties need to wake up; the
+    session shortens the emulated delay by that from now on.
+
+    Raises:
+        LinkError: If round trip or goodput stays more than 3 % off.
+    """
+    session.late_s = 0.0
+    for _ in range(_N_TRIES):
+        seen = check_link(session, network)
+        if seen.is_good and session.late_s:
+            return seen
+        session.late_s += seen.rtt_s - network.rtt_s
+    raise LinkError(
+        f"asked for {network}, the parties see {seen.rtt_s * 1e3:.2f} ms round trip and "
+        f"{seen.goodput_bytes_per_s / 1e6:.1f} MB/s each way ({_N_TRIES} tries, "
+        f"tolerance {TOLERANCE:.0%}); free the processor, or ask for a slower network, "
+        "or measure with --mode priced"
+    )

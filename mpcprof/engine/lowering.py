@@ -1,0 +1,104 @@
+"""From a JAX function to an SPU executable, and from arrays to shares and back."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import spu
+import spu.libspu as libspu
+from numpy.typing import NDArray
+from spu.utils import frontend
+
+from mpcprof.deployment import Deployment
+from mpcprof.engine.party.spu_backend import make_runtime_config
+from mpcprof.engine.runtime import runtime_settings
+from mpcprof.errors import EngineError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lowered:
+    """An executable and what to feed it.
+
+    Attributes:
+        code: The serialised executable, as a party loads it.
+        input_names: Names under which a party stores its shares.
+        compile_s: Seconds from the JAX function to the executable.
+    """
+
+    code: bytes
+    input_names: tuple[str, ...]
+    compile_s: float
+
+
+def lower(
+    function: Callable[..., object],
+    inputs: Sequence[NDArray[Any]],
+    *,
+    case: str,
+    deployment: Deployment,
+) -> Lowered:
+    """Compile a function of secret inputs with one array as its output.
+
+    Raises:
+        EngineError: If JAX or SPU cannot compile it; the message is the compiler's.
+    """
+    options = libspu.CompilerOptions()
+    for name, value in deployment.compiler_options:
+        setattr(options, name, value)
+    names = [f"{case}-in{index}" for index in range(len(inputs))]
+    start_s = time.perf_counter()
+    try:
+        executable, _ = frontend.compile(
+            frontend.Kind.JAX,
+            function,
+            list(inputs),
+            {},
+            names,
+            [libspu.Visibility.VIS_SECRET] * len(inputs),
+            lambda outputs: [f"{case}-out{index}" for index in range(len(outputs))],
+            copts=options,
+        )
+    except Exception as error:  # noqa: BLE001 - compilers raise what they like
+        reason = str(error).strip().splitlines()[:1]
+        raise EngineError(
+            f"{case} does not compile for SPU: {' '.join(reason)}"
+        ) from error
+    return Lowered(
+        code=executable.SerializeToString(),
+        input_names=tuple(names),
+        compile_s=time.perf_counter() - start_s,
+    )
+
+
+class ShareMaker:
+    """Makes and joins the shares of all parties at one place."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        config = make_runtime_config(runtime_settings(deployment))
+        self._io = spu.Io(deployment.n_parties, config)
+        self._n_parties = deployment.n_parties
+
+    def split(
+        self, arrays: Sequence[NDArray[Any]]
+    ) -> tuple[list[list[bytes]], list[int]]:
+        """For each rank the blobs (meta, chunks) of every array; chunks per array."""
+        blobs: list[list[bytes]] = [[] for _ in range(self._n_parties)]
+        n_chunks = []
+        for array in arrays:
+            shares = self._io.make_shares(array, libspu.Visibility.VIS_SECRET)
+            n_chunks.append(len(shares[0].share_chunks))
+            for rank, share in enumerate(shares):
+                blobs[rank] += [share.meta, *share.share_chunks]
+        return blobs, n_chunks
+
+    def join(self, blobs_by_rank: Sequence[Sequence[bytes]]) -> NDArray[np.float64]:
+        """The array whose shares (meta, chunks) the ranks hold."""
+        shares = []
+        for meta, *chunks in blobs_by_rank:
+            share = libspu.Share()
+            share.meta = meta
+            share.share_chunks = chunks
+            shares.append(share)
+        return np.asarray(self._io.reconstruct(shares), dtype=np.float64)

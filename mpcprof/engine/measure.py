@@ -1,0 +1,211 @@
+"""Times a block of cases on live parties, with repeats interleaved over the cases."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpcprof.dims import Dims
+from mpcprof.engine.lowering import Lowered, lower
+from mpcprof.engine.session import Call, Session
+from mpcprof.errors import EngineError, LinkError, PartyDiedError
+from mpcprof.network import LOOPBACK, Network
+from mpcprof.workloads import Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A workload at given sizes."""
+
+    workload: Workload
+    dims: Dims
+
+    def __str__(self) -> str:
+        return f"{self.workload.name} [{self.dims}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How often each case is called, and where.
+
+    Attributes:
+        networks: Emulated in turn, in every round of repeats.
+        counted_on: Networks for one more call, which counts the critical path.
+        repeats: Timed calls on each network.
+        warmups: Untimed calls after the first, cold one.
+        seed: Of the inputs.
+        case_limit_s: A case whose calls would take longer together is left out.
+    """
+
+    networks: tuple[Network, ...]
+    counted_on: tuple[Network, ...] = ()
+    repeats: int
+    warmups: int = 1
+    seed: int = 0
+    case_limit_s: float = float("inf")
+
+    @property
+    def n_calls(self) -> int:
+        """Calls of one case, the first one included."""
+        timed = self.repeats * len(self.networks)
+        return 1 + self.warmups + len(self.counted_on) + timed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """Raw calls of one case.
+
+    Attributes:
+        first_call: Cold, on loopback like the warm-ups.
+        calls: By network, in the order of the rounds.
+        max_abs_error: Largest over all calls, against the float64 reference.
+    """
+
+    case: Case
+    lowered: Lowered
+    first_call: Call
+    warmups: tuple[Call, ...]
+    calls: tuple[tuple[Network, tuple[Call, ...]], ...]
+    max_abs_error: float
+
+    def on(self, network: Network) -> tuple[Call, ...]:
+        """The timed calls on a network; none if the plan has them nowhere."""
+        return dict(self.calls).get(network, ())
+
+
+class CaseFailedError(EngineError):
+    """One case cannot be measured; the others may."""
+
+    def __init__(self, case: Case, reason: str) -> None:
+        super().__init__(f"{case}: {reason}")
+        self.case = case
+        self.reason = reason
+
+
+class CaseTooLongError(CaseFailedError):
+    """A case would take longer than the plan's limit."""
+
+
+class Trial:
+    """A case loaded on the parties, and its calls so far."""
+
+    def __init__(self, session: Session, case: Case, name: str, plan: Plan) -> None:
+        self.case = case
+        self._session = session
+        self._name = name
+        self._plan = plan
+        rng = np.random.default_rng(plan.seed)
+        inputs = case.workload.make_inputs(case.dims, rng)
+        self._expected = case.workload.reference(*inputs)
+        self._max_abs_error = 0.0
+        self._warmups: list[Call] = []
+        networks = (*plan.networks, *plan.counted_on)
+        self._calls: dict[Network, list[Call]] = {n: [] for n in networks}
+        with _blame(case):
+            self._lowered = lower(
+                case.workload.function,
+                inputs,
+                case=name,
+                deployment=session.deployment,
+            )
+            session.load(name, self._lowered, inputs)
+
+    def warm_up(self) -> None:
+        """An untimed call; after the first one the whole case's time is foreseen."""
+        call = self._call()
+        self._warmups.append(call)
+        foreseen_s = call.latency_s * self._plan.n_calls
+        if foreseen_s > self._plan.case_limit_s:
+            raise CaseTooLongError(
+                self.case,
+                f"a call takes {call.latency_s:.1f} s on loopback, "
+                f"{self._plan.n_calls} of them more than the limit of "
+                f"{self._plan.case_limit_s:g} s",
+            )
+
+    def repeat(self, network: Network) -> None:
+        """A timed call on the network that the session emulates."""
+        self._calls[network].append(self._call())
+
+    def _call(self) -> Call:
+        with _blame(self.case):
+            call = self._session.run(self._name)
+            revealed = self._session.fetch(self._name)
+        workload = self.case.workload
+        errors = np.abs(revealed - self._expected)
+        allowed = workload.atol + workload.rtol * np.abs(self._expected)
+        if revealed.shape != self._expected.shape or not np.all(errors <= allowed):
+            raise CaseFailedError(
+                self.case,
+                f"the revealed result is wrong: off by up to {np.max(errors):.3g}, "
+                f"allowed {np.min(allowed):.3g}; its latency is not recorded",
+            )
+        self._max_abs_error = max(self._max_abs_error, float(np.max(errors)))
+        return call
+
+    def unload(self) -> None:
+        """Make the parties forget the case."""
+        self._session.unload(self._name)
+
+    def finish(self) -> Timing:
+        """Unload the case and hand over its calls."""
+        self.unload()
+        return Timing(
+            case=self.case,
+            lowered=self._lowered,
+            first_call=self._warmups[0],
+            warmups=tuple(self._warmups[1:]),
+            calls=tuple((n, tuple(calls)) for n, calls in self._calls.items()),
+            max_abs_error=self._max_abs_error,
+        )
+
+
+def measure(
+    session: Session,
+    cases: Sequence[Case],
+    plan: Plan,
+    *,
+    on_call: Callable[[Case], None] = lambda case: None,
+) -> tuple[list[Timing], list[CaseTooLongError]]:
+    """Time every case on every network; each output is revealed and checked.
+
+    Round by round, on every network every case is called once, so that a slow minute
+    of the machine falls on all of them alike. Cases beyond the plan's limit are dropped
+    after the call that shows it, and returned as errors.
+
+    Raises:
+        CaseFailedError: If a case does not compile, fails to run, or is wrong.
+        PartyDiedError: If a party or the emulated network is gone.
+    """
+    session.set_network(LOOPBACK)
+    trials = []
+    too_long = []
+    for index, case in enumerate(cases):
+        trial = Trial(session, case, f"case{index}", plan)
+        try:
+            for _ in range(1 + plan.warmups):
+                trial.warm_up()
+                on_call(case)
+            trials.append(trial)
+        except CaseTooLongError as error:
+            too_long.append(error)
+            trial.unload()
+    rounds = [plan.counted_on] + [plan.networks] * plan.repeats
+    for networks in rounds:
+        for network in networks:
+            session.set_network(network)
+            for trial in trials:
+                trial.repeat(network)
+                on_call(trial.case)
+    return [trial.finish() for trial in trials], too_long
+
+
+@contextlib.contextmanager
+def _blame(case: Case) -> Iterator[None]:
+    try:
+        yield
+    except (PartyDiedError, LinkError):
+        raise
+    except EngineError as error:
+        raise CaseFailedError(case, str(error)) from error

@@ -1,0 +1,176 @@
+"""From the raw calls of a case to its record."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from mpcprof.deployment import Deployment
+from mpcprof.engine.calibration import hidden_s
+from mpcprof.engine.measure import Timing
+from mpcprof.engine.session import Call, Setup
+from mpcprof.errors import EngineError
+from mpcprof.network import LOOPBACK, Network
+from mpcprof.pricing import Calibration, price_s
+from mpcprof.records import Emulation, HopsBasis, Mode, Record
+
+_SYNCHRONOUS_PROTOCOLS = ("cheetah",)  # their oblivious transfers wait for each send
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What all records of one session have in common."""
+
+    deployment: Deployment
+    network: Network
+    mode: Mode
+    emulation: Emulation
+    calibration: Calibration
+    setup: Setup
+    seed: int
+    host: str
+    versions: str
+    commit: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriticalPath:
+    """Hops and bytes that the latency formula prices, and where they are from."""
+
+    hops: float
+    wire_bytes: float
+    basis: HopsBasis
+
+
+def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
+    """The record of a case; with `priced`, latencies are loopback calls priced.
+
+    Raises:
+        EngineError: If hops cannot be told on this back-end.
+    """
+    loopbacks = timing.on(LOOPBACK)
+    calls = timing.on(context.network)
+    path = find_critical_path(timing, context)
+    hidden = _hidden_s(loopbacks, context.deployment)
+
+    def compute_s(loopback_s: float) -> float:
+        return context.calibration.compute_s(
+            loopback_s, hidden_s=hidden, hops=path.hops, wire_bytes=path.wire_bytes
+        )
+
+    def priced_s(loopback_s: float) -> float:
+        return price_s(
+            context.network,
+            compute_s=compute_s(loopback_s),
+            hidden_s=hidden,
+            hops=path.hops,
+            wire_bytes=path.wire_bytes,
+        )
+
+    loopbacks_s = tuple(call.latency_s for call in loopbacks)
+    is_priced = context.mode == "priced"
+    last = (calls or loopbacks)[-1]
+    runs = last.runs
+    return Record(
+        workload=timing.case.workload.name,
+        kind=timing.case.workload.kind,
+        dims=timing.case.dims,
+        network=context.network,
+        mode=context.mode,
+        emulation="none" if is_priced else context.emulation,
+        latencies_s=tuple(
+            [priced_s(x) for x in loopbacks_s]
+            if is_priced
+            else [call.latency_s for call in calls]
+        ),
+        warmups_s=tuple(call.latency_s for call in timing.warmups),
+        loopbacks_s=loopbacks_s,
+        compute_s=compute_s(median(loopbacks_s)),
+        hidden_s=hidden,
+        busy_s_by_rank=tuple(
+            median(ranks)
+            for ranks in zip(*(c.busy_s_by_rank for c in loopbacks), strict=True)
+        ),
+        loopback_s_per_hop=context.calibration.loopback_s_per_hop,
+        loopback_s_per_byte=context.calibration.loopback_s_per_byte,
+        compile_s=timing.lowered.compile_s,
+        first_call_s=timing.first_call.latency_s,
+        setup_s=context.setup.setup_s,
+        setup_bytes=context.setup.setup_bytes,
+        bytes_sent_by_rank=tuple(run.bytes_sent or 0 for run in runs),
+        bytes_received_by_rank=tuple(run.bytes_received or 0 for run in runs),
+        send_actions_by_rank=tuple(run.send_actions or 0 for run in runs),
+        recv_actions_by_rank=tuple(run.recv_actions or 0 for run in runs),
+        total_bytes_sent_by_repeat=tuple(
+            sum(run.bytes_sent or 0 for run in call.runs) for call in calls or loopbacks
+        ),
+        wire_bytes=path.wire_bytes,
+        carried_bytes=_carried_bytes(calls or loopbacks),
+        hops=path.hops,
+        hops_basis=path.basis,
+        max_abs_error=timing.max_abs_error,
+        operations=runs[0].operations,
+        seed=context.seed,
+        host=context.host,
+        versions=context.versions,
+        commit=context.commit,
+        created_at=created_at,
+    )
+
+
+def find_critical_path(timing: Timing, context: Context) -> CriticalPath:
+    """Hops and bytes of a case.
+
+    semi2k: SPU's counters, since each of its messages is one of a simultaneous
+    exchange. Others: the path that the relay saw. Where a protocol waits for its sends,
+    which the wire does not show, the path lies between two bounds, and the slope of the
+    latency over the delay says where.
+
+    Raises:
+        EngineError: If the back-end sees no messages and SPU's counters do not tell.
+    """
+    loopbacks = timing.on(LOOPBACK)
+    if context.deployment.protocol == "semi2k":
+        run = loopbacks[-1].runs[0]
+        sent = max(run.bytes_sent or 0 for run in loopbacks[-1].runs)
+        return CriticalPath(
+            hops=run.send_actions or 0, wire_bytes=sent, basis="counted"
+        )
+    counted = [call.counters for call in timing.on(context.network) if call.counters]
+    if not counted:
+        raise EngineError(
+            f"hops of {context.deployment.protocol} are counted at the relay; "
+            f"use --emulation relay instead of {context.emulation}"
+        )
+    wire_bytes = median(counters.lower.n_bytes for counters in counted)
+    lower = median(counters.lower.hops for counters in counted)
+    upper = median(counters.upper.hops for counters in counted)
+    if context.deployment.protocol not in _SYNCHRONOUS_PROTOCOLS:
+        return CriticalPath(hops=lower, wire_bytes=wire_bytes, basis="measured")
+    slope = _slope_hops(timing, context.network, wire_bytes)
+    hops = min(max(slope, lower), max(upper, lower))
+    return CriticalPath(hops=hops, wire_bytes=wire_bytes, basis="measured")
+
+
+def _slope_hops(timing: Timing, network: Network, wire_bytes: float) -> float:
+    """(emulated - loopback - bytes / bandwidth) / one way, from the medians."""
+    if not network.one_way_s:
+        return math.inf
+    slower_s = _median_s(timing.on(network)) - _median_s(timing.on(LOOPBACK))
+    transfer_s = wire_bytes / network.bandwidth_bytes_per_s
+    return (slower_s - transfer_s) / network.one_way_s
+
+
+def _median_s(calls: Sequence[Call]) -> float:
+    return median(call.latency_s for call in calls)
+
+
+def _hidden_s(loopbacks: Sequence[Call], deployment: Deployment) -> float:
+    if deployment.protocol == "semi2k" and deployment.beaver == "TrustedFirstParty":
+        return hidden_s(loopbacks)
+    return 0.0
+
+
+def _carried_bytes(calls: Sequence[Call]) -> int:
+    carried = [call.counters.carried_bytes for call in calls if call.counters]
+    return int(median(carried)) if carried else 0

@@ -1,0 +1,92 @@
+"""The SPU builds that this machine can drive, and how each is told its deployment."""
+
+import importlib.metadata
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpcprof.deployment import Deployment
+from mpcprof.errors import BackendUnavailableError, UnknownNameError, did_you_mean
+
+DEFAULT_RUNTIME = "spu-0.9.5"
+_PARTY_PROGRAM = Path(__file__).parent / "party"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """One SPU build and the Python it lives in.
+
+    Attributes:
+        name: What `--runtime` takes.
+        python: The interpreter that runs its parties.
+        problem: Why it cannot be used here; empty if it can.
+    """
+
+    name: str
+    python: str
+    problem: str
+
+    @property
+    def is_available(self) -> bool:
+        """Whether parties of this build can be started."""
+        return not self.problem
+
+    def party_argv(self) -> tuple[str, ...]:
+        """The command line of a party, without its channel."""
+        return (self.python, "-X", "faulthandler", str(_PARTY_PROGRAM))
+
+
+def list_runtimes() -> tuple[Runtime, ...]:
+    """Every build that mpcprof knows, usable here or not."""
+    return (
+        Runtime(
+            name=DEFAULT_RUNTIME, python=sys.executable, problem=_own_spu_problem()
+        ),
+    )
+
+
+def get_runtime(name: str) -> Runtime:
+    """The build of that name, ready to use.
+
+    Raises:
+        UnknownNameError: If there is no such build.
+        BackendUnavailableError: If it cannot be used here.
+    """
+    runtimes = {runtime.name: runtime for runtime in list_runtimes()}
+    if name not in runtimes:
+        hint = did_you_mean(name, [*runtimes])
+        raise UnknownNameError(f"no runtime {name!r}; {hint}")
+    if not runtimes[name].is_available:
+        raise BackendUnavailableError(f"runtime {name}: {runtimes[name].problem}")
+    return runtimes[name]
+
+
+def runtime_settings(deployment: Deployment) -> dict[str, object]:
+    """SPU's RuntimeConfig fields of a deployment, by SPU's own names.
+
+    Profiling is on: it is where bytes and messages are read from.
+    """
+    settings: dict[str, object] = {
+        "protocol": deployment.protocol.upper(),
+        "field": f"FM{deployment.field_bits}",
+        "fxp_fraction_bits": deployment.fraction_bits,
+        "enable_pphlo_profile": True,
+        "enable_hal_profile": True,
+    }
+    if deployment.beaver != "none":
+        settings["beaver_type"] = deployment.beaver
+    return settings | dict(deployment.runtime_options)
+
+
+def _own_spu_problem() -> str:
+    wanted = DEFAULT_RUNTIME.removeprefix("spu-")
+    try:
+        found = importlib.metadata.version("spu")
+    except importlib.metadata.PackageNotFoundError:
+        found = "none"
+    if found == wanted:
+        return ""
+    return (
+        f"needs spu=={wanted} in this Python ({sys.version.split()[0]}), found {found}; "
+        "run `make venv`, or install mpcprof into a Python 3.10 or 3.11"
+    )

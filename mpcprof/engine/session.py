@@ -1,0 +1,267 @@
+"""Live parties of one deployment behind an emulated network."""
+
+import os
+import time
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpcprof.deployment import Deployment
+from mpcprof.engine.child import Child, Reply, ask_all
+from mpcprof.engine.lowering import Lowered, ShareMaker
+from mpcprof.engine.priming import prime
+from mpcprof.engine.runtime import Runtime, runtime_settings
+from mpcprof.engine.spulog import SpuRun, parse_spu_log
+from mpcprof.engine.wan.backend import Counters, Emulation
+from mpcprof.errors import EngineError
+from mpcprof.network import LOOPBACK, Network
+
+_START_MARGIN_S = 0.002  # for the command to reach every party before the common start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One run of a loaded case.
+
+    Attributes:
+        latency_s: From when the first party began until the last one was done.
+        busy_s_by_rank: Processor time of each party's threads together.
+        runs: What SPU printed, one per rank.
+        counters: What the network between the parties counted, if it can.
+    """
+
+    latency_s: float
+    busy_s_by_rank: tuple[float, ...]
+    runs: tuple[SpuRun, ...]
+    counters: Counters | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What it took to have parties that can compute.
+
+    Attributes:
+        start_s: Starting the processes and importing SPU; not part of `setup_s`.
+        setup_s: Connecting and exchanging keys (base OT in Cheetah) on loopback.
+        setup_bytes: Sent for that, summed over parties, as SPU counts them.
+        versions: Package versions in the parties' Python.
+    """
+
+    start_s: float
+    setup_s: float
+    setup_bytes: int
+    versions: tuple[tuple[str, str], ...]
+
+
+class Session:
+    """One process per party, alive across cases; a context manager.
+
+    The starting thread must outlive the session: the kernel ends the parties with it.
+
+    Args:
+        deployment: What the parties run.
+        runtime: The build and its Python.
+        emulation: The network between them; this session closes it.
+        clock: Monotonic seconds, common to all processes of this machine.
+    """
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        runtime: Runtime,
+        emulation: Emulation,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.deployment = deployment
+        self.emulation = emulation
+        self.network = LOOPBACK
+        self.late_s = 0.0  # of a round trip, beyond what is emulated; see link_check
+        self._runtime = runtime
+        self._clock = clock
+        self._parties: list[Child] = []
+        self._shares = ShareMaker(deployment)
+        self.setup: Setup
+
+    def __enter__(self) -> "Session":
+        try:
+            self.setup = self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def n_parties(self) -> int:
+        """Number of party processes."""
+        return self.deployment.n_parties
+
+    def party_pids(self) -> tuple[int, ...]:
+        """Process ids by rank."""
+        return tuple(party.pid for party in self._parties)
+
+    def _start(self) -> Setup:
+        begin_s = self._clock()
+        self.emulation.start(self.n_parties)
+        self.emulation.set_network(LOOPBACK)
+        for rank in range(self.n_parties):
+            argv = (*self.emulation.command_prefix(rank), *self._runtime.party_argv())
+            cpus = cpus_of_party(rank, self.n_parties, os.sched_getaffinity(0))
+            self._parties.append(Child(f"party {rank}", argv, cpus))
+        settings = runtime_settings(self.deployment)
+        self._ask([{"command": "hello"}] * self.n_parties)
+        started_s = self._clock()
+        replies = self._ask(
+            [
+                {
+                    "command": "connect",
+                    "rank": rank,
+                    "addresses": self._addresses(rank),
+                    "runtime_config": settings,
+                }
+                for rank in range(self.n_parties)
+            ]
+        )
+        versions = replies[0][0]["versions"]
+        connect_s = max(r["connect_s"] + r["runtime_s"] for r, _ in replies)
+        priming = prime(self)
+        return Setup(
+            start_s=started_s - begin_s,
+            setup_s=connect_s + priming.seconds,
+            setup_bytes=priming.n_bytes,
+            versions=tuple(sorted(versions.items())),
+        )
+
+    def _addresses(self, rank: int) -> list[str]:
+        return [
+            self.emulation.listen_address(rank)
+            if peer == rank
+            else self.emulation.peer_address(rank, peer)
+            for peer in range(self.n_parties)
+        ]
+
+    def _ask(
+        self,
+        headers: Sequence[dict[str, object]],
+        blobs: Sequence[Sequence[bytes]] | None = None,
+    ) -> list[Reply]:
+        return ask_all(self._parties, headers, blobs, watch=self.emulation.watched())
+
+    def set_network(self, network: Network) -> None:
+        """Emulate this network from the next message on."""
+        late_s = 0.0 if network.is_loopback else self.late_s
+        setting = replace(network, rtt_s=max(network.rtt_s - late_s, 0.0))
+        self.emulation.set_network(setting)
+        self.network = network
+
+    def load(self, case: str, lowered: Lowered, inputs: Sequence[NDArray[Any]]) -> None:
+        """Give every party the executable and its shares, before any clock starts."""
+        blobs_by_rank, n_chunks = self._shares.split(inputs)
+        header: dict[str, object] = {
+            "command": "load",
+            "case": case,
+            "input_names": list(lowered.input_names),
+            "n_chunks": n_chunks,
+        }
+        blobs = [[lowered.code, *shares] for shares in blobs_by_rank]
+        self._ask([header] * self.n_parties, blobs)
+
+    def run(self, case: str) -> Call:
+        """Run a loaded case once on the present network.
+
+        Raises:
+            EngineError: If a party fails; its reason is the message.
+        """
+        self.emulation.reset_counters()
+        start_at_s = self._clock() + _START_MARGIN_S
+        header = {"command": "run", "case": case, "start_at_s": start_at_s}
+        replies = self._ask([header] * self.n_parties)
+        return Call(
+            latency_s=max(reply["end_s"] for reply, _ in replies)
+            - min(reply["begin_s"] for reply, _ in replies),
+            busy_s_by_rank=tuple(reply["busy_s"] for reply, _ in replies),
+            runs=tuple(
+                _parse_run(rank, r["log"]) for rank, (r, _) in enumerate(replies)
+            ),
+            counters=self.emulation.counters(),
+        )
+
+    def fetch(self, case: str) -> NDArray[np.float64]:
+        """The revealed output of the last run of a case."""
+        replies = self._ask([{"command": "fetch", "case": case}] * self.n_parties)
+        return self._shares.join([blobs for _, blobs in replies])
+
+    def unload(self, case: str) -> None:
+        """Forget a case on every party."""
+        self._ask([{"command": "unload", "case": case}] * self.n_parties)
+
+    def round_trips_s(self, first: int, second: int, n_trips: int) -> list[float]:
+        """Seconds of round trips of an empty message between two parties."""
+        replies = ask_all(
+            [self._parties[first], self._parties[second]],
+            [
+                {"command": "ping", "peer": second, "leads": True, "n_trips": n_trips},
+                {"command": "ping", "peer": first, "leads": False, "n_trips": n_trips},
+            ],
+            watch=self.emulation.watched(),
+        )
+        return [float(trip_s) for trip_s in replies[0][0]["trips_s"]]
+
+    def goodput_bytes_per_s(
+        self, *, message_bytes: int, n_messages: int
+    ) -> dict[tuple[int, int], float]:
+        """Rate from each sender to each receiver, all at the same time."""
+        ranks = range(self.n_parties)
+        replies = self._ask(
+            [
+                {
+                    "command": "stream",
+                    "message_bytes": message_bytes,
+                    "n_messages": n_messages,
+                    "peers": [peer for peer in ranks if peer != rank],
+                    "start_at_s": self._clock() + _START_MARGIN_S,
+                }
+                for rank in ranks
+            ]
+        )
+        return {
+            (int(sender), receiver): float(rate)
+            for receiver, (reply, _) in enumerate(replies)
+            for sender, rate in reply["goodput_bytes_per_s_by_peer"].items()
+        }
+
+    def close(self) -> None:
+        """End parties and network; safe to call twice."""
+        for party in self._parties:
+            party.close()
+        self._parties = []
+        self.emulation.close()
+
+
+def cpus_of_party(rank: int, n_parties: int, cpus: Set[int]) -> frozenset[int]:
+    """An equal share of the processors for each party, none in common.
+
+    Parties stand for different machines: none may borrow the processor of one that
+    waits for the network. Empty, which means all, where there are too few to share.
+    """
+    share = len(cpus) // n_parties
+    return frozenset(sorted(cpus)[rank * share : (rank + 1) * share])
+
+
+def _parse_run(rank: int, text: str) -> SpuRun:
+    run = parse_spu_log(text)[-1]
+    if run.problem:
+        raise EngineError(f"party {rank} printed a profile with a gap: {run.problem}")
+    return run

@@ -1,0 +1,1 @@
+"""Ways of putting a wide-area network between processes of one machine."""

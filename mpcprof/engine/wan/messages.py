@@ -1,0 +1,134 @@
+"""Finds the messages of SPU's link in a stream of brpc frames (protocol `baidu_std`).
+
+A frame is `PRPC`, the size of its body, the size of the call's description in it, and
+the body: a push of a message, of a chunk of one above 1 MiB, or of the acknowledgement
+that the receiver has taken a message. Messages of a channel are numbered from 1.
+"""
+
+import re
+import struct
+from dataclasses import dataclass, field
+
+_HEADER = struct.Struct(">4sII")
+_MAGIC = b"PRPC"
+_CHUNK_BYTES = 1 << 20  # SPU's default `http_max_payload_size`
+_HEAD_BYTES = 512  # the description is 59 bytes, a key some tens
+_TAIL_BYTES = 32
+# PushRequest: optional sender_rank (field 1), then the key (field 2) with its length;
+# the key of a message ends in its number, that of an acknowledgement is always the same
+_KEY = re.compile(rb"(?:\x08.)?\x12(.)", re.DOTALL)
+_NUMBER = re.compile(rb"\x01\x02(\d+)\Z")
+_ACK_KEY = b"ACK\x01\x02"
+_ACKED = re.compile(rb"\x1a.(\d+)", re.DOTALL)  # then the value: which message
+# the end of a chunk: trans_type = chunked, then chunk_info with the message's length
+_VARINT = rb"[\x80-\xff]*[\x00-\x7f]"
+_CHUNK_INFO = re.compile(
+    rb"\x20\x01\x2a.\x08(" + _VARINT + rb")(?:\x10" + _VARINT + rb")?\Z", re.DOTALL
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a part of the stream brought.
+
+    Attributes:
+        kind: `began` or `ended` for a message; `acked` for an acknowledgement.
+        number: Of the message, 0 for what is not numbered.
+        n_bytes: Of an ended message, frames included.
+    """
+
+    kind: str
+    number: int
+    n_bytes: int = 0
+
+
+@dataclass(slots=True)
+class MessageReader:
+    """Follows one connection chunk by chunk."""
+
+    _head: bytearray = field(default_factory=bytearray)
+    _tail: bytes = b""
+    _frame_bytes: int = 0
+    _left: int = 0
+    _number: int = 0
+    _is_message: bool = False
+    _n_chunks: dict[int, int] = field(default_factory=dict)
+    _sizes: dict[int, int] = field(default_factory=dict)
+
+    def feed(self, content: bytes) -> list[Event]:
+        """What began, ended or was acknowledged within `content`.
+
+        Raises:
+            ValueError: If the stream is not made of brpc frames.
+        """
+        events: list[Event] = []
+        position = 0
+        while position < len(content):
+            if self._left:
+                position = self._take_body(content, position)
+            else:
+                position = self._take_head(content, position, events)
+            if self._is_message and not self._left:
+                self._end_frame(events)
+        return events
+
+    def _take_head(self, content: bytes, position: int, events: list[Event]) -> int:
+        """Collect until header and key are there; then the rest is only counted."""
+        part = content[position : position + self._head_size() - len(self._head)]
+        self._head += part
+        if len(self._head) == self._head_size():
+            self._begin_frame(events)
+        return position + len(part)
+
+    def _head_size(self) -> int:
+        if len(self._head) < _HEADER.size:
+            return _HEADER.size
+        magic, body_bytes, _ = _HEADER.unpack_from(self._head)
+        if magic != _MAGIC:
+            raise ValueError(f"expected a brpc frame, got {bytes(self._head[:12])!r}")
+        return int(_HEADER.size + min(body_bytes, _HEAD_BYTES))
+
+    def _begin_frame(self, events: list[Event]) -> None:
+        _, body_bytes, meta_bytes = _HEADER.unpack_from(self._head)
+        payload = bytes(self._head[_HEADER.size + meta_bytes :])
+        self._frame_bytes = _HEADER.size + body_bytes
+        self._left = self._frame_bytes - len(self._head)
+        self._tail = payload[-_TAIL_BYTES:]
+        self._head.clear()
+        match = _KEY.match(payload)
+        if not match:
+            raise ValueError(f"expected a push with a key, got {payload[:12]!r}")
+        key = payload[match.end() : match.end() + match[1][0]]
+        if key == _ACK_KEY:
+            acked = _ACKED.match(payload, match.end() + len(key))
+            events.append(Event("acked", int(acked[1]) if acked else 0))
+            return
+        number = _NUMBER.search(key)
+        self._number = int(number[1]) if number else 0
+        self._is_message = True
+        if self._number not in self._n_chunks:
+            self._n_chunks[self._number] = self._sizes[self._number] = 0
+            events.append(Event("began", self._number))
+
+    def _take_body(self, content: bytes, position: int) -> int:
+        part = content[position : position + self._left]
+        self._left -= len(part)
+        self._tail = (self._tail + part[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+        return position + len(part)
+
+    def _end_frame(self, events: list[Event]) -> None:
+        self._is_message = False
+        self._n_chunks[self._number] += 1
+        self._sizes[self._number] += self._frame_bytes
+        if self._n_chunks[self._number] == _chunks_of_message(self._tail):
+            del self._n_chunks[self._number]
+            size = self._sizes.pop(self._number)
+            events.append(Event("ended", self._number, size))
+
+
+def _chunks_of_message(tail: bytes) -> int:
+    match = _CHUNK_INFO.search(tail)
+    if not match:
+        return 1
+    length: int = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(match[1]))
+    return -(-length // _CHUNK_BYTES)

@@ -1,0 +1,118 @@
+"""One direction of one connection through the relay."""
+
+import contextlib
+import fcntl
+import os
+import queue
+import select
+import socket
+import time
+from dataclasses import dataclass, field
+
+from mpcprof.engine.wan.critical_path import Arriving, MessageTracker
+from mpcprof.engine.wan.shaping import Shaper
+
+_CHUNK_BYTES = 1 << 17
+_SPLICE_BYTES = 1 << 20
+_QUEUE_CHUNKS = 8192  # up to 1 GB a direction and connection: then the sender must wait
+_SPIN_S = 0.0002  # the kernel wakes a sleeper about this late
+
+Chunk = tuple[
+    float, list[list[Arriving]], bytes
+]  # when, what is whole with it, content
+
+
+@dataclass(slots=True)
+class Direction:
+    """What goes from party `sender` to party `receiver`, over all connections."""
+
+    sender: int
+    receiver: int
+    shaper: Shaper = field(default_factory=Shaper)
+    n_bytes: int = 0
+
+
+class Pipe:
+    """One direction of one connection: a reader, a line of chunks, a writer."""
+
+    def __init__(
+        self,
+        source: socket.socket,
+        sink: socket.socket,
+        direction: Direction,
+        tracker: MessageTracker | None,
+    ) -> None:
+        self._source = source
+        self._sink = sink
+        self._direction = direction
+        self._tracker = tracker
+        self._line: queue.Queue[Chunk] = queue.Queue(_QUEUE_CHUNKS)
+        self._pipe_out, self._pipe_in = os.pipe()
+        fcntl.fcntl(self._pipe_in, fcntl.F_SETPIPE_SZ, _SPLICE_BYTES)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether chunks are on their way."""
+        return self._line.unfinished_tasks > 0
+
+    def read(self) -> None:
+        """Take chunks as they come; on an open line the kernel passes them on."""
+        is_open = True
+        while is_open:
+            select.select([self._source], [], [])
+            if self._direction.shaper.is_open and not self.is_busy:
+                is_open = self._splice()
+            else:
+                is_open = self._queue()
+
+    def _splice(self) -> bool:
+        """Move what is there from socket to socket without copying it to here."""
+        try:
+            n_bytes = os.splice(self._source.fileno(), self._pipe_in, _SPLICE_BYTES)
+            left = n_bytes
+            while left:
+                left -= os.splice(self._pipe_out, self._sink.fileno(), left)
+        except OSError:
+            n_bytes = 0
+        self._direction.n_bytes += n_bytes
+        if not n_bytes:
+            self._line.put((0.0, [], b""))
+        return n_bytes > 0
+
+    def _queue(self) -> bool:
+        """Put a chunk on the line, to arrive when the shaper says."""
+        try:
+            content = self._source.recv(_CHUNK_BYTES)
+        except OSError:
+            content = b""
+        now_s = time.monotonic()
+        self._direction.n_bytes += len(content)
+        arrival_s = self._direction.shaper.arrival_s(now_s, len(content))
+        messages = self._tracker.sent(content) if self._tracker else []
+        self._line.put((arrival_s, messages, content))
+        return bool(content)
+
+    def write(self) -> None:
+        """Deliver each chunk at its arrival time."""
+        content = b"-"
+        while content:
+            arrival_s, messages, content = self._line.get()
+            _sleep_until(arrival_s)
+            if self._tracker:
+                self._tracker.received(messages)
+            with contextlib.suppress(
+                OSError
+            ):  # the receiver is gone: so is its session
+                if content:
+                    self._sink.sendall(content)
+                else:
+                    self._sink.shutdown(socket.SHUT_WR)
+            self._line.task_done()
+
+
+def _sleep_until(at_s: float) -> None:
+    left_s = at_s - time.monotonic()
+    if left_s <= 0:
+        return
+    if left_s > _SPIN_S:
+        time.sleep(left_s - _SPIN_S / 2)

@@ -1,0 +1,70 @@
+"""Everything that can go wrong, as one family of errors.
+
+Each error is an `MpcprofError` and the nearest builtin. Its message is one line that
+names the value, what was expected, and what to do. `exit_code` is what the command
+line returns: 2 for wrong usage, 1 for work that failed.
+"""
+
+from typing import ClassVar
+
+
+class MpcprofError(Exception):
+    """Base of every error that mpcprof raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(MpcprofError, ValueError):
+    """Something the user typed is not acceptable."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class UnknownNameError(UsageError, LookupError):
+    """A name (workload, protocol, preset, option ...) is not known."""
+
+
+class UnitError(UsageError):
+    """A quantity lacks its unit, or is not a quantity."""
+
+
+class ProfileError(MpcprofError, ValueError):
+    """A profile cannot be read, written, or combined."""
+
+
+class ProfileBusyError(ProfileError):
+    """Another process is writing the same profile."""
+
+
+class MissingEntryError(MpcprofError, LookupError):
+    """Something was asked for that has not been measured."""
+
+
+class LogError(MpcprofError, ValueError):
+    """A text holds no SPU log that can be read."""
+
+
+class EngineError(MpcprofError, RuntimeError):
+    """The parties could not be started, or one of them failed."""
+
+
+class PartyDiedError(EngineError):
+    """A party process ended while it was needed."""
+
+
+class LinkError(EngineError):
+    """The emulated link is not what was asked for."""
+
+
+class BackendUnavailableError(EngineError):
+    """This machine cannot run an emulation back-end or a runtime."""
+
+
+def did_you_mean(name: str, known: "list[str] | tuple[str, ...]") -> str:
+    """Close matches of `name`, or all known names when none is close."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=3)
+    if close:
+        return f"did you mean {', '.join(close)}?"
+    return f"known: {', '.join(known)}"

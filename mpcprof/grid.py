@@ -1,0 +1,91 @@
+"""Which cases a sweep measures: sizes by dimension, and their presets."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mpcprof.dims import Dims
+from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+from mpcprof.workloads import Workload, all_workloads, get_workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Sizes of each dimension; a workload takes those of the dimensions it has.
+
+    Raises:
+        UsageError: If a size is below 1 or comes twice.
+    """
+
+    n_batch: tuple[int, ...] = (1,)
+    n_heads: tuple[int, ...]
+    n_tokens: tuple[int, ...]
+    head_dim: tuple[int, ...]
+    width: tuple[int, ...]
+    hidden: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            sizes = getattr(self, name)
+            if not sizes or min(sizes) < 1 or len({*sizes}) != len(sizes):
+                raise UsageError(
+                    f"{name}={sizes}: expected different whole numbers of at least 1"
+                )
+
+    def override(self, **sizes: tuple[int, ...] | None) -> "Grid":
+        """This grid with the dimensions given, those that are None as they were."""
+        return replace(self, **{name: s for name, s in sizes.items() if s is not None})
+
+    def dims_of(self, workload: Workload) -> tuple[Dims, ...]:
+        """Every combination of the sizes of the workload's dimensions."""
+        sizes = [getattr(self, name) for name in workload.dim_names]
+        return tuple(
+            Dims(**dict(zip(workload.dim_names, combination, strict=True)))
+            for combination in itertools.product(*sizes)
+        )
+
+
+PRESETS = {
+    # one minute: a figure over heads and over hidden, all primitives
+    "quick": Grid(
+        n_heads=(1, 4), n_tokens=(65,), head_dim=(64,), width=(256,), hidden=(64, 256)
+    ),
+    # the sizes of the paper's figures; widths of its two models
+    "paper": Grid(
+        n_heads=(1, 2, 4, 8, 12),
+        n_tokens=(17, 65, 197, 257),
+        head_dim=(16, 64),
+        width=(192, 256),
+        hidden=(64, 128, 192, 256, 384, 512, 768, 1024),
+    ),
+    # beyond the paper: token counts between its own, the MLP of larger models
+    "full": Grid(
+        n_heads=(1, 2, 3, 4, 6, 8, 12, 16),
+        n_tokens=(17, 50, 65, 101, 145, 197, 257),
+        head_dim=(16, 32, 64),
+        width=(64, 192, 256, 384, 768),
+        hidden=(64, 128, 192, 256, 384, 512, 768, 1024, 1536, 3072),
+    ),
+}
+
+
+def get_preset(name: str) -> Grid:
+    """The grid of that name.
+
+    Raises:
+        UnknownNameError: If there is none.
+    """
+    if name not in PRESETS:
+        raise UnknownNameError(f"no preset {name!r}; {did_you_mean(name, [*PRESETS])}")
+    return PRESETS[name]
+
+
+def choose_workloads(only: Sequence[str]) -> tuple[Workload, ...]:
+    """The workloads named; all primitives if none is.
+
+    Raises:
+        UnknownNameError: If a name is not registered.
+    """
+    if only:
+        return tuple(get_workload(name) for name in only)
+    return all_workloads("primitive")

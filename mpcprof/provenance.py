@@ -1,0 +1,59 @@
+"""Where and when something was measured."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+
+
+def host_description() -> str:
+    """Processor, number of cores, memory, kernel; no name that identifies the host."""
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return (
+        f"{_processor()}, {os.cpu_count()} cores, {memory_bytes / 1e9:.0f} GB, "
+        f"{platform.system()} {platform.release()}"
+    )
+
+
+def versions_text(of_parties: Mapping[str, str]) -> str:
+    """JSON text: ours, and what the parties said of their own Python."""
+    own = {"mpcprof": importlib.metadata.version("mpcprof")}
+    own["jax"] = importlib.metadata.version("jax")
+    return json.dumps({**own, **of_parties}, sort_keys=True)
+
+
+def commit() -> str:
+    """Commit of the source tree this package runs from, `-dirty` if changed, or ''."""
+    folder = Path(__file__).parent
+    command = [
+        "git",
+        "-C",
+        str(folder),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+    ]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
+
+
+def now_utc() -> str:
+    """ISO 8601, seconds, UTC."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.machine()

@@ -1,0 +1,273 @@
+"""A grid of cases through the engine into a profile that is valid at every moment."""
+
+import math
+import os
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from mpcprof.deployment import Deployment
+from mpcprof.engine.calibration import calibrate
+from mpcprof.engine.link_check import LinkCheck, trim_link
+from mpcprof.engine.measure import (
+    Case,
+    CaseFailedError,
+    Plan,
+    measure,
+)
+from mpcprof.engine.recording import Context, to_record
+from mpcprof.engine.runtime import get_runtime
+from mpcprof.engine.session import Session
+from mpcprof.engine.wan.choose import choose_emulation, make_emulation
+from mpcprof.grid import Grid
+from mpcprof.network import LOOPBACK, NETWORKS, Network
+from mpcprof.pricing import Calibration
+from mpcprof.profile_io import ProfileWriter
+from mpcprof.profiles import Profile
+from mpcprof.provenance import commit, host_description, now_utc, versions_text
+from mpcprof.records import Emulation, Mode, Record, RecordKey
+from mpcprof.workloads import Workload
+
+_BLOCK_CASES = 6  # interleaved; what a killed sweep loses at most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepConfig:
+    """What to measure and how; see `mpcprof sweep --help`.
+
+    Attributes:
+        case_limit_s: Leave out a case whose calls together would take longer.
+        base_port: First port for parties and relay; 0 for free ones.
+    """
+
+    deployment: Deployment
+    network: Network
+    mode: Mode
+    emulation: str
+    workloads: tuple[Workload, ...]
+    grid: Grid
+    repeats: int
+    warmups: int
+    seed: int
+    case_limit_s: float
+    base_port: int
+
+    def cases(self) -> tuple[Case, ...]:
+        """All cases of the grid; the order mixes shapes and workloads."""
+        cases = [
+            Case(workload=workload, dims=dims)
+            for workload in self.workloads
+            for dims in self.grid.dims_of(workload)
+        ]
+        random.Random(self.seed).shuffle(cases)
+        if math.isfinite(self.case_limit_s):
+            # small ones first: what they show to be too long need not be tried
+            cases.sort(key=lambda case: math.prod(n for _, n in case.dims.items()))
+        return tuple(cases)
+
+    def key_of(self, case: Case) -> RecordKey:
+        """Under which a case stands in the profile."""
+        return RecordKey(
+            workload=case.workload.name,
+            dims=case.dims,
+            network=self.network,
+            mode=self.mode,
+        )
+
+    def plan(self) -> Plan:
+        """Calls of each case; priced ones need no emulated network to wait for."""
+        is_emulated = self.mode == "emulated"
+        needs_counting = self.deployment.protocol != "semi2k" and not is_emulated
+        return Plan(
+            networks=(LOOPBACK, self.network) if is_emulated else (LOOPBACK,),
+            counted_on=(self.network,) if needs_counting else (),
+            repeats=self.repeats,
+            warmups=self.warmups,
+            seed=self.seed,
+            case_limit_s=self.case_limit_s,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A case that has no record, and why."""
+
+    case: Case
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepResult:
+    """What a sweep did.
+
+    Attributes:
+        profile: All that is on file now.
+        n_measured: Cases measured by this call.
+        n_resumed: Cases that were on file before.
+        left_out: Cases that failed or would have taken too long.
+    """
+
+    profile: Profile
+    n_measured: int
+    n_resumed: int
+    left_out: tuple[LeftOut, ...]
+
+
+class Observer(Protocol):
+    """Whoever wants to see how a sweep comes along."""
+
+    def on_link(self, check: LinkCheck) -> None:
+        """The link was measured."""
+
+    def on_start(self, n_cases: int, n_calls: int, n_resumed: int) -> None:
+        """So many cases are to be measured, in so many calls."""
+
+    def on_call(self, case: Case) -> None:
+        """One call of a case is done."""
+
+    def on_case(self, record: Record) -> None:
+        """A case is on file."""
+
+    def on_left_out(self, left_out: LeftOut, n_calls: int) -> None:
+        """A case is not measured; so many calls will not be made."""
+
+
+def sweep(
+    config: SweepConfig,
+    path: str | os.PathLike[str],
+    observer: Observer,
+    *,
+    is_fresh: bool = False,
+) -> SweepResult:
+    """Measure every case of the grid that is not on file yet.
+
+    Raises:
+        ProfileError: If the file cannot be continued or written.
+        EngineError: If parties or network fail; what was finished is on file.
+    """
+    get_runtime(config.deployment.runtime)
+    with ProfileWriter(path, config.deployment, fresh=is_fresh) as writer:
+        cases = config.cases()
+        missing = [c for c in cases if config.key_of(c) not in writer.profile]
+        n_resumed = len(cases) - len(missing)
+        left_out: list[LeftOut] = []
+        observer.on_start(len(missing), len(missing) * config.plan().n_calls, n_resumed)
+        for records in _measure_all(config, missing, observer, left_out):
+            writer.append(records)
+            for record in records:
+                observer.on_case(record)
+        return SweepResult(
+            profile=writer.profile,
+            n_measured=len(missing) - len(left_out),
+            n_resumed=n_resumed,
+            left_out=tuple(left_out),
+        )
+
+
+def _measure_all(
+    config: SweepConfig,
+    cases: Sequence[Case],
+    observer: Observer,
+    left_out: list[LeftOut],
+) -> Iterator[tuple[Record, ...]]:
+    """Records block by block; after a case that fails the parties start anew."""
+    if not cases:
+        return
+    emulation = choose_emulation(config.emulation)
+    calibration = calibrate_host(config, emulation)
+    plan = config.plan()
+
+    def leave_out(case: Case, reason: str) -> None:
+        left_out.append(LeftOut(case=case, reason=reason))
+        observer.on_left_out(left_out[-1], plan.n_calls)
+
+    waiting = list(cases)
+    while waiting:
+        with _open_session(config.deployment, emulation, config.base_port) as session:
+            _trim(config, session, observer)
+            context = _context(config, emulation, session, calibration)
+            while waiting:
+                block = waiting[:_BLOCK_CASES]
+                try:
+                    timings, too_long = measure(
+                        session, block, plan, on_call=observer.on_call
+                    )
+                except CaseFailedError as error:
+                    leave_out(error.case, error.reason)
+                    waiting.remove(error.case)
+                    break
+                for long in too_long:
+                    leave_out(long.case, long.reason)
+                yield tuple(
+                    to_record(timing, context, created_at=now_utc())
+                    for timing in timings
+                )
+                del waiting[: len(block)]
+                for case in _larger(waiting, [long.case for long in too_long]):
+                    leave_out(case, "a smaller case of it is beyond the limit already")
+                    waiting.remove(case)
+
+
+def calibrate_host(config: SweepConfig, emulation: Emulation) -> Calibration:
+    """The two constants of this host's loopback link, for this number of parties.
+
+    Measured with semi2k, whatever the sweep's protocol: there SPU counts the hops. A
+    sweep that waits on no network is calibrated against the wan.
+    """
+    deployment = Deployment(protocol="semi2k")
+    network = NETWORKS["wan"] if config.mode == "priced" else config.network
+    with _open_session(deployment, emulation, config.base_port) as session:
+        trim_link(session, network)
+        return calibrate(session, network, seed=config.seed)
+
+
+@contextmanager
+def _open_session(
+    deployment: Deployment, emulation: Emulation, base_port: int
+) -> Iterator[Session]:
+    runtime = get_runtime(deployment.runtime)
+    back_end = make_emulation(emulation, base_port)
+    with Session(deployment, runtime, back_end) as session:
+        yield session
+
+
+def _trim(config: SweepConfig, session: Session, observer: Observer) -> None:
+    if config.mode == "emulated" or config.plan().counted_on:
+        observer.on_link(trim_link(session, config.network))
+
+
+def _context(
+    config: SweepConfig,
+    emulation: Emulation,
+    session: Session,
+    calibration: Calibration,
+) -> Context:
+    return Context(
+        deployment=config.deployment,
+        network=config.network,
+        mode=config.mode,
+        emulation=emulation,
+        calibration=calibration,
+        setup=session.setup,
+        seed=config.seed,
+        host=host_description(),
+        versions=versions_text(dict(session.setup.versions)),
+        commit=commit(),
+    )
+
+
+def _larger(cases: Sequence[Case], than: Sequence[Case]) -> list[Case]:
+    """Cases that are at least as large in every dimension as one of `than`."""
+    return [
+        case
+        for case in cases
+        if any(
+            case.workload is small.workload
+            and all(
+                size <= getattr(case.dims, name) for name, size in small.dims.items()
+            )
+            for small in than
+        )
+    ]

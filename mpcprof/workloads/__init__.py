@@ -1,0 +1,25 @@
+"""What is measured: plain JAX functions with named dimensions and a float64 reference.
+
+Importing a family registers its entries.
+"""
+
+from mpcprof.workloads import activation, comparison, elementwise, linear
+from mpcprof.workloads.registry import (
+    Workload,
+    all_workloads,
+    get_workload,
+    register,
+)
+from mpcprof.workloads.user import load_user_function
+
+__all__ = [
+    "Workload",
+    "activation",
+    "all_workloads",
+    "comparison",
+    "elementwise",
+    "get_workload",
+    "linear",
+    "load_user_function",
+    "register",
+]

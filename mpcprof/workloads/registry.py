@@ -1,0 +1,189 @@
+"""What is measured: named functions with their inputs and what "correct" means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpcprof.dims import DIM_NAMES, Dims
+from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from jax import Array
+
+WorkloadKind = Literal["primitive", "block", "model", "function"]
+DType = Literal["float32", "bool"]
+Shape: TypeAlias = tuple[int, ...]
+Interval: TypeAlias = tuple[float, float]
+
+_STEPS_PER_UNIT = 2**12  # coarser than 18 fraction bits, so that inputs encode exactly
+_MIN_STEPS = 2**8  # across a domain too narrow for that
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """A function to measure, its inputs, and the answer it must give.
+
+    Attributes:
+        name: What profiles store; renaming the function must not change it.
+        kind: What it is a part of.
+        dim_names: The named dimensions that it has, in the order they are shown.
+        shapes: Input shapes at the given sizes.
+        function: Plain JAX; secret arrays in, one array out.
+        reference: The same in float64 numpy, written independently of `function`.
+        domain: (low, high) of each input, both included.
+        dtypes: Of each input; empty where all are float32.
+        atol: |revealed - reference| <= atol + rtol |reference| on SPU with a 64-bit
+            ring and 18 fraction bits.
+        rtol: See atol.
+        source: Where the formula and its use come from.
+
+    Raises:
+        UsageError: If the entry contradicts itself.
+    """
+
+    name: str
+    kind: WorkloadKind
+    dim_names: tuple[str, ...]
+    shapes: Callable[[Dims], tuple[Shape, ...]]
+    function: Callable[..., Array]
+    reference: Callable[..., NDArray[np.float64]]
+    domain: tuple[Interval, ...]
+    dtypes: tuple[DType, ...] = ()
+    atol: float
+    rtol: float
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(WorkloadKind):
+            known = ", ".join(get_args(WorkloadKind))
+            raise UsageError(f"{self.name}: kind {self.kind!r}; known: {known}")
+        for name in self.dim_names:
+            if name not in DIM_NAMES:
+                hint = did_you_mean(name, DIM_NAMES)
+                raise UsageError(f"{self.name}: no dimension {name!r}; {hint}")
+        for interval in self.domain:
+            _check_interval(self.name, interval)
+        if self.dtypes and len(self.dtypes) != len(self.domain):
+            raise UsageError(
+                f"{self.name}: {len(self.dtypes)} dtypes for {len(self.domain)} inputs"
+            )
+        if not (0 <= self.atol < math.inf and 0 <= self.rtol < math.inf):
+            raise UsageError(
+                f"{self.name}: atol={self.atol} rtol={self.rtol}: expected at least 0"
+            )
+
+    def check_dims(self, dims: Dims) -> None:
+        """Refuse sizes that this workload has no use for, or lacks.
+
+        Raises:
+            UsageError: If a dimension it has is 0, or one it does not have is not.
+        """
+        given = dict(dims.items())
+        for name in self.dim_names:
+            if name not in given:
+                raise UsageError(f"{self.name}: {name}=0: expected at least 1")
+        for name, size in given.items():
+            if name not in self.dim_names:
+                has = ", ".join(self.dim_names) or "none"
+                raise UsageError(
+                    f"{self.name}: {name}={size}: it has no such dimension, only {has}"
+                )
+
+    def input_shapes(self, dims: Dims) -> tuple[Shape, ...]:
+        """Shape of each input.
+
+        Raises:
+            UsageError: See `check_dims`.
+        """
+        self.check_dims(dims)
+        return self.shapes(dims)
+
+    def make_inputs(
+        self, dims: Dims, rng: np.random.Generator
+    ) -> tuple[NDArray[Any], ...]:  # Any: float32, or bool where `dtypes` says so
+        """Uniform draws from the domain that the fixed-point ring holds exactly.
+
+        Multiples of 2**-12 wherever the domain is wide enough: encoding adds no error,
+        and no value is so small that a comparison sees another sign than the
+        reference. Inputs of two or more entries hold both ends of the domain.
+
+        Raises:
+            UsageError: See `check_dims`.
+        """
+        shapes = self.input_shapes(dims)
+        dtypes = self.dtypes or ("float32",) * len(shapes)
+        return tuple(
+            _draw(interval, shape, rng)
+            if dtype == "float32"
+            else rng.random(shape) < 0.5
+            for shape, interval, dtype in zip(shapes, self.domain, dtypes, strict=True)
+        )
+
+
+def _check_interval(name: str, interval: Interval) -> None:
+    low, high = interval
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UsageError(
+            f"{name}: domain {interval}: expected two finite numbers, low < high"
+        )
+
+
+def _draw(
+    interval: Interval, shape: Shape, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    low, high = interval
+    per_unit = 2.0 ** math.ceil(math.log2(_MIN_STEPS / (high - low)))
+    per_unit = max(per_unit, _STEPS_PER_UNIT)
+    drawn = np.asarray(rng.uniform(low, high, shape), np.float64)
+    drawn = np.clip(np.round(drawn * per_unit) / per_unit, low, high)
+    if drawn.size > 1:
+        drawn.flat[0], drawn.flat[-1] = low, high
+    return np.asarray(drawn, np.float32)
+
+
+_WORKLOADS: dict[str, Workload] = {}
+
+
+def register(workload: Workload) -> Workload:
+    """Add an entry to the registry and return it.
+
+    Raises:
+        UsageError: If the name is taken: two meanings of a name would mix in profiles.
+    """
+    if workload.name in _WORKLOADS:
+        raise UsageError(
+            f"workload {workload.name!r} is registered already; choose another name"
+        )
+    _WORKLOADS[workload.name] = workload
+    return workload
+
+
+def get_workload(name: str) -> Workload:
+    """The entry of that name.
+
+    Raises:
+        UnknownNameError: If there is none; the message names the nearest ones.
+    """
+    try:
+        return _WORKLOADS[name]
+    except KeyError:
+        family = [known for known in _WORKLOADS if known.startswith(name)]
+        hint = did_you_mean(name, tuple(_WORKLOADS))
+        if name and family:  # `gelu` asks which form; spelling would offer relu
+            hint = f"did you mean {', '.join(family)}?"
+        raise UnknownNameError(f"no workload {name!r}; {hint}") from None
+
+
+def all_workloads(kind: WorkloadKind | None = None) -> tuple[Workload, ...]:
+    """Every entry, or those of one kind, in the order of their names."""
+    return tuple(
+        workload
+        for _, workload in sorted(_WORKLOADS.items())
+        if kind in (None, workload.kind)
+    )

@@ -1,0 +1,1 @@
+"""Vision Transformers that are cheap under secure computation: search, train, infer."""
