@@ -88,6 +88,8 @@ _SETTINGS: dict[Any, Any] = {  # Any: the stubs of its versions disagree
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
@@ -395,16 +397,17 @@ def _draw_diagonal(
 def _draw_errors(axes: Axes, error_percent: NDArray[np.float64], label: str) -> None:
     half_range = 1.15 * max(float(np.abs(error_percent).max()), 1.0)
     axes.axhline(0, color="0.5", linewidth=0.8, zorder=1)
+    axes.set_ylabel("relative error (%)")
     if half_range > _MOST_LINEAR_PERCENT:
         axes.set_yscale("symlog", linthresh=_LINEAR_PERCENT)
-        steps = [s for s in (_LINEAR_PERCENT, 100.0, 1000.0) if s <= half_range]
+        axes.set_ylabel(f"relative error (%)\nlog beyond {_LINEAR_PERCENT:g}")
+        steps = [s for s in (_LINEAR_PERCENT, 20.0, 100.0, 1000.0) if s <= half_range]
         ticks = [*(-step for step in reversed(steps)), 0.0, *steps]
         axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.yaxis.set_minor_locator(NullLocator())
     else:
-        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.set_ylim(-half_range, half_range)
-    axes.set_ylabel("relative error (%)")
     axes.set_xlabel(label)
 
 

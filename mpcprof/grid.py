@@ -1,7 +1,6 @@
 """Which cases a sweep measures: sizes by dimension, and their presets."""
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mpcprof.dims import Dims
@@ -80,12 +79,30 @@ def get_preset(name: str) -> Grid:
     return PRESETS[name]
 
 
-def choose_workloads(only: Sequence[str]) -> tuple[Workload, ...]:
-    """The workloads named; all primitives if none is.
+def default_repeats(preset: str, mode: str) -> int:
+    """Timed calls of each case: few where the preset is to be quick.
+
+    A priced sweep calls the case on loopback only, and once after the first call.
+    """
+    if mode == "priced":
+        return 1
+    return 2 if preset == "quick" else 5
+
+
+def choose_workloads(only: str) -> tuple[Workload, ...]:
+    """The workloads named in `exp,relu`; all primitives if none is.
+
+    A name that begins the names of several, such as `gelu`, stands for all of them.
 
     Raises:
         UnknownNameError: If a name is not registered.
     """
-    if only:
-        return tuple(get_workload(name) for name in only)
-    return all_workloads("primitive")
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    if not names:
+        return all_workloads("primitive")
+    chosen: dict[str, Workload] = {}
+    for name in names:
+        family = [w for w in all_workloads() if w.name.startswith(f"{name}_")]
+        for workload in family or [get_workload(name)]:
+            chosen[workload.name] = workload
+    return tuple(chosen.values())

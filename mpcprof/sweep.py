@@ -21,6 +21,7 @@ from mpcprof.engine.recording import Context, to_record
 from mpcprof.engine.runtime import get_runtime
 from mpcprof.engine.session import Session
 from mpcprof.engine.wan.choose import choose_emulation, make_emulation
+from mpcprof.errors import EngineError
 from mpcprof.grid import Grid
 from mpcprof.network import LOOPBACK, NETWORKS, Network
 from mpcprof.pricing import Calibration
@@ -164,6 +165,23 @@ def sweep(
             n_resumed=n_resumed,
             left_out=tuple(left_out),
         )
+
+
+def measure_once(config: SweepConfig, observer: Observer) -> tuple[Record, ...]:
+    """Records of every case of the grid, on no file.
+
+    Raises:
+        EngineError: If a case cannot be measured.
+    """
+    left_out: list[LeftOut] = []
+    cases = config.cases()
+    observer.on_start(len(cases), len(cases) * config.plan().n_calls, 0)
+    records: list[Record] = []
+    for block in _measure_all(config, cases, observer, left_out):
+        records += block
+    if left_out:
+        raise EngineError(f"{left_out[0].case}: {left_out[0].reason}")
+    return tuple(records)
 
 
 def _measure_all(

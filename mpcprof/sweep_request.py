@@ -4,13 +4,11 @@ import math
 
 from mpcprof.deployment import make_deployment
 from mpcprof.engine.wan.choose import choose_emulation
-from mpcprof.grid import choose_workloads, get_preset
+from mpcprof.grid import Grid
 from mpcprof.network import Network
 from mpcprof.records import Mode
 from mpcprof.sweep import SweepConfig
-
-_REPEATS = {"quick": 2}
-_REPEATS_ELSE = 5
+from mpcprof.workloads import Workload
 
 
 def make_config(
@@ -23,18 +21,14 @@ def make_config(
     options: tuple[str, ...],
     network: Network,
     emulation: str,
-    repeats: int | None,
+    repeats: int,
     warmups: int,
     seed: int,
     base_port: int,
-    preset: str,
+    workloads: tuple[Workload, ...],
+    grid: Grid,
     mode: Mode,
-    only: str,
-    heads: tuple[int, ...] | None,
-    tokens: tuple[int, ...] | None,
-    hidden: tuple[int, ...] | None,
-    width: tuple[int, ...] | None,
-    case_limit_s: float | None,
+    case_limit_s: float | None = None,
 ) -> SweepConfig:
     """Check every name and number before anything starts.
 
@@ -49,18 +43,15 @@ def make_config(
         beaver=beaver,
         options=options,
     )
-    names = [name.strip() for name in only.split(",") if name.strip()]
     choose_emulation(emulation)
     return SweepConfig(
         deployment=deployment,
         network=network,
         mode=mode,
         emulation=emulation,
-        workloads=choose_workloads(names),
-        grid=get_preset(preset).override(
-            n_heads=heads, n_tokens=tokens, hidden=hidden, width=width
-        ),
-        repeats=repeats or _REPEATS.get(preset, _REPEATS_ELSE),
+        workloads=workloads,
+        grid=grid,
+        repeats=repeats,
         warmups=warmups,
         seed=seed,
         case_limit_s=math.inf if case_limit_s is None else case_limit_s,

@@ -23,7 +23,7 @@ def frame(payload: bytes) -> bytes:
 
 
 def push(key: bytes, value: bytes, *, rank: int = 0, chunk_info: bytes = b"") -> bytes:
-    """A PushRequest in its frame; protobuf leaves out a rank of 0 and an empty value."""
+    """A PushRequest in its frame; protobuf omits a rank of 0 and an empty value."""
     payload = b"\x08" + varint(rank) if rank else b""
     payload += b"\x12" + varint(len(key)) + key
     if value:

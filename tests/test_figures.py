@@ -112,7 +112,7 @@ def test_no_two_primitives_look_the_same():
 def test_an_unknown_name_has_a_style_of_its_own_on_every_machine():
     style = workload_style("attn.relu_softmax")
 
-    assert (style.color, style.marker) == ("#000000", "D")  # crc32, not hash()
+    assert (style.color, style.marker) == ("#0072B2", "v")  # crc32, not hash()
     assert style.color in COLORS.values()
 
 

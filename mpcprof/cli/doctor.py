@@ -112,10 +112,10 @@ def _machine_rows(machine: "MachineStatus") -> list[_Row]:
 
 
 def _protocol_row(protocol: "ProtocolStatus") -> _Row:
-    spent = (
-        f"{protocol.n_parties} parties, {format_duration(protocol.seconds, digits=3)}, "
-        f"of that set-up {format_duration(protocol.setup_s, digits=3)}"
-    )
+    spent = f"{protocol.n_parties} parties"
+    if not protocol.problem:
+        spent += f", {format_duration(protocol.seconds, digits=3)}"
+        spent += f", of that set-up {format_duration(protocol.setup_s, digits=3)}"
     return protocol.protocol, _state(protocol.problem), spent
 
 

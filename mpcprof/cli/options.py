@@ -78,7 +78,7 @@ def measure_options(command: Command) -> Command:
             click.option(
                 "--repeats",
                 type=click.IntRange(min=1),
-                help="Timed calls. [default: 2 in quick, 5 else]",
+                help="Timed calls. [default: 2 in quick, 1 if priced, 5 else]",
             ),
             click.option(
                 "--warmups",

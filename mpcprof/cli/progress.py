@@ -20,7 +20,7 @@ from mpcprof.units import format_bandwidth, format_duration
 
 
 class SweepProgress:
-    """A bar over calls with the time left; one line per link check and left-out case."""
+    """A bar over calls with the time left; a line per link check and left-out case."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -51,7 +51,7 @@ class SweepProgress:
         """Say what the parties see of the network."""
         self._say(
             f"link: asked for {check.network}, parties see "
-            f"{format_duration(check.rtt_s, digits=4)} round trip and "
+            f"{format_duration(check.rtt_s, digits=4)} round trip, "
             f"{format_bandwidth(check.goodput_bytes_per_s, digits=3)} each way at once"
         )
 

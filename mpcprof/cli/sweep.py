@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mpcprof.cli.options import deployment_options, json_option, measure_options
+from mpcprof.cli.streams import spu_prints_to_stderr
 from mpcprof.units import parse_duration_s, parse_int_list
 
 if TYPE_CHECKING:
@@ -40,20 +41,41 @@ if TYPE_CHECKING:
 @click.option("--fresh", "is_fresh", is_flag=True, help="Start the profile anew.")
 @json_option
 def command(
-    path: str | None, is_fresh: bool, is_json: bool, protocol: str, **asked: Any
-) -> None:  # Any: one value per option, checked by make_config
+    path: str | None,
+    is_fresh: bool,
+    is_json: bool,
+    protocol: str,
+    preset: str,
+    only: str,
+    heads: tuple[int, ...] | None,
+    tokens: tuple[int, ...] | None,
+    hidden: tuple[int, ...] | None,
+    width: tuple[int, ...] | None,
+    repeats: int | None,
+    **asked: Any,  # one value per option that other commands share
+) -> None:
     """Measure a grid of workloads into a profile.
 
     Cases that are on file already are not measured again: a sweep that was stopped, by
     Ctrl-C or by force, goes on where it was.
     """
     from mpcprof.cli.progress import SweepProgress
+    from mpcprof.grid import choose_workloads, default_repeats, get_preset
     from mpcprof.sweep import sweep
     from mpcprof.sweep_request import make_config
 
-    config = make_config(protocol=protocol, **asked)
+    grid = get_preset(preset).override(
+        n_heads=heads, n_tokens=tokens, hidden=hidden, width=width
+    )
+    config = make_config(
+        protocol=protocol,
+        workloads=choose_workloads(only),
+        grid=grid,
+        repeats=repeats or default_repeats(preset, asked["mode"]),
+        **asked,
+    )
     path = path or f"profiles/{protocol}.parquet"
-    with SweepProgress() as progress:
+    with spu_prints_to_stderr(), SweepProgress() as progress:
         result = sweep(config, path, progress, is_fresh=is_fresh)
     click.echo(_as_json(path, result) if is_json else _as_text(path, result))
 

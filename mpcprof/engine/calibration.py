@@ -13,12 +13,8 @@ from mpcprof.network import LOOPBACK, Network
 from mpcprof.pricing import Calibration
 
 _N_REPEATS = 5
-_SHAPES = (
-    (1, 300_000),
-    (1, 1_000_000),
-    (4, 20_000),
-    (12, 1_000),
-)  # squarings, elements
+# squarings in a row, elements
+_SHAPES = ((1, 300_000), (1, 1_000_000), (4, 20_000), (12, 1_000))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +56,10 @@ def calibrate(session: Session, network: Network, *, seed: int = 0) -> Calibrati
 
 
 def solve(probes: Sequence[Probe], network: Network) -> Calibration:
-    """Least squares, relative to the emulated time, of
+    """The constants a and b that make loopback and emulated times agree.
 
-    loopback - hidden - (emulated - hops x RTT/2 - bytes / bandwidth)
-        = a hops + b bytes
+    Least squares, relative to the emulated time, of the equation:
+    loopback - hidden - (emulated - hops RTT/2 - bytes/bandwidth) = a hops + b bytes.
     """
     rows, excesses_s, weights = [], [], []
     for probe in probes:
@@ -82,12 +78,12 @@ def solve(probes: Sequence[Probe], network: Network) -> Calibration:
 
 
 def hidden_s(calls: Sequence[Call]) -> float:
-    """Compute of semi2k's first party that a slow network hides, from loopback calls.
+    """Compute of semi2k's first party that a slow network hides.
 
     With beaver triples from the first party, it computes their correction before it
     opens its masked inputs, and one product more than its peer after it has the peer's.
-    The correction goes on while the peer's message travels. In a matrix product both are
-    one product of the same size: half of what the first party computes more than the
+    The correction goes on while the peer's message travels. In a matrix product both
+    are one product of the same size: half of what the first party computes more than the
     other. Where they are not equal, the difference goes with the bytes, and with them
     into the calibration of this host.
     """

@@ -76,7 +76,7 @@ def trim_link(session: Session, network: Network) -> LinkCheck:
             return seen
         session.late_s += seen.rtt_s - network.rtt_s
     raise LinkError(
-        f"asked for {network}, the parties see {seen.rtt_s * 1e3:.2f} ms round trip and "
+        f"asked for {network}, the parties see {seen.rtt_s * 1e3:.2f} ms round trip, "
         f"{seen.goodput_bytes_per_s / 1e6:.1f} MB/s each way ({_N_TRIES} tries, "
         f"tolerance {TOLERANCE:.0%}); free the processor, or ask for a slower network, "
         "or measure with --mode priced"

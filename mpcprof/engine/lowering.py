@@ -60,7 +60,7 @@ def lower(
             lambda outputs: [f"{case}-out{index}" for index in range(len(outputs))],
             copts=options,
         )
-    except Exception as error:  # noqa: BLE001 - compilers raise what they like
+    except Exception as error:
         reason = str(error).strip().splitlines()[:1]
         raise EngineError(
             f"{case} does not compile for SPU: {' '.join(reason)}"

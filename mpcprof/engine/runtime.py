@@ -87,6 +87,7 @@ def _own_spu_problem() -> str:
     if found == wanted:
         return ""
     return (
-        f"needs spu=={wanted} in this Python ({sys.version.split()[0]}), found {found}; "
+        f"needs spu=={wanted} in this Python ({sys.version.split()[0]}), "
+        f"found {found}; "
         "run `make venv`, or install mpcprof into a Python 3.10 or 3.11"
     )

@@ -5,6 +5,7 @@ output and error are a file that both ends can read, since SPU prints its profil
 The process ends with the controller: by the closed channel, and by the kernel.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -176,7 +177,7 @@ def serve(channel: socket.socket, party: Party) -> None:
         header, blobs = receive_frame(channel)
         try:
             answer, out = handlers[header["command"]](header, blobs)
-        except Exception as error:  # noqa: BLE001 - reported to the controller
+        except Exception as error:
             answer, out = {"error": f"{type(error).__name__}: {error}"}, []
         send_frame(channel, answer, out)
 
@@ -187,10 +188,8 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     from spu_backend import SpuBackend
 
-    try:
+    with contextlib.suppress(ChannelClosedError):
         serve(channel, Party(SpuBackend()))
-    except ChannelClosedError:
-        pass
     # SPU's threads may hang at a normal exit; nothing is left to save
     os._exit(0)
 

@@ -36,7 +36,7 @@ class SpuBackend:
         desc.connect_retry_interval_ms = 100
         desc.connect_retry_times = 100
         for rank, address in enumerate(header["addresses"]):
-            desc.add_party("rank%d" % rank, address)
+            desc.add_party(f"rank{rank}", address)
         self.link = libspu.link.create_brpc(desc, header["rank"])
 
     def start_runtime(self, header: Dict[str, Any]) -> None:

@@ -1,0 +1,86 @@
+"""`mpcprof profile`: any JAX function, measured."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mpcprof.cli.options import deployment_options, json_option, measure_options
+from mpcprof.cli.streams import spu_prints_to_stderr
+from mpcprof.units import parse_shape
+
+if TYPE_CHECKING:
+    from mpcprof.profile_report import FunctionReport
+
+_SHOWN_OPERATIONS = 12
+
+
+def parse_domain(text: str) -> tuple[float, float]:
+    """`-8,0` as (low, high).
+
+    Raises:
+        ValueError: If it is not two numbers, the lower one first.
+    """
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a domain; expected -8,0") from None
+    if not low < high:
+        raise ValueError(f"{text!r} is an empty domain; expected the lower one first")
+    return low, high
+
+
+@click.command()
+@click.argument("target", metavar="MODULE:FUNCTION")
+@click.option(
+    "--input",
+    "shapes",
+    type=parse_shape,
+    multiple=True,
+    required=True,
+    help="Shape of a secret input, such as 4x65x65; one per parameter.",
+)
+@click.option(
+    "--domain",
+    "domains",
+    type=parse_domain,
+    multiple=True,
+    help="Values of the inputs, once for all or one per input. [default: -1,1]",
+)
+@deployment_options
+@measure_options
+@click.option(
+    "--mode",
+    type=click.Choice(["emulated", "priced"]),
+    default="emulated",
+    show_default=True,
+)
+@json_option
+def command(
+    target: str,
+    shapes: tuple[tuple[int, ...], ...],
+    domains: tuple[tuple[float, float], ...],
+    is_json: bool,
+    repeats: int | None,
+    **asked: Any,  # one value per option that other commands share
+) -> None:
+    """Measure a JAX function of yours on real parties.
+
+    MODULE:FUNCTION is importable from here, or a path: model.py:attention. The function
+    takes one secret array per --input and returns one array.
+    """
+    from mpcprof.cli.progress import SweepProgress
+    from mpcprof.profile_report import profile_function
+    from mpcprof.workloads import load_user_function
+
+    workload = load_user_function(target, shapes, domain=domains or ((-1.0, 1.0),))
+    with spu_prints_to_stderr(), SweepProgress() as progress:
+        report = profile_function(workload, progress, repeats=repeats or 3, **asked)
+    click.echo(json.dumps(report.to_json()) if is_json else _as_text(report))
+
+
+def _as_text(report: "FunctionReport") -> str:
+    lines = [report.headline(), *report.details()]
+    lines.append(f"operations of rank 0, one call, slowest {_SHOWN_OPERATIONS}:")
+    lines += report.operation_lines(_SHOWN_OPERATIONS)
+    return "\n".join(lines)
