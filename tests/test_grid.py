@@ -53,7 +53,7 @@ def test_sizes_that_make_no_grid_are_refused_by_name(name, sizes):
 def test_a_larger_preset_measures_all_that_a_smaller_one_does():
     quick, paper, full = (get_preset(name) for name in ("quick", "paper", "full"))
 
-    for workload in choose_workloads([]):
+    for workload in choose_workloads(""):
         assert {*quick.dims_of(workload)} <= {*full.dims_of(workload)}
         assert {*paper.dims_of(workload)} <= {*full.dims_of(workload)}
 
@@ -64,16 +64,26 @@ def test_an_unknown_preset_is_refused_with_the_nearest():
 
 
 def test_naming_no_workload_means_all_primitives():
-    assert choose_workloads([]) == all_workloads("primitive")
+    assert choose_workloads("") == all_workloads("primitive")
 
 
-def test_named_workloads_come_in_the_order_named():
-    assert choose_workloads(["max", "exp"]) == (
-        get_workload("max"),
-        get_workload("exp"),
-    )
+def test_named_workloads_come_once_each_in_the_order_named():
+    expected = tuple(get_workload(name) for name in ("max", "exp"))
+
+    assert choose_workloads(" max, exp,max,") == expected
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda w: w.name)
+def test_every_workload_can_be_chosen_by_its_name(workload):
+    assert workload in choose_workloads(workload.name)
+
+
+def test_the_name_of_a_family_means_all_its_members():
+    names = [workload.name for workload in choose_workloads("gelu")]
+
+    assert names == ["gelu_exact", "gelu_tanh"]
 
 
 def test_an_unknown_workload_is_refused():
     with pytest.raises(UnknownNameError, match=r"no workload 'expp'.*exp"):
-        choose_workloads(["expp"])
+        choose_workloads("exp,expp")

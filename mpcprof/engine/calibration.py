@@ -14,7 +14,7 @@ from mpcprof.pricing import Calibration
 
 _N_REPEATS = 5
 # squarings in a row, elements
-_SHAPES = ((1, 300_000), (1, 1_000_000), (4, 20_000), (12, 1_000))
+_SHAPES = ((1, 400_000), (1, 100_000), (3, 30_000), (10, 1_000))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +83,9 @@ def hidden_s(calls: Sequence[Call]) -> float:
     With beaver triples from the first party, it computes their correction before it
     opens its masked inputs, and one product more than its peer after it has the peer's.
     The correction goes on while the peer's message travels. In a matrix product both
-    are one product of the same size: half of what the first party computes more than the
-    other. Where they are not equal, the difference goes with the bytes, and with them
-    into the calibration of this host.
+    are one product of the same size, so half of what the first party computes more than
+    the other. Elsewhere the difference goes with the bytes, and with them into the
+    calibration of this host.
     """
     more_s = median(c.busy_s_by_rank[0] - c.busy_s_by_rank[1] for c in calls)
     return max(more_s, 0.0) / 2
