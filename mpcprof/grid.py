@@ -102,7 +102,8 @@ def choose_workloads(only: str) -> tuple[Workload, ...]:
         return all_workloads("primitive")
     chosen: dict[str, Workload] = {}
     for name in names:
-        family = [w for w in all_workloads() if w.name.startswith(f"{name}_")]
+        known = all_workloads()
+        family = [w for w in known if w.name == name or w.name.startswith(f"{name}_")]
         for workload in family or [get_workload(name)]:
             chosen[workload.name] = workload
     return tuple(chosen.values())

@@ -155,7 +155,8 @@ def sweep(
         n_resumed = len(cases) - len(missing)
         left_out: list[LeftOut] = []
         observer.on_start(len(missing), len(missing) * config.plan().n_calls, n_resumed)
-        for records in _measure_all(config, missing, observer, left_out):
+        known = _known_calibration(writer.profile, config)
+        for records in _measure_all(config, missing, observer, left_out, known):
             writer.append(records)
             for record in records:
                 observer.on_case(record)
@@ -189,12 +190,13 @@ def _measure_all(
     cases: Sequence[Case],
     observer: Observer,
     left_out: list[LeftOut],
+    known: Calibration | None = None,
 ) -> Iterator[tuple[Record, ...]]:
     """Records block by block; after a case that fails the parties start anew."""
     if not cases:
         return
     emulation = choose_emulation(config.emulation)
-    calibration = calibrate_host(config, emulation)
+    calibration = known or calibrate_host(config, emulation)
     plan = config.plan()
 
     def leave_out(case: Case, reason: str) -> None:
@@ -226,6 +228,18 @@ def _measure_all(
                 for case in _larger(waiting, [long.case for long in too_long]):
                     leave_out(case, "a smaller case of it is beyond the limit already")
                     waiting.remove(case)
+
+
+def _known_calibration(profile: Profile, config: SweepConfig) -> Calibration | None:
+    """That of the records on file from this host, so that one profile has one."""
+    host = host_description()
+    for record in profile:
+        if (record.host, record.network) == (host, config.network):
+            return Calibration(
+                loopback_s_per_hop=record.loopback_s_per_hop,
+                loopback_s_per_byte=record.loopback_s_per_byte,
+            )
+    return None
 
 
 def calibrate_host(config: SweepConfig, emulation: Emulation) -> Calibration:

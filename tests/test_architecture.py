@@ -40,7 +40,13 @@ LAYERS = (
     ("mpcprof.pricing",),  # a formula over a network; the engine calibrates with it
     ("mpcprof.workloads",),
     ("mpcprof.engine",),
-    ("mpcprof.grid", "mpcprof.sweep"),
+    (
+        "mpcprof.grid",
+        "mpcprof.sweep",
+        "mpcprof.sweep_request",
+        "mpcprof.profile_report",
+        "mpcprof.doctor",
+    ),
     ("mpcprof.costmodel",),
     ("mpcprof.figures",),
     ("mpcprof",),  # re-exports

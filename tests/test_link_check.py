@@ -70,7 +70,6 @@ def test_a_link_that_is_early_is_trimmed_as_well(early_s):
     assert trim_link(session, WAN).rtt_s == pytest.approx(WAN.rtt_s)
 
 
-@pytest.mark.xfail(reason="trim_link asks for a correction other than 0", strict=True)
 def test_a_link_that_is_right_at_once_is_accepted():
     session = ScriptedSession([0.0])
 

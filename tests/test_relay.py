@@ -184,7 +184,9 @@ def slowest_rate_bytes_per_s(links: list[Link], n_bytes: int) -> float:
     begin_s = time.monotonic()
 
     def take(link: Link, content: bytes) -> float:
-        receive(link.receiver, len(content))
+        left, buffer = len(content), bytearray(_CHUNK_BYTES)  # keeping it takes time
+        while left:
+            left -= link.receiver.recv_into(buffer)
         return len(content) / (time.monotonic() - begin_s - ONE_WAY_S)
 
     with ThreadPoolExecutor() as pool:
@@ -201,7 +203,7 @@ def slowest_rate_bytes_per_s(links: list[Link], n_bytes: int) -> float:
 def test_the_rate_is_that_of_a_direction(pairs, share):
     with running() as emulation, connected(emulation, *pairs) as links:
         emulation.set_network(WAN)
-        n_bytes = int(22_000_000 * share)  # half a second
+        n_bytes = int(44_000_000 * share)  # a second of it
 
         # other programs may take the processor: it is never too fast, once as fast
         rates = [slowest_rate_bytes_per_s(links, n_bytes) for _ in range(3)]
@@ -256,7 +258,6 @@ def test_the_critical_path_is_counted_from_the_reset_on():
         assert counters.carried_bytes == total_bytes
 
 
-@pytest.mark.xfail(reason="the reader thread dies and the relay lives on", strict=True)
 def test_a_stream_that_cannot_be_counted_ends_the_relay_with_a_reason():
     with running() as emulation, connected(emulation, (0, 1)) as [link]:
         emulation.set_network(WAN)
@@ -330,7 +331,6 @@ def test_the_relay_ends_with_a_killed_controller_and_frees_its_port():
         assert is_free_soon(port)
 
 
-@pytest.mark.xfail(reason="free_ports does not set SO_REUSEADDR", strict=True)
 def test_a_port_that_a_server_has_just_left_is_free():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -7,7 +7,6 @@ from statistics import median
 import numpy as np
 from jax import Array
 
-from mpcprof.engine.lowering import lower
 from mpcprof.engine.session import Call, Session
 from mpcprof.network import LOOPBACK, Network
 from mpcprof.pricing import Calibration
@@ -39,9 +38,7 @@ def calibrate(session: Session, network: Network, *, seed: int = 0) -> Calibrati
     for index, (length, n_elements) in enumerate(_SHAPES):
         inputs = [rng.uniform(-1, 1, n_elements).astype(np.float32)]
         case = f"calibration{index}"
-        lowered = lower(
-            _squarings(length), inputs, case=case, deployment=session.deployment
-        )
+        lowered = session.lower(case, _squarings(length), inputs)
         session.load(case, lowered, inputs)
     cases = [f"calibration{index}" for index in range(len(_SHAPES))]
     calls: dict[str, list[tuple[Call, Call]]] = {case: [] for case in cases}

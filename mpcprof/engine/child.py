@@ -17,7 +17,7 @@ from mpcprof.engine.party.framing import (
     receive_frame,
     send_frame,
 )
-from mpcprof.errors import EngineError, PartyDiedError
+from mpcprof.errors import BackendUnavailableError, EngineError, PartyDiedError
 
 Reply = tuple[Header, list[bytes]]
 
@@ -42,19 +42,30 @@ class Child:
         self, name: str, argv: Sequence[str], cpus: frozenset[int] = frozenset()
     ) -> None:
         self.name = name
+        self.is_in_step = True  # every question it was asked has been answered
         self._log = tempfile.NamedTemporaryFile(  # noqa: SIM115 - lives as long as self
             prefix=f"mpcprof-{name.replace(' ', '-')}-", suffix=".log", mode="a+b"
         )
         self.channel, theirs = socket.socketpair()
         with theirs, _only_on(cpus):
-            self._process = subprocess.Popen(
-                [*argv, str(theirs.fileno())],
+            self._process = self._start([*argv, str(theirs.fileno())], theirs)
+
+    def _start(self, argv: list[str], theirs: socket.socket) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                argv,
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # a Ctrl-C at the terminal is ours to handle
             )
+        except OSError as error:
+            self.channel.close()
+            self._log.close()
+            raise BackendUnavailableError(
+                f"{self.name} cannot be started: {argv[0]}: {error.strerror}"
+            ) from None
 
     @property
     def pid(self) -> int:
@@ -68,6 +79,10 @@ class Child:
     def ask(self, header: Header, blobs: Sequence[bytes] = ()) -> Header:
         """One question, one answer; see `ask_all`."""
         return ask_all([self], [header], [blobs])[0][0]
+
+    def ask_for_blobs(self, header: Header, blobs: Sequence[bytes]) -> list[bytes]:
+        """One question whose answer is raw bytes; see `ask_all`."""
+        return ask_all([self], [header], [blobs])[0][1]
 
     def died(self) -> PartyDiedError:
         """The error that says how it ended and what it printed last."""
@@ -131,9 +146,15 @@ def ask_all(
         PartyDiedError: If a child, or one of `watch`, ended meanwhile.
         EngineError: If a child answers with an error, or not within `timeout_s`.
     """
+    for child in children:
+        if not child.is_in_step:
+            raise EngineError(
+                f"{child.name} failed before and its peers wait for it; start anew"
+            )
     for child, header, parts in zip(
         children, headers, blobs or [()] * len(children), strict=True
     ):
+        child.is_in_step = False
         try:
             send_frame(child.channel, header, parts)
         except ChannelClosedError:
@@ -172,6 +193,7 @@ def _receive(child: Child) -> Reply:
         header, parts = receive_frame(child.channel)
     except ChannelClosedError:
         raise child.died() from None
+    child.is_in_step = "error" not in header
     if "error" in header:
         raise EngineError(f"{child.name}: {header['error']}")
     return header, parts

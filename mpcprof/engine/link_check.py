@@ -70,9 +70,9 @@ def trim_link(session: Session, network: Network) -> LinkCheck:
         LinkError: If round trip or goodput stays more than 3 % off.
     """
     session.late_s = 0.0
-    for _ in range(_N_TRIES):
+    for attempt in range(_N_TRIES):
         seen = check_link(session, network)
-        if seen.is_good and session.late_s:
+        if seen.is_good and attempt:
             return seen
         session.late_s += seen.rtt_s - network.rtt_s
     raise LinkError(

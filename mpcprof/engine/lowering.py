@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from spu.utils import frontend
 
 from mpcprof.deployment import Deployment
+from mpcprof.engine.child import Child
 from mpcprof.engine.party.spu_backend import make_runtime_config
 from mpcprof.engine.runtime import runtime_settings
 from mpcprof.errors import EngineError
@@ -38,38 +39,53 @@ def lower(
     *,
     case: str,
     deployment: Deployment,
+    compiler: Child,
 ) -> Lowered:
     """Compile a function of secret inputs with one array as its output.
+
+    Args:
+        compiler: A party program of the deployment's runtime, on no link: what SPU's
+            compiler does not know can end its process.
 
     Raises:
         EngineError: If JAX or SPU cannot compile it; the message is the compiler's.
     """
-    options = libspu.CompilerOptions()
-    for name, value in deployment.compiler_options:
-        setattr(options, name, value)
     names = [f"{case}-in{index}" for index in range(len(inputs))]
     start_s = time.perf_counter()
+    header: dict[str, object] = {
+        "command": "compile",
+        "name": case,
+        "input_names": names,
+        "options": dict(deployment.compiler_options),
+    }
     try:
-        executable, _ = frontend.compile(
-            frontend.Kind.JAX,
-            function,
-            list(inputs),
-            {},
-            names,
-            [libspu.Visibility.VIS_SECRET] * len(inputs),
-            lambda outputs: [f"{case}-out{index}" for index in range(len(outputs))],
-            copts=options,
-        )
+        hlo, n_outputs = trace(function, inputs)
+        header["output_names"] = [f"{case}-out{index}" for index in range(n_outputs)]
+        code = compiler.ask_for_blobs(header, [hlo])[0]
     except Exception as error:
-        reason = str(error).strip().splitlines()[:1]
-        raise EngineError(
-            f"{case} does not compile for SPU: {' '.join(reason)}"
-        ) from error
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise EngineError(f"{case} does not compile for SPU: {lines[0]}") from error
     return Lowered(
-        code=executable.SerializeToString(),
+        code=code,
         input_names=tuple(names),
         compile_s=time.perf_counter() - start_s,
     )
+
+
+def trace(
+    function: Callable[..., object], inputs: Sequence[NDArray[Any]]
+) -> tuple[bytes, int]:
+    """The function as serialised HLO at the inputs' shapes, and its number of outputs.
+
+    SPU's frontend does this and compiles in one call. It is taken apart here, by names
+    that are private in the one pinned build, for compiling to have its own process.
+    """
+    patches = frontend._patch_jax()  # sorting must not turn floats to integers
+    try:
+        hlo, outputs = frontend._jax_compilation(function, (), None, list(inputs), {})
+    finally:
+        frontend._restore_jax_patch(patches)
+    return hlo, len(outputs) if isinstance(outputs, tuple | list) else 1
 
 
 class ShareMaker:

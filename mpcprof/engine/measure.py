@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpcprof.dims import Dims
-from mpcprof.engine.lowering import Lowered, lower
+from mpcprof.engine.lowering import Lowered
 from mpcprof.engine.session import Call, Session
 from mpcprof.errors import EngineError, LinkError, PartyDiedError
 from mpcprof.network import LOOPBACK, Network
@@ -103,12 +103,7 @@ class Trial:
         networks = (*plan.networks, *plan.counted_on)
         self._calls: dict[Network, list[Call]] = {n: [] for n in networks}
         with _blame(case):
-            self._lowered = lower(
-                case.workload.function,
-                inputs,
-                case=name,
-                deployment=session.deployment,
-            )
+            self._lowered = session.lower(name, case.workload.function, inputs)
             session.load(name, self._lowered, inputs)
 
     def warm_up(self) -> None:

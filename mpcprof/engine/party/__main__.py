@@ -49,6 +49,10 @@ class Party:
             "log": _drain_log(),
         }, []
 
+    def compile(self, header: Header, blobs: List[bytes]) -> Reply:
+        """The executable of the program in the only blob."""
+        return {}, [self.backend.compile(header, blobs[0])]
+
     def load(self, header: Header, blobs: List[bytes]) -> Reply:
         """Take an executable and this party's shares of its inputs."""
         self.backend.load(header, blobs)
@@ -164,6 +168,7 @@ def serve(channel: socket.socket, party: Party) -> None:
         name: getattr(party, name)
         for name in (
             "hello",
+            "compile",
             "connect",
             "load",
             "unload",

@@ -48,7 +48,8 @@ class Pipe:
         self._tracker = tracker
         self._line: queue.Queue[Chunk] = queue.Queue(_QUEUE_CHUNKS)
         self._pipe_out, self._pipe_in = os.pipe()
-        fcntl.fcntl(self._pipe_in, fcntl.F_SETPIPE_SZ, _SPLICE_BYTES)
+        with contextlib.suppress(OSError):  # a user's quota: then smaller pieces
+            fcntl.fcntl(self._pipe_in, fcntl.F_SETPIPE_SZ, _SPLICE_BYTES)
 
     @property
     def is_busy(self) -> bool:

@@ -7,7 +7,7 @@ from mpcprof.engine.child import Child, python_child
 from mpcprof.engine.party.framing import Header
 from mpcprof.engine.wan.backend import Counters
 from mpcprof.engine.wan.critical_path import Path
-from mpcprof.errors import EngineError, LinkError
+from mpcprof.errors import EngineError, LinkError, PartyDiedError
 from mpcprof.network import Network
 
 _HOST = "127.0.0.1"
@@ -55,6 +55,8 @@ class RelayEmulation:
         }
         try:
             taken = self._ask(header)["port"]
+        except PartyDiedError:
+            raise
         except EngineError as error:
             raise LinkError(
                 f"the relay cannot listen on port {port}: {error}; "
@@ -124,8 +126,13 @@ def free_ports(n_ports: int, base_port: int = 0) -> list[int]:
         for index in range(n_ports):
             wanted = base_port + index if base_port else 0
             probe = stack.enter_context(socket.socket())
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((_HOST, wanted))
+            except OverflowError:
+                raise LinkError(
+                    f"port {wanted} is above 65535; choose a lower --base-port"
+                ) from None
             except OSError as error:
                 raise LinkError(
                     f"port {wanted} is in use ({error.strerror}); "

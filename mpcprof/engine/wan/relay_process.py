@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from mpcprof.engine.party.framing import (
     ChannelClosedError,
@@ -94,7 +95,9 @@ class Relay:
         pipe = Pipe(source, sink, direction, tracker)
         self._pipes.append(pipe)
         for work in (pipe.read, pipe.write):
-            threading.Thread(target=work, daemon=True).start()
+            threading.Thread(
+                target=_end_relay_on_error, args=(work,), daemon=True
+            ).start()
 
     def set(self, *, delay_s: float, seconds_per_byte: float) -> None:
         """Change every line, once what is on its way has arrived.
@@ -110,6 +113,16 @@ class Relay:
             clock.set(delay_s=delay_s, seconds_per_byte=seconds_per_byte)
         for direction in self.directions.values():
             direction.shaper.set(delay_s=delay_s, seconds_per_byte=seconds_per_byte)
+
+
+def _end_relay_on_error(work: Callable[[], None]) -> None:
+    """Half a relay would let the parties wait for ever."""
+    try:
+        work()
+    except Exception as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.stderr.flush()
+        os._exit(1)
 
 
 def serve(channel: socket.socket) -> None:

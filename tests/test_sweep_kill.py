@@ -1,0 +1,86 @@
+"""A sweep may be killed at any moment: what is finished stays, the rest is resumed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mpcprof.grid import choose_workloads, get_preset
+from mpcprof.profile_io import read_profile
+from tests.processes import still_running
+
+N_KILLS = 20
+N_CASES = 12
+GRID = {"n_heads": (1,), "n_tokens": (3, 4, 5, 6)}
+COMMAND = [
+    *(sys.executable, "-m", "mpcprof", "sweep", "--network", "200MBps,10ms"),
+    *("--only", "mul,square,truncation", "--heads", "1", "--tokens", "3,4,5,6"),
+    *("--repeats", "1", "--warmups", "0", "--output"),
+]
+
+
+def start(path: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [*COMMAND, str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    except OSError:
+        return []
+    return [int(word) for word in text.split()]
+
+
+def cases_on_file(path: Path) -> set[tuple[str, int]]:
+    if not path.exists():
+        return set()
+    return {(record.workload, record.dims.n_tokens) for record in read_profile(path)}
+
+
+def all_cases() -> set[tuple[str, int]]:
+    grid = get_preset("quick").override(**GRID)
+    return {
+        (workload.name, dims.n_tokens)
+        for workload in choose_workloads("mul,square,truncation")
+        for dims in grid.dims_of(workload)
+    }
+
+
+@pytest.mark.spu
+@pytest.mark.timeout(900)
+def test_whatever_is_killed_and_whenever_finished_records_survive(tmp_path):
+    chance = random.Random(int(os.environ.get("MPCPROF_KILL_SEED", "0")))
+    path = tmp_path / "killed.parquet"
+    begin_s = time.monotonic()
+    assert start(path).wait() == 0
+    whole_s = time.monotonic() - begin_s
+    path.unlink()
+    n_lost_runs = 0
+
+    for _ in range(N_KILLS):
+        before = cases_on_file(path)
+        if before == all_cases():
+            path.unlink()
+            before = set()
+        sweep = start(path)
+        time.sleep(chance.uniform(0.05, 0.95) * whole_s)
+        children = children_of(sweep.pid)
+        victim = chance.choice([sweep.pid, *children])
+        os.kill(victim, signal.SIGKILL)
+        code = sweep.wait(timeout=60)
+
+        assert still_running([sweep.pid, *children]) == []
+        assert before <= cases_on_file(path) <= all_cases()
+        n_lost_runs += code != 0
+
+    assert start(path).wait() == 0
+    assert cases_on_file(path) == all_cases()
+    assert n_lost_runs > N_KILLS / 2  # the kills hit sweeps that were at work
+    assert [p.name for p in tmp_path.iterdir() if p.suffix != ".parquet"] == []
