@@ -4,16 +4,44 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, nn
 
 from mpcprof.engine.session import Call, Session
 from mpcprof.network import LOOPBACK, Network
 from mpcprof.pricing import Calibration
 
 _N_REPEATS = 5
-# squarings in a row, elements
-_SHAPES = ((1, 400_000), (1, 100_000), (3, 30_000), (10, 1_000))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A calibration case: elementwise, on inputs from -1 to 1."""
+
+    function: Callable[[Array], Array]
+    n_elements: int
+
+
+def _squarings(length: int) -> Callable[[Array], Array]:
+    def repeated_square(x: Array) -> Array:
+        for _ in range(length):
+            x = x * x
+        return x
+
+    return repeated_square
+
+
+# few and many hops, few and many bytes; sizes that no preset has
+_PROGRAMS = (
+    Program(function=_squarings(1), n_elements=400_000),
+    Program(function=_squarings(1), n_elements=100_000),
+    Program(function=_squarings(1), n_elements=10_000),
+    Program(function=_squarings(10), n_elements=1_000),
+    Program(function=nn.relu, n_elements=3_000),
+    Program(function=nn.relu, n_elements=30_000),
+    Program(function=jnp.exp, n_elements=9_000),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,12 +63,10 @@ def calibrate(session: Session, network: Network, *, seed: int = 0) -> Calibrati
         network: The emulated network that loopback is compared with.
     """
     rng = np.random.default_rng(seed)
-    for index, (length, n_elements) in enumerate(_SHAPES):
-        inputs = [rng.uniform(-1, 1, n_elements).astype(np.float32)]
-        case = f"calibration{index}"
-        lowered = session.lower(case, _squarings(length), inputs)
-        session.load(case, lowered, inputs)
-    cases = [f"calibration{index}" for index in range(len(_SHAPES))]
+    cases = [f"calibration{index}" for index in range(len(_PROGRAMS))]
+    for case, program in zip(cases, _PROGRAMS, strict=True):
+        inputs = [rng.uniform(-1, 1, program.n_elements).astype(np.float32)]
+        session.load(case, session.lower(case, program.function, inputs), inputs)
     calls: dict[str, list[tuple[Call, Call]]] = {case: [] for case in cases}
     for _ in range(1 + _N_REPEATS):
         loopbacks = _run_all(session, cases, LOOPBACK)
@@ -49,7 +75,8 @@ def calibrate(session: Session, network: Network, *, seed: int = 0) -> Calibrati
             calls[case].append((pair[0], pair[1]))
     for case in cases:
         session.unload(case)
-    return solve([_probe(calls[case][1:]) for case in cases], network)
+    probes = [_probe(calls[case][1:]) for case in cases]
+    return solve(probes, network)
 
 
 def solve(probes: Sequence[Probe], network: Network) -> Calibration:
@@ -102,12 +129,3 @@ def _probe(pairs: Sequence[tuple[Call, Call]]) -> Probe:
         hops=runs[0].send_actions or 0,
         wire_bytes=max(run.bytes_sent or 0 for run in runs),
     )
-
-
-def _squarings(length: int) -> Callable[[Array], Array]:
-    def repeated_square(x: Array) -> Array:
-        for _ in range(length):
-            x = x * x
-        return x
-
-    return repeated_square

@@ -1,14 +1,12 @@
 """Is the emulated link what was asked for? Measured between parties before a sweep."""
 
 from dataclasses import dataclass
-from statistics import median
 
 from mpcprof.engine.session import Session
 from mpcprof.errors import LinkError
 from mpcprof.network import Network
 
 TOLERANCE = 0.03
-_N_TRIPS = 15
 _N_MESSAGES = 8
 _MESSAGE_S = 0.15  # of the bandwidth; SPU sends messages of megabytes
 _MAX_MESSAGE_BYTES = 16e6
@@ -21,7 +19,8 @@ class LinkCheck:
 
     Attributes:
         network: What was asked for.
-        rtt_s: Median round trip of an empty message, slowest pair.
+        rtt_s: Twice the median exchange of an empty message between all parties: in an
+            exchange each waits for the slowest of the others, as in a protocol's round.
         goodput_bytes_per_s: Slowest direction while all directions are busy.
     """
 
@@ -49,8 +48,7 @@ class LinkCheck:
 def check_link(session: Session, network: Network) -> LinkCheck:
     """Measure the emulated `network` as the parties see it."""
     session.set_network(network)
-    pairs = [(a, b) for b in range(session.n_parties) for a in range(b)]
-    rtt_s = max(median(session.round_trips_s(a, b, _N_TRIPS)) for a, b in pairs)
+    rtt_s = 2 * session.exchange_s()
     message_bytes = min(network.bandwidth_bytes_per_s * _MESSAGE_S, _MAX_MESSAGE_BYTES)
     rates = session.goodput_bytes_per_s(
         message_bytes=int(message_bytes), n_messages=_N_MESSAGES

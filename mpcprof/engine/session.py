@@ -4,6 +4,8 @@ import os
 import time
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import median
 from types import TracebackType
 from typing import Any
 
@@ -242,17 +244,20 @@ class Session:
         """Forget a case on every party."""
         self._ask([{"command": "unload", "case": case}] * self.n_parties)
 
-    def round_trips_s(self, first: int, second: int, n_trips: int) -> list[float]:
-        """Seconds of round trips of an empty message between two parties."""
-        replies = ask_all(
-            [self._parties[first], self._parties[second]],
-            [
-                {"command": "ping", "peer": second, "leads": True, "n_trips": n_trips},
-                {"command": "ping", "peer": first, "leads": False, "n_trips": n_trips},
-            ],
-            watch=self.emulation.watched(),
-        )
-        return [float(trip_s) for trip_s in replies[0][0]["trips_s"]]
+    def exchange_s(self, n_exchanges: int = 60) -> float:
+        """Seconds of an exchange of an empty message between all parties: one hop.
+
+        Median over pairs of exchanges: parties that begin apart take turns in waiting
+        too long and too short, and two in a row take two hops together.
+        """
+        header = {
+            "command": "exchange",
+            "n_exchanges": n_exchanges,
+            "start_at_s": self._clock() + _START_MARGIN_S,
+        }
+        replies = self._ask([header] * self.n_parties)
+        times_s = [float(time_s) for time_s in replies[0][0]["exchanges_s"]]
+        return median((a + b) / 2 for a, b in pairwise(times_s))
 
     def goodput_bytes_per_s(
         self, *, message_bytes: int, n_messages: int

@@ -84,20 +84,18 @@ class Party:
         answer, blobs = self.backend.fetch(header["case"])
         return answer, blobs
 
-    def ping(self, header: Header, _: List[bytes]) -> Reply:
-        """Round trips of an empty message with `peer`; `leads` says who begins."""
-        link, peer, n_trips = self.backend.link, header["peer"], header["n_trips"]
-        trips_s = []
-        for _trip in range(n_trips):
+    def exchange(self, header: Header, _: List[bytes]) -> Reply:
+        """Seconds of exchanges, in each of which every party sends to every other.
+
+        Between parties in step an exchange is one hop, as in a protocol's round.
+        """
+        exchanges_s = []
+        _wait_until(header["start_at_s"])
+        for _exchange in range(header["n_exchanges"]):
             begin_s = time.monotonic()
-            if header["leads"]:
-                link.send_async(peer, "p")
-                link.recv(peer)
-            else:
-                link.recv(peer)
-                link.send_async(peer, "p")
-            trips_s.append(time.monotonic() - begin_s)
-        return {"trips_s": trips_s}, []
+            self.backend.link.all_gather("x")
+            exchanges_s.append(time.monotonic() - begin_s)
+        return {"exchanges_s": exchanges_s}, []
 
     def stream(self, header: Header, _: List[bytes]) -> Reply:
         """Send messages to each of `peers` while receiving as many from each.
@@ -174,7 +172,7 @@ def serve(channel: socket.socket, party: Party) -> None:
             "unload",
             "run",
             "fetch",
-            "ping",
+            "exchange",
             "stream",
         )
     }

@@ -99,16 +99,20 @@ class Relay:
                 target=_end_relay_on_error, args=(work,), daemon=True
             ).start()
 
-    def set(self, *, delay_s: float, seconds_per_byte: float) -> None:
-        """Change every line, once what is on its way has arrived.
+    def wait_until_quiet(self) -> None:
+        """Return when nothing is on its way.
 
-        A late acknowledgement would otherwise hold up the first message that follows.
+        A late acknowledgement of one call would hold up, or wake, the next one.
         """
         deadline_s = time.monotonic() + _DRAIN_S
         while any(pipe.is_busy for pipe in self._pipes):
             if time.monotonic() > deadline_s:
                 raise TimeoutError(f"the line was not quiet within {_DRAIN_S:g} s")
             time.sleep(_POLL_S)
+
+    def set(self, *, delay_s: float, seconds_per_byte: float) -> None:
+        """Change every line, once what is on its way has arrived."""
+        self.wait_until_quiet()
         for clock in self.clocks:
             clock.set(delay_s=delay_s, seconds_per_byte=seconds_per_byte)
         for direction in self.directions.values():
@@ -151,6 +155,7 @@ def _answer(relay: Relay, header: Header) -> Header:
         )
         return {}
     if command == "reset":
+        relay.wait_until_quiet()
         for clock in relay.clocks:
             clock.reset()
         for direction in relay.directions.values():
