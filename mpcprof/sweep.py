@@ -3,7 +3,8 @@
 import math
 import os
 import random
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -108,12 +109,27 @@ class SweepResult:
         n_measured: Cases measured by this call.
         n_resumed: Cases that were on file before.
         left_out: Cases that failed or would have taken too long.
+        setup_s: Calibration, starting parties, checking the link.
+        measuring_s: All the rest, until the last record was on file.
+        timed_s: Of that, the calls themselves, first ones and warm-ups included.
     """
 
     profile: Profile
     n_measured: int
     n_resumed: int
     left_out: tuple[LeftOut, ...]
+    setup_s: float
+    measuring_s: float
+    timed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """What one interleaved block brought, and the set-up before it, if any."""
+
+    records: tuple[Record, ...]
+    setup_s: float
+    timed_s: float
 
 
 class Observer(Protocol):
@@ -141,6 +157,7 @@ def sweep(
     observer: Observer,
     *,
     is_fresh: bool = False,
+    clock: Callable[[], float] = time.monotonic,
 ) -> SweepResult:
     """Measure every case of the grid that is not on file yet.
 
@@ -156,15 +173,21 @@ def sweep(
         left_out: list[LeftOut] = []
         observer.on_start(len(missing), len(missing) * config.plan().n_calls, n_resumed)
         known = _known_calibration(writer.profile, config)
-        for records in _measure_all(config, missing, observer, left_out, known):
-            writer.append(records)
-            for record in records:
+        begin_s, setup_s, timed_s = clock(), 0.0, 0.0
+        for block in _measure_all(config, missing, observer, left_out, known, clock):
+            writer.append(block.records)
+            setup_s += block.setup_s
+            timed_s += block.timed_s
+            for record in block.records:
                 observer.on_case(record)
         return SweepResult(
             profile=writer.profile,
             n_measured=len(missing) - len(left_out),
             n_resumed=n_resumed,
             left_out=tuple(left_out),
+            setup_s=setup_s,
+            measuring_s=clock() - begin_s - setup_s,
+            timed_s=timed_s,
         )
 
 
@@ -179,7 +202,7 @@ def measure_once(config: SweepConfig, observer: Observer) -> tuple[Record, ...]:
     observer.on_start(len(cases), len(cases) * config.plan().n_calls, 0)
     records: list[Record] = []
     for block in _measure_all(config, cases, observer, left_out):
-        records += block
+        records += block.records
     if left_out:
         raise EngineError(f"{left_out[0].case}: {left_out[0].reason}")
     return tuple(records)
@@ -191,10 +214,12 @@ def _measure_all(
     observer: Observer,
     left_out: list[LeftOut],
     known: Calibration | None = None,
-) -> Iterator[tuple[Record, ...]]:
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Block]:
     """Records block by block; after a case that fails the parties start anew."""
     if not cases:
         return
+    begin_s = clock()
     emulation = choose_emulation(config.emulation)
     calibration = known or calibrate_host(config, emulation)
     plan = config.plan()
@@ -208,6 +233,7 @@ def _measure_all(
         with _open_session(config.deployment, emulation, config.base_port) as session:
             _trim(config, session, observer)
             context = _context(config, emulation, session, calibration)
+            setup_s = clock() - begin_s
             while waiting:
                 block = waiting[:_BLOCK_CASES]
                 try:
@@ -220,14 +246,20 @@ def _measure_all(
                     break
                 for long in too_long:
                     leave_out(long.case, long.reason)
-                yield tuple(
-                    to_record(timing, context, created_at=now_utc())
-                    for timing in timings
+                yield Block(
+                    records=tuple(
+                        to_record(timing, context, created_at=now_utc())
+                        for timing in timings
+                    ),
+                    setup_s=setup_s,
+                    timed_s=sum(timing.total_s for timing in timings),
                 )
+                setup_s = 0.0
                 del waiting[: len(block)]
                 for case in _larger(waiting, [long.case for long in too_long]):
                     leave_out(case, "a smaller case of it is beyond the limit already")
                     waiting.remove(case)
+        begin_s = clock()
 
 
 def _known_calibration(profile: Profile, config: SweepConfig) -> Calibration | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mpcprof.cli.streams import spu_prints_to_stderr
 from mpcprof.errors import EngineError
 from mpcprof.units import format_bandwidth, format_bytes, format_duration
 
@@ -30,7 +31,7 @@ def command(quick: bool, is_json: bool) -> None:
     """
     from mpcprof.doctor import examine
 
-    with _progress() as on_step:
+    with spu_prints_to_stderr(), _progress() as on_step:
         report = examine(quick=quick, on_step=on_step)
     if is_json:
         click.echo(report.to_json())

@@ -7,7 +7,8 @@ import click
 
 from mpcprof.cli.options import deployment_options, json_option, measure_options
 from mpcprof.cli.streams import spu_prints_to_stderr
-from mpcprof.units import parse_duration_s, parse_int_list
+from mpcprof.errors import EngineError
+from mpcprof.units import format_duration, parse_duration_s, parse_int_list
 
 if TYPE_CHECKING:
     from mpcprof.sweep import SweepResult
@@ -75,8 +76,13 @@ def command(
         **asked,
     )
     path = path or f"profiles/{protocol}.parquet"
-    with spu_prints_to_stderr(), SweepProgress() as progress:
-        result = sweep(config, path, progress, is_fresh=is_fresh)
+    try:
+        with spu_prints_to_stderr(), SweepProgress() as progress:
+            result = sweep(config, path, progress, is_fresh=is_fresh)
+    except KeyboardInterrupt:
+        raise EngineError(
+            f"stopped; what was finished is in {path}, the same command goes on there"
+        ) from None
     click.echo(_as_json(path, result) if is_json else _as_text(path, result))
 
 
@@ -84,7 +90,10 @@ def _as_text(path: str, result: "SweepResult") -> str:
     lines = [f"left out: {one.case}: {one.reason}" for one in result.left_out]
     lines.append(
         f"{path}: {len(result.profile)} records; {result.n_measured} measured now, "
-        f"{result.n_resumed} there before, {len(result.left_out)} left out"
+        f"{result.n_resumed} there before, {len(result.left_out)} left out; "
+        f"set-up {format_duration(result.setup_s, digits=3)}, measuring "
+        f"{format_duration(result.measuring_s, digits=3)}, of it in calls "
+        f"{format_duration(result.timed_s, digits=3)}"
     )
     return "\n".join(lines)
 
@@ -96,6 +105,9 @@ def _as_json(path: str, result: "SweepResult") -> str:
             "n_records": len(result.profile),
             "n_measured": result.n_measured,
             "n_resumed": result.n_resumed,
+            "setup_s": result.setup_s,
+            "measuring_s": result.measuring_s,
+            "timed_s": result.timed_s,
             "left_out": [
                 {
                     "workload": one.case.workload.name,

@@ -69,6 +69,13 @@ class Timing:
     calls: tuple[tuple[Network, tuple[Call, ...]], ...]
     max_abs_error: float
 
+    @property
+    def total_s(self) -> float:
+        """Seconds in calls, the first one and the warm-ups included."""
+        calls = [call for _, calls in self.calls for call in calls]
+        every = (self.first_call, *self.warmups, *calls)
+        return sum(call.latency_s for call in every)
+
     def on(self, network: Network) -> tuple[Call, ...]:
         """The timed calls on a network; none if the plan has them nowhere."""
         return dict(self.calls).get(network, ())
