@@ -51,6 +51,7 @@ class SweepConfig:
     workloads: tuple[Workload, ...]
     grid: Grid
     repeats: int
+    enough_s: float
     warmups: int
     seed: int
     case_limit_s: float
@@ -86,6 +87,7 @@ class SweepConfig:
             networks=(LOOPBACK, self.network) if is_emulated else (LOOPBACK,),
             counted_on=(self.network,) if needs_counting else (),
             repeats=self.repeats,
+            enough_s=self.enough_s if is_emulated else 0.0,
             warmups=self.warmups,
             seed=self.seed,
             case_limit_s=self.case_limit_s,

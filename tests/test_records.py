@@ -9,9 +9,10 @@ from mpcprof.records import RecordKey
 from tests.factories import make_operation, make_record
 
 DURATIONS = (
-    *("compute_s", "loopback_s_per_hop", "loopback_s_per_byte", "compile_s"),
-    *("first_call_s", "setup_s", "hops", "max_abs_error"),
+    *("compute_s", "hidden_s", "compile_s", "first_call_s"),
+    *("setup_s", "wire_bytes", "hops", "max_abs_error"),
 )
+CONSTANTS = ("loopback_s_per_hop", "loopback_s_per_byte")
 
 
 def test_latency_is_the_median_of_the_repeats_and_of_nothing_else():
@@ -30,7 +31,6 @@ def test_a_number_without_rank_is_that_of_rank_0():
     assert (record.bytes_sent, record.bytes_received) == (10, 30)
     assert record.send_actions == 2
     assert record.total_bytes_sent == 40
-    assert record.wire_bytes == 30
 
 
 def test_the_key_is_workload_dims_network_and_mode():
@@ -48,6 +48,15 @@ def test_the_key_is_workload_dims_network_and_mode():
 @pytest.mark.parametrize("name", DURATIONS)
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, True, "1", None])
 def test_a_quantity_is_finite_and_not_negative(name, value):
+    with pytest.raises(ProfileError, match=f"record of exp: {name}="):
+        make_record(**{name: value})
+
+
+@pytest.mark.parametrize("name", CONSTANTS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, True, "1", None])
+def test_a_constant_of_the_host_is_finite_but_may_be_negative(name, value):
+    make_record(**{name: -1e-4})
+
     with pytest.raises(ProfileError, match=f"record of exp: {name}="):
         make_record(**{name: value})
 

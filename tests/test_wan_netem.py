@@ -73,9 +73,8 @@ def test_the_queue_holds_the_delay_bandwidth_product_and_more() -> None:
     )
 
 
-@pytest.mark.parametrize("network", [None, LOOPBACK])
-def test_no_network_is_no_delay_and_no_limit(network: Network | None) -> None:
-    header = line_header(network)
+def test_loopback_is_no_delay_and_no_limit() -> None:
+    header = line_header(LOOPBACK)
 
     qdisc = plan_qdisc(header["one_way_s"], header["bandwidth_bytes_per_s"])
 

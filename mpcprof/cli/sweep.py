@@ -73,6 +73,7 @@ def command(
         workloads=choose_workloads(only),
         grid=grid,
         repeats=repeats or default_repeats(preset, asked["mode"]),
+        enough_s=0.0 if preset == "quick" else 1.0,
         **asked,
     )
     path = path or f"profiles/{protocol}.parquet"

@@ -149,7 +149,7 @@ def ask_all(
     for child in children:
         if not child.is_in_step:
             raise EngineError(
-                f"{child.name} failed before and its peers wait for it; start anew"
+                f"{child.name} waits for a peer that failed; start a new session"
             )
     for child, header, parts in zip(
         children, headers, blobs or [()] * len(children), strict=True
@@ -193,7 +193,7 @@ def _receive(child: Child) -> Reply:
         header, parts = receive_frame(child.channel)
     except ChannelClosedError:
         raise child.died() from None
-    child.is_in_step = "error" not in header
+    child.is_in_step = True
     if "error" in header:
         raise EngineError(f"{child.name}: {header['error']}")
     return header, parts

@@ -13,6 +13,8 @@ from mpcprof.errors import EngineError, LinkError, PartyDiedError
 from mpcprof.network import LOOPBACK, Network
 from mpcprof.workloads import Workload
 
+_MOST_REPEATS = 4  # times the repeats asked for
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
@@ -32,7 +34,9 @@ class Plan:
     Attributes:
         networks: Emulated in turn, in every round of repeats.
         counted_on: Networks for one more call, which counts the critical path.
-        repeats: Timed calls on each network.
+        repeats: Timed calls on each network, at least.
+        enough_s: Short cases, on which noise weighs most, are called until their calls
+            on a network took so long together; four times as often at most.
         warmups: Untimed calls after the first, cold one.
         seed: Of the inputs.
         case_limit_s: A case whose calls would take longer together is left out.
@@ -41,15 +45,21 @@ class Plan:
     networks: tuple[Network, ...]
     counted_on: tuple[Network, ...] = ()
     repeats: int
+    enough_s: float = 0.0
     warmups: int = 1
     seed: int = 0
     case_limit_s: float = float("inf")
 
     @property
     def n_calls(self) -> int:
-        """Calls of one case, the first one included."""
+        """Calls of one case at least, the first one included."""
         timed = self.repeats * len(self.networks)
         return 1 + self.warmups + len(self.counted_on) + timed
+
+    @property
+    def rounds(self) -> list[tuple[Network, ...]]:
+        """The networks of each round of timed calls."""
+        return [self.networks] * (self.repeats * _MOST_REPEATS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +136,13 @@ class Trial:
                 f"{self._plan.case_limit_s:g} s",
             )
 
+    def has_enough(self, network: Network) -> bool:
+        """Whether the case needs no more calls on a network."""
+        calls = self._calls[network]
+        if len(calls) < self._plan.repeats:
+            return False
+        return sum(call.latency_s for call in calls) >= self._plan.enough_s
+
     def repeat(self, network: Network) -> None:
         """A timed call on the network that the session emulates."""
         self._calls[network].append(self._call())
@@ -193,13 +210,15 @@ def measure(
         except CaseTooLongError as error:
             too_long.append(error)
             trial.unload()
-    rounds = [plan.counted_on] + [plan.networks] * plan.repeats
-    for networks in rounds:
+    for number, networks in enumerate([plan.counted_on, *plan.rounds]):
         for network in networks:
-            session.set_network(network)
-            for trial in trials:
+            wanting = [trial for trial in trials if not trial.has_enough(network)]
+            if wanting:
+                session.set_network(network)
+            for trial in wanting:
                 trial.repeat(network)
-                on_call(trial.case)
+                if number <= plan.repeats:
+                    on_call(trial.case)
     return [trial.finish() for trial in trials], too_long
 
 
