@@ -43,14 +43,14 @@ COLORS = MappingProxyType(
         "sky": "#56B4E9",
         "green": "#009E73",
         "blue": "#0072B2",
-        "vermillion": "#D55E00",
+        "vermilion": "#D55E00",
         "purple": "#CC79A7",
     }
 )
 # one colour per family; members differ in marker and line
 _STYLES = {
-    "exp": ("vermillion", "o", "-"),
-    "sigmoid": ("vermillion", "s", "--"),
+    "exp": ("vermilion", "o", "-"),
+    "sigmoid": ("vermilion", "s", "--"),
     "max": ("blue", "o", "-"),
     "less": ("blue", "s", "--"),
     "select": ("blue", "^", ":"),

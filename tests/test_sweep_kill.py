@@ -18,7 +18,7 @@ N_KILLS = 20
 N_CASES = 12
 GRID = {"n_heads": (1,), "n_tokens": (3, 4, 5, 6)}
 COMMAND = [
-    *(sys.executable, "-m", "mpcprof", "sweep", "--network", "200MBps,10ms"),
+    *(sys.executable, "-m", "mpcprof", "sweep", "--network", "44MBps,10ms"),
     *("--only", "mul,square,truncation", "--heads", "1", "--tokens", "3,4,5,6"),
     *("--repeats", "1", "--warmups", "0", "--output"),
 ]
