@@ -20,7 +20,8 @@ COMMANDS = {
 class LazyGroup(click.Group):
     """A group that imports a command only when it is called.
 
-    An `MpcprofError` becomes one line on stderr and the error's exit code.
+    An `MpcprofError` becomes one line on stderr and the error's exit code, and so does
+    wrong usage, without click's three lines about it.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -44,8 +45,18 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except MpcprofError as error:
-            click.echo(f"mpcprof: {' '.join(str(error).split())}", err=True)
+            _say(ctx, "", str(error))
             ctx.exit(error.exit_code)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            command = error.ctx.info_name if error.ctx and error.ctx != ctx else None
+            _say(ctx, f" {command}" if command else "", error.format_message())
+            ctx.exit(error.exit_code)
+
+
+def _say(ctx: click.Context, command: str, message: str) -> None:
+    click.echo(f"{ctx.info_name}{command}: {' '.join(message.split())}", err=True)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

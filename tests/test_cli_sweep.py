@@ -1,0 +1,187 @@
+"""What a user can get wrong with `mpcprof sweep`, and what a real one gives."""
+
+import json
+import socket
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from mpcprof.cli import main
+from mpcprof.profile_io import read_profile, write_profile
+from tests.factories import make_profile, make_record
+
+TINY = [
+    *("sweep", "--network", "44MBps,10ms", "--heads", "1", "--tokens", "3,5"),
+    *("--repeats", "2", "--json", "--output"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--protocol", "semi3k"], "no protocol 'semi3k'; did you mean semi2k"),
+        (["--only", "expp"], "no workload 'expp'; did you mean exp"),
+        (["--heads", "0"], "'--heads': '0' in '0': expected a whole number"),
+        (["--tokens", "x"], "'--tokens': 'x' in 'x': expected a whole number"),
+        (["--network", "40"], "'40' is not a network; expected bandwidth"),
+        (["--network", "44MBps,40"], "'40' has no unit; type 40ms"),
+        (["--network", "0MBps,40ms"], "expected more than 0"),
+        (["--preset", "papper"], "no preset 'papper'; did you mean paper"),
+        (["--emulation", "relais"], "no emulation 'relais'; did you mean relay"),
+        (["--runtime", "spu-1.0"], "no runtime 'spu-1.0'"),
+        (["--option", "fxp_exp_iter=5"], "no option 'fxp_exp_iter'; did you mean"),
+        (["--case-limit", "60"], "'60' has no unit"),
+        (["--beaver", "me"], "'me'"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_code_2_and_writes_nothing(
+    tmp_path, arguments, message
+):
+    path = tmp_path / "p.parquet"
+
+    result = CliRunner().invoke(main, ["sweep", "--output", str(path), *arguments])
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stdout == ""
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_profile_of_another_deployment_is_refused_and_kept(tmp_path):
+    path = tmp_path / "semi2k.parquet"
+    write_profile(path, make_profile(make_record()))
+    before = path.read_bytes()
+
+    result = CliRunner().invoke(
+        main, ["sweep", "--protocol", "cheetah", "--output", str(path)]
+    )
+
+    assert result.exit_code == 1
+    assert "another deployment" in result.stderr
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 and then nothing", b"hello"])
+def test_a_file_that_is_no_profile_is_refused_and_kept(tmp_path, content):
+    path = tmp_path / "foreign.parquet"
+    path.write_bytes(content)
+
+    result = CliRunner().invoke(main, ["sweep", "--output", str(path)])
+
+    assert result.exit_code == 1
+    assert "cannot be read as a profile" in result.stderr
+    assert path.read_bytes() == content
+
+
+def test_a_place_that_takes_no_file_is_found_out_before_measuring(tmp_path):
+    path = tmp_path / "a file"
+    path.write_text("")
+
+    result = CliRunner().invoke(main, ["sweep", "--output", str(path / "p.parquet")])
+
+    assert result.exit_code == 1
+    assert str(path) in result.stderr
+
+
+@pytest.mark.spu
+def test_a_port_in_use_is_one_line(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+
+        result = CliRunner().invoke(
+            main,
+            ["sweep", "--base-port", port, "--output", str(tmp_path / "p.parquet")],
+        )
+
+    assert result.exit_code == 1
+    assert f"port {port} is in use" in result.stderr.splitlines()[-1]
+
+
+def run(arguments: list[str]) -> dict[str, object]:
+    """The only thing on standard output, which is JSON."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mpcprof", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    document = json.loads(done.stdout)
+    assert isinstance(document, dict)
+    return document
+
+
+@pytest.mark.spu
+def test_a_sweep_records_exact_bytes_and_hops_and_is_not_repeated(tmp_path):
+    path = tmp_path / "semi2k.parquet"
+
+    first = run([*TINY, str(path), "--only", "exp,truncation"])
+    again = run([*TINY, str(path), "--only", "exp,truncation"])
+
+    assert (first["n_measured"], first["n_resumed"], first["left_out"]) == (4, 0, [])
+    assert (again["n_measured"], again["n_resumed"]) == (0, 4)
+    per_entry = {"exp": (100, 17), "truncation": (4, 1)}
+    for record in read_profile(path):
+        n_bytes, hops = per_entry[record.workload]
+        n_entries = record.dims.n_heads * record.dims.n_tokens**2
+        assert record.bytes_sent == n_bytes * n_entries
+        assert record.hops == hops
+        assert set(record.total_bytes_sent_by_repeat) == {2 * record.bytes_sent}
+        assert len(record.latencies_s) >= 2
+        assert record.latency_s > hops * 0.005
+        assert record.operations
+
+
+@pytest.mark.spu
+def test_cases_beyond_the_limit_are_left_out_and_named(tmp_path):
+    arguments = ["--only", "exp", "--case-limit", "1us"]
+
+    result = run([*TINY, str(tmp_path / "p.parquet"), *arguments])
+
+    assert result["n_measured"] == 0
+    reasons = [entry["reason"] for entry in result["left_out"]]
+    assert "more than the limit of 1e-06 s" in reasons[0]
+    assert len(reasons) == 2
+
+
+@pytest.mark.spu
+def test_a_sweep_of_three_parties_sees_the_hops_on_the_wire(tmp_path):
+    path = tmp_path / "aby3.parquet"
+
+    run([*TINY, str(path), "--protocol", "aby3", "--only", "mul", "--mode", "priced"])
+
+    for record in read_profile(path):
+        assert (record.mode, record.hops_basis) == ("priced", "measured")
+        assert record.hops == 3
+        assert record.wire_bytes > 0
+        assert len({*record.total_bytes_sent_by_repeat}) == 1
+
+
+@pytest.mark.spu
+def test_a_function_in_the_users_own_file_is_measured(tmp_path):
+    (tmp_path / "my_layer.py").write_text(
+        "import jax.numpy as jnp\n"
+        "def positive_product(q, k):\n"
+        "    return jnp.maximum(q @ k.T, 0)\n"
+    )
+
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "mpcprof", "profile"),
+            *("my_layer.py:positive_product", "--input", "5x4", "--input", "5x4"),
+            *("--network", "44MBps,10ms", "--json"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    report = json.loads(done.stdout)
+    assert report["workload"] == "my_layer:positive_product(5x4, 5x4)"
+    assert report["hops"] == 10  # product 1, truncation 1, comparison 7, select 1
+    product, relu = 8 * (20 + 20) + 4 * 25, 72 * 25
+    assert report["bytes_sent"] == product + relu
+    assert {op["level"] for op in report["operations"]} == {"pphlo", "hal", "mpc"}
