@@ -33,6 +33,7 @@ from mpcprof.records import Emulation, Mode, Record, RecordKey
 from mpcprof.workloads import Workload
 
 _BLOCK_CASES = 6  # interleaved; what a killed sweep loses at most
+_CALIBRATED = Deployment(protocol="semi2k")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +224,10 @@ def _measure_all(
         return
     begin_s = clock()
     emulation = choose_emulation(config.emulation)
-    calibration = known or calibrate_host(config, emulation)
+    calibration = known
+    if not known and config.deployment != _CALIBRATED:
+        with _open_session(_CALIBRATED, emulation, config.base_port) as session:
+            calibration = calibrate_host(config, session)
     plan = config.plan()
 
     def leave_out(case: Case, reason: str) -> None:
@@ -233,6 +237,7 @@ def _measure_all(
     waiting = list(cases)
     while waiting:
         with _open_session(config.deployment, emulation, config.base_port) as session:
+            calibration = calibration or calibrate_host(config, session)
             _trim(config, session, observer)
             context = _context(config, emulation, session, calibration)
             setup_s = clock() - begin_s
@@ -276,17 +281,15 @@ def _known_calibration(profile: Profile, config: SweepConfig) -> Calibration | N
     return None
 
 
-def calibrate_host(config: SweepConfig, emulation: Emulation) -> Calibration:
-    """The two constants of this host's loopback link, for this number of parties.
+def calibrate_host(config: SweepConfig, session: Session) -> Calibration:
+    """The two constants of this host's loopback link.
 
-    Measured with semi2k, whatever the sweep's protocol: there SPU counts the hops. A
-    sweep that waits on no network is calibrated against the wan.
+    Measured with two parties of semi2k, whatever the sweep's protocol: there SPU counts
+    the hops. A sweep that waits on no network is calibrated against the wan.
     """
-    deployment = Deployment(protocol="semi2k")
     network = NETWORKS["wan"] if config.mode == "priced" else config.network
-    with _open_session(deployment, emulation, config.base_port) as session:
-        trim_link(session, network)
-        return calibrate(session, network, seed=config.seed)
+    trim_link(session, network)
+    return calibrate(session, network, seed=config.seed)
 
 
 @contextmanager

@@ -68,9 +68,11 @@ def trim_link(session: Session, network: Network) -> LinkCheck:
         LinkError: If round trip or goodput stays more than 3 % off.
     """
     session.late_s = 0.0
-    for attempt in range(_N_TRIES):
+    session.set_network(network)
+    session.late_s = 2 * session.exchange_s() - network.rtt_s
+    for _ in range(_N_TRIES):
         seen = check_link(session, network)
-        if seen.is_good and attempt:
+        if seen.is_good:
             return seen
         session.late_s += seen.rtt_s - network.rtt_s
     raise LinkError(
