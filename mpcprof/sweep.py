@@ -4,8 +4,8 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,6 +16,7 @@ from mpcprof.engine.measure import (
     Case,
     CaseFailedError,
     Plan,
+    Timing,
     measure,
 )
 from mpcprof.engine.recording import Context, to_record
@@ -128,11 +129,11 @@ class SweepResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """What one interleaved block brought, and the set-up before it, if any."""
+    """What one interleaved block brought, or the set-up before the blocks."""
 
-    records: tuple[Record, ...]
-    setup_s: float
-    timed_s: float
+    records: tuple[Record, ...] = ()
+    setup_s: float = 0.0
+    timed_s: float = 0.0
 
 
 class Observer(Protocol):
@@ -177,12 +178,15 @@ def sweep(
         observer.on_start(len(missing), len(missing) * config.plan().n_calls, n_resumed)
         known = _known_calibration(writer.profile, config)
         begin_s, setup_s, timed_s = clock(), 0.0, 0.0
-        for block in _measure_all(config, missing, observer, left_out, known, clock):
-            writer.append(block.records)
-            setup_s += block.setup_s
-            timed_s += block.timed_s
-            for record in block.records:
-                observer.on_case(record)
+        blocks = _measure_all(config, missing, observer, left_out, known, clock)
+        with closing(blocks):  # no party outlives an error of the writer
+            for block in blocks:
+                setup_s += block.setup_s
+                timed_s += block.timed_s
+                if block.records:
+                    writer.append(block.records)
+                for record in block.records:
+                    observer.on_case(record)
         return SweepResult(
             profile=writer.profile,
             n_measured=len(missing) - len(left_out),
@@ -216,57 +220,62 @@ def _measure_all(
     cases: Sequence[Case],
     observer: Observer,
     left_out: list[LeftOut],
-    known: Calibration | None = None,
+    calibration: Calibration | None = None,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Block]:
+) -> Generator[Block, None, None]:
     """Records block by block; after a case that fails the parties start anew."""
-    if not cases:
-        return
-    begin_s = clock()
     emulation = choose_emulation(config.emulation)
-    calibration = known
-    if not known and config.deployment != _CALIBRATED:
+    waiting = list(cases)
+    begin_s = clock()
+    if waiting and not calibration and config.deployment != _CALIBRATED:
         with _open_session(_CALIBRATED, emulation, config.base_port) as session:
             calibration = calibrate_host(config, session)
-    plan = config.plan()
-
-    def leave_out(case: Case, reason: str) -> None:
-        left_out.append(LeftOut(case=case, reason=reason))
-        observer.on_left_out(left_out[-1], plan.n_calls)
-
-    waiting = list(cases)
     while waiting:
         with _open_session(config.deployment, emulation, config.base_port) as session:
             calibration = calibration or calibrate_host(config, session)
             _trim(config, session, observer)
             context = _context(config, emulation, session, calibration)
-            setup_s = clock() - begin_s
-            while waiting:
-                block = waiting[:_BLOCK_CASES]
-                try:
-                    timings, too_long = measure(
-                        session, block, plan, on_call=observer.on_call
-                    )
-                except CaseFailedError as error:
-                    leave_out(error.case, error.reason)
-                    waiting.remove(error.case)
-                    break
-                for long in too_long:
-                    leave_out(long.case, long.reason)
+            yield Block(setup_s=clock() - begin_s)
+            for block in _measure_blocks(config, session, waiting, observer, left_out):
                 yield Block(
                     records=tuple(
                         to_record(timing, context, created_at=now_utc())
-                        for timing in timings
+                        for timing in block
                     ),
-                    setup_s=setup_s,
-                    timed_s=sum(timing.total_s for timing in timings),
+                    timed_s=sum(timing.total_s for timing in block),
                 )
-                setup_s = 0.0
-                del waiting[: len(block)]
-                for case in _larger(waiting, [long.case for long in too_long]):
-                    leave_out(case, "a smaller case of it is beyond the limit already")
-                    waiting.remove(case)
         begin_s = clock()
+
+
+def _measure_blocks(
+    config: SweepConfig,
+    session: Session,
+    waiting: list[Case],
+    observer: Observer,
+    left_out: list[LeftOut],
+) -> Iterator[list[Timing]]:
+    """Take cases off `waiting` until none is left, or one failed."""
+    plan = config.plan()
+
+    def leave_out(case: Case, reason: str) -> None:
+        waiting.remove(case)
+        left_out.append(LeftOut(case=case, reason=reason))
+        observer.on_left_out(left_out[-1], plan.n_calls)
+
+    while waiting:
+        block = waiting[:_BLOCK_CASES]
+        try:
+            timings, too_long = measure(session, block, plan, on_call=observer.on_call)
+        except CaseFailedError as error:
+            leave_out(error.case, error.reason)
+            return
+        yield timings
+        for long in too_long:
+            leave_out(long.case, long.reason)
+        for timing in timings:
+            waiting.remove(timing.case)
+        for case in _larger(waiting, [long.case for long in too_long]):
+            leave_out(case, "a smaller case of it is beyond the limit already")
 
 
 def _known_calibration(profile: Profile, config: SweepConfig) -> Calibration | None:
