@@ -37,7 +37,7 @@ LAYERS = (
         "mpcprof.profile_io",
         "mpcprof.profile_export",
     ),
-    ("mpcprof.pricing", "mpcprof.formula_check"),  # the engine calibrates with it
+    ("mpcprof.pricing", "mpcprof.formula_check", "mpcprof.recalibration"),
     ("mpcprof.workloads",),
     ("mpcprof.engine",),
     (

@@ -34,12 +34,13 @@ def _squarings(length: int) -> Callable[[Array], Array]:
 
 # few and many hops, few and many bytes; sizes that no preset has
 _PROGRAMS = (
-    Program(function=_squarings(1), n_elements=400_000),
+    Program(function=_squarings(1), n_elements=800_000),
     Program(function=_squarings(1), n_elements=100_000),
     Program(function=_squarings(1), n_elements=10_000),
     Program(function=_squarings(10), n_elements=1_000),
     Program(function=nn.relu, n_elements=3_000),
     Program(function=nn.relu, n_elements=30_000),
+    Program(function=nn.relu, n_elements=300_000),
     Program(function=jnp.exp, n_elements=9_000),
 )
 
