@@ -45,18 +45,18 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except MpcprofError as error:
-            _say(ctx, "", str(error))
+            _say("", str(error))
             ctx.exit(error.exit_code)
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.UsageError as error:
             command = error.ctx.info_name if error.ctx and error.ctx != ctx else None
-            _say(ctx, f" {command}" if command else "", error.format_message())
+            _say(f" {command}" if command else "", error.format_message())
             ctx.exit(error.exit_code)
 
 
-def _say(ctx: click.Context, command: str, message: str) -> None:
-    click.echo(f"{ctx.info_name}{command}: {' '.join(message.split())}", err=True)
+def _say(command: str, message: str) -> None:
+    click.echo(f"mpcprof{command}: {' '.join(message.split())}", err=True)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
