@@ -18,7 +18,7 @@ N_KILLS = 20
 N_CASES = 12
 GRID = {"n_heads": (1,), "n_tokens": (3, 4, 5, 6)}
 COMMAND = [
-    *(sys.executable, "-m", "mpcprof", "sweep", "--network", "44MBps,10ms"),
+    *(sys.executable, "-m", "mpcprof", "sweep", "--network", "44MBps,40ms"),
     *("--only", "mul,square,truncation", "--heads", "1", "--tokens", "3,4,5,6"),
     *("--repeats", "1", "--warmups", "0", "--output"),
 ]
@@ -54,7 +54,7 @@ def all_cases() -> set[tuple[str, int]]:
 
 
 @pytest.mark.spu
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 def test_whatever_is_killed_and_whenever_finished_records_survive(tmp_path):
     chance = random.Random(int(os.environ.get("MPCPROF_KILL_SEED", "0")))
     path = tmp_path / "killed.parquet"
@@ -74,7 +74,7 @@ def test_whatever_is_killed_and_whenever_finished_records_survive(tmp_path):
         children = children_of(sweep.pid)
         victim = chance.choice([sweep.pid, *children])
         os.kill(victim, signal.SIGKILL)
-        code = sweep.wait(timeout=60)
+        code = sweep.wait(timeout=150)
 
         assert still_running([sweep.pid, *children]) == []
         assert before <= cases_on_file(path) <= all_cases()
