@@ -8,8 +8,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from mpcprof.engine.party.framing import (
     ChannelClosedError,
@@ -36,12 +37,18 @@ class Child:
         name: For messages.
         argv: Command line, without the channel's descriptor, which comes last.
         cpus: Processors it may use; all of this process's if empty.
+        environment: Variables that it has besides this process's.
     """
 
     def __init__(
-        self, name: str, argv: Sequence[str], cpus: frozenset[int] = frozenset()
+        self,
+        name: str,
+        argv: Sequence[str],
+        cpus: frozenset[int] = frozenset(),
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.name = name
+        self._environment = environment
         self.is_in_step = True  # every question it was asked has been answered
         self._log = tempfile.NamedTemporaryFile(  # noqa: SIM115 - lives as long as self
             prefix=f"mpcprof-{name.replace(' ', '-')}-", suffix=".log", mode="a+b"
@@ -57,6 +64,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
+                env={**os.environ, **self._environment},
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # a Ctrl-C at the terminal is ours to handle
             )
