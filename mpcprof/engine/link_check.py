@@ -9,7 +9,7 @@ from mpcprof.network import Network
 TOLERANCE = 0.03
 _N_MESSAGES = 8
 _MESSAGE_S = 0.15  # of the bandwidth; SPU sends messages of megabytes
-_MAX_MESSAGE_BYTES = 16e6
+_MAX_MESSAGE_BYTES = 6e6  # above SPU's window of 8 MiB arrivals bunch up
 _N_TRIES = 4  # another program may take the processor for a moment
 
 
