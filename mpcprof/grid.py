@@ -1,9 +1,11 @@
 """Which cases a sweep measures: sizes by dimension, and their presets."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mpcprof.dims import Dims
+from mpcprof.engine.measure import Case
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcprof.workloads import Workload, all_workloads, get_workload
 
@@ -42,6 +44,15 @@ class Grid:
             Dims(**dict(zip(workload.dim_names, combination, strict=True)))
             for combination in itertools.product(*sizes)
         )
+
+
+def make_cases(workloads: Sequence[Workload], grid: Grid) -> tuple[Case, ...]:
+    """Every workload at every combination of its sizes."""
+    return tuple(
+        Case(workload=workload, dims=dims)
+        for workload in workloads
+        for dims in grid.dims_of(workload)
+    )
 
 
 PRESETS = {

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from mpcprof.grid import get_preset
+from mpcprof.grid import get_preset, make_cases
 from mpcprof.profile_export import profile_to_rows
 from mpcprof.profiles import Profile
 from mpcprof.records import Operation, Record
@@ -89,7 +89,8 @@ def profile_function(
         UsageError: If something asked for is not acceptable.
         EngineError: If it cannot be measured.
     """
-    config = make_config(workloads=(workload,), grid=get_preset("quick"), **asked)
+    cases = make_cases((workload,), get_preset("quick"))
+    config = make_config(cases=cases, **asked)
     records = measure_once(config, observer)
     return FunctionReport(
         profile=Profile(deployment=config.deployment, records=records)

@@ -1,8 +1,6 @@
 """A grid of cases through the engine into a profile that is valid at every moment."""
 
-import math
 import os
-import random
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -24,14 +22,12 @@ from mpcprof.engine.runtime import get_runtime
 from mpcprof.engine.session import Session
 from mpcprof.engine.wan.choose import choose_emulation, make_emulation
 from mpcprof.errors import EngineError
-from mpcprof.grid import Grid
 from mpcprof.network import LOOPBACK, NETWORKS, Network
 from mpcprof.pricing import Calibration
 from mpcprof.profile_io import ProfileWriter
 from mpcprof.profiles import Profile
 from mpcprof.provenance import commit, host_description, now_utc, versions_text
 from mpcprof.records import Emulation, Mode, Record, RecordKey
-from mpcprof.workloads import Workload
 
 _BLOCK_CASES = 6  # interleaved; what a killed sweep loses at most
 _CALIBRATED = Deployment(protocol="semi2k")
@@ -42,6 +38,7 @@ class SweepConfig:
     """What to measure and how; see `mpcprof sweep --help`.
 
     Attributes:
+        cases: In the order in which they are measured.
         case_limit_s: Leave out a case whose calls together would take longer.
         base_port: First port for parties and relay; 0 for free ones.
     """
@@ -50,27 +47,13 @@ class SweepConfig:
     network: Network
     mode: Mode
     emulation: str
-    workloads: tuple[Workload, ...]
-    grid: Grid
+    cases: tuple[Case, ...]
     repeats: int
     enough_s: float
     warmups: int
     seed: int
     case_limit_s: float
     base_port: int
-
-    def cases(self) -> tuple[Case, ...]:
-        """All cases of the grid; the order mixes shapes and workloads."""
-        cases = [
-            Case(workload=workload, dims=dims)
-            for workload in self.workloads
-            for dims in self.grid.dims_of(workload)
-        ]
-        random.Random(self.seed).shuffle(cases)
-        if math.isfinite(self.case_limit_s):
-            # small ones first: what they show to be too long need not be tried
-            cases.sort(key=lambda case: math.prod(n for _, n in case.dims.items()))
-        return tuple(cases)
 
     def key_of(self, case: Case) -> RecordKey:
         """Under which a case stands in the profile."""
@@ -161,9 +144,13 @@ def sweep(
     observer: Observer,
     *,
     is_fresh: bool = False,
+    calibration: Calibration | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> SweepResult:
-    """Measure every case of the grid that is not on file yet.
+    """Measure every case that is not on file yet.
+
+    Args:
+        calibration: Of this host, where it is known.
 
     Raises:
         ProfileError: If the file cannot be continued or written.
@@ -171,12 +158,12 @@ def sweep(
     """
     get_runtime(config.deployment.runtime)
     with ProfileWriter(path, config.deployment, fresh=is_fresh) as writer:
-        cases = config.cases()
+        cases = config.cases
         missing = [c for c in cases if config.key_of(c) not in writer.profile]
         n_resumed = len(cases) - len(missing)
         left_out: list[LeftOut] = []
         observer.on_start(len(missing), len(missing) * config.plan().n_calls, n_resumed)
-        known = _known_calibration(writer.profile, config)
+        known = calibration or known_calibration(writer.profile, config.network)
         begin_s, setup_s, timed_s = clock(), 0.0, 0.0
         blocks = _measure_all(config, missing, observer, left_out, known, clock)
         with closing(blocks):  # no party outlives an error of the writer
@@ -205,7 +192,7 @@ def measure_once(config: SweepConfig, observer: Observer) -> tuple[Record, ...]:
         EngineError: If a case cannot be measured.
     """
     left_out: list[LeftOut] = []
-    cases = config.cases()
+    cases = config.cases
     observer.on_start(len(cases), len(cases) * config.plan().n_calls, 0)
     records: list[Record] = []
     for block in _measure_all(config, cases, observer, left_out):
@@ -278,11 +265,11 @@ def _measure_blocks(
             leave_out(case, "a smaller case of it is beyond the limit already")
 
 
-def _known_calibration(profile: Profile, config: SweepConfig) -> Calibration | None:
+def known_calibration(profile: Profile, network: Network) -> Calibration | None:
     """That of the records on file from this host, so that one profile has one."""
     host = host_description()
     for record in profile:
-        if (record.host, record.network) == (host, config.network):
+        if (record.host, record.network) == (host, network):
             return Calibration(
                 loopback_s_per_hop=record.loopback_s_per_hop,
                 loopback_s_per_byte=record.loopback_s_per_byte,

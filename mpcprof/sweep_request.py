@@ -1,14 +1,14 @@
 """From what a person asks for to a sweep's configuration: the edge, checked once."""
 
 import math
+import random
 
 from mpcprof.deployment import make_deployment
+from mpcprof.engine.measure import Case
 from mpcprof.engine.wan.choose import choose_emulation
-from mpcprof.grid import Grid
 from mpcprof.network import Network
 from mpcprof.records import Mode
 from mpcprof.sweep import SweepConfig
-from mpcprof.workloads import Workload
 
 
 def make_config(
@@ -26,8 +26,7 @@ def make_config(
     warmups: int,
     seed: int,
     base_port: int,
-    workloads: tuple[Workload, ...],
-    grid: Grid,
+    cases: tuple[Case, ...],
     mode: Mode,
     case_limit_s: float | None = None,
 ) -> SweepConfig:
@@ -50,8 +49,7 @@ def make_config(
         network=network,
         mode=mode,
         emulation=emulation,
-        workloads=workloads,
-        grid=grid,
+        cases=_ordered(cases, seed, case_limit_s),
         repeats=repeats,
         enough_s=enough_s,
         warmups=warmups,
@@ -59,3 +57,17 @@ def make_config(
         case_limit_s=math.inf if case_limit_s is None else case_limit_s,
         base_port=base_port,
     )
+
+
+def _ordered(
+    cases: tuple[Case, ...], seed: int, case_limit_s: float | None
+) -> tuple[Case, ...]:
+    """Shapes and workloads mixed, so that none has a slow hour to itself.
+
+    With a limit small ones come first: what they show to be too long need not be tried.
+    """
+    mixed = list(cases)
+    random.Random(seed).shuffle(mixed)
+    if case_limit_s is not None:
+        mixed.sort(key=lambda case: math.prod(n for _, n in case.dims.items()))
+    return tuple(mixed)

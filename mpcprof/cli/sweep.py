@@ -61,7 +61,12 @@ def command(
     Ctrl-C or by force, goes on where it was.
     """
     from mpcprof.cli.progress import SweepProgress
-    from mpcprof.grid import choose_workloads, default_repeats, get_preset
+    from mpcprof.grid import (
+        choose_workloads,
+        default_repeats,
+        get_preset,
+        make_cases,
+    )
     from mpcprof.sweep import sweep
     from mpcprof.sweep_request import make_config
 
@@ -70,8 +75,7 @@ def command(
     )
     config = make_config(
         protocol=protocol,
-        workloads=choose_workloads(only),
-        grid=grid,
+        cases=make_cases(choose_workloads(only), grid),
         repeats=repeats or default_repeats(preset, asked["mode"]),
         enough_s=0.0 if preset == "quick" else 1.0,
         **asked,
