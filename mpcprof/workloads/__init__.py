@@ -3,7 +3,14 @@
 Importing a family registers its entries.
 """
 
-from mpcprof.workloads import activation, comparison, elementwise, linear
+from mpcprof.workloads import (
+    activation,
+    block_workloads,
+    comparison,
+    elementwise,
+    linear,
+)
+from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.registry import (
     Workload,
     all_workloads,
@@ -16,10 +23,12 @@ __all__ = [
     "Workload",
     "activation",
     "all_workloads",
+    "block_workloads",
     "comparison",
     "elementwise",
     "get_workload",
     "linear",
     "load_user_function",
+    "model_workload",
     "register",
 ]

@@ -1,0 +1,103 @@
+"""A whole Vision Transformer as a workload, made from its architecture."""
+
+import hashlib
+import math
+from typing import Final
+
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from mpcprof.blocks.architecture import Architecture
+from mpcprof.blocks.transformer import (
+    Shape,
+    layer_variants,
+    patches_shape,
+    vit,
+    weight_shapes,
+)
+from mpcprof.dims import Dims
+from mpcprof.workloads.jax_algebra import JaxAlgebra
+from mpcprof.workloads.reference import vit64
+from mpcprof.workloads.registry import Interval, Workload
+
+# Logits have deviation 1; SPU's errors, emulated, are below 1e-2. Sparsemax stops after
+# six Newton steps, which does not always reach the root of scores of deviation 1.
+_ATOL: Final = 3e-2
+_ATOL_SPARSEMAX: Final = 1e-1
+# Not divided by a row's sum: their values grow with the root of the tokens.
+_UNBOUNDED: Final = ("square", "relu6")
+
+
+def model_name(architecture: Architecture) -> str:
+    """`vit.cifar.` and 8 hexadecimal digits that tell architectures apart."""
+    digest = hashlib.sha256(architecture.to_json().encode()).hexdigest()
+    return f"vit.{architecture.model.name}.{digest[:8]}"
+
+
+def model_workload(architecture: Architecture) -> Workload:
+    """Private inference of a batch of images by a random network, all weights secret.
+
+    Inputs are (B, N - 1, P) patches, then the weights in the order of `weight_shapes`.
+    Weights have variance 1 / fan-in, so that activations stay near 1. Not registered:
+    there are endless architectures.
+    """
+    shapes = weight_shapes(architecture)
+    variants = {
+        name for layer in architecture.attention for name in layer_variants(layer)
+    }
+
+    def function(patches: Array, *weights: Array) -> Array:
+        named = dict(zip(shapes, weights, strict=True))
+        return vit(JaxAlgebra(), architecture, patches, named)
+
+    def reference(
+        patches: NDArray[np.float32], *weights: NDArray[np.float32]
+    ) -> NDArray[np.float64]:
+        return vit64(architecture, patches, dict(zip(shapes, weights, strict=True)))
+
+    def input_shapes(dims: Dims) -> tuple[Shape, ...]:
+        return (patches_shape(architecture, dims.n_batch), *shapes.values())
+
+    return Workload(
+        name=model_name(architecture),
+        kind="model",
+        dim_names=("n_batch",),
+        shapes=input_shapes,
+        function=function,
+        reference=reference,
+        domain=((0.0, 1.0), *weight_domains(architecture).values()),
+        atol=_ATOL_SPARSEMAX if "sparsemax" in variants else _ATOL,
+        rtol=0.0,
+        source=f"Vision Transformer {architecture.model.name}; MPCViT section 5.1",
+    )
+
+
+def weight_domains(architecture: Architecture) -> dict[str, Interval]:
+    """What each weight of a random network is drawn from, by its name."""
+    return {
+        name: _domain(architecture, name, shape)
+        for name, shape in weight_shapes(architecture).items()
+    }
+
+
+def _domain(architecture: Architecture, name: str, shape: Shape) -> Interval:
+    if name.endswith(".gamma"):
+        return (0.8, 1.2)
+    if name.endswith((".bias", ".beta")):
+        return (-0.1, 0.1)
+    if name in ("embedding.class_token", "embedding.positions"):
+        return (-0.5, 0.5)
+    bound = math.sqrt(3 / _fan_in(architecture, name, shape))
+    return (-bound, bound)
+
+
+def _fan_in(architecture: Architecture, name: str, shape: Shape) -> int:
+    """Entries summed over; more behind a head whose values are sums over tokens."""
+    if ".attention.linformer." in name:
+        return shape[1]  # (R, N), from the left
+    if name.endswith("attention.projection.weight"):
+        layer = int(name.split(".")[1])
+        if {*_UNBOUNDED} & {*layer_variants(architecture.attention[layer])}:
+            return shape[0] * architecture.model.n_tokens
+    return shape[0]
