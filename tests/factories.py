@@ -1,7 +1,9 @@
 """Valid objects for tests, of which a test names only what it is about."""
 
+import math
 from typing import Any
 
+from mpcprof.blocks.steps import PRIMITIVE_SIZES, primitive_step
 from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
 from mpcprof.network import NETWORKS
@@ -72,3 +74,58 @@ def make_profile(*records: Record, **overrides: Any) -> Profile:
         "records": records,
     }
     return Profile(**(values | overrides))
+
+
+def make_priced_record(workload: str, dims: Dims) -> Record:
+    """A primitive whose cost is linear in its size, so that a fit of it is exact."""
+    step = primitive_step(workload, dims)
+    n_entries = math.prod(step.size)
+    is_silent = workload == "sum"
+    hops = 0 if is_silent else 10
+    bytes_sent = 0 if is_silent else 80 * _n_sent(step.size)
+    compute_s = 1e-3 + 1e-8 * n_entries
+    latency_s = compute_s + hops * 0.020 + bytes_sent / 44e6
+    return make_record(
+        workload=workload,
+        dims=dims,
+        latencies_s=(latency_s,),
+        compute_s=compute_s,
+        hidden_s=0.0,
+        hops=float(hops),
+        wire_bytes=float(bytes_sent),
+        bytes_sent_by_rank=(bytes_sent, bytes_sent),
+        total_bytes_sent_by_repeat=(2 * bytes_sent,),
+        send_actions_by_rank=(hops, hops),
+        operations=(),
+    )
+
+
+def _n_sent(size: tuple[int, ...]) -> int:
+    """Entries sent: both factors of a product, all but one of a row, each entry."""
+    if len(size) == 4:
+        return size[1] * size[2] + size[2] * size[3]
+    return size[0] * (size[1] - 1) if len(size) == 2 else size[0]
+
+
+def make_full_profile() -> Profile:
+    """Every primitive at several sizes, linear in them: enough for any model."""
+    heads = [Dims(n_heads=h, n_tokens=n) for h in (1, 4) for n in (9, 65)]
+    hidden = [Dims(n_tokens=n, hidden=h) for n in (17, 65) for h in (64, 512)]
+    products = [
+        Dims(n_tokens=n, width=w, hidden=h)
+        for n in (17, 65)
+        for w in (64, 256)
+        for h in (32, 512)
+    ]
+    special = {
+        **dict.fromkeys(("gelu_exact", "gelu_tanh", "sigmoid", "tanh"), hidden),
+        "matmul": products,
+        "rsqrt": [Dims(n_tokens=n) for n in (17, 65, 257)],
+    }
+    return make_profile(
+        *(
+            make_priced_record(name, dims)
+            for name in PRIMITIVE_SIZES
+            for dims in special.get(name, heads)
+        )
+    )

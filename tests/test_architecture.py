@@ -38,6 +38,9 @@ LAYERS = (
         "mpcprof.profile_export",
     ),
     ("mpcprof.pricing", "mpcprof.formula_check", "mpcprof.recalibration"),
+    ("mpcprof.blocks",),
+    ("mpcprof.costmodel",),
+    ("mpcprof.terms", "mpcprof.terms_export", "mpcprof.prediction_report"),
     ("mpcprof.workloads",),
     ("mpcprof.engine",),
     (
@@ -47,7 +50,7 @@ LAYERS = (
         "mpcprof.profile_report",
         "mpcprof.doctor",
     ),
-    ("mpcprof.costmodel",),
+    ("mpcprof.verification",),
     ("mpcprof.figures",),
     ("mpcprof",),  # re-exports
     ("mpcprof.cli", "mpcprof.__main__"),
@@ -172,12 +175,42 @@ def test_heavy_packages_stay_at_home(module: str) -> None:
         "mpcprof.records",
         "mpcprof.profiles",
         "mpcprof.profile_io",
-        *(m for m in ("mpcprof.pricing", "mpcprof.costmodel") if m in MODULES),
+        "mpcprof.pricing",
+        "mpcprof.costmodel",
+        "mpcprof.terms",
+        "mpcprof.prediction_report",
     ],
 )
 def test_reading_and_pricing_profiles_needs_no_heavy_package(module: str) -> None:
     loaded = modules_loaded_by(f"import {module}")
 
+    assert not loaded & HEAVY
+
+
+def test_blocks_are_shapes_and_names_and_load_no_array_library() -> None:
+    loaded = modules_loaded_by("import mpcprof.blocks")
+
+    assert "mpcprof.blocks.transformer" in loaded
+    assert not loaded & NOT_FOR_HELP
+
+
+def test_pricing_for_the_search_needs_no_heavy_package() -> None:
+    loaded = modules_loaded_by(
+        "import mpcprof.costmodel, mpcprof.terms, mpcprof.prediction_report"
+    )
+
+    assert "mpcprof.terms" in loaded
+    assert not loaded & HEAVY
+
+
+def test_predict_runs_without_heavy_packages() -> None:
+    path = str(ROOT / "profiles" / "semi2k.parquet")
+    loaded = modules_loaded_by(
+        "from mpcprof.cli import main\n"
+        f"main(['predict', {path!r}, '--json'], standalone_mode=False)"
+    )
+
+    assert "mpcprof.prediction_report" in loaded
     assert not loaded & HEAVY
 
 

@@ -10,7 +10,7 @@ from mpcprof.cli.plot import _KINDS
 from mpcprof.dims import Dims
 from mpcprof.figures import FIGURES
 from mpcprof.profile_io import write_profile
-from tests.factories import make_profile, make_record
+from tests.factories import make_full_profile, make_profile, make_record
 
 RECORDS = [
     make_record(workload=workload, dims=Dims(n_heads=n_heads, n_tokens=65))
@@ -30,8 +30,9 @@ def run(*arguments):
 
 
 @pytest.mark.parametrize("kind", _KINDS)
-def test_plot_prints_the_path_that_it_wrote(path, kind):
-    out = path.with_name("a.png")
+def test_plot_prints_the_path_that_it_wrote(tmp_path, kind):
+    path, out = tmp_path / "full.parquet", tmp_path / "a.png"
+    write_profile(path, make_full_profile())
 
     shown = run(path, kind, "-o", out)
 
@@ -70,6 +71,7 @@ def test_the_kinds_of_the_command_are_those_of_the_library():
         (("latency", "-o", "a.pdf"), 2, "ends in .png or .svg"),
         (("latency", "-o", "none/a.png"), 1, "cannot write"),
         (("latency", "-o", "a.png", "--workload", "rellu"), 1, "did you mean relu?"),
+        (("shares", "-o", "a.png"), 1, "to price it from"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(path, arguments, code, expected, monkeypatch):
@@ -95,7 +97,7 @@ def test_an_unknown_kind_is_wrong_usage(path):
     shown = run(path, "pie", "-o", path.with_name("a.png"))
 
     assert shown.exit_code == 2
-    assert "'latency', 'formula'" in shown.stderr
+    assert "'latency', 'formula', 'predicted', 'shares'" in shown.stderr
 
 
 def test_the_command_loads_nothing_heavy():

@@ -82,6 +82,18 @@ def test_an_export_does_not_overwrite_its_profile(path):
     assert len(read_profile(path)) == 2
 
 
+@pytest.mark.parametrize(
+    "option", [("--model", "cifar"), ("--network", "lan"), ("--batch", "2")]
+)
+def test_an_option_of_the_terms_is_not_silently_ignored(path, option):
+    shown = run("export", path, *option)
+
+    assert shown.exit_code == 2
+    assert shown.stderr == (
+        f"mpcprof: {option[0]} is of the terms; add --terms or leave it out\n"
+    )
+
+
 def test_merge_does_not_overwrite_unless_forced(path, tmp_path):
     other = tmp_path / "b.parquet"
     write_profile(other, make_profile(make_record(workload="gelu")))

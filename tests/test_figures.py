@@ -3,18 +3,24 @@ import re
 import matplotlib as mpl
 import pytest
 
+from mpcprof.blocks import MODELS, trace_model
+from mpcprof.blocks.architecture import uniform_architecture
+from mpcprof.costmodel import fit_cost_model
 from mpcprof.dims import Dims
-from mpcprof.errors import ProfileError, UsageError
+from mpcprof.errors import MissingEntryError, ProfileError, UsageError
 from mpcprof.figures import (
     COLORS,
     FIGURES,
     plot_latency,
     plot_measured_against_formula,
+    plot_predicted_against_measured,
+    plot_shares,
     workload_style,
 )
+from mpcprof.figures.shares import _GROUPS, _bar
 from mpcprof.network import LOOPBACK, NETWORKS
 from mpcprof.workloads import all_workloads
-from tests.factories import make_profile, make_record
+from tests.factories import make_full_profile, make_profile, make_record
 
 
 def make_line(workload, *, heads=(1, 4, 12), tokens=65, **overrides):
@@ -30,6 +36,8 @@ def make_line(workload, *, heads=(1, 4, 12), tokens=65, **overrides):
 
 
 PROFILE = make_profile(*make_line("exp"), *make_line("relu"))
+FULL = make_full_profile()
+BY_KIND = dict.fromkeys(FIGURES, PROFILE) | {"shares": FULL}
 
 
 @pytest.fixture
@@ -49,9 +57,9 @@ def drawn_text(monkeypatch):
     [("a.png", b"\x89PNG"), ("a.PNG", b"\x89PNG"), ("a.svg", b"<?xml")],
 )
 def test_the_name_decides_the_format(tmp_path, kind, name, magic):
-    n_records = FIGURES[kind](PROFILE, tmp_path / name)
+    n_records = FIGURES[kind](BY_KIND[kind], tmp_path / name)
 
-    assert n_records == len(PROFILE)
+    assert n_records == len(BY_KIND[kind])
     assert (tmp_path / name).read_bytes().startswith(magic)
     assert [p.name for p in tmp_path.iterdir()] == [name]
 
@@ -60,7 +68,7 @@ def test_the_name_decides_the_format(tmp_path, kind, name, magic):
 @pytest.mark.parametrize("name", ["a.pdf", "a", "png"])
 def test_another_format_is_wrong_usage(tmp_path, kind, name):
     with pytest.raises(UsageError, match=r"ends in \.png or \.svg"):
-        FIGURES[kind](PROFILE, tmp_path / name)
+        FIGURES[kind](BY_KIND[kind], tmp_path / name)
 
     assert not [*tmp_path.iterdir()]
 
@@ -68,7 +76,7 @@ def test_another_format_is_wrong_usage(tmp_path, kind, name):
 @pytest.mark.parametrize("kind", FIGURES)
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path, kind):
     with pytest.raises(ProfileError, match=r"cannot write .*No such file") as caught:
-        FIGURES[kind](PROFILE, tmp_path / "none" / "a.png")
+        FIGURES[kind](BY_KIND[kind], tmp_path / "none" / "a.png")
 
     assert "\n" not in str(caught.value)
 
@@ -83,8 +91,8 @@ def test_an_empty_profile_cannot_be_drawn(tmp_path, kind):
 def test_drawing_leaves_no_setting_behind_and_is_repeatable(tmp_path, kind):
     before = dict(mpl.rcParams)
 
-    FIGURES[kind](PROFILE, tmp_path / "a.svg")
-    FIGURES[kind](PROFILE, tmp_path / "b.svg")
+    FIGURES[kind](BY_KIND[kind], tmp_path / "a.svg")
+    FIGURES[kind](BY_KIND[kind], tmp_path / "b.svg")
 
     assert dict(mpl.rcParams) == before
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
@@ -207,6 +215,14 @@ def test_formula_draws_a_price_of_zero_and_a_large_error(tmp_path):
     assert n_records == 1 + len(PROFILE)
 
 
+def test_an_error_beyond_the_linear_range_has_a_logarithmic_scale(tmp_path, drawn_text):
+    slow = make_record(latencies_s=(4.0,))
+
+    plot_measured_against_formula(make_profile(slow), tmp_path / "a.svg")
+
+    assert "log beyond 5" in drawn_text(tmp_path / "a.svg")
+
+
 @pytest.mark.parametrize(
     "overrides",
     [{"mode": "priced", "emulation": "none"}, {"network": LOOPBACK}],
@@ -216,3 +232,78 @@ def test_formula_needs_records_that_really_waited(tmp_path, overrides):
         plot_measured_against_formula(
             make_profile(make_record(**overrides)), tmp_path / "a.png"
         )
+
+
+def test_predicted_is_of_sizes_that_the_fit_has_not_seen(tmp_path, drawn_text):
+    n_records = plot_predicted_against_measured(FULL, tmp_path / "a.svg")
+
+    text = drawn_text(tmp_path / "a.svg")
+    assert n_records == len(FULL)
+    assert f"relative error| of {len(FULL)} cases" in text
+    assert "sizes held out of the fit" in text
+    assert "measured latency (s)" in text
+    assert "predicted latency (s)" in text
+    assert "within 10 %" in text
+
+
+def test_predicted_leaves_out_what_has_one_size(tmp_path):
+    one = make_record(workload="mul")
+
+    n_records = plot_predicted_against_measured(
+        make_profile(one, *PROFILE), tmp_path / "a.png"
+    )
+
+    assert n_records == len(PROFILE)
+
+
+def test_predicted_needs_two_sizes(tmp_path):
+    with pytest.raises(ProfileError, match="no primitive was measured at two sizes"):
+        plot_predicted_against_measured(make_profile(make_record()), tmp_path / "a.png")
+
+
+def test_shares_names_models_heads_and_groups(tmp_path, drawn_text):
+    plot_shares(FULL, tmp_path / "a.svg")
+
+    text = drawn_text(tmp_path / "a.svg")
+    for words in ("cifar: 7 layers, 4 heads", "tiny-imagenet: 9 layers, 12 heads"):
+        assert words in text
+    for heads in ("serial", "batched"):
+        for attention in ("softmax", "relu_softmax", "scale"):
+            assert f"{attention}, {heads}" in text
+    legend = ["exp", "max", "reciprocal", "ReLU", "GeLU", "MatMul", "LayerNorm"]
+    assert " ".join([*legend, "other"]) in text
+    assert "predicted latency (s)" in text
+    assert "44MBps,40ms, one image" in text
+
+
+@pytest.mark.parametrize("heads", ["serial", "batched"])
+def test_the_groups_of_a_bar_add_up_to_the_prediction(heads):
+    model = fit_cost_model(FULL)
+    architecture = uniform_architecture(
+        MODELS["cifar"], attention="softmax", heads=heads
+    )
+
+    bar = _bar(model, "cifar", "softmax", heads)
+
+    predicted = model.predict(trace_model(architecture), model.reference)
+    assert sum(bar.seconds) == pytest.approx(predicted.latency_s)
+    shares = dict(zip(_GROUPS, bar.seconds, strict=True))
+    assert shares["ReLU"] == 0
+    assert min(seconds for name, seconds in shares.items() if name != "ReLU") > 0
+    (gelu,) = (p for p in predicted.operations if p.name == "gelu_tanh")
+    assert shares["GeLU"] == pytest.approx(gelu.latency_s)
+
+
+def test_shares_needs_every_operation_of_the_models(tmp_path):
+    with pytest.raises(MissingEntryError, match="to price it from"):
+        plot_shares(PROFILE, tmp_path / "a.png")
+
+    assert not [*tmp_path.iterdir()]
+
+
+def test_an_operation_has_the_same_color_in_shares_as_everywhere(tmp_path):
+    plot_shares(FULL, tmp_path / "a.svg")
+
+    drawn = (tmp_path / "a.svg").read_text()
+    for name in ("exp", "max", "reciprocal", "relu", "gelu_tanh"):
+        assert f"fill: {workload_style(name).color.lower()}" in drawn

@@ -8,12 +8,15 @@ from mpcprof.errors import MpcprofError
 
 COMMANDS = {
     "doctor": ("mpcprof.cli.doctor", "What this machine can do."),
+    "fit": ("mpcprof.cli.fit", "How good the cost model of a profile is."),
     "log": ("mpcprof.cli.log", "Read an SPU log of any supported build."),
+    "predict": ("mpcprof.cli.predict", "What a model costs on any network."),
     "profile": ("mpcprof.cli.profile", "Measure a JAX function of yours."),
     "runtime": ("mpcprof.cli.runtime", "The SPU builds this machine can drive."),
     "sweep": ("mpcprof.cli.sweep", "Measure a grid of workloads into a profile."),
     "table": ("mpcprof.cli.table", "Show, export, merge and compare profiles."),
     "plot": ("mpcprof.cli.plot", "Draw what a profile holds."),
+    "verify": ("mpcprof.cli.verify", "Hold predictions against real parties."),
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 # as figures.FIGURES, which costs a second to import; a test compares
-_KINDS = ("latency", "formula")
+_KINDS = ("latency", "formula", "predicted", "shares")
 _FILE = click.Path(path_type=Path)
 
 
@@ -23,6 +23,8 @@ def command(
 
     KIND latency: seconds over heads, tokens, hidden width, a line per workload.
     KIND formula: emulated seconds against compute + hops x RTT/2 + bytes / bandwidth.
+    KIND predicted: the cost model against latencies of sizes that it has not seen.
+    KIND shares: seconds by operation of whole models, softmax against its rivals.
     """
     from mpcprof.figures import FIGURES
     from mpcprof.profile_io import read_profile

@@ -5,11 +5,17 @@ answers at once.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from mpcprof.errors import ProfileError, UsageError
+from mpcprof.network import Network, parse_network
 from mpcprof.units import parse_percent
+
+if TYPE_CHECKING:
+    from mpcprof.profiles import Profile
 
 # as profile_export.EXPORT_FORMATS, which costs half a second to import; a test compares
 _FORMATS = ("csv", "json", "md", "parquet")
@@ -61,18 +67,76 @@ def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
 @click.argument("profile", type=_PROFILE)
 @click.option("--format", "export_format", type=click.Choice(_FORMATS), default="csv")
 @click.option("-o", "--output", type=_PROFILE, help="A file; otherwise stdout.")
-def export(profile: Path, export_format: str, output: Path | None) -> None:
-    """Convert PROFILE for another program; the default is csv."""
+@click.option("--terms", "has_terms", is_flag=True, help="Lat(ATTN_ij), Lat(Act_ij).")
+@click.option("--model", default="cifar", show_default=True, help="Whose terms.")
+@click.option(
+    "--network",
+    type=parse_network,
+    default="wan",
+    show_default=True,
+    help="On which the terms are priced.",
+)
+@click.option(
+    "--batch",
+    "n_batch",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Images that go together, of the terms.",
+)
+@click.pass_context
+def export(
+    ctx: click.Context,
+    profile: Path,
+    export_format: str,
+    output: Path | None,
+    has_terms: bool,
+    model: str,
+    network: Network,
+    n_batch: int,
+) -> None:
+    """Convert PROFILE for another program; the default is csv.
+
+    With --terms, the seconds of every attention and activation in every layer of a
+    model, as the search reads them, instead of the records.
+    """
     from mpcprof.profile_export import export_profile
     from mpcprof.profile_io import read_profile, replace_file
 
-    content = export_profile(read_profile(profile), export_format)
+    if not has_terms:
+        _refuse(ctx, "model", "network", "n_batch")
+    read = read_profile(profile)
+    if has_terms:
+        content = _export_terms(read, export_format, model, network, n_batch)
+    else:
+        content = export_profile(read, export_format)
     if output is None:
         click.echo(content, nl=False)
         return
     if output.resolve() == profile.resolve():
         raise UsageError(f"-o {str(output)!r} is the profile itself; name another file")
     replace_file(output, content.encode() if isinstance(content, str) else content)
+
+
+def _refuse(ctx: click.Context, *names: str) -> None:
+    """Refuse options that say nothing of records."""
+    for name in names:
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = next(p.opts[0] for p in ctx.command.params if p.name == name)
+            raise UsageError(f"{option} is of the terms; add --terms or leave it out")
+
+
+def _export_terms(
+    profile: "Profile", export_format: str, model: str, network: Network, n_batch: int
+) -> str | bytes:
+    from mpcprof.blocks.presets import get_model
+    from mpcprof.costmodel import load_cost_model
+    from mpcprof.terms import compute_terms
+    from mpcprof.terms_export import export_terms
+
+    cost_model = load_cost_model(profile)
+    terms = compute_terms(cost_model, get_model(model), network, n_batch)
+    return export_terms(terms, export_format)
 
 
 @command.command()

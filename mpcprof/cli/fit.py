@@ -1,0 +1,55 @@
+"""`mpcprof fit`: the cost model of a profile, and how good it is."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mpcprof.cli.options import json_option
+
+if TYPE_CHECKING:
+    from mpcprof.costmodel import HeldOut
+
+
+@click.command("fit")
+@click.argument("profile", type=click.Path(path_type=Path))
+@click.option(
+    "--folds", "n_folds", type=click.IntRange(min=2), default=5, show_default=True
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--save", is_flag=True, help="Store the coefficients in PROFILE.")
+@json_option
+def command(profile: Path, n_folds: int, seed: int, save: bool, is_json: bool) -> None:
+    """Fit PROFILE, and print the error on shapes that each fit has not seen."""
+    from mpcprof.costmodel import attach, fit_cost_model, held_out_errors
+    from mpcprof.profile_io import read_profile, write_profile
+
+    read = read_profile(profile)
+    errors = held_out_errors(read, n_folds=n_folds, seed=seed)
+    if save:
+        write_profile(profile, attach(read, fit_cost_model(read)))
+    if is_json:
+        click.echo(json.dumps({"workloads": [_as_row(one) for one in errors]}))
+    else:
+        click.echo(_as_text(errors))
+
+
+def _as_row(one: "HeldOut") -> dict[str, object]:
+    return {name: getattr(one, name) for name in one.__dataclass_fields__}
+
+
+def _as_text(errors: "tuple[HeldOut, ...]") -> str:
+    lines = ["on shapes that the fit has not seen, |predicted - measured| / measured:"]
+    lines += [
+        f"  {one.operation:12} {one.n_records:4} cases: latency {_percent(one.median)} "
+        f"median, {_percent(one.percentile_95)} 95th percentile, "
+        f"{_percent(one.largest)} at most; bytes {_percent(one.max_bytes_error)}, "
+        f"hops {_percent(one.max_hops_error)} at most"
+        for one in errors
+    ]
+    return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    return "(one size only)" if share is None else f"{share:.2%}"

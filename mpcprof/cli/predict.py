@@ -1,0 +1,72 @@
+"""`mpcprof predict`: what a model would cost, from a profile."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mpcprof.cli.options import json_option
+from mpcprof.network import parse_network
+
+if TYPE_CHECKING:
+    from mpcprof.blocks.architecture import Heads
+    from mpcprof.network import Network
+
+
+@click.command("predict")
+@click.argument("profile", type=click.Path(path_type=Path))
+@click.option(
+    "--model", default="", help="cifar, tiny-imagenet or digits. [default: cifar]"
+)
+@click.option(
+    "--attention",
+    default="softmax",
+    show_default=True,
+    help="A variant for every head, or a file arch.json.",
+)
+@click.option(
+    "--activation",
+    help="Of every layer, where --attention is no file. [default: gelu_tanh]",
+)
+@click.option(
+    "--network",
+    "networks",
+    type=parse_network,
+    multiple=True,
+    default=("wan",),
+    show_default=True,
+    help="wan, lan, or 100MBps,10ms; repeat it to compare.",
+)
+@click.option("--batch", "n_batch", type=click.IntRange(min=1), default=1)
+@click.option("--heads", type=click.Choice(["serial", "batched"]))
+@click.option("--layers", "n_layers", type=click.IntRange(min=1))
+@json_option
+def command(
+    profile: Path,
+    model: str,
+    attention: str,
+    activation: str | None,
+    networks: "tuple[Network, ...]",
+    n_batch: int,
+    heads: "Heads | None",
+    n_layers: int | None,
+    is_json: bool,
+) -> None:
+    """Predict a whole Vision Transformer from the measurements in PROFILE.
+
+    Seconds with an interval, bytes, hops, and the split by layer and by operation.
+    """
+    from mpcprof.costmodel import load_cost_model
+    from mpcprof.prediction_report import choose_architecture, predict_model
+    from mpcprof.profile_io import read_profile
+
+    architecture = choose_architecture(
+        model=model,
+        attention=attention,
+        activation=activation,
+        heads=heads,
+        n_layers=n_layers,
+    )
+    cost_model = load_cost_model(read_profile(profile))
+    report = predict_model(cost_model, architecture, networks, n_batch)
+    click.echo(report.to_json() if is_json else "\n".join(report.lines()))

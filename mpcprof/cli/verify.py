@@ -1,0 +1,134 @@
+"""`mpcprof verify`: predictions against real parties."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mpcprof.cli.options import json_option
+from mpcprof.cli.streams import spu_prints_to_stderr
+from mpcprof.errors import EngineError, UsageError
+from mpcprof.network import parse_network
+from mpcprof.units import parse_duration_s, parse_percent
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command("verify")
+@click.argument("profile", type=_FILE)
+@click.option(
+    "--cases",
+    "n_cases",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Primitives and blocks, in turn, at sizes of no preset.",
+)
+@click.option(
+    "--models",
+    "n_models",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Heterogeneous Vision Transformers besides.",
+)
+@click.option(
+    "--architecture",
+    "architectures",
+    multiple=True,
+    help="MODEL:ATTENTION:HEADS (cifar:scale:batched), or arch.json; repeatable.",
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--network",
+    "networks",
+    type=parse_network,
+    multiple=True,
+    default=("wan",),
+    show_default=True,
+    help="Repeat it for several.",
+)
+@click.option("--emulation", default="auto", show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--warmups", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option(
+    "--limit",
+    "limit_s",
+    type=parse_duration_s,
+    default="20s",
+    show_default=True,
+    help="Draw only cases that are foreseen to take at most this long.",
+)
+@click.option(
+    "--tolerance",
+    type=parse_percent,
+    default="10%",
+    metavar="PERCENT",
+    show_default=True,
+    help="Exit code 1 if a case is further off.",
+)
+@click.option(
+    "--output",
+    "path",
+    type=_FILE,
+    help="Where measurements are kept. [default: PROFILE-verify-SEED.parquet]",
+)
+@click.option("--report", type=_FILE, help="Write the table to a file: FILE.md.")
+@click.option("--fresh", "is_fresh", is_flag=True, help="Measure everything anew.")
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    profile: Path,
+    path: Path | None,
+    report: Path | None,
+    tolerance: float,
+    is_fresh: bool,
+    is_json: bool,
+    **asked: Any,  # one value per option; see plan_verification
+) -> None:
+    """Measure cases that are not in PROFILE, and say how far predictions were off.
+
+    Stopped at any moment, the same command goes on where it was.
+    """
+    from mpcprof.cli.progress import SweepProgress
+    from mpcprof.profile_io import replace_file
+    from mpcprof.verification import verify
+    from mpcprof.verification.request import plan_verification
+
+    path = path or profile.with_name(f"{profile.stem}-verify-{asked['seed']}.parquet")
+    _check_files(profile, path, report)
+    plan = plan_verification(profile, **asked)
+    try:
+        with spu_prints_to_stderr(), SweepProgress() as progress:
+            verification = verify(
+                plan.profile,
+                plan.model,
+                plan.cases,
+                plan.request,
+                path,
+                progress,
+                is_fresh=is_fresh,
+            )
+    except KeyboardInterrupt:
+        raise EngineError(
+            f"stopped; what was measured is in {path}, the same command goes on there"
+        ) from None
+    text = verification.to_markdown()
+    if report:
+        replace_file(report, text.encode())
+    click.echo(verification.to_json() if is_json else text, nl=is_json)
+    ctx.exit(1 if verification.summary.max_error > tolerance else 0)
+
+
+def _check_files(profile: Path, path: Path, report: Path | None) -> None:
+    """Before hours of measuring: nothing is overwritten, and the report has a place."""
+    if path.resolve() == profile.resolve():
+        raise UsageError(f"--output {str(path)!r} is the profile itself; name another")
+    if report is None:
+        return
+    if report.resolve() in (profile.resolve(), path.resolve()):
+        raise UsageError(f"--report {str(report)!r} is a profile; name another file")
+    if report.is_dir() or not report.parent.is_dir():
+        raise UsageError(f"--report {str(report)!r}: expected a file in a folder")

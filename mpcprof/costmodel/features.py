@@ -1,0 +1,156 @@
+"""What the cost of a step is a linear function of: whole numbers made from its size.
+
+Each feature grows with every size, so that a sum of them with coefficients of at least
+0 does too. `volume` is what most of the work is proportional to: entries, comparisons
+of a reduction over rows, multiplications of a product.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal, TypeAlias
+
+from mpcprof.blocks.steps import PRODUCT_OPERATIONS, ROW_OPERATIONS, Size
+from mpcprof.errors import ProfileError, UsageError
+
+Kind: TypeAlias = Literal["entries", "rows", "product"]
+
+_SIZES: Final[dict[Kind, tuple[str, ...]]] = {
+    "entries": ("n_entries",),
+    "rows": ("n_rows", "row_length"),
+    "product": ("n_products", "P", "Q", "R"),
+}
+_FEW_SIZES = 6  # with fewer, a knot has too little on either side
+_KNOT_QUANTILE = 0.3  # best held-out latency among 1/3, 1/2, two knots and none
+
+
+def operation_kind(operation: str) -> Kind:
+    """Which sizes an operation has."""
+    if operation in ROW_OPERATIONS:
+        return "rows"
+    return "product" if operation in PRODUCT_OPERATIONS else "entries"
+
+
+def check_size(operation: str, size: Size) -> None:
+    """Nothing, where `size` is one of the operation.
+
+    Raises:
+        UsageError: If it has another number of axes, or one is below 0.
+    """
+    expected = _SIZES[operation_kind(operation)]
+    if len(size) != len(expected) or min(size) < 0:
+        names = ", ".join(expected)
+        raise UsageError(f"size {size} of {operation}: expected counts of {names}")
+
+
+def _volume(size: Size) -> int:
+    if len(size) == 1:
+        return size[0]
+    if len(size) == 2:
+        return size[0] * max(size[1] - 1, 0)
+    return size[1] * size[2] * size[3]
+
+
+def _levels(size: Size) -> int:
+    """Steps of SPU's reduction of a row: halvings, then its odd tails one by one."""
+    return max(size[1].bit_length() + size[1].bit_count() - 2, 0)
+
+
+def _log2(size: Size) -> int:
+    """Halvings of a row that is padded, rounded up."""
+    return max(size[1] - 1, 0).bit_length()
+
+
+_VALUES: Final = MappingProxyType[str, Callable[[Size], int]](
+    {
+        "one": lambda size: 1,
+        "volume": _volume,
+        "row_length": lambda size: size[1],
+        "levels": _levels,
+        "log2": _log2,
+        "pq": lambda size: size[1] * size[2],
+        "qr": lambda size: size[2] * size[3],
+        "pr": lambda size: size[1] * size[3],
+    }
+)
+_SEGMENTS: Final = ("below", "above")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """One whole number made from a size; of a product, for one of its products.
+
+    Attributes:
+        name: One of `one volume row_length levels log2 pq qr pr`, or `below` and
+            `above`: min(volume, knot) and max(0, volume - knot).
+        knot: Of `below` and `above`.
+    """
+
+    name: str
+    knot: int = 0
+
+    def __post_init__(self) -> None:
+        if self.name not in _VALUES and self.name not in _SEGMENTS:
+            known = ", ".join((*_VALUES, *_SEGMENTS))
+            raise ProfileError(f"feature {self.name!r}: expected one of {known}")
+
+    def value(self, size: Size) -> int:
+        """The number of `size`."""
+        if self.name == "below":
+            return min(_volume(size), self.knot)
+        if self.name == "above":
+            return max(_volume(size) - self.knot, 0)
+        return _VALUES[self.name](size)
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.knot}" if self.name in _SEGMENTS else self.name
+
+    @classmethod
+    def parse(cls, text: str) -> "Feature":
+        """The feature that `str` wrote.
+
+        Raises:
+            ProfileError: If it is none.
+        """
+        name, _, knot = text.partition(":")
+        if knot and not knot.isdigit():
+            raise ProfileError(f"feature {text!r}: expected a whole number as its knot")
+        return cls(name=name, knot=int(knot or 0))
+
+
+ONE: Final = Feature(name="one")
+VOLUME: Final = Feature(name="volume")
+ROW_LENGTH: Final = Feature(name="row_length")
+_ROWS: Final = (Feature(name="levels"), Feature(name="log2"))
+_SIDES: Final = tuple(Feature(name=name) for name in ("pq", "qr", "pr"))
+
+
+def exact_features(kind: Kind) -> tuple[Feature, ...]:
+    """What bytes and hops may be exact sums of, the likelier first."""
+    if kind == "product":
+        return (ONE, *_SIDES)
+    return (ONE, VOLUME, *_ROWS) if kind == "rows" else (ONE, VOLUME)
+
+
+def smooth_features(kind: Kind, sizes: tuple[Size, ...]) -> tuple[Feature, ...]:
+    """What a measured quantity is fitted with, given the sizes there are.
+
+    The volume in two segments, which makes extrapolation linear; one where there are
+    few sizes; proportional to the volume where there is a single one.
+    """
+    volumes = sorted({_volume(size) for size in sizes})
+    if len(volumes) == 1:
+        return (VOLUME if volumes[0] else ONE,)
+    extra = {"entries": (), "rows": _ROWS[:1], "product": _SIDES}[kind]
+    if len(volumes) < _FEW_SIZES:
+        return (ONE, VOLUME, *(extra if kind == "rows" else ()))
+    knot = volumes[int(len(volumes) * _KNOT_QUANTILE)]
+    below, above = (Feature(name=name, knot=knot) for name in _SEGMENTS)
+    return (ONE, below, above, *extra)
+
+
+def axes(kind: Kind) -> tuple[Feature, ...]:
+    """Whose largest measured value says where extrapolation begins."""
+    if kind == "product":
+        return (VOLUME, *_SIDES)
+    return (VOLUME, ROW_LENGTH) if kind == "rows" else (VOLUME,)

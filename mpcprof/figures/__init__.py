@@ -1,0 +1,37 @@
+"""Figures of a profile: what was measured, how well it is foreseen, where seconds go.
+
+The only home of matplotlib.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import MappingProxyType
+
+from mpcprof.figures.canvas import FORMATS
+from mpcprof.figures.formula import plot_measured_against_formula
+from mpcprof.figures.latency import plot_latency
+from mpcprof.figures.predicted import plot_predicted_against_measured
+from mpcprof.figures.shares import plot_shares
+from mpcprof.figures.style import COLORS, Style, workload_style
+from mpcprof.profiles import Profile
+
+__all__ = [
+    "COLORS",
+    "FIGURES",
+    "FORMATS",
+    "Style",
+    "plot_latency",
+    "plot_measured_against_formula",
+    "plot_predicted_against_measured",
+    "plot_shares",
+    "workload_style",
+]
+
+FIGURES: MappingProxyType[str, Callable[[Profile, Path], int]] = MappingProxyType(
+    {
+        "latency": plot_latency,
+        "formula": plot_measured_against_formula,
+        "predicted": plot_predicted_against_measured,
+        "shares": plot_shares,
+    }
+)

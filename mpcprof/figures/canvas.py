@@ -1,0 +1,116 @@
+"""What all figures have in common: the sheet, its title, its legend, its file.
+
+matplotlib is used without pyplot: no figure registry, no window, and settings that end
+with the drawing.
+"""
+
+import io
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from mpcprof.errors import ProfileError, UsageError
+from mpcprof.profile_io import replace_file
+from mpcprof.profiles import Profile
+
+FORMATS = (".png", ".svg")
+_SETTINGS: dict[Any, Any] = {  # Any: the stubs of its versions disagree
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4,
+    "svg.hashsalt": "mpcprof",  # the same profile gives the same file
+}
+_PANEL_IN = (3.1, 3.0)
+_LEGEND_IN = 1.4
+_DOTS_PER_INCH = 200
+_CHARACTERS_PER_IN = 15.0  # of a title
+MIN_LOG_RANGE = 10.0  # largest over smallest from which on an axis is logarithmic
+
+
+def check_format(path: Path) -> None:
+    """Nothing, where the name says .png or .svg.
+
+    Raises:
+        UsageError: Otherwise.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(
+            f"{str(path)!r}: expected a name that ends in {' or '.join(FORMATS)}"
+        )
+
+
+def check_not_empty(profile: Profile) -> None:
+    """Nothing, where there is something to draw.
+
+    Raises:
+        ProfileError: Otherwise.
+    """
+    if not len(profile):
+        raise ProfileError(
+            "nothing to draw: the profile has 0 records; `mpcprof sweep` adds some"
+        )
+
+
+@contextmanager
+def open_figure(n_wide: float, n_high: float, path: Path) -> Iterator[Figure]:
+    """A figure with room for so many panels and a legend; written at the end."""
+    width_in = n_wide * _PANEL_IN[0] + _LEGEND_IN
+    height_in = n_high * _PANEL_IN[1] + 0.6  # for the title
+    with rc_context(_SETTINGS):
+        figure = Figure(figsize=(width_in, height_in), layout="constrained")
+        FigureCanvasAgg(figure)
+        yield figure
+        image_format = path.suffix.lower().removeprefix(".")
+        metadata = {"Date": None} if image_format == "svg" else {"Software": None}
+        image = io.BytesIO()
+        figure.savefig(
+            image, format=image_format, dpi=_DOTS_PER_INCH, metadata=metadata
+        )
+    replace_file(path, image.getvalue())
+
+
+def add_legend(
+    figure: Figure, handles: Mapping[str, Artist], *, is_sorted: bool = True
+) -> None:
+    """Beside the panels, by name or in the order given."""
+    names = sorted(handles) if is_sorted else [*handles]
+    figure.legend([handles[n] for n in names], names, loc="outside right center")
+
+
+def label_figure(figure: Figure, title: str, note: str) -> None:
+    """The title above, and a note in small print below; both wrapped."""
+    n_characters = int(figure.get_figwidth() * _CHARACTERS_PER_IN)
+    lines = [textwrap.fill(line, n_characters) for line in title.splitlines()]
+    figure.suptitle("\n".join(lines), fontsize=10)
+    if note:
+        text = textwrap.fill(note, int(n_characters * 1.3))
+        figure.supxlabel(text, fontsize=7, color="0.35", x=0.01, ha="left")
+
+
+def make_log(axes: Axes, dimension: str, labelled: Sequence[float]) -> None:
+    """Logarithmic, with labels at these multiples of 10^n as plain numbers."""
+    getattr(axes, f"set_{dimension}scale")("log")
+    axis = getattr(axes, f"{dimension}axis")
+    axis.set_major_locator(LogLocator(subs=labelled, numticks=20))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())

@@ -1,0 +1,281 @@
+"""Lat(ATTN_ij) and Lat(Act_ij): what each head and token costs, for the search.
+
+Both forms: additive, where heads and tokens are paid one by one, and grouped, where a
+variant costs a fixed time in a layer as soon as one head uses it, and some more per
+head. Batched heads share their hops, so grouped is what they cost.
+
+    layer (additive) = sum over heads of latency_s
+    layer (grouped)  = sum over variants in use of fixed_s + n_heads_of_it * per_unit_s
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from mpcprof.blocks import Architecture, Step, trace_model
+from mpcprof.blocks.architecture import uniform_architecture
+from mpcprof.blocks.attention import ATTENTIONS, get_attention
+from mpcprof.blocks.counting import Bare, CountingAlgebra
+from mpcprof.blocks.mlp import ACTIVATIONS, fused_mlp, get_activation, mlp
+from mpcprof.blocks.presets import ModelPreset
+from mpcprof.costmodel import CostModel
+from mpcprof.network import Network
+
+TermKind = Literal["attention", "activation", "mlp", "fused_mlp", "rest"]
+_LAYER_FREE: Final = -1  # of what belongs to no layer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """Seconds of one choice in one layer.
+
+    Attributes:
+        kind: `attention`, a unit being a head; `activation`, a unit being a token;
+            `mlp` and `fused_mlp`, the linear layers around the activation; `rest`, the
+            layer's other steps (norms, qkv, projection), or the model's with layer -1.
+        layer: From 0.
+        latency_s: Of one unit by itself: Lat(ATTN_ij) of every head j of layer i, and
+            of a token a share of its layer.
+        fixed_s: Paid once in a layer where the variant is used.
+        per_unit_s: Paid for each head or token of the variant besides.
+        n_units: Heads or tokens of the layer.
+        basis: The weakest basis of its steps.
+    """
+
+    kind: TermKind
+    layer: int
+    variant: str
+    n_units: int
+    latency_s: float
+    fixed_s: float
+    per_unit_s: float
+    bytes_sent: float
+    hops: float
+    basis: str
+
+    def layer_s(self, n_units: int) -> float:
+        """Grouped seconds if `n_units` use the variant."""
+        return self.fixed_s + n_units * self.per_unit_s if n_units else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Every term of a model on a network."""
+
+    model: ModelPreset
+    network: Network
+    n_batch: int
+    terms: tuple[Term, ...]
+
+    def get(self, kind: TermKind, layer: int, variant: str) -> Term:
+        """The term of a choice.
+
+        Raises:
+            KeyError: If there is none.
+        """
+        for term in self.terms:
+            if (term.kind, term.layer, term.variant) == (kind, layer, variant):
+                return term
+        raise KeyError((kind, layer, variant))
+
+    def lambda_over_eta(self, attention: str, activation: str) -> float:
+        """Lat(ATTN) / Lat(GeLU) of a layer, heads one by one (MPCViT section 4.5)."""
+        head = self.get("attention", 0, attention)
+        token = self.get("activation", 0, activation)
+        return head.latency_s * head.n_units / (token.latency_s * token.n_units)
+
+
+def compute_terms(
+    cost_model: CostModel, model: ModelPreset, network: Network, n_batch: int = 1
+) -> Terms:
+    """Every attention, activation and remaining part of `model`, priced.
+
+    Raises:
+        MissingEntryError: If the profile lacks an operation that they need.
+    """
+    price = functools.partial(_price, cost_model, network)
+    terms = list(_rest_terms(price, model, n_batch))
+    per_layer = [
+        *(_attention_term(price, model, n_batch, name) for name in ATTENTIONS),
+        *(_activation_term(price, model, n_batch, name) for name in ACTIVATIONS),
+        *_mlp_terms(price, model, n_batch),
+    ]
+    for layer in range(model.n_layers):
+        terms += [term(layer) for term in per_layer]
+    return Terms(model=model, network=network, n_batch=n_batch, terms=tuple(terms))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Price:
+    latency_s: float
+    bytes_sent: float
+    hops: float
+    basis: str
+
+
+_PriceSteps = Callable[[Sequence[Step]], _Price]
+_OfLayer = Callable[[int], Term]
+
+
+def _price(cost_model: CostModel, network: Network, steps: Sequence[Step]) -> _Price:
+    """Without what a call costs: terms are parts of one call."""
+    if not steps:
+        return _Price(latency_s=0.0, bytes_sent=0.0, hops=0.0, basis="measured")
+    predicted = cost_model.predict(steps, network)
+    return _Price(
+        latency_s=predicted.latency_s - predicted.per_call_s,
+        bytes_sent=predicted.bytes_sent,
+        hops=predicted.hops,
+        basis=predicted.basis,
+    )
+
+
+def _term(
+    kind: TermKind, variant: str, n_units: int, one: _Price, every: _Price
+) -> _OfLayer:
+    """From the price of one unit, and of all units together."""
+    per_unit_s = (every.latency_s - one.latency_s) / (n_units - 1) if n_units > 1 else 0
+    per_unit_s = max(per_unit_s, 0.0)
+    return lambda layer: Term(
+        kind=kind,
+        layer=layer,
+        variant=variant,
+        n_units=n_units,
+        latency_s=one.latency_s,
+        fixed_s=max(one.latency_s - per_unit_s, 0.0),
+        per_unit_s=per_unit_s,
+        bytes_sent=one.bytes_sent,
+        hops=one.hops,
+        basis=one.basis,
+    )
+
+
+def _attention_steps(
+    model: ModelPreset, n_batch: int, name: str, n_heads: int
+) -> tuple[Step, ...]:
+    ops = CountingAlgebra()
+    variant = get_attention(name)
+    qkv = [Bare((n_batch * n_heads, model.n_tokens, model.head_dim))] * 3
+    weights = [Bare(shape) for shape in variant.weight_shapes(model.n_tokens)]
+    variant.function(ops, *qkv, *weights)
+    return tuple(ops.steps)
+
+
+def _attention_term(
+    price: _PriceSteps, model: ModelPreset, n_batch: int, name: str
+) -> _OfLayer:
+    one, every = (
+        price(_attention_steps(model, n_batch, name, n)) for n in (1, model.n_heads)
+    )
+    return _term("attention", name, model.n_heads, one, every)
+
+
+def _activation_term(
+    price: _PriceSteps, model: ModelPreset, n_batch: int, name: str
+) -> _OfLayer:
+    """Tokens share their hops, so a token's own latency is its share of all tokens."""
+    one, every = (
+        price(_activation_steps(model, n_batch, name, n)) for n in (1, model.n_tokens)
+    )
+    grouped = _term("activation", name, model.n_tokens, one, every)(0)
+    share = 1 / model.n_tokens
+    return lambda layer: Term(
+        kind="activation",
+        layer=layer,
+        variant=name,
+        n_units=model.n_tokens,
+        latency_s=every.latency_s * share,
+        fixed_s=grouped.fixed_s,
+        per_unit_s=grouped.per_unit_s,
+        bytes_sent=every.bytes_sent * share,
+        hops=every.hops,
+        basis=every.basis,
+    )
+
+
+def _activation_steps(
+    model: ModelPreset, n_batch: int, name: str, n_tokens: int
+) -> tuple[Step, ...]:
+    ops = CountingAlgebra()
+    activation = get_activation(name)
+    activation.function(ops, Bare((n_batch, n_tokens, model.hidden)))
+    if activation.has_relu_behind:
+        ops.relu(Bare((n_batch, n_tokens, model.width)))
+    return tuple(ops.steps)
+
+
+def _mlp_terms(
+    price: _PriceSteps, model: ModelPreset, n_batch: int
+) -> Iterator[_OfLayer]:
+    x = Bare((n_batch, model.n_tokens, model.width))
+    up, down = Bare((model.width, model.hidden)), Bare((model.hidden, model.width))
+    b1, b2 = Bare((model.hidden,)), Bare((model.width,))
+    ops = CountingAlgebra()
+    mlp(ops, x, up, b1, down, b2, ["identity"])
+    yield _whole("mlp", price(ops.steps))
+    ops = CountingAlgebra()
+    fused_mlp(ops, x, Bare((model.width, model.width)), b2, ["identity"])
+    yield _whole("fused_mlp", price(ops.steps))
+
+
+def _whole(kind: TermKind, price: _Price, variant: str = "") -> _OfLayer:
+    return _term(kind, variant, 1, price, price)
+
+
+def _rest_terms(price: _PriceSteps, model: ModelPreset, n_batch: int) -> Iterator[Term]:
+    """What no choice changes: of each layer, and of the model besides."""
+    architecture = uniform_architecture(model, attention="scale", activation="identity")
+    steps = trace_model(architecture, n_batch)
+    outside = [step for step in steps if not step.part.startswith("layer ")]
+    yield _whole("rest", price(outside))(_LAYER_FREE)
+    for layer in range(model.n_layers):
+        yield _whole("rest", price(_rest_of_layer(steps, layer)))(layer)
+
+
+def _rest_of_layer(steps: Sequence[Step], layer: int) -> list[Step]:
+    prefix = f"layer {layer + 1}/"
+    chosen = (f"{prefix}attention/scale", f"{prefix}mlp")
+    return [s for s in steps if s.part.startswith(prefix) and s.part not in chosen]
+
+
+def price_architecture(
+    terms: Terms, architecture: Architecture, per_call_s: float
+) -> float:
+    """Seconds of a model from its terms: additive if serial, grouped if batched.
+
+    Exact for heads one by one; batched, as exact as a cost affine in heads is. Heads
+    whose rows differ are not covered.
+
+    Raises:
+        KeyError: If a choice has no term.
+    """
+    total_s = per_call_s + terms.get("rest", _LAYER_FREE, "").latency_s
+    for layer in range(architecture.n_layers):
+        total_s += terms.get("rest", layer, "").latency_s
+        total_s += _attention_s(terms, architecture, layer)
+        kind: TermKind = "fused_mlp" if architecture.is_fused(layer) else "mlp"
+        total_s += terms.get(kind, layer, "").latency_s
+        total_s += _activation_s(terms, architecture, layer)
+    return total_s
+
+
+def _attention_s(terms: Terms, architecture: Architecture, layer: int) -> float:
+    heads = [head[0] for head in architecture.attention[layer]]
+    if architecture.heads == "serial":
+        return sum(terms.get("attention", layer, name).latency_s for name in heads)
+    return sum(
+        terms.get("attention", layer, name).layer_s(heads.count(name))
+        for name in dict.fromkeys(heads)
+    )
+
+
+def _activation_s(terms: Terms, architecture: Architecture, layer: int) -> float:
+    """Grouped whatever the heads do: tokens of one activation always go together."""
+    names = architecture.activation[layer]
+    if len(names) == 1:
+        names = names * architecture.model.n_tokens
+    return sum(
+        terms.get("activation", layer, name).layer_s(names.count(name))
+        for name in dict.fromkeys(names)
+    )
