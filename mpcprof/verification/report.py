@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from mpcprof.blocks.architecture import parse_architecture
+from mpcprof.blocks.transformer import layer_variants
 from mpcprof.dims import Dims
 from mpcprof.network import Network
 from mpcprof.units import format_duration
@@ -208,9 +210,21 @@ class Verification:
         return "\n".join(lines) + "\n"
 
 
+def _describe(result: CaseResult) -> str:
+    """The sizes; of a model, its layers, how its heads go, and their variants."""
+    if not result.architecture:
+        return str(result.dims)
+    architecture = parse_architecture(result.architecture)
+    heads = [head for layer in architecture.attention for head in layer]
+    return (
+        f"{result.dims}, {architecture.n_layers} layers, {architecture.heads}, "
+        f"{' '.join(layer_variants(heads))}"
+    )
+
+
 def _markdown_row(result: CaseResult) -> str:
     return (
-        f"| `{result.workload}` | {result.dims} | {result.network} | "
+        f"| `{result.workload}` | {_describe(result)} | {result.network} | "
         f"{format_duration(result.predicted_s, digits=4)} | "
         f"{format_duration(result.measured_s, digits=4)} | {result.error:+.1%} | "
         f"{result.basis} |"
