@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcprof.deployment import Deployment
+from mpcprof.deployment import Deployment, make_deployment
 from mpcprof.dims import Dims
 from mpcprof.errors import MissingEntryError, ProfileError
 from mpcprof.network import NETWORKS
@@ -155,3 +155,13 @@ def test_cases_in_one_profile_only_are_listed():
     assert diff.summary == (
         "1 cases in both, 0 regressions at 5% tolerance; 1 only in a, 1 only in b"
     )
+
+
+@pytest.mark.parametrize(("protocol", "call_s"), [("semi2k", 1.0), ("cheetah", 2.0)])
+def test_a_call_costs_the_median_but_the_mean_where_some_calls_refill_a_stock(
+    protocol, call_s
+):
+    record = make_record(latencies_s=(1.0, 1.0, 4.0))
+    profile = Profile(deployment=make_deployment(protocol), records=(record,))
+
+    assert profile.call_s(record) == call_s

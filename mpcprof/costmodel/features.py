@@ -1,8 +1,9 @@
 """What the cost of a step is a linear function of: whole numbers made from its size.
 
 Each feature grows with every size, so that a sum of them with coefficients of at least
-0 does too. `volume` is what most of the work is proportional to: entries, comparisons
-of a reduction over rows, multiplications of a product.
+0 does too; all but the counts of ciphertexts, which go up and down in steps. `volume`
+is what most of the work is proportional to: entries, comparisons of a reduction over
+rows, multiplications of a product.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from mpcprof.blocks.steps import PRODUCT_OPERATIONS, ROW_OPERATIONS, Size
+from mpcprof.costmodel.packing import Packing, pack
 from mpcprof.errors import ProfileError, UsageError
 
 Kind: TypeAlias = Literal["entries", "rows", "product"]
@@ -61,6 +63,10 @@ def _log2(size: Size) -> int:
     return max(size[1] - 1, 0).bit_length()
 
 
+def _packed(name: str) -> Callable[[Size], int]:
+    return lambda size: int(getattr(pack(*size[1:]), name))
+
+
 _VALUES: Final = MappingProxyType[str, Callable[[Size], int]](
     {
         "one": lambda size: 1,
@@ -71,6 +77,7 @@ _VALUES: Final = MappingProxyType[str, Callable[[Size], int]](
         "pq": lambda size: size[1] * size[2],
         "qr": lambda size: size[2] * size[3],
         "pr": lambda size: size[1] * size[3],
+        **{name: _packed(name) for name in Packing._fields},
     }
 )
 _SEGMENTS: Final = ("below", "above")
@@ -81,8 +88,9 @@ class Feature:
     """One whole number made from a size; of a product, for one of its products.
 
     Attributes:
-        name: One of `one volume row_length levels log2 pq qr pr`, or `below` and
-            `above`: min(volume, knot) and max(0, volume - knot).
+        name: One of `one volume row_length levels log2 pq qr pr`, of the counts of a
+            `Packing`, or `below` and `above`: min(volume, knot) and
+            max(0, volume - knot).
         knot: Of `below` and `above`.
     """
 
@@ -147,6 +155,12 @@ def smooth_features(kind: Kind, sizes: tuple[Size, ...]) -> tuple[Feature, ...]:
     knot = volumes[int(len(volumes) * _KNOT_QUANTILE)]
     below, above = (Feature(name=name, knot=knot) for name in _SEGMENTS)
     return (ONE, below, above, *extra)
+
+
+def packed_features() -> tuple[Feature, ...]:
+    """What a product is fitted with where it is packed into ciphertexts."""
+    counts = (Feature(name=name) for name in Packing._fields)
+    return (ONE, *counts, Feature(name="pr"))
 
 
 def axes(kind: Kind) -> tuple[Feature, ...]:

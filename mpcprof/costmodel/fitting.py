@@ -108,7 +108,7 @@ def fit_cost_model(profile: Profile) -> CostModel:
     """
     records = primitive_records(profile)
     per_call_s = call_overhead_s(records)
-    observations = observe(records, per_call_s)
+    observations = observe(profile, per_call_s)
     networks = Counter(o.network for o in observations)
     return CostModel(
         deployment=profile.deployment,
@@ -168,7 +168,7 @@ def _groups(
         raise UsageError(f"n_folds={n_folds}: expected at least 2")
     records = primitive_records(profile)
     per_call_s = call_overhead_s(records)
-    groups = _by_operation(observe(records, per_call_s))
+    groups = _by_operation(observe(profile, per_call_s))
     return [(group, per_call_s) for group in groups]
 
 

@@ -180,7 +180,7 @@ class CostModel:
                 ),
                 records_digest=str(document["records_digest"]),
                 fits=_fits_from_json(document["operations"].items()),
-                observations=observe(records, per_call_s),
+                observations=observe(profile, per_call_s),
             )
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ProfileError(

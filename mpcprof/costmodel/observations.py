@@ -72,22 +72,25 @@ def call_overhead_s(records: Sequence[Record]) -> float:
     return min(silent or [record.compute_s for record in records])
 
 
-def observe(records: Sequence[Record], per_call_s: float) -> tuple[Observation, ...]:
-    """Each record as a step; priced ones only of sizes nobody waited for.
+def observe(profile: Profile, per_call_s: float) -> tuple[Observation, ...]:
+    """Each primitive's record as a step; priced ones only of sizes nobody waited for.
 
     Each latency is netted with its own network, so networks do not mix.
 
     Raises:
-        UnknownNameError: If a primitive is not one that blocks are made of.
+        MissingEntryError: If there are none.
     """
-    seen = tuple(_observation(record, per_call_s) for record in records)
+    seen = tuple(
+        _observation(record, profile.call_s(record), per_call_s)
+        for record in primitive_records(profile)
+    )
     waited = {(o.operation, o.size) for o in seen if o.was_waited_for}
     return tuple(
         o for o in seen if o.was_waited_for or (o.operation, o.size) not in waited
     )
 
 
-def _observation(record: Record, per_call_s: float) -> Observation:
+def _observation(record: Record, latency_s: float, per_call_s: float) -> Observation:
     step = primitive_step(record.workload, record.dims)
     check_size(step.operation, step.size)
     network = record.network
@@ -96,14 +99,14 @@ def _observation(record: Record, per_call_s: float) -> Observation:
     link_s += record.wire_bytes / network.bandwidth_bytes_per_s
     compute_s, busy_s = record.compute_s, record.compute_s + record.hidden_s
     if was_waited_for:
-        compute_s = record.latency_s - link_s
-        busy_s = min(busy_s, record.latency_s)
+        compute_s = latency_s - link_s
+        busy_s = min(busy_s, latency_s)
     return Observation(
         operation=step.operation,
         size=step.size,
         network=network,
         was_waited_for=was_waited_for,
-        latency_s=record.latency_s,
+        latency_s=latency_s,
         bytes_sent=record.bytes_sent,
         total_bytes_sent=record.total_bytes_sent,
         wire_bytes=record.wire_bytes,

@@ -10,6 +10,7 @@ from mpcprof.costmodel.features import (
     axes,
     exact_features,
     operation_kind,
+    packed_features,
     smooth_features,
 )
 from mpcprof.costmodel.observations import Observation
@@ -21,6 +22,7 @@ from mpcprof.pricing import price_s
 
 _LARGEST_DENOMINATOR = 16  # bits packed into bytes, shares split over parties
 _SIGNED = ("one",)  # below 0 where parties wait less for their hops than RTT/2 each
+_FEW_SIZES_TO_PACK = 8  # with as many sizes as features nothing is explained
 _COUNTED = ("bytes_sent", "total_bytes_sent", "wire_bytes", "hops")
 _TIMED = ("compute_s", "busy_s")
 
@@ -100,22 +102,33 @@ class OperationFit:
 
 
 def fit_costs(observations: Sequence[Observation]) -> Costs:
-    """The costs of the one operation that all of `observations` are of."""
+    """The costs of the one operation that all of `observations` are of.
+
+    Products whose bytes are no polynomial of their sizes are packed into ciphertexts.
+    """
     kind = operation_kind(observations[0].operation)
     sizes = [o.size for o in observations]
     weights = [1 / o.latency_s for o in observations]  # relative errors of the latency
     smooth = smooth_features(kind, tuple(sizes))
     is_single = len({*sizes}) == 1
 
+    def fit_exactly(name: str) -> SizeFunction | None:
+        largest = 1 if name == "hops" else _LARGEST_DENOMINATOR
+        values = [float(getattr(o, name)) for o in observations]
+        return fit_exact(exact_features(kind), sizes, values, largest)
+
+    exact = {name: fit_exactly(name) for name in _COUNTED}
+    is_packed = kind == "product" and exact["total_bytes_sent"] is None
+    if is_packed and len({*sizes}) > _FEW_SIZES_TO_PACK:
+        smooth = packed_features()
+
     def fit(name: str) -> SizeFunction:
         values = [float(getattr(o, name)) for o in observations]
-        exact = None
-        if name in _COUNTED:
-            largest = 1 if name == "hops" else _LARGEST_DENOMINATOR
-            exact = fit_exact(exact_features(kind), sizes, values, largest)
         features = (ONE,) if is_single and name == "hops" else smooth
         signed = _SIGNED if name == "compute_s" else ()
-        return exact or fit_smooth(features, sizes, values, weights, signed=signed)
+        return exact.get(name) or fit_smooth(
+            features, sizes, values, weights, signed=signed
+        )
 
     return Costs(**{name: fit(name) for name in (*_COUNTED, *_TIMED)})
 

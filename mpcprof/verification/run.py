@@ -63,7 +63,7 @@ def verify(
         ]
     measured = read_profile(path)
     results = [
-        _compare(model, case, measured.get(key))
+        _compare(model, case, measured, measured.get(key))
         for network in request.networks
         for case in cases
         if (key := _key(case, network)) in measured
@@ -115,7 +115,9 @@ def _key(case: Drawn, network: Network) -> RecordKey:
     )
 
 
-def _compare(model: CostModel, case: Drawn, record: Record) -> CaseResult:
+def _compare(
+    model: CostModel, case: Drawn, measured: Profile, record: Record
+) -> CaseResult:
     predicted = model.predict(case.steps, record.network)
     architecture = case.architecture
     return CaseResult(
@@ -126,7 +128,7 @@ def _compare(model: CostModel, case: Drawn, record: Record) -> CaseResult:
         predicted_s=predicted.latency_s,
         interval_s=predicted.interval_s,
         basis=predicted.basis,
-        measured_s=record.latency_s,
+        measured_s=measured.call_s(record),
         latencies_s=record.latencies_s,
         bytes_error=_relative(predicted.total_bytes_sent, record.total_bytes_sent),
         hops_error=_relative(predicted.hops, record.hops),
