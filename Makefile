@@ -1,5 +1,5 @@
 # Every target creates .venv and installs what it needs by itself.
-#   make demo                     measure something real; a table and a figure in demo/
+#   make demo                     measure something real, predict a model, measure that; in demo/
 #   make test                     lint, types and the whole test suite
 #   make venv PYTHON=/path/to/python3.11
 
@@ -82,12 +82,15 @@ $(INSTALLED): setup.py pyproject.toml constraints.txt constraints-3.10.txt
 		--editable '.[$(EXTRAS)]'; \
 	touch $@
 
-demo: $(INSTALLED) ## sweep real SPU over an emulated WAN; table and figure in demo/
+demo: $(INSTALLED) ## sweep real SPU over an emulated WAN, predict a model, measure it; all in demo/
 	@mkdir -p demo
 	$(BIN)/python -m mpcprof doctor
 	$(BIN)/python -m mpcprof sweep --protocol semi2k --preset quick --output demo/semi2k.parquet
 	$(BIN)/python -m mpcprof table show demo/semi2k.parquet
 	$(BIN)/python -m mpcprof plot demo/semi2k.parquet latency -o demo/latency.png
+	$(BIN)/python -m mpcprof predict demo/semi2k.parquet --model digits --attention relu_softmax --heads batched
+	$(BIN)/python -m mpcprof verify demo/semi2k.parquet --cases 4 --limit 2s --repeats 2 --tolerance 50% \
+		--architecture digits:relu_softmax:batched --report demo/predicted-against-measured.md
 
 test: lint ## lint, types and the whole test suite
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

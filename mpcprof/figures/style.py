@@ -17,6 +17,9 @@ COLORS = MappingProxyType(
         "purple": "#CC79A7",
     }
 )
+# A softmax as a whole, beside its own exp, max and reciprocal: Tol's wine, which is
+# darker than all of the above but black.
+_WINE = "#882255"
 # one colour per family; members differ in marker and line
 _STYLES = {
     "exp": ("vermilion", "o", "-"),
@@ -36,6 +39,14 @@ _STYLES = {
     "truncation": ("black", "s", "--"),
     "sum": ("black", "^", ":"),
 }
+# groups of operations, drawn as the workload that they are mostly made of
+_GROUPS = {
+    "ReLU": "relu",
+    "GeLU": "gelu_tanh",
+    "MatMul": "matmul",
+    "LayerNorm": "square",
+}
+_GRAYS = {"other": "0.75", "rest of softmax": "0.55", "MPCViT": "0.35"}
 _OTHER_MARKERS = ("D", "v", "P")  # of names that are not in the table
 
 
@@ -59,3 +70,14 @@ def workload_style(name: str) -> Style:
         marker=_OTHER_MARKERS[number // len(COLORS) % len(_OTHER_MARKERS)],
         linestyle="-.",
     )
+
+
+def group_style(name: str) -> Style:
+    """Of a group of operations, or of a model by the one that tells it from others."""
+    if name in _GRAYS:
+        return Style(color=_GRAYS[name], marker="D", linestyle="-.")
+    if name == "softmax":
+        return Style(color=_WINE, marker="o", linestyle="-")
+    if name == "ReLU softmax":
+        return Style(color=workload_style("relu").color, marker="s", linestyle="--")
+    return workload_style(_GROUPS.get(name, name))

@@ -17,6 +17,7 @@ from mpcprof.workloads.registry import (
     get_workload,
     register,
 )
+from mpcprof.workloads.step_workloads import steps_workload
 from mpcprof.workloads.user import load_user_function
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "load_user_function",
     "model_workload",
     "register",
+    "steps_workload",
 ]

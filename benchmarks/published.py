@@ -1,0 +1,17 @@
+"""The paper's latencies beside those of a profile: published, ours, ratio.
+
+python benchmarks/published.py profiles/semi2k.parquet
+"""
+
+import sys
+from pathlib import Path
+
+from mpcprof.network import NETWORKS
+from mpcvit.breakdown import read_source
+from mpcvit.published_comparison import compare
+
+source = read_source(Path(sys.argv[1]))
+print(f"{source.deployment}, {NETWORKS['wan']}, heads one by one, predicted")
+print(f"{'where':22} {'what':58} {'published':>13} {'ours':>12} {'ratio':>6}")
+for row in compare(source.model, NETWORKS["wan"]):
+    print(row)

@@ -1,0 +1,88 @@
+"""Any list of steps as one workload: a part of a network, measured by itself.
+
+The steps of a part do not follow from each other here: each has inputs of its own. The
+trace, and so bytes and hops, is exactly that list.
+"""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from mpcprof.blocks.steps import PRODUCT_OPERATIONS, ROW_OPERATIONS, Step
+from mpcprof.workloads.registry import Shape, Workload, get_workload
+
+
+def steps_name(steps: Sequence[Step]) -> str:
+    """`steps.` and 8 hexadecimal digits that tell lists of sizes apart."""
+    text = repr([(step.operation, step.size) for step in steps])
+    return f"steps.{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def steps_workload(steps: Sequence[Step]) -> Workload:
+    """The steps one after another, in the order given; not registered.
+
+    The output is all results, flat, behind each other.
+
+    Raises:
+        UnknownNameError: If a step is no primitive.
+    """
+    primitives = [get_workload(step.operation) for step in steps]
+    shapes = [_input_shapes(step, p) for step, p in zip(steps, primitives, strict=True)]
+    counts = [len(of_step) for of_step in shapes]
+
+    def function(*inputs: Array) -> Array:
+        results = _apply([p.function for p in primitives], counts, inputs, jnp.stack)
+        return jnp.concatenate([jnp.ravel(result) for result in results])
+
+    def reference(*inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+        results = _apply([p.reference for p in primitives], counts, inputs, np.stack)
+        return np.concatenate([np.ravel(result) for result in results])
+
+    return Workload(
+        name=steps_name(steps),
+        kind="function",
+        dim_names=(),
+        shapes=lambda dims: tuple(shape for of_step in shapes for shape in of_step),
+        function=function,
+        reference=reference,
+        domain=tuple(interval for p in primitives for interval in p.domain),
+        dtypes=tuple(d for p in primitives for d in p.dtypes or _floats(p)),
+        atol=max(p.atol for p in primitives),
+        rtol=max(p.rtol for p in primitives),
+        source=f"{len(steps)} steps of a block, each with inputs of its own",
+    )
+
+
+def _floats(primitive: Workload) -> tuple[Any, ...]:  # Any: a literal of its own
+    return ("float32",) * len(primitive.domain)
+
+
+def _input_shapes(step: Step, primitive: Workload) -> tuple[Shape, ...]:
+    if step.operation in PRODUCT_OPERATIONS:
+        n_products, p, q, r = step.size
+        return ((n_products, p, q), (n_products, q, r))
+    if step.operation in ROW_OPERATIONS:
+        return (step.size,)
+    return ((math.prod(step.size),),) * len(primitive.domain)
+
+
+def _apply(
+    functions: Sequence[Callable[..., Any]],  # Any: arrays of JAX, or of numpy
+    counts: Sequence[int],
+    inputs: Sequence[Any],
+    stack: Callable[..., Any],
+) -> Iterator[Any]:
+    begin = 0
+    for function, count in zip(functions, counts, strict=True):
+        own = inputs[begin : begin + count]
+        begin += count
+        if own[0].ndim == 3:  # products, one after another, as SPU takes them
+            yield stack([function(*pair) for pair in zip(*own, strict=True)])
+        else:
+            yield function(*own)

@@ -1,0 +1,132 @@
+"""`mpcvit breakdown`: where the seconds go, as Figures 1, 3 and 8 of the paper."""
+
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mpcprof.cli.options import json_option
+from mpcprof.network import parse_network
+
+if TYPE_CHECKING:
+    from mpcprof.blocks.architecture import Heads
+    from mpcprof.network import Network
+    from mpcvit.breakdown import Made, Request
+    from mpcvit.breakdown.selection import FigureName
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command("breakdown")
+@click.argument("figure", type=click.Choice(["fig1", "fig3", "fig8"]))
+@click.option(
+    "--profile",
+    "given",
+    type=_FILE,
+    multiple=True,
+    help="Read this one; for fig3 the outer ring's, then the inner's.",
+)
+@click.option(
+    "--runtime",
+    type=click.Choice(["spu-0.9.5", "spu-0.3.1b0"]),
+    help="Which committed profiles. [default: spu-0.9.5]",
+)
+@click.option(
+    "--profiles",
+    type=_FILE,
+    default=Path("profiles"),
+    show_default=True,
+    help="Folder of the committed profiles.",
+)
+@click.option("--compare", "is_compared", is_flag=True, help="Both runtimes, in rows.")
+@click.option(
+    "--measured", "is_measured", is_flag=True, help="By real parties; may take hours."
+)
+@click.option("--network", type=parse_network, default="wan", show_default=True)
+@click.option(
+    "--heads",
+    type=click.Choice(["serial", "batched"]),
+    default="serial",
+    show_default=True,
+    help="One by one, as in the paper, or a layer's together.",
+)
+@click.option(
+    "--activation",
+    type=click.Choice(["gelu_tanh", "gelu_exact"]),
+    default="gelu_tanh",
+    show_default=True,
+)
+@click.option("--arch", "architecture", type=_FILE, help="MPCViT of fig8: arch.json.")
+@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("-o", "--output", type=_FILE, required=True, help="Folder.")
+@json_option
+def command(
+    figure: "FigureName",
+    given: tuple[Path, ...],
+    runtime: str | None,
+    profiles: Path,
+    is_compared: bool,
+    is_measured: bool,
+    network: "Network",
+    heads: "Heads",
+    activation: str,
+    architecture: Path | None,
+    repeats: int,
+    output: Path,
+    is_json: bool,
+) -> None:
+    """Draw FIGURE into a folder: picture (png, svg), data (csv), provenance (json).
+
+    fig1: a Transformer block over heads and tokens, and the error of softmax under MPC.
+    fig3: shares of a 4-head, 65-token ViT and of its softmax, for two protocols.
+    fig8: latency and communication by layer of a 9-layer, 12-head ViT.
+
+    What the paper says of the figure is held against the numbers, and printed.
+    """
+    from mpcvit.breakdown import Request, Setting, choose_profiles, make_figure
+
+    request = Request(
+        figure=figure,
+        rows=choose_profiles(figure, given, runtime, profiles, is_compared=is_compared),
+        profiles=profiles,
+        setting=Setting(
+            network=network,
+            heads=heads,
+            activation=activation,
+            architecture=architecture,
+        ),
+        output=output,
+        command=shlex.join(["mpcvit", *sys.argv[1:]]),
+    )
+    made = _measure(request, repeats) if is_measured else make_figure(request)
+    click.echo(made.to_json() if is_json else "\n".join(made.lines()))
+
+
+def _measure(request: "Request", repeats: int) -> "Made":
+    from mpcprof.cli.progress import SweepProgress
+    from mpcprof.cli.streams import spu_prints_to_stderr
+    from mpcprof.errors import EngineError
+    from mpcvit.breakdown import Measuring, make_figure
+    from mpcvit.breakdown.measuring import (
+        MeasureRequest,
+        measure_costs,
+        measure_softmax_error,
+    )
+
+    how = MeasureRequest(network=request.setting.network, repeats=repeats)
+    try:
+        with spu_prints_to_stderr(), SweepProgress() as progress:
+            measure = partial(measure_costs, request=how, observer=progress)
+            measuring = Measuring(
+                costs=lambda source, costs, path: measure(source, costs, path=path),
+                errors=measure_softmax_error,
+            )
+            return make_figure(request, measuring)
+    except KeyboardInterrupt:
+        raise EngineError(
+            f"stopped; what was measured is in {request.output}, the same command goes "
+            "on there"
+        ) from None

@@ -1,0 +1,149 @@
+"""Every latency and accuracy that the paper's text prints, with where it stands.
+
+Source: MPCViT, arXiv 2211.13955: abstract, Tables 2 to 5, section 5.2. What only its
+figures show is not here.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+Dataset = Literal["CIFAR-10", "CIFAR-10/100", "Tiny-ImageNet"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """One printed number, or two that belong together.
+
+    Attributes:
+        what: The model or variant, in the paper's words.
+        accuracy_percent: Top-1; None where none is printed, or it failed.
+        latency_s: Seconds; None likewise.
+        times_faster: Of ratios: how many times faster `what` is than `than`.
+        than: What a ratio compares with.
+        accuracy_gain_percent: Points by which `what` is more accurate than `than`.
+        attention: Our name of the attention in every head, of a variant.
+        mu: Share of heads with ReLU softmax, of an MPCViT.
+    """
+
+    where: str
+    dataset: Dataset
+    what: str
+    accuracy_percent: float | None = None
+    latency_s: float | None = None
+    times_faster: float | None = None
+    than: str = ""
+    accuracy_gain_percent: float | None = None
+    attention: str = ""
+    mu: float | None = None
+
+
+def _variant(
+    what: str, attention: str, accuracy: float | None, latency_s: float | None
+) -> Published:
+    return Published(
+        where="Table 2",
+        dataset="CIFAR-10",
+        what=what,
+        accuracy_percent=accuracy,
+        latency_s=latency_s,
+        attention=attention,
+    )
+
+
+TABLE_2: Final = (
+    _variant("Softmax Attention", "softmax", 92.69, 6.82),
+    _variant("Linformer Attention", "linformer", 90.85, 5.44),
+    _variant("ReLU Attention", "", None, None),  # printed as "fail"
+    _variant("ReLU6 Attention", "relu6", 90.50, 3.02),
+    _variant("Sparsemax Attention", "sparsemax", 91.23, 3.23),
+    _variant("XNorm Attention", "xnorm", 91.24, 13.25),
+    _variant("Square Attention", "square", 91.27, 0.72),
+    _variant("2Quad Attention", "2quad", 91.86, 4.22),
+    _variant("ScaleAttn", "scale", 91.52, 0.66),
+    _variant("RSAttn", "relu_softmax", 92.31, 5.32),
+)
+
+TABLE_3: Final = tuple(
+    Published(
+        where="Table 3",
+        dataset="CIFAR-10",
+        what=f"MPCViT, {granularity} search",
+        accuracy_percent=accuracy,
+        mu=mu,
+    )
+    for mu, accuracies in ((0.5, (93.01, 93.16, 93.21)), (0.7, (93.32, 93.13, 93.38)))
+    for granularity, accuracy in zip(
+        ("layer-wise", "row-wise", "head-wise"), accuracies, strict=True
+    )
+)
+
+# The last two of the five rows print the same ticks; the last one is in bold.
+_LOSSES: Final[tuple[tuple[str, float, float], ...]] = (
+    ("CE", 93.38, 59.02),
+    ("CE + logits", 94.18, 62.39),
+    ("CE + feature", 94.12, 62.26),
+    ("CE + logits + feature, fourth row", 94.14, 61.80),
+    ("CE + logits + feature", 94.27, 63.03),
+)
+_DATASETS: Final[tuple[Dataset, ...]] = ("CIFAR-10", "Tiny-ImageNet")
+TABLE_4: Final = tuple(
+    Published(
+        where="Table 4",
+        dataset=dataset,
+        what=f"MPCViT, {losses}",
+        accuracy_percent=accuracy,
+        mu=0.7,
+    )
+    for losses, *accuracies in _LOSSES
+    for dataset, accuracy in zip(_DATASETS, accuracies, strict=True)
+)
+
+TABLE_5: Final = tuple(
+    Published(
+        where="Table 5",
+        dataset="CIFAR-10",
+        what=what,
+        accuracy_percent=accuracy,
+        latency_s=latency_s,
+        mu=mu,
+    )
+    for what, mu, accuracy, latency_s in (
+        ("MPCViT+, sigma 0.75", 0.3, 93.92, 43.88),
+        ("MPCViT+ without ReLU, sigma 0.75", 0.3, 93.72, 41.37),
+        ("MPCViT+, sigma 0.75", 0.7, 94.27, 54.56),
+        ("MPCViT+ without ReLU, sigma 0.75", 0.7, 93.81, 52.11),
+    )
+)
+
+
+def _ratio(
+    where: str, mu: float | None, than: str, times: float, gain: float | None
+) -> Published:
+    return Published(
+        where=where,
+        dataset="Tiny-ImageNet",
+        what="MPCViT" if mu is None else f"MPCViT, mu = {mu:g}",
+        times_faster=times,
+        than=than,
+        accuracy_gain_percent=gain,
+        mu=mu,
+    )
+
+
+RATIOS: Final = (
+    _ratio("abstract, section 5.2", 0.1, "baseline ViT", 6.2, 1.9),
+    _ratio("abstract, section 5.2", 0.3, "MPCFormer", 2.9, 1.3),
+    _ratio("abstract, section 5.2", 0.1, "THE-X", 1.9, 3.6),
+    _ratio("section 5.2", 0.1, "Linformer, mu = 0.7", 4.9, 0.57),
+    _ratio("section 5.2", None, "softmax mixed with ScaleAttn (at least)", 1.2, None),
+    Published(
+        where="section 5.2",
+        dataset="CIFAR-10/100",
+        what="MPCViT",
+        times_faster=1.4,
+        than="softmax mixed with ScaleAttn (at least)",
+    ),
+)
+
+PUBLISHED: Final = TABLE_2 + TABLE_3 + TABLE_4 + TABLE_5 + RATIOS
+"""In the order of the paper's tables, the ratios of its text last."""
