@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcprof.costmodel.packing import POLYNOMIAL_DEGREE, pack
+from mpcprof.costmodel.packing import POLYNOMIAL_DEGREE, n_batches, pack
 
 axis = st.integers(1, 300)
 
@@ -27,3 +27,7 @@ def test_more_columns_may_be_less_work():
     wide, narrow = pack(17, 256, 384), pack(17, 256, 256)
 
     assert wide.n_automorphisms < narrow.n_automorphisms
+
+
+def test_products_of_entries_come_in_batches():
+    assert [n_batches(n) for n in (1, 8192, 8193, 16384, 16385)] == [1, 1, 2, 2, 4]

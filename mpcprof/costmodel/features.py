@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from mpcprof.blocks.steps import PRODUCT_OPERATIONS, ROW_OPERATIONS, Size
-from mpcprof.costmodel.packing import Packing, pack
+from mpcprof.costmodel.packing import Packing, n_batches, pack
 from mpcprof.errors import ProfileError, UsageError
 
 Kind: TypeAlias = Literal["entries", "rows", "product"]
@@ -23,6 +23,7 @@ _SIZES: Final[dict[Kind, tuple[str, ...]]] = {
     "product": ("n_products", "P", "Q", "R"),
 }
 _FEW_SIZES = 6  # with fewer, a knot has too little on either side
+_FEW_SIZES_TO_PACK = 12  # with hardly more sizes than features noise is explained
 _KNOT_QUANTILE = 0.3  # best held-out latency among 1/3, 1/2, two knots and none
 
 
@@ -77,6 +78,7 @@ _VALUES: Final = MappingProxyType[str, Callable[[Size], int]](
         "pq": lambda size: size[1] * size[2],
         "qr": lambda size: size[2] * size[3],
         "pr": lambda size: size[1] * size[3],
+        "n_batches": lambda size: n_batches(_volume(size)),
         **{name: _packed(name) for name in Packing._fields},
     }
 )
@@ -88,8 +90,8 @@ class Feature:
     """One whole number made from a size; of a product, for one of its products.
 
     Attributes:
-        name: One of `one volume row_length levels log2 pq qr pr`, of the counts of a
-            `Packing`, or `below` and `above`: min(volume, knot) and
+        name: One of `one volume row_length levels log2 pq qr pr n_batches`, of the
+            counts of a `Packing`, or `below` and `above`: min(volume, knot) and
             max(0, volume - knot).
         knot: Of `below` and `above`.
     """
@@ -157,10 +159,16 @@ def smooth_features(kind: Kind, sizes: tuple[Size, ...]) -> tuple[Feature, ...]:
     return (ONE, below, above, *extra)
 
 
-def packed_features() -> tuple[Feature, ...]:
-    """What a product is fitted with where it is packed into ciphertexts."""
-    counts = (Feature(name=name) for name in Packing._fields)
-    return (ONE, *counts, Feature(name="pr"))
+def packed_features(
+    kind: Kind, n_sizes: int, smooth: tuple[Feature, ...]
+) -> tuple[Feature, ...]:
+    """What a quantity is fitted with where values are packed into ciphertexts."""
+    if kind == "product" and n_sizes > _FEW_SIZES_TO_PACK:
+        counts = (Feature(name=name) for name in Packing._fields)
+        return (ONE, *counts, Feature(name="pr"))
+    if kind == "entries" and n_sizes > _FEW_SIZES_TO_PACK:
+        return (*smooth, Feature(name="n_batches"))
+    return smooth
 
 
 def axes(kind: Kind) -> tuple[Feature, ...]:

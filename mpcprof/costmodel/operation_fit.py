@@ -22,7 +22,6 @@ from mpcprof.pricing import price_s
 
 _LARGEST_DENOMINATOR = 16  # bits packed into bytes, shares split over parties
 _SIGNED = ("one",)  # below 0 where parties wait less for their hops than RTT/2 each
-_FEW_SIZES_TO_PACK = 8  # with as many sizes as features nothing is explained
 _COUNTED = ("bytes_sent", "total_bytes_sent", "wire_bytes", "hops")
 _TIMED = ("compute_s", "busy_s")
 
@@ -104,7 +103,7 @@ class OperationFit:
 def fit_costs(observations: Sequence[Observation]) -> Costs:
     """The costs of the one operation that all of `observations` are of.
 
-    Products whose bytes are no polynomial of their sizes are packed into ciphertexts.
+    Where bytes are no polynomial of the size, values are packed into ciphertexts.
     """
     kind = operation_kind(observations[0].operation)
     sizes = [o.size for o in observations]
@@ -118,9 +117,8 @@ def fit_costs(observations: Sequence[Observation]) -> Costs:
         return fit_exact(exact_features(kind), sizes, values, largest)
 
     exact = {name: fit_exactly(name) for name in _COUNTED}
-    is_packed = kind == "product" and exact["total_bytes_sent"] is None
-    if is_packed and len({*sizes}) > _FEW_SIZES_TO_PACK:
-        smooth = packed_features()
+    if exact["total_bytes_sent"] is None:
+        smooth = packed_features(kind, len({*sizes}), smooth)
 
     def fit(name: str) -> SizeFunction:
         values = [float(getattr(o, name)) for o in observations]
