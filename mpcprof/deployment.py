@@ -18,6 +18,10 @@ PROTOCOLS = MappingProxyType({"semi2k": 2, "cheetah": 2, "aby3": 3, "securenn": 
 FRACTION_BITS = MappingProxyType({32: 8, 64: 18, 128: 26})  # SPU's own, by ring width
 BEAVERS = ("TrustedFirstParty", "TrustedThirdParty", "MultiParty")
 RUNTIMES = ("spu-0.9.5", "spu-0.3.1b0")
+# What a build has, where it has not all of them
+_PROTOCOLS_OF = MappingProxyType({"spu-0.3.1b0": ("semi2k", "cheetah", "aby3")})
+_BEAVERS_OF = MappingProxyType({"spu-0.3.1b0": BEAVERS[:1]})
+_COUNTING_RUNTIMES = ("spu-0.9.5",)  # whose logs have bytes and messages
 
 # name -> SPU's default, whose type the option has; of an enum, the default stands first
 CompilerTable = Mapping[str, Option | tuple[str, ...]]
@@ -68,13 +72,28 @@ RUNTIME_OPTIONS: Mapping[str, CompilerTable] = MappingProxyType(
             "sort_method": ("SORT_DEFAULT", "SORT_RADIX", "SORT_QUICK", "SORT_NETWORK"),
             "trunc_allow_msb_error": False,
         },
-        "spu-0.3.1b0": {},
+        "spu-0.3.1b0": {  # its messages say 0, which stands for these
+            "fxp_div_goldschmidt_iters": 2,
+            "fxp_exp_iters": 8,
+            "fxp_exp_mode": ("EXP_DEFAULT", "EXP_PADE", "EXP_TAYLOR"),
+            "fxp_log_iters": 3,
+            "fxp_log_mode": ("LOG_DEFAULT", "LOG_PADE", "LOG_NEWTON"),
+            "fxp_log_orders": 8,
+            "public_random_seed": 0,
+            "sigmoid_mode": (
+                "SIGMOID_DEFAULT",
+                "SIGMOID_MM1",
+                "SIGMOID_SEG3",
+                "SIGMOID_REAL",
+            ),
+        },
     }
 )
 _MISCOUNTS = "SPU counts bytes wrongly when operations run in parallel"
 _PRINTS = "it changes what SPU prints, not what it computes"
 _OF_DEPLOYMENT = "it is a field of the deployment"
 _STRUCTURE = "it is a structure, not a number or a name"
+_REVEALS = "it gives secrets away"
 NOT_OPTIONS = MappingProxyType(
     {
         "beaver_type": _OF_DEPLOYMENT,
@@ -84,6 +103,7 @@ NOT_OPTIONS = MappingProxyType(
         "enable_pphlo_profile": _PRINTS,
         "enable_pphlo_trace": _PRINTS,
         "enable_pretty_print": _PRINTS,
+        "enable_processor_dump": _PRINTS,
         "enable_runtime_snapshot": _PRINTS,
         "enable_type_checker": _PRINTS,
         "experimental_enable_inter_op_par": _MISCOUNTS,
@@ -92,7 +112,10 @@ NOT_OPTIONS = MappingProxyType(
         "field": _OF_DEPLOYMENT,
         "fxp_fraction_bits": _OF_DEPLOYMENT,
         "pretty_print_dump_dir": _PRINTS,
+        "processor_dump_dir": _PRINTS,
         "protocol": _OF_DEPLOYMENT,
+        "reveal_secret_condition": _REVEALS,
+        "reveal_secret_indicies": _REVEALS,
         "snapshot_dump_dir": _PRINTS,
         "ttp_beaver_config": _STRUCTURE,
         "xla_pp_kind": _PRINTS,
@@ -134,6 +157,8 @@ class Deployment:
     def __post_init__(self) -> None:
         _check_name("runtime", self.runtime, RUNTIMES)
         _check_name("protocol", self.protocol, PROTOCOLS)
+        known = _PROTOCOLS_OF.get(self.runtime, tuple(PROTOCOLS))
+        _check_name(f"{self.runtime} protocol", self.protocol, known)
         if self.field_bits not in FRACTION_BITS:
             raise UsageError(f"field_bits={self.field_bits}: expected 32, 64 or 128")
         self._fill_in_defaults()
@@ -145,7 +170,8 @@ class Deployment:
                 f"fit into {self.field_bits} bits"
             )
         is_semi2k = self.protocol == "semi2k"
-        known = BEAVERS if is_semi2k else ("none",)
+        beavers = _BEAVERS_OF.get(self.runtime, BEAVERS)
+        known = beavers if is_semi2k else ("none",)
         _check_name(f"{self.protocol} beaver", self.beaver, known)
 
     def _fill_in_defaults(self) -> None:
@@ -174,6 +200,14 @@ class Deployment:
     def n_parties(self) -> int:
         """2, or 3 for aby3 and securenn."""
         return PROTOCOLS[self.protocol]
+
+    @property
+    def is_counted_by_spu(self) -> bool:
+        """Whether SPU's log tells hops and bytes of the critical path, on any network.
+
+        Else they are seen on the wire, by calls on a network with a delay.
+        """
+        return self.protocol == "semi2k" and self.runtime in _COUNTING_RUNTIMES
 
     @property
     def options(self) -> str:

@@ -58,7 +58,11 @@ def make_cases(workloads: Sequence[Workload], grid: Grid) -> tuple[Case, ...]:
 PRESETS = {
     # one minute: a figure over heads and over hidden, all primitives
     "quick": Grid(
-        n_heads=(1, 4), n_tokens=(65,), head_dim=(64,), width=(256,), hidden=(64, 256)
+        n_heads=(1, 4),
+        n_tokens=(65,),
+        head_dim=(64,),
+        width=(64, 256),
+        hidden=(64, 256),
     ),
     # the sizes of the paper's figures; widths of its two models
     "paper": Grid(

@@ -64,11 +64,10 @@ class FunctionReport:
         return sorted(whole, key=lambda operation: -operation.duration_s)
 
     def operation_lines(self, n_lines: int) -> list[str]:
-        """One line per operation."""
+        """One line per operation; no bytes and messages where SPU prints none."""
         return [
-            f"  {o.name:32} {o.count:5} x {format_duration(o.duration_s, digits=3):>9} "
-            f"{format_bytes(o.bytes_sent or 0, digits=3):>9} "
-            f"{o.send_actions or 0:5} messages"
+            f"  {o.name:32} {o.count:5} x {format_duration(o.duration_s, digits=3):>9}"
+            + _traffic(o)
             for o in self.operations()[:n_lines]
         ]
 
@@ -94,6 +93,15 @@ def profile_function(
     records = measure_once(config, observer)
     return FunctionReport(
         profile=Profile(deployment=config.deployment, records=records)
+    )
+
+
+def _traffic(operation: Operation) -> str:
+    if operation.bytes_sent is None:
+        return ""
+    return (
+        f" {format_bytes(operation.bytes_sent, digits=3):>9} "
+        f"{operation.send_actions or 0:5} messages"
     )
 
 

@@ -67,7 +67,7 @@ class SweepConfig:
     def plan(self) -> Plan:
         """Calls of each case; priced ones need no emulated network to wait for."""
         is_emulated = self.mode == "emulated"
-        needs_counting = self.deployment.protocol != "semi2k" and not is_emulated
+        needs_counting = not (self.deployment.is_counted_by_spu or is_emulated)
         return Plan(
             networks=(LOOPBACK, self.network) if is_emulated else (LOOPBACK,),
             counted_on=(self.network,) if needs_counting else (),

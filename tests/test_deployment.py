@@ -74,6 +74,17 @@ def test_parties_and_beaver_follow_the_protocol():
     assert {made[n].beaver for n in ("cheetah", "aby3", "securenn")} == {"none"}
 
 
+def test_spu_tells_hops_and_bytes_only_of_semi2k_and_not_in_the_papers_build():
+    counted = {
+        (runtime, protocol)
+        for runtime in ("spu-0.9.5", "spu-0.3.1b0")
+        for protocol in ("semi2k", "cheetah", "aby3")
+        if Deployment(runtime=runtime, protocol=protocol).is_counted_by_spu
+    }
+
+    assert counted == {("spu-0.9.5", "semi2k")}
+
+
 def test_options_are_shown_by_their_spu_names():
     deployment = make_deployment("semi2k", options=OPTION_TEXTS[:3])
 
@@ -108,8 +119,24 @@ def test_options_are_shown_by_their_spu_names():
             "SPU counts bytes wrongly",
         ),
         (
-            {"runtime": "spu-0.3.1b0", "options": ["fxp_exp_iters=5"]},
-            "spu-0.3.1b0 has no option 'fxp_exp_iters'",
+            {"runtime": "spu-0.3.1b0", "options": ["fxp_exp_mode=EXP_PRIME"]},
+            "no fxp_exp_mode value 'EXP_PRIME'",
+        ),
+        (
+            {"runtime": "spu-0.3.1b0", "options": ["trunc_allow_msb_error=true"]},
+            "spu-0.3.1b0 has no option 'trunc_allow_msb_error'",
+        ),
+        (
+            {"runtime": "spu-0.3.1b0", "options": ["reveal_secret_condition=true"]},
+            "it gives secrets away",
+        ),
+        (
+            {"runtime": "spu-0.3.1b0", "protocol": "securenn"},
+            "no spu-0.3.1b0 protocol 'securenn'; known: semi2k, cheetah, aby3",
+        ),
+        (
+            {"runtime": "spu-0.3.1b0", "beaver": "MultiParty"},
+            "no semi2k beaver 'MultiParty'; known: TrustedFirstParty",
         ),
     ],
 )

@@ -5,7 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpcprof.engine.wan.messages import Event, MessageReader
-from tests.brpc_frames import MIB, acknowledgement, frame, message, push
+from tests.brpc_frames import (
+    KIB_32,
+    MIB,
+    acknowledgement,
+    frame,
+    message,
+    old_acknowledgement,
+    old_message,
+    push,
+)
 
 SIZES_BYTES = (0, 1, 127, 128, 400, 500, 5000, MIB - 1, MIB, MIB + 1, 2 * MIB, 3 * MIB)
 _NOISE = bytes(range(251)) + b"PRPC"  # the magic may well occur in a share
@@ -19,8 +28,9 @@ def make_value(n_bytes: int) -> bytes:
     return (_NOISE * (n_bytes // len(_NOISE) + 1))[:n_bytes]
 
 
-def events_of(number: int, frames: list[bytes]) -> list[Event]:
-    return [Event("began", number), Event("ended", number, sum(map(len, frames)))]
+def events_of(number: int, frames: list[bytes], n_bytes: int) -> list[Event]:
+    size = sum(map(len, frames))
+    return [Event("began", number), Event("ended", number, size, n_bytes)]
 
 
 @st.composite
@@ -33,9 +43,10 @@ def streams(draw):
             acked = draw(numbers)
             content += acknowledgement(acked, rank=rank)
             events.append(Event("acked", acked))
-        frames = message(number, make_value(draw(sizes)), rank=rank)
+        n_bytes = draw(sizes)
+        frames = message(number, make_value(n_bytes), rank=rank)
         content += b"".join(frames)
-        events += events_of(number, frames)
+        events += events_of(number, frames, n_bytes)
     return content, events
 
 
@@ -63,7 +74,7 @@ def test_a_stream_may_come_byte_by_byte(number, acked, rank, n_bytes):
 
     found = [event for byte in content for event in reader.feed(bytes([byte]))]
 
-    assert found == [*events_of(number, frames), Event("acked", acked)]
+    assert found == [*events_of(number, frames, n_bytes), Event("acked", acked)]
 
 
 @pytest.mark.parametrize("n_chunks", [2, 3, 5])
@@ -71,12 +82,13 @@ def test_a_stream_may_come_byte_by_byte(number, acked, rank, n_bytes):
 def test_a_message_of_many_chunks_ends_once_with_the_bytes_of_all_frames(
     n_chunks, excess
 ):
-    frames = message(17, make_value(n_chunks * MIB + excess))
+    n_bytes = n_chunks * MIB + excess
+    frames = message(17, make_value(n_bytes))
 
     found = MessageReader().feed(b"".join(frames))
 
     assert len(frames) == n_chunks + (excess > 0)
-    assert found == events_of(17, frames)
+    assert found == events_of(17, frames, n_bytes)
 
 
 def test_a_message_ends_with_its_last_byte_and_not_before():
@@ -95,7 +107,8 @@ def test_chunks_of_two_messages_may_alternate():
 
     found = MessageReader().feed(first[0] + second[0] + first[1] + second[1])
 
-    (began_1, ended_1), (began_2, ended_2) = events_of(1, first), events_of(2, second)
+    began_1, ended_1 = events_of(1, first, 2 * MIB)
+    began_2, ended_2 = events_of(2, second, 2 * MIB)
     assert found == [began_1, began_2, ended_1, ended_2]
 
 
@@ -104,7 +117,35 @@ def test_a_message_without_a_number_has_number_0():
 
     found = MessageReader().feed(greeting)
 
-    assert found == events_of(0, [greeting])
+    assert found == events_of(0, [greeting], 5)
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "n_waits"),
+    [(0, 0), (1000, 0), (10 * KIB_32, 0), (10 * KIB_32 + 1, 1), (31 * KIB_32, 3)],
+)
+def test_an_old_message_tells_after_which_ten_chunks_its_sender_paused(
+    n_bytes, n_waits
+):
+    frames = old_message(7, make_value(n_bytes))
+
+    began, ended = MessageReader().feed(b"".join(frames))
+
+    assert began == Event("began", 1)
+    assert ended == Event("ended", 1, sum(map(len, frames)), n_bytes, n_waits)
+
+
+def test_old_messages_and_acknowledgements_are_numbered_in_their_order():
+    first, second = (old_message(n, make_value(3 * KIB_32)) for n in (7, 8))
+    content = [push(b"connect_1", b""), old_acknowledgement(), first[0], second[0]]
+    content += [old_acknowledgement(), *first[1:], *second[1:]]
+
+    found = MessageReader().feed(b"".join(content))
+
+    assert [(event.kind, event.number) for event in found] == [
+        *(("began", 0), ("ended", 0), ("acked", 1), ("began", 1), ("began", 2)),
+        *(("acked", 2), ("ended", 1), ("ended", 2)),
+    ]
 
 
 @given(garbage=st.binary(min_size=12, max_size=64).filter(lambda b: b[:4] != b"PRPC"))

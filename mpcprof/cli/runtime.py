@@ -21,6 +21,7 @@ def list_command(is_json: bool) -> None:
         rows = [
             {
                 "name": runtime.name,
+                "version": runtime.version,
                 "python": runtime.python,
                 "available": runtime.is_available,
                 "problem": runtime.problem,
@@ -32,3 +33,21 @@ def list_command(is_json: bool) -> None:
     for runtime in runtimes:
         state = runtime.problem or "available"
         click.echo(f"{runtime.name}  {runtime.python}  {state}")
+
+
+@command.command("install")
+@click.argument("name")
+@click.option("--python", metavar="PATH", help="A Python 3.8. [default: search]")
+def install_command(name: str, python: str | None) -> None:
+    """Make the isolated environment of an SPU build, such as spu-0.3.1b0.
+
+    It goes to MPCPROF_HOME/runtimes/NAME, by default below ~/.local/share/mpcprof, and
+    is there wholly or not at all. Takes a minute on a usual line (about 60 MB).
+    """
+    from mpcprof.engine.installation import install_runtime
+
+    click.echo(
+        install_runtime(
+            name, lambda step: click.echo(f"{name}: {step}", err=True), python
+        )
+    )

@@ -122,7 +122,7 @@ def _run_all(session: Session, cases: Sequence[str], network: Network) -> list[C
 
 
 def _probe(pairs: Sequence[tuple[Call, Call]]) -> Probe:
-    runs = pairs[0][0].runs
+    runs = pairs[0][1].runs  # not every build is counted on loopback
     return Probe(
         loopback_s=median(loopback.latency_s for loopback, _ in pairs),
         hidden_s=hidden_s([loopback for loopback, _ in pairs]),

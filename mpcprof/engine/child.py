@@ -90,7 +90,11 @@ class Child:
 
     def ask_for_blobs(self, header: Header, blobs: Sequence[bytes]) -> list[bytes]:
         """One question whose answer is raw bytes; see `ask_all`."""
-        return ask_all([self], [header], [blobs])[0][1]
+        return self.ask_with_blobs(header, blobs)[1]
+
+    def ask_with_blobs(self, header: Header, blobs: Sequence[bytes]) -> Reply:
+        """One question whose answer is both; see `ask_all`."""
+        return ask_all([self], [header], [blobs])[0]
 
     def died(self) -> PartyDiedError:
         """The error that says how it ended and what it printed last."""
@@ -109,7 +113,8 @@ class Child:
             Path(self._log.name).read_bytes()[-_TAIL_BYTES:].decode("utf-8", "replace")
         )
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return lines[-1] if lines else "(nothing)"
+        fatal = [line for line in lines if line.startswith("Fatal Python error")]
+        return (fatal or lines or ["(nothing)"])[-1]
 
     def close(self) -> None:
         """End the process, by force if it does not listen, and remove its log."""

@@ -154,6 +154,7 @@ class Trial:
         workload = self.case.workload
         errors = np.abs(revealed - self._expected)
         allowed = workload.atol + workload.rtol * np.abs(self._expected)
+        allowed *= self._session.slack(workload.name)
         if revealed.shape != self._expected.shape or not np.all(errors <= allowed):
             raise CaseFailedError(
                 self.case,

@@ -9,6 +9,7 @@ from mpcprof.deployment import Deployment
 from mpcprof.engine.calibration import hidden_s
 from mpcprof.engine.measure import Timing
 from mpcprof.engine.session import Call, Setup
+from mpcprof.engine.spulog import SpuRun
 from mpcprof.errors import EngineError
 from mpcprof.network import LOOPBACK, Network
 from mpcprof.pricing import Calibration, price_s
@@ -121,21 +122,21 @@ def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
 def find_critical_path(timing: Timing, context: Context) -> CriticalPath:
     """Hops and bytes of a case.
 
-    semi2k: SPU's counters, since each of its messages is one of a simultaneous
-    exchange. Others: the path that the relay saw. Where a protocol waits for its sends,
-    which the wire does not show, the path lies between two bounds, and the slope of the
-    latency over the delay says where.
+    semi2k: messages and bytes of a party, since each message is one of a simultaneous
+    exchange; SPU counts them, or the relay where the build does not, with two hops for
+    every round trip that a party pauses within a message. Others: the path that the
+    relay saw. Where a protocol waits for its sends, which the wire does not
+    show, the path lies between two bounds, and the slope of the latency over the delay
+    says where.
 
     Raises:
         EngineError: If the back-end sees no messages and SPU's counters do not tell.
     """
     loopbacks = timing.on(LOOPBACK)
     if context.deployment.protocol == "semi2k":
-        run = loopbacks[-1].runs[0]
-        sent = max(run.bytes_sent or 0 for run in loopbacks[-1].runs)
-        return CriticalPath(
-            hops=run.send_actions or 0, wire_bytes=sent, basis="counted"
-        )
+        if context.deployment.is_counted_by_spu:
+            return _exchanged(loopbacks[-1].runs)
+        return _seen_exchanged(timing.on(context.network))
     counted = [call.counters for call in timing.on(context.network) if call.counters]
     if not counted:
         raise EngineError(
@@ -150,6 +151,26 @@ def find_critical_path(timing: Timing, context: Context) -> CriticalPath:
     slope = _slope_hops(timing, context.network, wire_bytes)
     hops = min(max(slope, lower), max(upper, lower))
     return CriticalPath(hops=hops, wire_bytes=wire_bytes, basis="measured")
+
+
+def _exchanged(runs: Sequence[SpuRun]) -> CriticalPath:
+    return CriticalPath(
+        hops=runs[0].send_actions or 0,
+        wire_bytes=max(run.bytes_sent or 0 for run in runs),
+        basis="counted",
+    )
+
+
+def _seen_exchanged(calls: Sequence[Call]) -> CriticalPath:
+    counters = calls[-1].counters if calls else None
+    if counters is None:
+        raise EngineError("this build does not count its bytes, and no relay has")
+    lines = counters.lines
+    return CriticalPath(
+        hops=max(line.n_messages + 2 * line.n_waits for line in lines),
+        wire_bytes=max(line.payload_bytes for line in lines),
+        basis="measured",
+    )
 
 
 def _slope_hops(timing: Timing, network: Network, wire_bytes: float) -> float:

@@ -32,7 +32,8 @@ class Call:
     Attributes:
         latency_s: From when the first party began until the last one was done.
         busy_s_by_rank: Processor time of each party's threads together.
-        runs: What SPU printed, one per rank.
+        runs: What SPU printed, one per rank. Of a build that prints no bytes, those of
+            an emulated network are as the relay saw them, and none on loopback.
         counters: What the network between the parties counted, if it can.
     """
 
@@ -49,7 +50,8 @@ class Setup:
     Attributes:
         start_s: Starting the processes and importing SPU; not part of `setup_s`.
         setup_s: Connecting and exchanging keys (base OT in Cheetah) on loopback.
-        setup_bytes: Sent for that, summed over parties, as SPU counts them.
+        setup_bytes: Sent for that, summed over parties, as SPU counts them; of a build
+            that does not, as the relay does, framing included.
         versions: Package versions in the parties' Python.
     """
 
@@ -87,7 +89,7 @@ class Session:
         self._clock = clock
         self._parties: list[Child] = []
         self._compiler: Child | None = None
-        self._shares = ShareMaker(deployment)
+        self._shares = ShareMaker(deployment, self._compiler_child)
         self.setup: Setup
 
     def __enter__(self) -> "Session":
@@ -105,6 +107,10 @@ class Session:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def slack(self, workload: str) -> float:
+        """How many times the error that a workload states the runtime may make."""
+        return dict(self._runtime.slack).get(workload, 1.0)
 
     @property
     def n_parties(self) -> int:
@@ -190,20 +196,25 @@ class Session:
         Raises:
             EngineError: If it does not compile.
         """
-        if self._compiler is None:
-            self._compiler = Child("compiler", self._runtime.party_argv())
+        compiler = self._compiler_child()
         try:
             return lower(
                 function,
                 inputs,
                 case=case,
                 deployment=self.deployment,
-                compiler=self._compiler,
+                runtime=self._runtime,
+                compiler=compiler,
             )
         except EngineError:
-            self._compiler.close()
+            compiler.close()
             self._compiler = None
             raise
+
+    def _compiler_child(self) -> Child:
+        if self._compiler is None:
+            self._compiler = Child("compiler", self._runtime.party_argv())
+        return self._compiler
 
     def load(self, case: str, lowered: Lowered, inputs: Sequence[NDArray[Any]]) -> None:
         """Give every party the executable and its shares, before any clock starts."""
@@ -227,15 +238,41 @@ class Session:
         start_at_s = self._clock() + _START_MARGIN_S
         header = {"command": "run", "case": case, "start_at_s": start_at_s}
         replies = self._ask([header] * self.n_parties)
+        counters = self.emulation.counters()
+        runs = [_parse_run(rank, r["log"]) for rank, (r, _) in enumerate(replies)]
+        if not (self._runtime.counts_bytes or self.network.is_loopback):
+            runs = self._counted(runs, counters)
         return Call(
             latency_s=max(reply["end_s"] for reply, _ in replies)
             - min(reply["begin_s"] for reply, _ in replies),
             busy_s_by_rank=tuple(reply["busy_s"] for reply, _ in replies),
-            runs=tuple(
-                _parse_run(rank, r["log"]) for rank, (r, _) in enumerate(replies)
-            ),
-            counters=self.emulation.counters(),
+            runs=tuple(runs),
+            counters=counters,
         )
+
+    def _counted(
+        self, runs: Sequence[SpuRun], counters: Counters | None
+    ) -> list[SpuRun]:
+        """The runs of all ranks with what the relay counted."""
+        if counters is None:
+            raise EngineError(
+                f"{self._runtime.name} does not print bytes and they are counted at "
+                f"the relay; use --emulation relay instead of {self.emulation.name}"
+            )
+        counted = []
+        for rank, run in enumerate(runs):
+            sent = [line for line in counters.lines if line.sender == rank]
+            received = [line for line in counters.lines if line.receiver == rank]
+            counted.append(
+                replace(
+                    run,
+                    bytes_sent=sum(line.payload_bytes for line in sent),
+                    bytes_received=sum(line.payload_bytes for line in received),
+                    send_actions=sum(line.n_messages for line in sent),
+                    recv_actions=sum(line.n_messages for line in received),
+                )
+            )
+        return counted
 
     def fetch(self, case: str) -> NDArray[np.float64]:
         """The revealed output of the last run of a case."""
@@ -316,7 +353,10 @@ def threads_of_party(n_parties: int, cpus: Set[int]) -> int:
 
 
 def _total_bytes(call: Call) -> int:
-    return sum(run.bytes_sent or 0 for run in call.runs)
+    counted = [run.bytes_sent for run in call.runs if run.bytes_sent is not None]
+    if counted or call.counters is None:
+        return sum(counted)
+    return call.counters.carried_bytes
 
 
 def _parse_run(rank: int, text: str) -> SpuRun:

@@ -23,6 +23,8 @@ def make_runtime_config(settings: Dict[str, Any]) -> Any:
 class SpuBackend:
     """One party's link and virtual machine."""
 
+    WAITS_ALONE = True  # a thread that waits for a message lets the others run
+
     def __init__(self) -> None:
         self.link: Any = None  # Any: SPU ships no types
         self._runtime: Any = None
@@ -76,11 +78,9 @@ class SpuBackend:
         self._executables[header["case"]] = executable
         position = 1
         for name, n_chunks in zip(header["input_names"], header["n_chunks"]):
-            share = libspu.Share()
-            share.meta = blobs[position]
-            share.share_chunks = blobs[position + 1 : position + 1 + n_chunks]
-            self._runtime.set_var(name, share)
-            position += 1 + n_chunks
+            end = position + 1 + n_chunks
+            self._runtime.set_var(name, _share(blobs[position:end]))
+            position = end
 
     def run(self, case: str) -> None:
         """One call; returns when this party is done."""
@@ -102,3 +102,33 @@ class SpuBackend:
         executable = self._executables.pop(case)
         for name in [*executable.input_names, *executable.output_names]:
             self._runtime.del_var(name)
+
+    @staticmethod
+    def split(
+        header: Dict[str, Any], arrays: List[Any]
+    ) -> Tuple[Dict[str, Any], List[List[bytes]]]:
+        """For each rank the blobs (meta, chunks) of every array; chunks per array."""
+        io = _make_io(header)
+        blobs: List[List[bytes]] = [[] for _ in range(header["n_parties"])]
+        n_chunks = []
+        for array in arrays:
+            shares = io.make_shares(array, libspu.Visibility.VIS_SECRET)
+            n_chunks.append(len(shares[0].share_chunks))
+            for own, share in zip(blobs, shares):
+                own += [share.meta, *share.share_chunks]
+        return {"n_chunks": n_chunks}, blobs
+
+    @staticmethod
+    def join(header: Dict[str, Any], blobs_by_rank: List[List[bytes]]) -> Any:
+        """The array whose shares (meta, chunks) the ranks hold."""
+        return _make_io(header).reconstruct([_share(own) for own in blobs_by_rank])
+
+
+def _make_io(header: Dict[str, Any]) -> Any:
+    return spu.Io(header["n_parties"], make_runtime_config(header["runtime_config"]))
+
+
+def _share(blobs: List[bytes]) -> Any:
+    share = libspu.Share()
+    share.meta, *share.share_chunks = blobs
+    return share

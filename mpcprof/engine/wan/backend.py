@@ -9,6 +9,22 @@ from mpcprof.network import Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LineCount:
+    """What one party sent to another.
+
+    Attributes:
+        payload_bytes: As SPU counts them: without frames.
+        n_waits: Round trips for which the sender paused within a message.
+    """
+
+    sender: int
+    receiver: int
+    n_messages: int
+    payload_bytes: int
+    n_waits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counters:
     """What a back-end that sees the messages counted since it was reset.
 
@@ -16,11 +32,13 @@ class Counters:
         lower: The critical path if no party ever waited for an acknowledgement.
         upper: The critical path if parties waited for every acknowledgement.
         carried_bytes: Of all directions together, framing included.
+        lines: Messages by sender and receiver; zeros on loopback, where nobody looks.
     """
 
     lower: Path
     upper: Path
     carried_bytes: int
+    lines: tuple[LineCount, ...]
 
 
 class Emulation(Protocol):

@@ -79,11 +79,17 @@ class PathClock:
         window = count.acked.get((*line, number - WINDOW_MESSAGES), Path())
         return Arriving(count, self._longer(before, window))
 
-    def end(self, begun: Arriving, line: tuple[int, int], n_bytes: int) -> Arriving:
-        """The message is wholly on its line; the path that it makes on arrival."""
+    def end(
+        self, begun: Arriving, line: tuple[int, int], n_bytes: int, n_waits: int = 0
+    ) -> Arriving:
+        """The message is wholly on its line; the path that it makes on arrival.
+
+        A message within which its sender waited for answers makes two more hops each.
+        """
         count = begun.count
         with self._lock:
             waited = self._longer(begun.path, count.lines.get(line, Path()))
+            waited = waited.plus(2 * n_waits, 0)
             count.lines[line] = waited.plus(0, n_bytes)
             return Arriving(count, waited.plus(1, n_bytes))
 
@@ -120,17 +126,29 @@ class PathClock:
 
 
 class MessageTracker:
-    """Tells the clocks of what passes on one connection."""
+    """Tells the clocks of what passes on one connection, and counts it.
+
+    Attributes:
+        line: Sender and receiver.
+        n_messages: Sent since `forget`, without the greeting.
+        payload_bytes: In these, without frames.
+        n_waits: Round trips for which a sender paused within a message.
+    """
 
     def __init__(self, clocks: Sequence[PathClock], sender: int, receiver: int) -> None:
         self._clocks = clocks
-        self._line = (sender, receiver)
+        self.line = (sender, receiver)
         self._reader = MessageReader()
         self._begun: dict[int, list[Arriving]] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin counting anew."""
+        self.n_messages = self.payload_bytes = self.n_waits = 0
 
     def sent(self, content: bytes) -> list[list[Arriving]]:
         """What is whole with `content`, which is put on the line now, by clock."""
-        line = self._line
+        line = self.line
         whole = []
         for event in self._reader.feed(content):
             number = event.number
@@ -140,11 +158,15 @@ class MessageTracker:
                 whole.append([c.acknowledge(line, number) for c in self._clocks])
             else:
                 pairs = zip(self._clocks, self._begun.pop(number), strict=True)
-                whole.append([c.end(begun, line, event.n_bytes) for c, begun in pairs])
+                size, n_waits = event.n_bytes, event.n_waits
+                whole.append([c.end(b, line, size, n_waits) for c, b in pairs])
+                self.n_messages += 1 if number else 0
+                self.n_waits += event.n_waits
+                self.payload_bytes += event.payload_bytes if number else 0
         return whole
 
     def received(self, whole: list[list[Arriving]]) -> None:
         """What had become whole has reached the receiver."""
         for arriving in whole:
             for clock, one in zip(self._clocks, arriving, strict=True):
-                clock.arrive(one, self._line)
+                clock.arrive(one, self.line)

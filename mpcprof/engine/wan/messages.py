@@ -1,8 +1,10 @@
 """Finds the messages of SPU's link in a stream of brpc frames (protocol `baidu_std`).
 
 A frame is `PRPC`, the size of its body, the size of the call's description in it, and
-the body: a push of a message, of a chunk of one above 1 MiB, or of the acknowledgement
-that the receiver has taken a message. Messages of a channel are numbered from 1.
+the body: a push of a message, of a chunk of a large one, or of the acknowledgement that
+the receiver has taken a message. Messages of a channel are numbered from 1: by SPU
+itself, or here for 0.3.1b0, whose messages and acknowledgements keep their order. That
+build sends ten chunks of 32 KiB and waits for the answers to all before the next ten.
 """
 
 import re
@@ -11,17 +13,19 @@ from dataclasses import dataclass, field
 
 _HEADER = struct.Struct(">4sII")
 _MAGIC = b"PRPC"
-_CHUNK_BYTES = 1 << 20  # SPU's default `http_max_payload_size`
+_CHUNKS_AT_ONCE = 10  # of SPU 0.3.1b0
 _HEAD_BYTES = 512  # the description is 59 bytes, a key some tens
 _TAIL_BYTES = 32
 # PushRequest: optional sender_rank (field 1), then the key (field 2) with its length;
 # the key of a message ends in its number, that of an acknowledgement is always the same
 _KEY = re.compile(rb"(?:\x08.)?\x12(.)", re.DOTALL)
 _NUMBER = re.compile(rb"\x01\x02(\d+)\Z")
-_ACK_KEY = b"ACK\x01\x02"
+_ACK_KEYS = (b"ACK\x01\x02", b"ACK\x01\x00")  # the second one is of 0.3.1b0
+_GREETING_KEY = b"connect_"
 _ACKED = re.compile(rb"\x1a.(\d+)", re.DOTALL)  # then the value: which message
-# the end of a chunk: trans_type = chunked, then chunk_info with the message's length
 _VARINT = rb"[\x80-\xff]*[\x00-\x7f]"
+_VALUE = re.compile(rb"\x1a(" + _VARINT + rb")", re.DOTALL)  # absent if it is empty
+# the end of a chunk: trans_type = chunked, then chunk_info with the message's length
 _CHUNK_INFO = re.compile(
     rb"\x20\x01\x2a.\x08(" + _VARINT + rb")(?:\x10" + _VARINT + rb")?\Z", re.DOTALL
 )
@@ -33,13 +37,17 @@ class Event:
 
     Attributes:
         kind: `began` or `ended` for a message; `acked` for an acknowledgement.
-        number: Of the message, 0 for what is not numbered.
+        number: Of the message, 0 for the greeting.
         n_bytes: Of an ended message, frames included.
+        payload_bytes: Of an ended message, without frames: what SPU counts.
+        n_waits: Round trips for which its sender paused within the message.
     """
 
     kind: str
     number: int
     n_bytes: int = 0
+    payload_bytes: int = 0
+    n_waits: int = 0
 
 
 @dataclass(slots=True)
@@ -52,8 +60,12 @@ class MessageReader:
     _left: int = 0
     _number: int = 0
     _is_message: bool = False
-    _n_chunks: dict[int, int] = field(default_factory=dict)
+    _open: dict[bytes, int] = field(default_factory=dict)  # unnumbered ones, by key
+    _n_unnumbered: int = 0
+    _n_acked: int = 0
     _sizes: dict[int, int] = field(default_factory=dict)
+    _payloads: dict[int, int] = field(default_factory=dict)
+    _n_chunks: dict[int, int] = field(default_factory=dict)  # of unnumbered ones
 
     def feed(self, content: bytes) -> list[Event]:
         """What began, ended or was acknowledged within `content`.
@@ -99,16 +111,29 @@ class MessageReader:
         if not match:
             raise ValueError(f"expected a push with a key, got {payload[:12]!r}")
         key = payload[match.end() : match.end() + match[1][0]]
-        if key == _ACK_KEY:
+        if key in _ACK_KEYS:
+            self._n_acked += 1
             acked = _ACKED.match(payload, match.end() + len(key))
-            events.append(Event("acked", int(acked[1]) if acked else 0))
+            events.append(Event("acked", int(acked[1]) if acked else self._n_acked))
             return
-        number = _NUMBER.search(key)
-        self._number = int(number[1]) if number else 0
+        self._number = self._number_of(key)
         self._is_message = True
-        if self._number not in self._n_chunks:
-            self._n_chunks[self._number] = self._sizes[self._number] = 0
+        if self._number not in self._sizes:
+            self._sizes[self._number] = self._payloads[self._number] = 0
             events.append(Event("began", self._number))
+        value = _VALUE.match(payload, match.end() + len(key))
+        self._payloads[self._number] += _decode(value[1]) if value else 0
+
+    def _number_of(self, key: bytes) -> int:
+        if number := _NUMBER.search(key):
+            return int(number[1])
+        if key.startswith(_GREETING_KEY):
+            return 0
+        if key not in self._open:
+            self._n_unnumbered += 1
+            self._open[key] = self._n_unnumbered
+            self._n_chunks[self._n_unnumbered] = 0
+        return self._open[key]
 
     def _take_body(self, content: bytes, position: int) -> int:
         part = content[position : position + self._left]
@@ -118,17 +143,18 @@ class MessageReader:
 
     def _end_frame(self, events: list[Event]) -> None:
         self._is_message = False
-        self._n_chunks[self._number] += 1
-        self._sizes[self._number] += self._frame_bytes
-        if self._n_chunks[self._number] == _chunks_of_message(self._tail):
-            del self._n_chunks[self._number]
-            size = self._sizes.pop(self._number)
-            events.append(Event("ended", self._number, size))
+        number = self._number
+        self._sizes[number] += self._frame_bytes
+        if number in self._n_chunks:
+            self._n_chunks[number] += 1
+        info = _CHUNK_INFO.search(self._tail)
+        if info and self._payloads[number] < _decode(info[1]):
+            return
+        self._open = {k: n for k, n in self._open.items() if n != number}
+        size, payload = self._sizes.pop(number), self._payloads.pop(number)
+        n_waits = (self._n_chunks.pop(number, 1) - 1) // _CHUNKS_AT_ONCE
+        events.append(Event("ended", number, size, payload, n_waits))
 
 
-def _chunks_of_message(tail: bytes) -> int:
-    match = _CHUNK_INFO.search(tail)
-    if not match:
-        return 1
-    length: int = sum((byte & 0x7F) << 7 * place for place, byte in enumerate(match[1]))
-    return -(-length // _CHUNK_BYTES)
+def _decode(varint: bytes) -> int:
+    return sum((byte & 0x7F) << 7 * place for place, byte in enumerate(varint))

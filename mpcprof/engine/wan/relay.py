@@ -5,7 +5,7 @@ import socket
 
 from mpcprof.engine.child import Child, python_child
 from mpcprof.engine.party.framing import Header
-from mpcprof.engine.wan.backend import Counters
+from mpcprof.engine.wan.backend import Counters, LineCount
 from mpcprof.engine.wan.critical_path import Path
 from mpcprof.errors import EngineError, LinkError, PartyDiedError
 from mpcprof.network import Network
@@ -102,6 +102,18 @@ class RelayEmulation:
             lower=Path(*lower),
             upper=Path(*upper),
             carried_bytes=sum(n_bytes for *_, n_bytes in counted["bytes"]),
+            lines=tuple(
+                LineCount(
+                    sender=sender,
+                    receiver=receiver,
+                    n_messages=n_messages,
+                    payload_bytes=n_bytes,
+                    n_waits=n_waits,
+                )
+                for sender, receiver, n_messages, n_bytes, n_waits in counted[
+                    "messages"
+                ]
+            ),
         )
 
     def watched(self) -> tuple[Child, ...]:

@@ -44,6 +44,7 @@ class Relay:
             PathClock(is_synchronous=True),
         )
         self._pipes: list[Pipe] = []
+        self._trackers: list[MessageTracker] = []
         self.directions = {
             (a, b): Direction(sender=a, receiver=b)
             for a in range(n_parties)
@@ -92,12 +93,37 @@ class Relay:
             if is_data
             else None
         )
+        if tracker:
+            self._trackers.append(tracker)
         pipe = Pipe(source, sink, direction, tracker)
         self._pipes.append(pipe)
         for work in (pipe.read, pipe.write):
             threading.Thread(
                 target=_end_relay_on_error, args=(work,), daemon=True
             ).start()
+
+    def forget(self) -> None:
+        """Begin counting anew."""
+        for clock in self.clocks:
+            clock.reset()
+        for direction in self.directions.values():
+            direction.n_bytes = 0
+        for tracker in self._trackers:
+            tracker.forget()
+
+    def messages(self) -> list[tuple[int, int, int, int, int]]:
+        """Sender, receiver, messages, payload bytes, waits; over all connections.
+
+        On an open line the kernel passes everything on, and nothing is counted.
+        """
+        counts = []
+        for line in self.directions:
+            own = [tracker for tracker in self._trackers if tracker.line == line]
+            n_messages = sum(tracker.n_messages for tracker in own)
+            n_bytes = sum(tracker.payload_bytes for tracker in own)
+            n_waits = sum(tracker.n_waits for tracker in own)
+            counts.append((*line, n_messages, n_bytes, n_waits))
+        return counts
 
     def wait_until_quiet(self) -> None:
         """Return when nothing is on its way.
@@ -156,14 +182,11 @@ def _answer(relay: Relay, header: Header) -> Header:
         return {}
     if command == "reset":
         relay.wait_until_quiet()
-        for clock in relay.clocks:
-            clock.reset()
-        for direction in relay.directions.values():
-            direction.n_bytes = 0
+        relay.forget()
         return {}
     counts = [[d.sender, d.receiver, d.n_bytes] for d in relay.directions.values()]
     paths = [[c.longest.hops, c.longest.n_bytes] for c in relay.clocks]
-    return {"paths": paths, "bytes": counts}
+    return {"paths": paths, "bytes": counts, "messages": relay.messages()}
 
 
 def main() -> None:

@@ -1,0 +1,154 @@
+"""Environments of SPU builds, made by a Python 3.8 that is a script."""
+
+import json
+
+import pytest
+
+from mpcprof.engine import installation
+from mpcprof.engine.installation import (
+    PAPER_RUNTIME,
+    find_python,
+    install_runtime,
+    installation_problem,
+    python_of,
+    runtime_home,
+)
+from mpcprof.errors import BackendUnavailableError, EngineError
+
+# answers that it is 3.8; `-m venv PLACE` puts itself there; notes what it was asked
+PYTHON = """#!/bin/sh
+echo "$@" >> {log}
+case "$1 $2" in
+    "-c import sys, venv, ensurepip"*) echo 3.8.18 ;;
+    "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
+    "-m pip") {pip} ;;
+esac
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(monkeypatch, tmp_path):
+    monkeypatch.setenv("MPCPROF_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def make_python(tmp_path):
+    def make(pip="echo 'Downloading spu'"):
+        path = tmp_path / "python3.8"
+        path.write_text(PYTHON.format(log=tmp_path / "log", pip=pip))
+        path.chmod(0o755)
+        return str(path)
+
+    return make
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_installation_is_whole_and_says_what_it_does(home, make_python):
+    steps = []
+
+    python = install_runtime(PAPER_RUNTIME, steps.append, make_python())
+
+    assert python == python_of(PAPER_RUNTIME)
+    assert python.is_file()
+    assert installation_problem(PAPER_RUNTIME) == ""
+    assert any("spu==0.3.1b0" in step for step in steps)
+    assert "Downloading spu" in steps
+    assert names_in(home / "runtimes") == [f".{PAPER_RUNTIME}.lock", PAPER_RUNTIME]
+
+
+def test_packages_are_pinned_and_bring_no_others(make_python, tmp_path):
+    install_runtime(PAPER_RUNTIME, lambda step: None, make_python())
+
+    (pip,) = (x for x in (tmp_path / "log").read_text().splitlines() if "-m pip" in x)
+    assert "--no-deps" in pip
+    packages = [word for word in pip.split() if "==" in word]
+    assert {p.split("==")[0] for p in packages} >= {"spu", "protobuf", "numpy"}
+
+
+def test_a_second_installation_does_nothing(make_python, tmp_path):
+    python = make_python()
+    install_runtime(PAPER_RUNTIME, lambda step: None, python)
+    before = (tmp_path / "log").read_text()
+    steps = []
+
+    install_runtime(PAPER_RUNTIME, steps.append, python)
+
+    assert (tmp_path / "log").read_text() == before
+    assert "installed already" in steps[-1]
+
+
+def test_a_failed_installation_leaves_nothing_and_names_the_reason(home, make_python):
+    python = make_python(pip="echo 'ERROR: no matching distribution'; exit 1")
+
+    with pytest.raises(EngineError, match="pip failed: ERROR: no matching distribu"):
+        install_runtime(PAPER_RUNTIME, lambda step: None, python)
+
+    assert names_in(home / "runtimes") == [f".{PAPER_RUNTIME}.lock"]
+    assert "not installed" in installation_problem(PAPER_RUNTIME)
+
+
+def test_what_a_killed_installation_left_is_cleared_away(home, make_python):
+    left = home / "runtimes" / f".{PAPER_RUNTIME}.new"
+    left.mkdir(parents=True)
+    (left / "half").touch()
+
+    install_runtime(PAPER_RUNTIME, lambda step: None, make_python())
+
+    assert not left.exists()
+    assert not (runtime_home(PAPER_RUNTIME) / "half").exists()
+
+
+@pytest.mark.parametrize("damage", ["pins", "python"])
+def test_an_environment_that_does_not_fit_any_more_is_made_anew(make_python, damage):
+    install_runtime(PAPER_RUNTIME, lambda step: None, make_python())
+    mark = runtime_home(PAPER_RUNTIME) / installation._MARK
+    if damage == "pins":
+        mark.write_text(json.dumps({"spu": "0.3.0"}))
+    else:
+        python_of(PAPER_RUNTIME).unlink()
+    assert "run `mpcprof runtime install" in installation_problem(PAPER_RUNTIME)
+
+    install_runtime(PAPER_RUNTIME, lambda step: None, make_python())
+
+    assert installation_problem(PAPER_RUNTIME) == ""
+
+
+def test_a_folder_that_cannot_be_written_is_named(monkeypatch, tmp_path, make_python):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MPCPROF_HOME", str(tmp_path / "file"))
+
+    with pytest.raises(EngineError, match="another folder in MPCPROF_HOME"):
+        install_runtime(PAPER_RUNTIME, lambda step: None, make_python())
+
+
+def test_a_shim_that_refuses_is_passed_over(monkeypatch, tmp_path, make_python):
+    good = make_python()
+    shims = tmp_path / "shims"
+    shims.mkdir()
+    shim = shims / "python3.8"
+    shim.write_text("#!/bin/sh\necho 'command not found' >&2\nexit 127")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{shims}:{tmp_path}:/usr/bin:/bin")
+
+    assert find_python() == good
+
+
+def test_where_there_is_no_python_the_message_says_what_was_tried(
+    monkeypatch, tmp_path
+):
+    shim = tmp_path / "python3.8"
+    shim.write_text("#!/bin/sh\necho 'not installed' >&2\nexit 127")
+    shim.chmod(0o755)
+    monkeypatch.setattr(installation, "_candidates", lambda: [str(shim)])
+
+    with pytest.raises(BackendUnavailableError) as caught:
+        find_python()
+
+    message = str(caught.value)
+    assert f"tried {shim} (does not run: not installed)" in message
+    assert "mpcprof runtime install spu-0.3.1b0 --python PATH" in message
+    assert "\n" not in message
