@@ -23,7 +23,7 @@ def make_config(
     emulation: str,
     repeats: int,
     enough_s: float = 1.0,
-    warmups: int,
+    warmups: int | None,
     seed: int,
     base_port: int,
     cases: tuple[Case, ...],
@@ -52,7 +52,7 @@ def make_config(
         cases=_ordered(cases, seed, case_limit_s),
         repeats=repeats,
         enough_s=enough_s,
-        warmups=warmups,
+        warmups=_warmups(mode) if warmups is None else warmups,
         seed=seed,
         case_limit_s=math.inf if case_limit_s is None else case_limit_s,
         base_port=base_port,
@@ -71,3 +71,8 @@ def _ordered(
     if case_limit_s is not None:
         mixed.sort(key=lambda case: math.prod(n for _, n in case.dims.items()))
     return tuple(mixed)
+
+
+def _warmups(mode: Mode) -> int:
+    """A priced sweep is to be quick: the first, cold call is its warm-up."""
+    return 0 if mode == "priced" else 1

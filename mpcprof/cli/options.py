@@ -83,9 +83,7 @@ def measure_options(command: Command) -> Command:
             click.option(
                 "--warmups",
                 type=click.IntRange(min=0),
-                default=1,
-                show_default=True,
-                help="Untimed calls after the first, cold one.",
+                help="Untimed calls after the first. [default: 1, 0 if priced]",
             ),
             click.option("--seed", type=int, default=0, show_default=True),
             click.option(
