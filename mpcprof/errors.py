@@ -5,7 +5,10 @@ names the value, what was expected, and what to do. `exit_code` is what the comm
 line returns: 2 for wrong usage, 1 for work that failed.
 """
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import ClassVar, TypeVar
+
+Value = TypeVar("Value")
 
 
 class MpcprofError(Exception):
@@ -58,6 +61,17 @@ class LinkError(EngineError):
 
 class BackendUnavailableError(EngineError):
     """This machine cannot run an emulation back-end or a runtime."""
+
+
+def look_up(noun: str, name: str, table: Mapping[str, Value]) -> Value:
+    """The entry of `table` of that name.
+
+    Raises:
+        UnknownNameError: If there is none; the message names the nearest ones.
+    """
+    if name not in table:
+        raise UnknownNameError(f"no {noun} {name!r}; {did_you_mean(name, [*table])}")
+    return table[name]
 
 
 def did_you_mean(name: str, known: "list[str] | tuple[str, ...]") -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from mpcprof.dims import Dims
 from mpcprof.engine.measure import Case
-from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+from mpcprof.errors import UsageError, look_up
 from mpcprof.workloads import Workload, all_workloads, get_workload
 
 
@@ -89,9 +89,7 @@ def get_preset(name: str) -> Grid:
     Raises:
         UnknownNameError: If there is none.
     """
-    if name not in PRESETS:
-        raise UnknownNameError(f"no preset {name!r}; {did_you_mean(name, [*PRESETS])}")
-    return PRESETS[name]
+    return look_up("preset", name, PRESETS)
 
 
 def default_repeats(preset: str, mode: str) -> int:

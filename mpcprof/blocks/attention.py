@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mpcprof.blocks.algebra import Algebra, T
-from mpcprof.errors import UnknownNameError, did_you_mean
+from mpcprof.errors import look_up
 
 # Added to a sum before its reciprocal. The paper's 1e-8 is below what 18 fraction bits
 # resolve (4e-6); below 1e-3 SPU's reciprocal is off by more than half a percent.
@@ -206,7 +206,4 @@ def get_attention(name: str) -> Attention:
     Raises:
         UnknownNameError: If there is none.
     """
-    if name not in ATTENTIONS:
-        hint = did_you_mean(name, tuple(ATTENTIONS))
-        raise UnknownNameError(f"no attention {name!r}; {hint}")
-    return ATTENTIONS[name]
+    return look_up("attention", name, ATTENTIONS)

@@ -10,7 +10,7 @@ from mpcprof.blocks.norm import layernorm
 from mpcprof.blocks.steps import check_sizes
 from mpcprof.blocks.transformer import classify, embed
 from mpcprof.dims import Dims
-from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+from mpcprof.errors import UsageError, look_up
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -148,10 +148,7 @@ def get_block(name: str) -> Block:
     Raises:
         UnknownNameError: If there is none.
     """
-    if name not in BLOCKS:
-        hint = did_you_mean(name, tuple(BLOCKS))
-        raise UnknownNameError(f"no block {name!r}; {hint}")
-    return BLOCKS[name]
+    return look_up("block", name, BLOCKS)
 
 
 def block_function(name: str) -> Callable[..., Any]:  # Any: the algebra's own array

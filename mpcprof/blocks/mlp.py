@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from mpcprof.blocks.algebra import Algebra, T
-from mpcprof.errors import UnknownNameError, did_you_mean
+from mpcprof.errors import look_up
 
 
 def linear(ops: Algebra[T], x: T, weight: T, bias: T | None = None) -> T:
@@ -75,10 +75,7 @@ def get_activation(name: str) -> Activation:
     Raises:
         UnknownNameError: If there is none.
     """
-    if name not in ACTIVATIONS:
-        hint = did_you_mean(name, tuple(ACTIVATIONS))
-        raise UnknownNameError(f"no activation {name!r}; {hint}")
-    return ACTIVATIONS[name]
+    return look_up("activation", name, ACTIVATIONS)
 
 
 def mlp(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+from mpcprof.errors import UsageError, look_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +108,4 @@ def get_model(name: str) -> ModelPreset:
     Raises:
         UnknownNameError: If there is none.
     """
-    if name not in MODELS:
-        raise UnknownNameError(f"no model {name!r}; {did_you_mean(name, [*MODELS])}")
-    return MODELS[name]
+    return look_up("model", name, MODELS)
