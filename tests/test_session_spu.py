@@ -3,6 +3,7 @@
 import os
 import signal
 from contextlib import contextmanager
+from statistics import median
 
 import jax.numpy as jnp
 import numpy as np
@@ -136,17 +137,18 @@ def test_an_exchange_takes_half_the_emulated_round_trip(semi2k):
 def test_goodput_is_the_emulated_rate_in_both_directions(semi2k, rate_bytes_per_s):
     semi2k.set_network(Network(bandwidth_bytes_per_s=rate_bytes_per_s, rtt_s=0.040))
 
-    # other programs may take the processor: the best of three
+    # a receiver that wakes late sees its first message late and so too high a rate,
+    # one that loses its processor too low a one: the middle of three
     tries = [
         semi2k.goodput_bytes_per_s(
-            message_bytes=int(0.1 * rate_bytes_per_s), n_messages=6
+            message_bytes=int(0.1 * rate_bytes_per_s), n_messages=12
         )
         for _ in range(3)
     ]
     semi2k.set_network(LOOPBACK)
 
     assert all({*rates} == {(0, 1), (1, 0)} for rates in tries)
-    slowest = max(min(rates.values()) for rates in tries)
+    slowest = median(min(rates.values()) for rates in tries)
     assert slowest == pytest.approx(rate_bytes_per_s, rel=0.1)
 
 
