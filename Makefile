@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 PYTHON ?=
-EXTRAS ?= dev
+EXTRAS ?= dev,mpcvit
 PYTEST_ARGS ?=
 
 VENV := .venv
