@@ -11,6 +11,8 @@ from mpcprof.costmodel.features import (
     Feature,
     check_size,
     exact_features,
+    n_pauses,
+    paused_features,
     smooth_features,
 )
 from mpcprof.costmodel.regressors import Exact, Smooth, from_json
@@ -144,3 +146,21 @@ def test_what_is_no_fitted_function_is_refused(value):
 def test_a_size_of_another_operation_is_refused(operation, size):
     with pytest.raises(UsageError, match=f"of {operation}: expected counts of"):
         check_size(operation, size)
+
+
+def test_hops_of_a_link_that_pauses_within_long_messages_are_found_exactly():
+    sizes = [(n,) for n in (289, 4225, 16900, 38809, 66049, 155236, 264196)]
+
+    hops = [8 + 2 * 8 * n_pauses(16 * n) for (n,) in sizes]
+    fit = fit_smooth(paused_features("entries"), sizes, hops, [1 / h for h in hops])
+
+    for (n,) in [*sizes, (20480,), (20481,), (100_000,)]:
+        assert fit.predict((n,)) == pytest.approx(8 + 16 * n_pauses(16 * n))
+
+
+@pytest.mark.parametrize(
+    ("message_bytes", "pauses"),
+    [(0, 0), (10 * 32768, 0), (10 * 32768 + 1, 1), (1_056_784, 3)],
+)
+def test_the_link_waits_after_ten_chunks_of_a_message(message_bytes, pauses):
+    assert n_pauses(message_bytes) == pauses

@@ -64,6 +64,21 @@ def _log2(size: Size) -> int:
     return max(size[1] - 1, 0).bit_length()
 
 
+def n_pauses(message_bytes: int) -> int:
+    """How often SPU 0.3.1b0 waits for an answer within one message.
+
+    Seen at the relay; each is a round trip, two hops.
+    """
+    return max(-(-message_bytes // _CHUNK_BYTES) - 1, 0) // _WINDOW_CHUNKS
+
+
+def _shared_entries(size: Size) -> int:
+    """Entries in a message: of a product both its sides, else those worked on."""
+    if len(size) == 4:
+        return size[1] * size[2] + size[2] * size[3]
+    return _volume(size)
+
+
 def _packed(name: str) -> Callable[[Size], int]:
     return lambda size: int(getattr(pack(*size[1:]), name))
 
@@ -83,6 +98,10 @@ _VALUES: Final = MappingProxyType[str, Callable[[Size], int]](
     }
 )
 _SEGMENTS: Final = ("below", "above")
+_PAUSES: Final = "pauses"
+_PAUSE_BYTES: Final = (4, 8, 16, 24, 32)  # of a message, per entry, in SPU's protocols
+_CHUNK_BYTES: Final = 32768  # into which SPU 0.3.1b0 cuts a message,
+_WINDOW_CHUNKS: Final = 10  # and how many it sends before it waits for an answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,17 +110,18 @@ class Feature:
 
     Attributes:
         name: One of `one volume row_length levels log2 pq qr pr n_batches`, of the
-            counts of a `Packing`, or `below` and `above`: min(volume, knot) and
-            max(0, volume - knot).
-        knot: Of `below` and `above`.
+            counts of a `Packing`, `below` and `above`: min(volume, knot) and
+            max(0, volume - knot), or `pauses`: how often a link that sends in chunks
+            waits for an answer within a message of `knot` bytes per entry.
+        knot: Of `below`, `above` and `pauses`.
     """
 
     name: str
     knot: int = 0
 
     def __post_init__(self) -> None:
-        if self.name not in _VALUES and self.name not in _SEGMENTS:
-            known = ", ".join((*_VALUES, *_SEGMENTS))
+        if self.name not in (*_VALUES, *_SEGMENTS, _PAUSES):
+            known = ", ".join((*_VALUES, *_SEGMENTS, _PAUSES))
             raise ProfileError(f"feature {self.name!r}: expected one of {known}")
 
     def value(self, size: Size) -> int:
@@ -110,10 +130,13 @@ class Feature:
             return min(_volume(size), self.knot)
         if self.name == "above":
             return max(_volume(size) - self.knot, 0)
+        if self.name == _PAUSES:
+            return n_pauses(_shared_entries(size) * self.knot)
         return _VALUES[self.name](size)
 
     def __str__(self) -> str:
-        return f"{self.name}:{self.knot}" if self.name in _SEGMENTS else self.name
+        has_knot = self.name in (*_SEGMENTS, _PAUSES)
+        return f"{self.name}:{self.knot}" if has_knot else self.name
 
     @classmethod
     def parse(cls, text: str) -> "Feature":
@@ -140,6 +163,12 @@ def exact_features(kind: Kind) -> tuple[Feature, ...]:
     if kind == "product":
         return (ONE, *_SIDES)
     return (ONE, VOLUME, *_ROWS) if kind == "rows" else (ONE, VOLUME)
+
+
+def paused_features(kind: Kind) -> tuple[Feature, ...]:
+    """What hops are fitted with where a link waits within its long messages."""
+    pauses = (Feature(name=_PAUSES, knot=knot) for knot in _PAUSE_BYTES)
+    return (ONE, *(_ROWS if kind == "rows" else ()), *pauses)
 
 
 def smooth_features(kind: Kind, sizes: tuple[Size, ...]) -> tuple[Feature, ...]:

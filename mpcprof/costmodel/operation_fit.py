@@ -11,6 +11,7 @@ from mpcprof.costmodel.features import (
     exact_features,
     operation_kind,
     packed_features,
+    paused_features,
     smooth_features,
 )
 from mpcprof.costmodel.observations import Observation
@@ -103,7 +104,8 @@ class OperationFit:
 def fit_costs(observations: Sequence[Observation]) -> Costs:
     """The costs of the one operation that all of `observations` are of.
 
-    Where bytes are no polynomial of the size, values are packed into ciphertexts.
+    Where bytes are no polynomial of the size, values are packed into ciphertexts. Where
+    a party's bytes are and its hops are not, its link waits within long messages.
     """
     kind = operation_kind(observations[0].operation)
     sizes = [o.size for o in observations]
@@ -122,7 +124,11 @@ def fit_costs(observations: Sequence[Observation]) -> Costs:
 
     def fit(name: str) -> SizeFunction:
         values = [float(getattr(o, name)) for o in observations]
-        features = (ONE,) if is_single and name == "hops" else smooth
+        features = smooth
+        if name == "hops" and is_single:
+            features = (ONE,)
+        elif name == "hops" and exact["bytes_sent"] is not None:
+            features = paused_features(kind)
         signed = _SIGNED if name == "compute_s" else ()
         return exact.get(name) or fit_smooth(
             features, sizes, values, weights, signed=signed
