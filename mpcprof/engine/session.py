@@ -112,6 +112,10 @@ class Session:
         """How many times the error that a workload states the runtime may make."""
         return dict(self._runtime.slack).get(workload, 1.0)
 
+    def stray_share(self, kind: str) -> float:
+        """How many entries of a result the runtime may have wrong by any amount."""
+        return self._runtime.stray_share_of(kind)
+
     @property
     def n_parties(self) -> int:
         """Number of party processes."""
