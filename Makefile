@@ -1,5 +1,5 @@
 # Every target creates .venv and installs what it needs by itself.
-#   make demo                     measure something real, predict a model, measure that; in demo/
+#   make demo                     measure, predict, search, train, run privately; in demo/
 #   make test                     lint, types and the whole test suite
 #   make venv PYTHON=/path/to/python3.11
 
@@ -82,7 +82,7 @@ $(INSTALLED): setup.py pyproject.toml constraints.txt constraints-3.10.txt
 		--editable '.[$(EXTRAS)]'; \
 	touch $@
 
-demo: $(INSTALLED) ## sweep real SPU over an emulated WAN, predict a model, measure it; all in demo/
+demo: $(INSTALLED) ## sweep real SPU, predict and measure a model, search and train one, run it; all in demo/
 	@mkdir -p demo
 	$(BIN)/python -m mpcprof doctor
 	$(BIN)/python -m mpcprof sweep --protocol semi2k --preset quick --output demo/semi2k.parquet
@@ -91,6 +91,15 @@ demo: $(INSTALLED) ## sweep real SPU over an emulated WAN, predict a model, meas
 	$(BIN)/python -m mpcprof predict demo/semi2k.parquet --model digits --attention relu_softmax --heads batched
 	$(BIN)/python -m mpcprof verify demo/semi2k.parquet --cases 4 --limit 2s --repeats 2 --tolerance 50% \
 		--architecture digits:relu_softmax:batched --report demo/predicted-against-measured.md
+	$(BIN)/python -m mpcvit search --cost-table demo/semi2k.parquet --cost grouped --activation layer \
+		--lambda 0.03 --epochs 12 --output demo/search --fresh
+	$(BIN)/python -m mpcvit derive demo/search --budget 14s,10s --heads batched -o demo/architectures
+	for budget in 14s 10s; do \
+		$(BIN)/python -m mpcvit train demo/architectures/budget-$$budget.json --epochs 15 \
+			--output demo/searched/$$budget --fresh; \
+	done
+	$(BIN)/python -m mpcvit infer demo/searched/10s/model.safetensors digits:17 --profile demo/semi2k.parquet
+	$(BIN)/python -m mpcvit pareto demo/searched --cost-table demo/semi2k.parquet -o demo/pareto.png
 
 test: lint ## lint, types and the whole test suite
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

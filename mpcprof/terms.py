@@ -22,8 +22,10 @@ from mpcprof.blocks.presets import ModelPreset
 from mpcprof.costmodel import CostModel
 from mpcprof.network import Network
 
-TermKind = Literal["attention", "activation", "mlp", "fused_mlp", "rest"]
-_LAYER_FREE: Final = -1  # of what belongs to no layer
+TermKind = Literal[
+    "attention", "attention_row", "activation", "mlp", "fused_mlp", "rest"
+]
+LAYER_FREE: Final = -1  # layer of what belongs to none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,15 +33,16 @@ class Term:
     """Seconds of one choice in one layer.
 
     Attributes:
-        kind: `attention`, a unit being a head; `activation`, a unit being a token;
-            `mlp` and `fused_mlp`, the linear layers around the activation; `rest`, the
-            layer's other steps (norms, qkv, projection), or the model's with layer -1.
+        kind: `attention`, a unit being a head; `attention_row`, a unit being a row of
+            a head whose rows differ; `activation`, a unit being a token; `mlp` and
+            `fused_mlp`, the linear layers around the activation; `rest`, the layer's
+            other steps (norms, qkv, projection), or the model's with layer -1.
         layer: From 0.
-        latency_s: Of one unit by itself: Lat(ATTN_ij) of every head j of layer i, and
-            of a token a share of its layer.
+        latency_s: Of one unit by itself: Lat(ATTN_ij) of every head j of layer i; of a
+            token a share of its layer, of a row one of its head.
         fixed_s: Paid once in a layer where the variant is used.
         per_unit_s: Paid for each head or token of the variant besides.
-        n_units: Heads or tokens of the layer.
+        n_units: Heads or tokens of the layer, or rows of the head.
         basis: The weakest basis of its steps.
     """
 
@@ -87,9 +90,16 @@ class Terms:
 
 
 def compute_terms(
-    cost_model: CostModel, model: ModelPreset, network: Network, n_batch: int = 1
+    cost_model: CostModel,
+    model: ModelPreset,
+    network: Network,
+    n_batch: int = 1,
+    *,
+    has_rows: bool = False,
 ) -> Terms:
     """Every attention, activation and remaining part of `model`, priced.
+
+    With `has_rows` also of the rows of a head, for heads that mix variants.
 
     Raises:
         MissingEntryError: If the profile lacks an operation that they need.
@@ -101,6 +111,8 @@ def compute_terms(
         *(_activation_term(price, model, n_batch, name) for name in ACTIVATIONS),
         *_mlp_terms(price, model, n_batch),
     ]
+    if has_rows:
+        per_layer += [_row_term(price, model, n_batch, name) for name in ATTENTIONS]
     for layer in range(model.n_layers):
         terms += [term(layer) for term in per_layer]
     return Terms(model=model, network=network, n_batch=n_batch, terms=tuple(terms))
@@ -152,13 +164,15 @@ def _term(
 
 
 def _attention_steps(
-    model: ModelPreset, n_batch: int, name: str, n_heads: int
+    model: ModelPreset, n_batch: int, name: str, n_heads: int, n_rows: int
 ) -> tuple[Step, ...]:
     ops = CountingAlgebra()
     variant = get_attention(name)
-    qkv = [Bare((n_batch * n_heads, model.n_tokens, model.head_dim))] * 3
+    n_together = n_batch * n_heads
+    q = Bare((n_together, n_rows, model.head_dim))
+    kv = [Bare((n_together, model.n_tokens, model.head_dim))] * 2
     weights = [Bare(shape) for shape in variant.weight_shapes(model.n_tokens)]
-    variant.function(ops, *qkv, *weights)
+    variant.function(ops, q, *kv, *weights)
     return tuple(ops.steps)
 
 
@@ -166,9 +180,20 @@ def _attention_term(
     price: _PriceSteps, model: ModelPreset, n_batch: int, name: str
 ) -> _OfLayer:
     one, every = (
-        price(_attention_steps(model, n_batch, name, n)) for n in (1, model.n_heads)
+        price(_attention_steps(model, n_batch, name, n, model.n_tokens))
+        for n in (1, model.n_heads)
     )
     return _term("attention", name, model.n_heads, one, every)
+
+
+def _row_term(
+    price: _PriceSteps, model: ModelPreset, n_batch: int, name: str
+) -> _OfLayer:
+    """Exact for one row and for all; keys and values are whole in any case."""
+    one, every = (
+        price(_attention_steps(model, n_batch, name, 1, n)) for n in (1, model.n_tokens)
+    )
+    return _shared_term("attention_row", name, model.n_tokens, one, every)
 
 
 def _activation_term(
@@ -178,13 +203,20 @@ def _activation_term(
     one, every = (
         price(_activation_steps(model, n_batch, name, n)) for n in (1, model.n_tokens)
     )
-    grouped = _term("activation", name, model.n_tokens, one, every)(0)
-    share = 1 / model.n_tokens
+    return _shared_term("activation", name, model.n_tokens, one, every)
+
+
+def _shared_term(
+    kind: TermKind, variant: str, n_units: int, one: _Price, every: _Price
+) -> _OfLayer:
+    """Of units that share their hops: `latency_s` is a share of all of them."""
+    grouped = _term(kind, variant, n_units, one, every)(0)
+    share = 1 / n_units
     return lambda layer: Term(
-        kind="activation",
+        kind=kind,
         layer=layer,
-        variant=name,
-        n_units=model.n_tokens,
+        variant=variant,
+        n_units=n_units,
         latency_s=every.latency_s * share,
         fixed_s=grouped.fixed_s,
         per_unit_s=grouped.per_unit_s,
@@ -228,7 +260,7 @@ def _rest_terms(price: _PriceSteps, model: ModelPreset, n_batch: int) -> Iterato
     architecture = uniform_architecture(model, attention="scale", activation="identity")
     steps = trace_model(architecture, n_batch)
     outside = [step for step in steps if not step.part.startswith("layer ")]
-    yield _whole("rest", price(outside))(_LAYER_FREE)
+    yield _whole("rest", price(outside))(LAYER_FREE)
     for layer in range(model.n_layers):
         yield _whole("rest", price(_rest_of_layer(steps, layer)))(layer)
 
@@ -244,13 +276,13 @@ def price_architecture(
 ) -> float:
     """Seconds of a model from its terms: additive if serial, grouped if batched.
 
-    Exact for heads one by one; batched, as exact as a cost affine in heads is. Heads
-    whose rows differ are not covered.
+    Exact for heads one by one; batched, as exact as a cost affine in heads is, and
+    where rows of a head differ, as one affine in rows is. That needs `has_rows`.
 
     Raises:
         KeyError: If a choice has no term.
     """
-    total_s = per_call_s + terms.get("rest", _LAYER_FREE, "").latency_s
+    total_s = per_call_s + terms.get("rest", LAYER_FREE, "").latency_s
     for layer in range(architecture.n_layers):
         total_s += terms.get("rest", layer, "").latency_s
         total_s += _attention_s(terms, architecture, layer)
@@ -261,12 +293,22 @@ def price_architecture(
 
 
 def _attention_s(terms: Terms, architecture: Architecture, layer: int) -> float:
-    heads = [head[0] for head in architecture.attention[layer]]
+    """Heads whose rows differ go one by one whatever the others do."""
+    heads = architecture.attention[layer]
+    alike = [head[0] for head in heads if len({*head}) == 1]
+    total_s = sum(
+        terms.get("attention_row", layer, name).layer_s(head.count(name))
+        for head in heads
+        if len({*head}) > 1
+        for name in dict.fromkeys(head)
+    )
     if architecture.heads == "serial":
-        return sum(terms.get("attention", layer, name).latency_s for name in heads)
-    return sum(
-        terms.get("attention", layer, name).layer_s(heads.count(name))
-        for name in dict.fromkeys(heads)
+        return total_s + sum(
+            terms.get("attention", layer, name).latency_s for name in alike
+        )
+    return total_s + sum(
+        terms.get("attention", layer, name).layer_s(alike.count(name))
+        for name in dict.fromkeys(alike)
     )
 
 

@@ -71,7 +71,12 @@ HELP_LIMIT_S = 0.5
 MAX_LINES = 600
 
 # Import name -> what is installed, where they differ or one brings the other.
-DISTRIBUTIONS = {"jaxlib": "jax", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "jaxlib": "jax",
+    "lightning_fabric": "lightning-fabric",
+    "sklearn": "scikit-learn",
+}
 
 # Started by directory in whatever Python an SPU build lives in (DESIGN 3.6).
 PARTY = "mpcprof.engine.party"

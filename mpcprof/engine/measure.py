@@ -162,7 +162,7 @@ class Trial:
         errors = np.abs(revealed - self._expected)
         allowed = workload.atol + workload.rtol * np.abs(self._expected)
         allowed *= self._session.slack(workload.name)
-        stray_share = float(np.mean(~(errors <= allowed)))  # whatever is not a number too
+        stray_share = float(np.mean(~(errors <= allowed)))  # nan is no good either
         if stray_share > self._stray_share:
             raise CaseFailedError(
                 self.case,

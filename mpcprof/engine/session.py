@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from statistics import median
 from types import TracebackType
 from typing import Any
@@ -59,6 +60,36 @@ class Setup:
     setup_s: float
     setup_bytes: int
     versions: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owned:
+    """Inputs that one party has in a file of its own.
+
+    Attributes:
+        rank: The owner, the only party that is told the file.
+        path: One array as .npy, or a safetensors file.
+        shapes: Of each array; the controller knows no more of them.
+        entries: Names in the safetensors file, in the order of the shapes, or none.
+    """
+
+    rank: int
+    path: Path
+    shapes: tuple[tuple[int, ...], ...]
+    entries: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """Shares of inputs or outputs on their way to other parties.
+
+    Attributes:
+        latency_s: From when the first party began until the last one was done.
+        total_bytes_sent: Payload, summed over parties.
+    """
+
+    latency_s: float
+    total_bytes_sent: int
 
 
 class Session:
@@ -232,6 +263,60 @@ class Session:
         blobs = [[lowered.code, *shares] for shares in blobs_by_rank]
         self._ask([header] * self.n_parties, blobs)
 
+    def load_code(self, case: str, lowered: Lowered) -> None:
+        """Give every party the executable alone; its inputs come by `hold`."""
+        header: dict[str, object] = {
+            "command": "load",
+            "case": case,
+            "input_names": [],
+            "n_chunks": [],
+        }
+        self._ask([header] * self.n_parties, [[lowered.code]] * self.n_parties)
+
+    def hold(self, input_names: Sequence[str], owned: Owned) -> Transfer:
+        """Have a party share its own inputs with the others, over the network.
+
+        This process sees neither the values nor their shares.
+
+        Raises:
+            EngineError: If the owner cannot read them; the session is then unusable.
+        """
+        header = {
+            **self._sharing("hold"),
+            "owner": owned.rank,
+            "input_names": list(input_names),
+        }
+        own = {
+            "path": str(owned.path),
+            "entries": list(owned.entries),
+            "shapes": [list(shape) for shape in owned.shapes],
+        }
+        headers = [
+            {**header, "rank": rank, **(own if rank == owned.rank else {})}
+            for rank in range(self.n_parties)
+        ]
+        return _transfer(self._ask(headers))
+
+    def reveal(self, case: str, receiver: int) -> tuple[NDArray[np.float64], Transfer]:
+        """The output of the last run of a case, which `receiver` alone puts together.
+
+        Raises:
+            EngineError: If a party fails.
+        """
+        header = {**self._sharing("reveal"), "case": case, "receiver": receiver}
+        replies = self._ask([{**header, "rank": r} for r in range(self.n_parties)])
+        answer, (content,) = replies[receiver]
+        array = np.frombuffer(content).reshape(answer["shape"])
+        return array, _transfer(replies)
+
+    def _sharing(self, command: str) -> dict[str, object]:
+        return {
+            "command": command,
+            "n_parties": self.n_parties,
+            "runtime_config": runtime_settings(self.deployment),
+            "start_at_s": self._clock() + _START_MARGIN_S,
+        }
+
     def run(self, case: str) -> Call:
         """Run a loaded case once on the present network.
 
@@ -354,6 +439,14 @@ def threads_of_party(n_parties: int, cpus: Set[int]) -> int:
     the scheduler takes it away: 40 ms for a product of 65x64x64 instead of 1 ms.
     """
     return max(len(cpus) // n_parties, 1)
+
+
+def _transfer(replies: Sequence[Reply]) -> Transfer:
+    return Transfer(
+        latency_s=max(reply["end_s"] for reply, _ in replies)
+        - min(reply["begin_s"] for reply, _ in replies),
+        total_bytes_sent=sum(reply["bytes_sent"] for reply, _ in replies),
+    )
 
 
 def _total_bytes(call: Call) -> int:

@@ -5,6 +5,12 @@ import click
 from mpcprof.cli import CommandTable, LazyGroup
 
 COMMANDS: CommandTable = {
+    "search": ("mpcvit.cli.search", "Find which heads and activations are worth it."),
+    "derive": ("mpcvit.cli.derive", "Architectures of a search, by share or seconds."),
+    "train": ("mpcvit.cli.train", "Train an architecture, with a teacher or without."),
+    "evaluate": ("mpcvit.cli.evaluate", "Accuracy, in the clear or by real parties."),
+    "infer": ("mpcvit.cli.infer", "Private inference by real parties."),
+    "pareto": ("mpcvit.cli.pareto", "Accuracy against seconds of a family."),
     "breakdown": ("mpcvit.cli.breakdown", "Figures 1, 3 and 8 of the paper."),
 }
 

@@ -19,6 +19,7 @@ from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
 from framing import ChannelClosedError, Header, receive_frame, send_frame
+from owned import pack, read_owned, unpack
 
 _LOG_FD = 1
 _PR_SET_PDEATHSIG = 1
@@ -83,6 +84,53 @@ class Party:
         """Take an executable and this party's shares of its inputs."""
         self.backend.load(header, blobs)
         return {}, []
+
+    def hold(self, header: Header, _: List[bytes]) -> Reply:
+        """Take this party's shares of what `owner` reads from its own file.
+
+        The owner alone knows the file, shares what is in it, and sends each peer that
+        peer's shares over the link. Payload bytes, and when it began and was done.
+        """
+        _wait_until(header["start_at_s"])
+        begin_s = time.monotonic()
+        if header["rank"] == header["owner"]:
+            arrays = read_owned(header)
+            kinds, blobs_by_rank = self.backend.split(header, arrays)
+            n_sent = 0
+            for rank, blobs in enumerate(blobs_by_rank):
+                if rank != header["owner"]:
+                    message = pack(kinds, blobs)
+                    self.backend.link.send_async(rank, message)
+                    n_sent += len(message)
+            own = blobs_by_rank[header["owner"]]
+        else:
+            kinds, own = unpack(self.backend.link.recv(header["owner"]))
+            n_sent = 0
+        self.backend.store(header["input_names"], kinds["n_chunks"], own)
+        end_s = time.monotonic()
+        return {"begin_s": begin_s, "end_s": end_s, "bytes_sent": n_sent}, []
+
+    def reveal(self, header: Header, _: List[bytes]) -> Reply:
+        """Give `receiver` this party's shares of the output of a case.
+
+        The receiver alone joins them and answers with the array.
+        """
+        _wait_until(header["start_at_s"])
+        begin_s = time.monotonic()
+        kinds, own = self.backend.fetch(header["case"])
+        answer: Header = {"begin_s": begin_s, "bytes_sent": 0}
+        if header["rank"] != header["receiver"]:
+            message = pack(kinds, own)
+            self.backend.link.send_async(header["receiver"], message)
+            answer.update(bytes_sent=len(message), end_s=time.monotonic())
+            return answer, []
+        by_rank = [
+            own if rank == header["rank"] else unpack(self.backend.link.recv(rank))[1]
+            for rank in range(header["n_parties"])
+        ]
+        array = np.asarray(self.backend.join(header, by_rank), np.float64)
+        answer.update(end_s=time.monotonic(), shape=list(array.shape))
+        return answer, [array.tobytes()]
 
     def unload(self, header: Header, _: List[bytes]) -> Reply:
         """Forget a case: its shares, its outputs, its executable."""
@@ -242,6 +290,8 @@ def serve(channel: socket.socket, party: Party) -> None:
             "join",
             "connect",
             "load",
+            "hold",
+            "reveal",
             "unload",
             "run",
             "fetch",

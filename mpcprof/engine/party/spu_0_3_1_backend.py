@@ -86,7 +86,11 @@ class SpuBackend:
         executable = ExecutableProto()
         executable.ParseFromString(blobs[0])
         self._executables[header["case"]] = executable
-        for name, blob in zip(header["input_names"], blobs[1:]):
+        self.store(header["input_names"], header["n_chunks"], blobs[1:])
+
+    def store(self, names: List[str], _: List[int], blobs: List[bytes]) -> None:
+        """This party's shares of inputs, one message each."""
+        for name, blob in zip(names, blobs):
             self._runtime.set_var(name, _share(blob))
 
     def run(self, case: str) -> None:

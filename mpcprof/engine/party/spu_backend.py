@@ -76,9 +76,13 @@ class SpuBackend:
         executable = libspu.Executable()
         executable.ParseFromString(blobs[0])
         self._executables[header["case"]] = executable
-        position = 1
-        for name, n_chunks in zip(header["input_names"], header["n_chunks"]):
-            end = position + 1 + n_chunks
+        self.store(header["input_names"], header["n_chunks"], blobs[1:])
+
+    def store(self, names: List[str], n_chunks: List[int], blobs: List[bytes]) -> None:
+        """This party's shares of inputs: meta and chunks of each."""
+        position = 0
+        for name, n_own in zip(names, n_chunks):
+            end = position + 1 + n_own
             self._runtime.set_var(name, _share(blobs[position:end]))
             position = end
 

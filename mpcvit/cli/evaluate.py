@@ -1,0 +1,105 @@
+"""`mpcvit evaluate`: accuracy of a checkpoint, plain or by real parties."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mpcprof.cli.options import deployment_options, json_option
+from mpcprof.cli.streams import spu_prints_to_stderr
+from mpcprof.network import parse_network
+
+if TYPE_CHECKING:
+    from mpcprof.blocks.architecture import Heads
+    from mpcprof.network import Network
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command("evaluate")
+@click.argument("checkpoint", type=_FILE)
+@click.option("--dataset", help="Name, or folder of images. [default: trained on]")
+@click.option("--data", type=_FILE, help="Folder of a named data set.")
+@click.option("--secure", "is_secure", is_flag=True, help="By real parties.")
+@click.option(
+    "--images",
+    "n_images",
+    type=click.IntRange(min=1),
+    help="Test images, classes in equal shares. [default: 200 if secure, else all]",
+)
+@click.option(
+    "--batch", "n_batch", type=click.IntRange(min=1), default=50, show_default=True
+)
+@deployment_options
+@click.option("--network", type=parse_network, default="wan", show_default=True)
+@click.option("--emulation", default="auto", show_default=True)
+@click.option("--heads", type=click.Choice(["serial", "batched"]))
+@json_option
+def command(
+    checkpoint: Path,
+    dataset: str | None,
+    data: Path | None,
+    is_secure: bool,
+    n_images: int | None,
+    n_batch: int,
+    network: "Network",
+    emulation: str,
+    heads: "Heads | None",
+    is_json: bool,
+    **deployment: Any,  # one value per option that other commands share
+) -> None:
+    """Test the model in CHECKPOINT on test images.
+
+    With --secure by real parties, held against the plain model: same labels, error of
+    the logits, accuracy of both. --batch and what follows it is for --secure.
+    """
+    if not is_secure:
+        click.echo(_plain(checkpoint, dataset, data, n_images, is_json=is_json))
+        return
+    from mpcvit.secure.conditions import make_conditions
+    from mpcvit.secure.evaluate import EvaluationRequest, evaluate_secure
+    from mpcvit.secure.evaluation_report import evaluation_json, evaluation_lines
+
+    request = EvaluationRequest(
+        checkpoint=checkpoint,
+        conditions=make_conditions(network, emulation, **deployment),
+        dataset=dataset,
+        data=data,
+        n_images=n_images or 200,
+        n_batch=n_batch,
+        heads=heads,
+    )
+    with spu_prints_to_stderr():
+        found = evaluate_secure(
+            request, lambda step: click.echo(f"{step} ...", err=True)
+        )
+    lines = "\n".join(evaluation_lines(found))
+    click.echo(evaluation_json(found) if is_json else lines)
+
+
+def _plain(
+    path: Path,
+    name: str | None,
+    data: Path | None,
+    limit: int | None,
+    *,
+    is_json: bool,
+) -> str:
+    from mpcvit.checkpoint import read_checkpoint
+    from mpcvit.data.dataset import load_dataset
+    from mpcvit.training.evaluate import evaluate_plain
+
+    checkpoint = read_checkpoint(path)
+    dataset = load_dataset(
+        name or checkpoint.dataset,
+        model=checkpoint.architecture.model,
+        folder=data,
+        limit=limit,
+    )
+    accuracy = evaluate_plain(checkpoint, dataset)
+    n_images = len(dataset.test)
+    if is_json:
+        found = {"dataset": dataset.name, "n_images": n_images, "accuracy": accuracy}
+        return json.dumps(found)
+    return f"{dataset.name}: {accuracy:.2%} of {n_images} test images"

@@ -1,0 +1,78 @@
+"""`mpcvit infer`: labels of images that only their owner sees."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mpcprof.cli.options import deployment_options, json_option
+from mpcprof.cli.streams import spu_prints_to_stderr
+from mpcprof.network import parse_network
+
+if TYPE_CHECKING:
+    from mpcprof.blocks.architecture import Heads
+    from mpcprof.network import Network
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command("infer")
+@click.argument("checkpoint", type=_FILE)
+@click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
+@deployment_options
+@click.option(
+    "--network",
+    type=parse_network,
+    default="wan",
+    show_default=True,
+    help="wan, lan, or 100MBps,10ms.",
+)
+@click.option("--emulation", default="auto", show_default=True)
+@click.option("--heads", type=click.Choice(["serial", "batched"]))
+@click.option(
+    "--batch",
+    "n_batch",
+    type=click.IntRange(min=1),
+    help="Images of a call. [default: all]",
+)
+@click.option(
+    "--profile",
+    type=_FILE,
+    help="Foresee from it. [default: profiles/PROTOCOL.parquet]",
+)
+@click.option("--data", type=_FILE, help="Folder of the data set of NAME:INDEX.")
+@json_option
+def command(
+    checkpoint: Path,
+    images: tuple[str, ...],
+    network: "Network",
+    emulation: str,
+    heads: "Heads | None",
+    n_batch: int | None,
+    profile: Path | None,
+    data: Path | None,
+    is_json: bool,
+    **deployment: Any,  # one value per option that other commands share
+) -> None:
+    """Classify each IMAGE with the model in CHECKPOINT, by real parties.
+
+    IMAGE is a file, or a test image: digits:17. Party 0 owns the images and alone
+    learns the logits, party 1 owns the weights; each reads its own file.
+    """
+    from mpcvit.secure.conditions import make_conditions
+    from mpcvit.secure.inference import InferenceRequest, infer
+    from mpcvit.secure.report import inference_json, inference_lines
+
+    request = InferenceRequest(
+        checkpoint=checkpoint,
+        images=images,
+        conditions=make_conditions(network, emulation, **deployment),
+        heads=heads,
+        profile=profile,
+        n_batch=n_batch,
+        data=data,
+    )
+    with spu_prints_to_stderr():
+        result = infer(request, lambda step: click.echo(f"{step} ...", err=True))
+    lines = "\n".join(inference_lines(result))
+    click.echo(inference_json(result) if is_json else lines)

@@ -1,0 +1,83 @@
+"""`mpcvit pareto`: accuracy against seconds of a family of trained networks."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from mpcprof.cli.options import json_option
+from mpcprof.network import parse_network
+
+if TYPE_CHECKING:
+    from mpcprof.blocks.architecture import Heads
+    from mpcprof.network import Network
+    from mpcvit.pareto.family import Measure
+
+_FILE = click.Path(path_type=Path)
+
+
+@click.command("pareto")
+@click.argument("runs", nargs=-1, required=True)
+@click.option(
+    "--cost-table",
+    "profile",
+    type=_FILE,
+    default=Path("profiles/semi2k.parquet"),
+    show_default=True,
+    help="Profile of mpcprof.",
+)
+@click.option("--network", type=parse_network, default="wan", show_default=True)
+@click.option("--heads", type=click.Choice(["serial", "batched"]))
+@click.option(
+    "--measured", "is_measured", is_flag=True, help="By real parties besides; resumes."
+)
+@click.option("--data", type=_FILE, help="Folder of a named data set, for --measured.")
+@click.option("-o", "--output", type=_FILE, help="Picture: FILE.png or FILE.svg.")
+@json_option
+def command(
+    runs: tuple[str, ...],
+    profile: Path,
+    network: "Network",
+    heads: "Heads | None",
+    is_measured: bool,
+    data: Path | None,
+    output: Path | None,
+    is_json: bool,
+) -> None:
+    """Compare the trained networks in and below each of RUNS.
+
+    A run is a folder, or GROUP=FOLDER to name it in the legend:
+    searched=runs/searched random=runs/random.
+    """
+    from mpcvit.pareto import Request, draw_pareto, gather, pareto_json, pareto_table
+
+    request = Request(runs=runs, profile=profile, network=network, heads=heads)
+    measure = _by_parties(profile, network, data) if is_measured else None
+    members = gather(request, measure)
+    if output:
+        draw_pareto(members, f"{network}, {profile.stem}", output)
+    click.echo(pareto_json(members) if is_json else pareto_table(members))
+
+
+def _by_parties(profile: Path, network: "Network", data: Path | None) -> "Measure":
+    from mpcprof.cli.streams import spu_prints_to_stderr
+    from mpcprof.profile_io import read_profile
+    from mpcvit.secure.conditions import Conditions
+    from mpcvit.secure.inference import InferenceRequest, infer
+
+    deployment = read_profile(profile).deployment
+
+    def measure(path: Path, heads: "Heads | None", image: str) -> float:
+        click.echo(f"measuring {path} ...", err=True)
+        request = InferenceRequest(
+            checkpoint=path,
+            images=(image,),
+            conditions=Conditions(deployment=deployment, network=network),
+            heads=heads,
+            profile=profile,
+            data=data,
+        )
+        with spu_prints_to_stderr():
+            return infer(request).latency_s
+
+    return measure

@@ -1,0 +1,179 @@
+"""How training images are varied, and the targets that go with them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from kornia.augmentation import RandomAffine, RandomErasing, RandomHorizontalFlip
+from torch import Tensor
+from torch.nn.functional import one_hot, pad
+
+from mpcprof.errors import UsageError
+from mpcvit.data.mixing import cutmix, draw_box, draw_share, mixup
+from mpcvit.data.randaugment import RandAugment
+
+_MOST_MAGNITUDE: Final = 10.0
+_PROBABILITIES: Final = (
+    "mixing_probability",
+    "cutmix_share",
+    "random_erasing",
+    "horizontal_flip",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Augmentation:
+    """What is done to training images; 0 leaves a step out.
+
+    Attributes:
+        randaugment_magnitude: 0 to 10.
+        randaugment_std: Standard deviation of that magnitude over images.
+        mixup: Concentration of the Beta distribution of mixing shares.
+        cutmix: The same for CutMix.
+        mixing_probability: That a batch is mixed at all.
+        cutmix_share: Of the mixed batches, where both ways are on ("switch").
+        random_erasing: Probability that a rectangle of an image is erased.
+        horizontal_flip: Probability that an image is mirrored.
+        crop_padding: Pixels around the image that a random crop may reach.
+        rotation_degrees: Most rotation either way.
+        shift: Most shift either way, of the side.
+        zoom: Most change of size either way.
+
+    Raises:
+        UsageError: If a value is out of its range.
+    """
+
+    randaugment_magnitude: float = 0.0
+    randaugment_std: float = 0.5
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    mixing_probability: float = 1.0
+    cutmix_share: float = 0.5
+    random_erasing: float = 0.0
+    horizontal_flip: float = 0.0
+    crop_padding: int = 0
+    rotation_degrees: float = 0.0
+    shift: float = 0.0
+    zoom: float = 0.0
+
+    def __post_init__(self) -> None:
+        most = {
+            **dict.fromkeys((*_PROBABILITIES, "shift"), 1.0),
+            "randaugment_magnitude": _MOST_MAGNITUDE,
+            "zoom": 0.9,  # of 1: at 1 nothing would be left
+            "rotation_degrees": 180.0,
+        }
+        for name in self.__dataclass_fields__:
+            value = getattr(self, name)
+            if not 0 <= value <= most.get(name, float("inf")):
+                limit = f" to {most[name]:g}" if name in most else " or more"
+                raise UsageError(f"augmentation {name}={value}: expected 0{limit}")
+
+
+NO_AUGMENTATION: Final = Augmentation()
+# MPCViT section 5.1 after Hassani et al. 2021 [19]
+PAPER_AUGMENTATION: Final = Augmentation(
+    randaugment_magnitude=9.0,
+    randaugment_std=0.5,
+    mixup=0.8,
+    cutmix=1.0,
+    cutmix_share=0.5,
+    random_erasing=0.25,
+    horizontal_flip=0.5,
+    crop_padding=4,
+)
+# written digits change their meaning when mirrored, and 8 pixels leave no room to cut
+DIGITS_AUGMENTATION: Final = Augmentation(rotation_degrees=10.0, shift=0.1, zoom=0.1)
+
+
+class Augment:
+    """Varies batches as told; draws from torch's global generator on the CPU alone.
+
+    The steps: crop, affine, mirror, RandAugment, erase, mix.
+
+    Args:
+        n_classes: C.
+        label_smoothing: Weight that is spread over all classes.
+    """
+
+    def __init__(
+        self,
+        augmentation: Augmentation,
+        *,
+        n_classes: int,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise UsageError(
+                f"label_smoothing={label_smoothing}: expected 0 to less than 1"
+            )
+        self._given = augmentation
+        self._n_classes = n_classes
+        self._label_smoothing = label_smoothing
+        self._steps = _make_steps(augmentation)
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Varied images (B, c, S, S) in [0, 1] and soft targets (B, C)."""
+        with torch.no_grad():
+            targets = soften(labels, self._n_classes, self._label_smoothing)
+            if self._given.crop_padding:
+                images = crop(images, self._given.crop_padding)
+            for step in self._steps:
+                images = step(images)
+            images, targets = self._mix(images, targets)
+            return images.clamp(0, 1), targets
+
+    def _mix(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        given = self._given
+        if not (given.mixup or given.cutmix):
+            return images, targets
+        is_mixed, is_cut = torch.rand(2) < torch.tensor(
+            [given.mixing_probability, given.cutmix_share]
+        )
+        if not is_mixed:
+            return images, targets
+        if given.cutmix and (is_cut or not given.mixup):
+            box = draw_box(images.shape[-1], draw_share(given.cutmix))
+            return cutmix(images, targets, box)
+        return mixup(images, targets, draw_share(given.mixup))
+
+
+Step = Callable[[Tensor], Tensor]
+
+
+def _make_steps(given: Augmentation) -> list[Step]:
+    steps: list[Step] = []
+    if given.rotation_degrees or given.shift or given.zoom:
+        steps.append(
+            RandomAffine(
+                given.rotation_degrees,
+                translate=(given.shift, given.shift),
+                scale=(1 - given.zoom, 1 + given.zoom),
+                p=1.0,
+            )
+        )
+    if given.horizontal_flip:
+        steps.append(RandomHorizontalFlip(p=given.horizontal_flip))
+    if given.randaugment_magnitude:
+        steps.append(RandAugment(given.randaugment_magnitude, given.randaugment_std))
+    if given.random_erasing:
+        # Differs from the recipe: grey, where it fills in noise
+        steps.append(RandomErasing(p=given.random_erasing, value=0.5))
+    return steps
+
+
+def soften(labels: Tensor, n_classes: int, smoothing: float) -> Tensor:
+    """(1 - s) one-hot + s / C for labels (B,): (B, C)."""
+    return one_hot(labels, n_classes).float() * (1 - smoothing) + smoothing / n_classes
+
+
+def crop(images: Tensor, padding: int) -> Tensor:
+    """Each image moved by up to `padding` pixels either way, black at the edges."""
+    n_images, _, size, _ = images.shape
+    padded = pad(images, [padding] * 4)  # (B, c, S + 2p, S + 2p)
+    offsets = torch.randint(2 * padding + 1, (2, n_images, 1)).to(images.device)
+    rows, columns = offsets + torch.arange(size, device=images.device)  # (B, S) each
+    number = torch.arange(n_images, device=images.device)
+    moved = padded[number[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return moved.permute(0, 3, 1, 2)  # from (B, S, S, c)

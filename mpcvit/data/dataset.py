@@ -1,0 +1,69 @@
+"""Data sets by name, or from a folder."""
+
+from pathlib import Path
+from typing import Final
+
+from mpcprof.blocks.presets import ModelPreset
+from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+from mpcvit.data.fitting import ImageShape, read_image, shape_of
+from mpcvit.data.image_set import Dataset, ImageSet
+
+__all__ = ["DATASETS", "Dataset", "ImageSet", "load_dataset", "read_image"]
+
+DATASETS: Final = ("digits", "cifar10", "cifar100", "tiny-imagenet")
+
+
+def load_dataset(
+    name_or_folder: str,
+    *,
+    model: ModelPreset | None = None,
+    folder: Path | None = None,
+    limit: int | None = None,
+) -> Dataset:
+    """A data set in memory.
+
+    Args:
+        name_or_folder: One of `DATASETS`, or a folder: train/ and val/ or test/ with a
+            folder of images for each class, or parquet files.
+        model: Whose size and channels the images are brought to; without one they
+            stay as they are.
+        folder: Where the files of a named data set are; data/NAME otherwise.
+        limit: At most so many images of each split, classes in equal shares.
+
+    Raises:
+        UsageError: If there is no such data, or it is damaged.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit={limit}: expected at least 1 image")
+    shape = shape_of(model)
+    place = folder or Path("data", name_or_folder)
+    # each source brings a library of its own: only the one that is asked for loads
+    match name_or_folder:
+        case "digits":
+            from mpcvit.data.digits import load_digits
+
+            return load_digits(shape, limit)
+        case "cifar10" | "cifar100" as name:
+            from mpcvit.data.cifar import load_cifar
+
+            return load_cifar(name, place, shape, limit)
+        case "tiny-imagenet":
+            from mpcvit.data.tiny_imagenet import load_tiny_imagenet
+
+            return load_tiny_imagenet(place, shape, limit)
+    if Path(name_or_folder).is_dir():
+        return _load_folder(Path(name_or_folder), shape, limit)
+    raise UnknownNameError(
+        f"no data set and no folder {name_or_folder!r}; "
+        f"{did_you_mean(name_or_folder, [*DATASETS])}"
+    )
+
+
+def _load_folder(folder: Path, shape: ImageShape | None, limit: int | None) -> Dataset:
+    from mpcvit.data.image_folder import load_image_folder
+    from mpcvit.data.parquet import find_parquet, load_parquet_folder
+
+    files = None if (folder / "train").is_dir() else find_parquet(folder)
+    if files:
+        return load_parquet_folder(folder, files, shape, limit)
+    return load_image_folder(folder, shape, limit)

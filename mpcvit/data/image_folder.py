@@ -1,0 +1,129 @@
+"""A folder of images: train/ and val/ or test/, with a folder for each class."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+
+from mpcprof.errors import UsageError
+from mpcvit.data.fitting import ImageShape, decode_images, shape_of_images
+from mpcvit.data.image_set import Dataset, ImageSet, choose_evenly
+from mpcvit.data.locating import read_bytes
+from mpcvit.data.normalization import measure_normalization
+
+_SUFFIXES: Final = frozenset(
+    {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+_TEST_FOLDERS: Final = ("test", "val", "valid", "validation")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """Image files and their classes."""
+
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+
+
+def load_image_folder(
+    folder: Path, shape: ImageShape | None, limit: int | None
+) -> Dataset:
+    """Its images; the folders of train/ name the classes.
+
+    Raises:
+        UsageError: If the folder is laid out otherwise, or an image is damaged.
+    """
+    test_folder = _find_test(folder)
+    class_names = list_classes(folder / "train")
+    train = read_listing(list_images(folder / "train", class_names), shape, limit)
+    own_shape = shape_of_images(train.images)
+    return Dataset(
+        name=folder.resolve().name,
+        train=train,
+        test=read_listing(list_images(test_folder, class_names), own_shape, limit),
+        class_names=class_names,
+        normalization=measure_normalization(train.images),
+    )
+
+
+def _find_test(folder: Path) -> Path:
+    if (folder / "train").is_dir():
+        for name in _TEST_FOLDERS:
+            if (folder / name).is_dir():
+                return folder / name
+    raise UsageError(
+        f"{folder}: expected train/ and test/ or val/, with a folder of images for "
+        "each class"
+    )
+
+
+def list_classes(folder: Path) -> tuple[str, ...]:
+    """The names of the folders in it, sorted.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    names = sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir() and not path.name.startswith(".")
+    )
+    if not names:
+        raise UsageError(f"{folder}: expected a folder of images for each class")
+    return tuple(names)
+
+
+def list_images(folder: Path, class_names: tuple[str, ...]) -> Listing:
+    """The image files of each class, sorted; other files are passed over.
+
+    They lie in the folder of the class, or in a folder images/ there.
+
+    Raises:
+        UsageError: If a class is not one of those, or has no images.
+    """
+    label_of = {name: label for label, name in enumerate(class_names)}
+    paths: list[Path] = []
+    labels: list[int] = []
+    for name in list_classes(folder):
+        if name not in label_of:
+            raise UsageError(
+                f"{folder / name}: a class that train/ does not have: expected "
+                f"{', '.join(class_names[:5])}{', ...' * (len(class_names) > 5)}"
+            )
+        found = _list_files(folder / name)
+        paths += found
+        labels += [label_of[name]] * len(found)
+    return Listing(paths=tuple(paths), labels=tuple(labels))
+
+
+def _list_files(folder: Path) -> list[Path]:
+    inner = folder / "images"  # as in Tiny-ImageNet
+    found = sorted(
+        path
+        for path in (inner if inner.is_dir() else folder).iterdir()
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    )
+    if not found:
+        raise UsageError(
+            f"{folder}: no images: expected {', '.join(sorted(_SUFFIXES))}"
+        )
+    return found
+
+
+def read_listing(
+    listing: Listing, shape: ImageShape | None, limit: int | None
+) -> ImageSet:
+    """Its images, as large as the first without a shape.
+
+    Raises:
+        UsageError: If one is damaged; the message names it.
+    """
+    labels = np.asarray(listing.labels, dtype=np.int64)
+    kept = choose_evenly(labels, limit)
+    files = ((str(listing.paths[i]), read_bytes(listing.paths[i])) for i in kept)
+    images = decode_images(files, shape, n_images=len(kept))
+    return ImageSet(
+        images=torch.from_numpy(images), labels=torch.from_numpy(labels[kept])
+    )

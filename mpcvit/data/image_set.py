@@ -1,0 +1,114 @@
+"""Images with labels, in memory."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mpcprof.blocks.presets import ModelPreset
+from mpcprof.errors import UsageError
+from mpcvit.data.normalization import Normalization
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ImageSet:
+    """Images and their classes.
+
+    Attributes:
+        images: uint8, (n, c, S, S).
+        labels: int64, (n,).
+
+    Raises:
+        UsageError: If types or shapes are others.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.images.shape)
+        is_fitting = (
+            self.images.dtype == torch.uint8
+            and self.labels.dtype == torch.int64
+            and len(shape) == 4
+            and shape[2] == shape[3]
+            and tuple(self.labels.shape) == shape[:1]
+        )
+        if not is_fitting:
+            raise UsageError(
+                f"images {self.images.dtype} {shape}, labels {self.labels.dtype} "
+                f"{tuple(self.labels.shape)}: expected uint8 (n, c, S, S), int64 (n,)"
+            )
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> "ImageSet":
+        """The same set on that device."""
+        return ImageSet(images=self.images.to(device), labels=self.labels.to(device))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Dataset:
+    """Images to train on and images to judge by.
+
+    Attributes:
+        class_names: One for each label.
+        normalization: Of the training images.
+
+    Raises:
+        UsageError: If a set is empty or a label has no class name.
+    """
+
+    name: str
+    train: ImageSet
+    test: ImageSet
+    class_names: tuple[str, ...]
+    normalization: Normalization
+
+    def __post_init__(self) -> None:
+        for split, images in (("train", self.train), ("test", self.test)):
+            if not len(images):
+                raise UsageError(f"dataset {self.name}: no images to {split}")
+            least, most = int(images.labels.min()), int(images.labels.max())
+            if least < 0 or most >= len(self.class_names):
+                raise UsageError(
+                    f"dataset {self.name}: {split} labels {least} to {most}: expected "
+                    f"0 to {len(self.class_names) - 1}"
+                )
+
+    def check_fits(self, model: ModelPreset) -> None:
+        """Pass if that model can take these images and tell these classes apart.
+
+        Raises:
+            UsageError: If not.
+        """
+        given = (*self.train.images.shape[1:3], len(self.class_names))
+        expected = (model.n_channels, model.image_size, model.n_classes)
+        if given != expected:
+            raise UsageError(
+                f"dataset {self.name}: channels, pixels and classes {given}: model "
+                f"{model.name} expects {expected}"
+            )
+
+
+def choose_evenly(labels: NDArray[np.int64], limit: int | None) -> NDArray[np.int64]:
+    """Positions of `limit` labels, as many of each class as there are; in order.
+
+    Source: the first of each class, then the second of each, and so on.
+
+    Raises:
+        UsageError: If the limit is below 1.
+    """
+    if limit is None or limit >= len(labels):
+        return np.arange(len(labels))
+    if limit < 1:
+        raise UsageError(f"limit={limit}: expected at least 1 image")
+    by_class = np.argsort(labels, kind="stable")
+    starts = np.searchsorted(labels[by_class], labels[by_class])
+    rank = np.empty_like(by_class)
+    rank[by_class] = np.arange(len(labels)) - starts
+    return np.sort(np.lexsort((labels, rank))[:limit])

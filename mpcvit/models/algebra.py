@@ -1,0 +1,79 @@
+"""The algebra in torch: what a network is trained with."""
+# ruff: noqa: D102 - the methods are documented in `Algebra`
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+class TorchAlgebra:
+    """See `mpcprof.blocks.algebra.Algebra`; differentiable, on any device.
+
+    With it the functions that are priced and run privately are also those trained.
+    """
+
+    def part(self, name: str) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def matmul(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.matmul(x, y)
+
+    def mul(self, x: Tensor, y: Tensor) -> Tensor:
+        return x * y
+
+    def square(self, x: Tensor) -> Tensor:
+        return torch.square(x)
+
+    def scale(self, x: Tensor, factor: float) -> Tensor:
+        return x * factor
+
+    def exp(self, x: Tensor) -> Tensor:
+        return torch.exp(x)
+
+    def reciprocal(self, x: Tensor) -> Tensor:
+        return torch.reciprocal(x)
+
+    def rsqrt(self, x: Tensor) -> Tensor:
+        return torch.rsqrt(x)
+
+    def relu(self, x: Tensor) -> Tensor:
+        return torch.relu(x)
+
+    def gelu_exact(self, x: Tensor) -> Tensor:
+        return functional.gelu(x)
+
+    def gelu_tanh(self, x: Tensor) -> Tensor:
+        return functional.gelu(x, approximate="tanh")
+
+    def row_max(self, x: Tensor) -> Tensor:
+        return torch.amax(x, dim=-1, keepdim=True)
+
+    def row_sum(self, x: Tensor) -> Tensor:
+        return torch.sum(x, dim=-1, keepdim=True)
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+    def subtract(self, x: Tensor, y: Tensor) -> Tensor:
+        return x - y
+
+    def shift(self, x: Tensor, constant: float) -> Tensor:
+        return x + constant
+
+    def transpose(self, x: Tensor) -> Tensor:
+        return x.transpose(-1, -2)
+
+    def swap(self, x: Tensor) -> Tensor:
+        return x.transpose(-2, -3)
+
+    def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
+        return x.reshape(shape)
+
+    def cut(self, x: Tensor, axis: int, start: int, stop: int) -> Tensor:
+        return x.narrow(axis, start, stop - start)
+
+    def join(self, arrays: Sequence[Tensor], axis: int) -> Tensor:
+        return torch.cat(list(arrays), dim=axis)

@@ -1,0 +1,113 @@
+"""The MLP of a layer, whose tokens may have different activations."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from mpcprof.blocks.architecture import LayerActivation
+from mpcprof.blocks.mlp import get_activation
+from mpcprof.blocks.presets import ModelPreset
+from mpcvit.models.algebra import TorchAlgebra
+from mpcvit.models.layers import Linear
+
+_OPS: Final = TorchAlgebra()
+
+
+def activate(name: str, hidden: Tensor) -> Tensor:
+    """The activation of that name, each entry by itself."""
+    activated: Tensor = get_activation(name).function(_OPS, hidden)
+    return activated
+
+
+class ReluBehind(nn.Module):
+    """A ReLU for the tokens whose activation has one behind the MLP."""
+
+    mask: Tensor
+
+    def __init__(self, names: LayerActivation) -> None:
+        super().__init__()
+        behind = [get_activation(name).has_relu_behind for name in names]
+        self.is_needed = any(behind)
+        self.register_buffer("mask", _mask(behind), persistent=False)  # (N or 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) to the same shape."""
+        return torch.where(self.mask, torch.relu(x), x) if self.is_needed else x
+
+
+class FixedMlp(nn.Module):
+    """W2 act(W1 x + b1) + b2, each token with its activation.
+
+    Tokens of every kind go through every activation and keep their own: entries are
+    cheaper to compute twice than to sort.
+    """
+
+    masks: Tensor
+
+    def __init__(self, model: ModelPreset, names: LayerActivation) -> None:
+        super().__init__()
+        self.names = tuple(dict.fromkeys(names))
+        self.linear1 = Linear(model.width, model.hidden)
+        self.linear2 = Linear(model.hidden, model.width)
+        masks = torch.stack([_mask([n == name for n in names]) for name in self.names])
+        self.register_buffer("masks", masks, persistent=False)  # (A, N, 1)
+        self.relu_behind = ReluBehind(names)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) to the same shape."""
+        hidden = self.linear1(x)  # (B, N, F)
+        activated = activate(self.names[0], hidden)
+        for name, mask in zip(self.names[1:], self.masks[1:], strict=True):
+            activated = torch.where(mask, activate(name, hidden), activated)
+        out: Tensor = self.relu_behind(self.linear2(activated))  # (B, N, D)
+        return out
+
+
+class FusedMlp(nn.Module):
+    """W x + b: a layer whose tokens are all linear.
+
+    Source: MPCViT section 4.5.
+    """
+
+    def __init__(self, model: ModelPreset, names: LayerActivation) -> None:
+        super().__init__()
+        self.fused = Linear(model.width, model.width)
+        self.relu_behind = ReluBehind(names)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) to the same shape."""
+        out: Tensor = self.relu_behind(self.fused(x))
+        return out
+
+
+class MixedMlp(nn.Module):
+    """W2 (beta gelu(h) + (1 - beta) h) + b2, h = W1 x + b1.
+
+    Where the linear choice has a ReLU behind it, that is mixed in likewise.
+
+    Source: MPCViT section 4.5.
+    """
+
+    def __init__(self, model: ModelPreset, gelu: str, linear: str) -> None:
+        super().__init__()
+        self.gelu = gelu
+        self.linear = linear
+        self.has_relu_behind = get_activation(linear).has_relu_behind
+        self.linear1 = Linear(model.width, model.hidden)
+        self.linear2 = Linear(model.hidden, model.width)
+
+    def forward(self, x: Tensor, beta: Tensor) -> Tensor:
+        """(B, N, D) to the same shape; beta () of the layer, or (N,)."""
+        share = beta if beta.ndim == 0 else beta[:, None]  # (N, 1)
+        hidden = self.linear1(x)  # (B, N, F)
+        curved, straight = activate(self.gelu, hidden), activate(self.linear, hidden)
+        out: Tensor = self.linear2(share * curved + (1 - share) * straight)
+        if not self.has_relu_behind:
+            return out
+        return share * out + (1 - share) * torch.relu(out)
+
+
+def _mask(values: Sequence[bool]) -> Tensor:
+    return torch.tensor(values)[:, None]

@@ -1,0 +1,151 @@
+"""The Vision Transformer that `architecture.json` describes, to be trained.
+
+Pre-norm, class token, learned positions, no bias in qkv: as
+`mpcprof.blocks.transformer.vit`, whose weights have the same names and shapes.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from mpcprof.blocks.architecture import Architecture
+from mpcprof.blocks.presets import ModelPreset
+from mpcprof.blocks.transformer import weight_shapes
+from mpcprof.errors import UsageError
+from mpcvit.models.attention import FixedAttention
+from mpcvit.models.layers import Embedding, Head, LayerNorm
+from mpcvit.models.mlp import FixedMlp, FusedMlp
+from mpcvit.models.regularization import NONE, DropPath, Regularization
+
+
+class Layer(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x))."""
+
+    def __init__(
+        self,
+        model: ModelPreset,
+        attention: nn.Module,
+        mlp: nn.Module,
+        path_dropout: float,
+    ) -> None:
+        super().__init__()
+        self.norm1 = LayerNorm(model.width)
+        self.attention = attention
+        self.norm2 = LayerNorm(model.width)
+        self.mlp = mlp
+        self.drop_path = DropPath(path_dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) to the same shape."""
+        x = x + self.drop_path(self.attention(self.norm1(x)))
+        out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
+        return out
+
+
+class Classifier(nn.Module):
+    """Embedding in front of layers and class token behind, whatever the layers are."""
+
+    def __init__(self, model: ModelPreset, layers: list[Layer]) -> None:
+        super().__init__()
+        self.embedding = Embedding(model)
+        self.layers = nn.ModuleList(layers)
+        self.norm = LayerNorm(model.width)
+        self.head = Head(model.width, model.n_classes)
+
+    def transform(self, tokens: Tensor) -> Tensor:
+        """(B, N, D) through every layer."""
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return tokens
+
+    def features(self, images: Tensor) -> Tensor:
+        """All tokens behind the last norm: (B, c, S, S) to (B, N, D)."""
+        normed: Tensor = self.norm(self.transform(self.embedding(images)))
+        return normed
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits from the class token: (B, N, D) to (B, C)."""
+        logits: Tensor = self.head(features[:, 0])
+        return logits
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of normalised images (B, c, S, S)."""
+        return self.classify(self.features(images))
+
+
+class VisionTransformer(Classifier):
+    """A network whose heads and tokens may differ."""
+
+    def __init__(
+        self, architecture: Architecture, regularization: Regularization = NONE
+    ) -> None:
+        layers = [
+            _fixed_layer(architecture, layer, regularization)
+            for layer in range(architecture.n_layers)
+        ]
+        super().__init__(architecture.model, layers)
+        self.architecture = architecture
+
+    def weights(self) -> dict[str, Tensor]:
+        """Every weight, without gradient, named and ordered as in `weight_shapes`.
+
+        They share memory with the parameters.
+        """
+        parameters = dict(self.named_parameters())
+        return {
+            name: parameters[name].detach() for name in weight_shapes(self.architecture)
+        }
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over the values of `weights`.
+
+        Raises:
+            UsageError: If names or shapes are not those of the architecture.
+        """
+        check_weights(self.architecture, weights)
+        with torch.no_grad():
+            for name, parameter in self.named_parameters():
+                parameter.copy_(weights[name])
+
+
+def _fixed_layer(
+    architecture: Architecture, layer: int, regularization: Regularization
+) -> Layer:
+    model, names = architecture.model, architecture.activation[layer]
+    is_fused = architecture.is_fused(layer)
+    return Layer(
+        model,
+        FixedAttention(
+            model, architecture.attention[layer], regularization.attention_dropout
+        ),
+        FusedMlp(model, names) if is_fused else FixedMlp(model, names),
+        regularization.path_dropout_of(layer, architecture.n_layers),
+    )
+
+
+def check_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not those of the architecture.
+
+    Raises:
+        UsageError: If names or shapes differ; the message names the first.
+    """
+    shapes = weight_shapes(architecture)
+    remedy = "take the weights of a network of this architecture"
+    missing = [name for name in shapes if name not in weights]
+    unknown = [name for name in weights if name not in shapes]
+    if missing or unknown:
+        raise UsageError(
+            f"weights: {len(missing)} missing{_example(missing)}, {len(unknown)} "
+            f"unknown{_example(unknown)}; {remedy}"
+        )
+    for name, shape in shapes.items():
+        if tuple(weights[name].shape) != shape:
+            raise UsageError(
+                f"weight {name} has shape {tuple(weights[name].shape)}: expected "
+                f"{shape}; {remedy}"
+            )
+
+
+def _example(names: list[str]) -> str:
+    return f" ({names[0]})" if names else ""

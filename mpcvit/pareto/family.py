@@ -1,0 +1,153 @@
+"""The trained networks of a family: how accurate, and how many private seconds."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mpcprof.blocks import Architecture, trace_model
+from mpcprof.blocks.architecture import Heads
+from mpcprof.costmodel import CostModel, load_cost_model
+from mpcprof.errors import UsageError
+from mpcprof.network import Network
+from mpcprof.profile_io import read_profile, replace_file
+from mpcvit.checkpoint import Checkpoint, read_checkpoint
+
+_CHECKPOINT = "model.safetensors"
+_MEASURED = "measured.json"
+
+# (checkpoint's file, heads, image of its data set) to seconds of a private inference
+Measure = Callable[[Path, Heads | None, str], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One trained network.
+
+    Attributes:
+        group: What it is drawn as: `searched`, `random`, ...
+        name: Its folder.
+        accuracy: On the test images, in [0, 1].
+        predicted_s: A private inference of one image.
+        measured_s: The same by real parties; None if nobody measured it.
+    """
+
+    group: str
+    name: str
+    accuracy: float
+    predicted_s: float
+    measured_s: float | None = None
+
+    @property
+    def latency_s(self) -> float:
+        """Measured where it was, else predicted."""
+        return self.predicted_s if self.measured_s is None else self.measured_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is compared.
+
+    Attributes:
+        runs: GROUP=FOLDER, or FOLDER as a group of its own name; every checkpoint in
+            and below it.
+        heads: As in each checkpoint if None.
+    """
+
+    runs: tuple[str, ...]
+    profile: Path
+    network: Network
+    heads: Heads | None = None
+
+
+def gather(request: Request, measure: Measure | None = None) -> tuple[Member, ...]:
+    """Every member, the fastest first.
+
+    What was measured under the same conditions is on file beside its checkpoint and
+    not measured again.
+
+    Raises:
+        UsageError: If a folder holds no checkpoint, or one was never tested.
+        ProfileError: If the profile cannot be read.
+        MissingEntryError: If it lacks an operation.
+    """
+    model = load_cost_model(read_profile(request.profile))
+    members = [
+        _member(request, model, group, path, measure)
+        for group, folder in map(_parse_run, request.runs)
+        for path in _checkpoints(folder)
+    ]
+    return tuple(sorted(members, key=lambda member: (member.latency_s, member.name)))
+
+
+def _parse_run(text: str) -> tuple[str, Path]:
+    group, separator, folder = text.rpartition("=")
+    return (group if separator else Path(folder).name), Path(folder)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    found = [folder] if folder.is_file() else sorted(folder.rglob(_CHECKPOINT))
+    if not found:
+        raise UsageError(
+            f"no {_CHECKPOINT} in or below {str(folder)!r}: expected the folder of a "
+            "finished `mpcvit train`, or one of several"
+        )
+    return found
+
+
+def _member(
+    request: Request,
+    model: CostModel,
+    group: str,
+    path: Path,
+    measure: Measure | None,
+) -> Member:
+    checkpoint = read_checkpoint(path)
+    if checkpoint.accuracy is None:
+        raise UsageError(f"{path} was never tested: `mpcvit evaluate {path}`")
+    architecture = checkpoint.architecture
+    architecture = replace(architecture, heads=request.heads or architecture.heads)
+    prediction = model.predict(trace_model(architecture), request.network)
+    return Member(
+        group=group,
+        name=path.parent.name,
+        accuracy=checkpoint.accuracy,
+        predicted_s=prediction.latency_s,
+        measured_s=_measured_s(request, model, path, architecture, checkpoint, measure),
+    )
+
+
+def _measured_s(
+    request: Request,
+    model: CostModel,
+    path: Path,
+    architecture: Architecture,
+    checkpoint: Checkpoint,
+    measure: Measure | None,
+) -> float | None:
+    conditions = {
+        "architecture": json.loads(architecture.to_json()),
+        "deployment": str(model.deployment),
+        "network": str(request.network),
+    }
+    file = path.with_name(_MEASURED)
+    if file.exists():
+        known = json.loads(file.read_text(encoding="utf-8"))
+        if known["conditions"] == conditions:
+            return float(known["latency_s"])
+    if measure is None:
+        return None
+    latency_s = measure(path, request.heads, f"{checkpoint.dataset}:0")
+    text = json.dumps({"conditions": conditions, "latency_s": latency_s})
+    replace_file(file, text.encode())
+    return latency_s
+
+
+def is_on_front(member: Member, members: Sequence[Member]) -> bool:
+    """Whether no other is at least as accurate and quicker, or as quick and better."""
+    return not any(
+        other.accuracy >= member.accuracy
+        and other.latency_s <= member.latency_s
+        and (other.accuracy, other.latency_s) != (member.accuracy, member.latency_s)
+        for other in members
+    )

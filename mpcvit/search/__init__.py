@@ -1,0 +1,1 @@
+"""Search: alpha and beta under a loss in seconds, and architectures derived of them."""

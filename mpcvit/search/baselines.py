@@ -1,0 +1,99 @@
+"""Architectures to hold searched ones against: uniform, by layer, at random."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+
+from mpcprof.blocks.architecture import Architecture, Heads, uniform_architecture
+from mpcprof.blocks.presets import ModelPreset
+from mpcvit.search.budget import Mask, Numbers, choose_within
+from mpcvit.search.derive import Derived, make_derived
+from mpcvit.search.result import SearchResult
+
+UNIFORM: Final = ("softmax", "relu_softmax", "scale", "2quad", "linformer")
+
+
+def uniform_baselines(
+    model: ModelPreset, *, heads: Heads, variants: Sequence[str] = UNIFORM
+) -> dict[str, Architecture]:
+    """One attention in every head, GeLU in every layer, by the attention's name."""
+    return {
+        name: uniform_architecture(model, attention=name, heads=heads)
+        for name in variants
+    }
+
+
+def by_layer(result: SearchResult, budget_s: float, *, heads: Heads) -> Derived:
+    """Whole layers instead of heads, by their mean alpha and beta, within a budget.
+
+    Source: MPCViT section 5.4, comparison with per-layer search.
+    Differs: there layers are ranked by a search of their own; run one with
+        granularity="layer" for that.
+
+    Raises:
+        UsageError: If no choice is as quick as that.
+    """
+    coarse = replace(
+        result,
+        space=replace(
+            result.space,
+            granularity="layer",
+            activation="none" if result.beta is None else "layer",
+        ),
+        alpha=_layer_means(result.alpha),
+        beta=None if result.beta is None else _layer_means(result.beta),
+    )
+    cost = coarse.cost.for_heads(heads)
+    choice = choose_within(cost, coarse.alpha, coarse.beta, budget_s)
+    label = f"by-layer-{budget_s:g}s"
+    return make_derived(coarse, label, choice.alpha, choice.beta, heads)
+
+
+def _layer_means(values: Numbers) -> Numbers:
+    means: Numbers = values.reshape(len(values), -1).mean(axis=1)
+    return means
+
+
+def at_random(
+    result: SearchResult, budget_s: float, *, seed: int, heads: Heads
+) -> Derived:
+    """A random choice of about the same cost, for the same space.
+
+    From the quickest choice on, units are made accurate in a random order, each if the
+    budget still allows it.
+
+    Raises:
+        UsageError: If no choice is as quick as that.
+    """
+    cost = result.cost.for_heads(heads)
+    random = np.random.default_rng(seed)
+    n_alpha = result.alpha.size
+    n_units = n_alpha + (0 if result.beta is None else result.beta.size)
+    beta = result.beta
+    start = choose_within(
+        cost, 0 * result.alpha - 1, None if beta is None else 0 * beta - 1, budget_s
+    )
+    kept = _flat(start.alpha, start.beta)
+
+    def split(flat: Mask) -> tuple[Mask, Mask | None]:
+        alpha = flat[:n_alpha].reshape(result.alpha.shape)
+        return alpha, None if beta is None else flat[n_alpha:].reshape(beta.shape)
+
+    for unit in random.permutation(n_units):
+        tried = kept.copy()
+        tried[unit] = True
+        alpha_mask, beta_mask = split(tried)
+        tried_s = cost.latency_s(
+            alpha_mask.astype(float),
+            None if beta_mask is None else beta_mask.astype(float),
+        )
+        if tried_s <= budget_s:
+            kept = tried
+    return make_derived(result, f"random-{budget_s:g}s-{seed}", *split(kept), heads)
+
+
+def _flat(alpha: Mask, beta: Mask | None) -> Mask:
+    parts = [alpha.ravel()] if beta is None else [alpha.ravel(), beta.ravel()]
+    return np.concatenate(parts)

@@ -1,0 +1,240 @@
+"""The most valuable choice that costs no more than a budget: a small integer program.
+
+Maximise the mean alpha kept, summed over layers, plus the same of beta, so that a layer
+of attention and one of activations count alike whatever their granularity. Every unit
+is a binary; what a variant costs once where it is used hangs on an indicator that is
+binary by itself at the optimum.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import coo_array
+
+from mpcprof.errors import UsageError
+from mpcprof.units import format_duration
+from mpcvit.cost import SearchCost, VariantCost
+
+Numbers = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+_SLACK_S = 1e-9  # of sums of floats
+_TIE = 1e-6  # of a unit's value: of equal ones more are kept, the first layers' first
+_SCALE = 1e4  # the solver stops at a gap of 1e-6 in the objective
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which units stay accurate (alpha) and keep their GeLU (beta)."""
+
+    alpha: Mask
+    beta: Mask | None
+    latency_s: float
+
+
+class _Program:
+    """Variables in [0, 1], their seconds and value, and rows of `sum c x <= bound`."""
+
+    def __init__(self, fixed_s: float) -> None:
+        self.fixed_s = fixed_s
+        self.seconds: list[float] = []
+        self.values: list[float] = []
+        self.is_binary: list[bool] = []
+        self.rows: list[tuple[dict[int, float], float]] = []
+
+    def add(
+        self, *, seconds: float = 0.0, value: float = 0.0, is_binary: bool = False
+    ) -> int:
+        self.seconds.append(seconds)
+        self.values.append(value)
+        self.is_binary.append(is_binary)
+        return len(self.seconds) - 1
+
+    def require(self, coefficients: dict[int, float], bound: float) -> None:
+        """Sum of coefficients times variables <= bound."""
+        self.rows.append((coefficients, bound))
+
+    def pay(self, units: list[int], cost: VariantCost, n_together: int = 1) -> None:
+        """fixed_s where any is 1, per_unit_s for each."""
+        self._used(units, cost.fixed_s, is_complement=False)
+        for unit in units:
+            self.seconds[unit] += n_together * cost.per_unit_s
+
+    def pay_for_zeros(
+        self, units: list[int], cost: VariantCost, n_together: int = 1
+    ) -> None:
+        """The same where a unit is 0."""
+        self._used(units, cost.fixed_s, is_complement=True)
+        for unit in units:
+            self.fixed_s += n_together * cost.per_unit_s
+            self.seconds[unit] -= n_together * cost.per_unit_s
+
+    def _used(self, units: list[int], fixed_s: float, *, is_complement: bool) -> None:
+        """An indicator at least as large as each unit, or as one minus it."""
+        indicator = self.add(seconds=fixed_s)
+        for unit in units:
+            if is_complement:
+                self.require({unit: -1.0, indicator: -1.0}, -1.0)
+            else:
+                self.require({unit: 1.0, indicator: -1.0}, 0.0)
+
+    def solve(self, budget_s: float | None) -> Numbers:
+        """The most valuable point, or without a budget the quickest; 0 or 1 each."""
+        objective = np.array(self.seconds)
+        rows = list(self.rows)
+        if budget_s is not None:
+            objective = -_SCALE * np.array(self.values)
+            rows.append((dict(enumerate(self.seconds)), budget_s - self.fixed_s))
+        solved = milp(
+            objective,
+            integrality=np.array(self.is_binary, dtype=int),
+            bounds=Bounds(0, 1),
+            constraints=_constraint(rows, len(self.seconds)),
+            options={"mip_rel_gap": 0.0},
+        )
+        if solved.x is None:
+            raise UsageError(f"budget: no choice found ({solved.message})")
+        point: Numbers = np.round(solved.x)
+        return point
+
+
+def _constraint(
+    rows: list[tuple[dict[int, float], float]], n_variables: int
+) -> LinearConstraint:
+    entries = [(i, j, c) for i, (row, _) in enumerate(rows) for j, c in row.items()]
+    index_i, index_j, values = zip(*entries, strict=True) if entries else ((), (), ())
+    matrix = coo_array((values, (index_i, index_j)), shape=(len(rows), n_variables))
+    bounds = np.array([bound for _, bound in rows])
+    return LinearConstraint(matrix.tocsr(), -np.inf, bounds)
+
+
+def choose_within(
+    cost: SearchCost, alpha: Numbers, beta: Numbers | None, budget_s: float
+) -> Choice:
+    """The most valuable choice of at most `budget_s`; exact.
+
+    Raises:
+        UsageError: If even the quickest choice is slower.
+    """
+    program = _Program(cost.rest_s)
+    units = _add_attention(program, cost, alpha)
+    tokens = None if beta is None else _add_activation(program, cost, beta)
+
+    def read(point: Numbers) -> Choice:
+        kept = point[units] > 0.5
+        linear = None if tokens is None else point[tokens] > 0.5
+        latency_s = cost.latency_s(
+            kept.astype(float), None if linear is None else linear.astype(float)
+        )
+        return Choice(alpha=kept, beta=linear, latency_s=float(latency_s))
+
+    quickest = read(program.solve(None))
+    if quickest.latency_s > budget_s + _SLACK_S:
+        least = format_duration(quickest.latency_s, digits=4)
+        raise UsageError(
+            f"budget {format_duration(budget_s)}: expected at least {least}, what the "
+            "quickest choice costs"
+        )
+    return _solve_within(program, read, quickest, budget_s)
+
+
+def _solve_within(
+    program: _Program,
+    read: Callable[[Numbers], Choice],
+    quickest: Choice,
+    budget_s: float,
+) -> Choice:
+    """The solver keeps a bound to a millionth; a choice beyond it is solved again."""
+    bound_s = budget_s + _SLACK_S
+    while bound_s > quickest.latency_s:
+        chosen = read(program.solve(bound_s))
+        if chosen.latency_s <= budget_s + _SLACK_S:
+            return chosen
+        bound_s -= 2 * (chosen.latency_s - budget_s)
+    return quickest
+
+
+def _add_units(program: _Program, weights: Numbers) -> NDArray[np.int64]:
+    """A binary for each weight (L, ...); worth its share of the layer's mean."""
+    n_layers = weights.shape[0]
+    per_layer = weights.size // n_layers
+    tie = _TIE * (2 - np.arange(weights.size) / weights.size)
+    values = (weights.ravel() + tie) / per_layer
+    units = [program.add(value=float(v), is_binary=True) for v in values]
+    return np.array(units).reshape(weights.shape)
+
+
+def _add_attention(
+    program: _Program, cost: SearchCost, alpha: Numbers
+) -> NDArray[np.int64]:
+    """One unit per entry of alpha: (L,), (L, H) or (L, H, N)."""
+    units = _add_units(program, alpha)
+    if alpha.ndim == 3:
+        for layer in units.tolist():
+            _add_rows(program, cost, layer)
+        return units
+    n_together = 1 if alpha.ndim == 2 else cost.n_heads
+    for layer in units.reshape(cost.n_layers, -1).tolist():
+        if cost.form == "grouped":
+            program.pay(layer, cost.accurate, n_together)
+            program.pay_for_zeros(layer, cost.cheap, n_together)
+            continue
+        for unit in layer:
+            program.fixed_s += n_together * cost.cheap.alone_s
+            extra_s = cost.accurate.alone_s - cost.cheap.alone_s
+            program.seconds[unit] += n_together * extra_s
+    return units
+
+
+def _add_rows(program: _Program, cost: SearchCost, heads: list[list[int]]) -> None:
+    """Rows of one layer's heads; see `SearchCost`."""
+    if cost.form == "additive":
+        for rows in heads:
+            program.pay(rows, cost.accurate_row)
+            program.pay_for_zeros(rows, cost.cheap_row)
+        return
+    pure, pure_cheap = [], []
+    for rows in heads:
+        pure.append(_add_pure(program, rows, cost.accurate_row, is_complement=False))
+        pure_cheap.append(_add_pure(program, rows, cost.cheap_row, is_complement=True))
+        fixed_s = cost.accurate_row.fixed_s + cost.cheap_row.fixed_s
+        program.fixed_s += fixed_s
+        for indicator in (pure[-1], pure_cheap[-1]):
+            program.seconds[indicator] -= fixed_s
+    program.pay(pure, cost.accurate)
+    program.pay(pure_cheap, cost.cheap)
+
+
+def _add_pure(
+    program: _Program, rows: list[int], cost: VariantCost, *, is_complement: bool
+) -> int:
+    """1 at most where all rows are of the variant; pays the rows where it is 0."""
+    pure = program.add(seconds=-len(rows) * cost.per_unit_s)
+    for row in rows:
+        if is_complement:
+            program.require({pure: 1.0, row: 1.0}, 1.0)
+            program.fixed_s += cost.per_unit_s
+            program.seconds[row] -= cost.per_unit_s
+        else:
+            program.require({pure: 1.0, row: -1.0}, 0.0)
+            program.seconds[row] += cost.per_unit_s
+    return pure
+
+
+def _add_activation(
+    program: _Program, cost: SearchCost, beta: Numbers
+) -> NDArray[np.int64]:
+    """One unit per entry of beta: (L,) or (L, N)."""
+    units = _add_units(program, beta)
+    n_together = 1 if beta.ndim == 2 else cost.n_tokens
+    apart = VariantCost(
+        alone_s=0.0, fixed_s=cost.mlp_s - cost.fused_mlp_s, per_unit_s=0.0
+    )
+    for layer in units.reshape(cost.n_layers, -1).tolist():
+        program.fixed_s += cost.fused_mlp_s
+        program.pay(layer, apart)
+        program.pay(layer, cost.gelu, n_together)
+        program.pay_for_zeros(layer, cost.linear, n_together)
+    return units

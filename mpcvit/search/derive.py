@@ -1,0 +1,144 @@
+"""From alpha and beta to architectures: by ratio, by threshold, by budget.
+
+One search gives a family: every rule reads the same alpha and beta.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mpcprof.blocks.architecture import Architecture, Heads
+from mpcprof.errors import UsageError
+from mpcprof.units import format_duration
+from mpcvit.cost import HEADS_OF_FORM
+from mpcvit.search.budget import Choice, Mask, Numbers, choose_within
+from mpcvit.search.result import SearchResult
+from mpcvit.search_space import choose
+
+SIGMA = 0.75  # MPCViT section 5.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Derived:
+    """One architecture of a family.
+
+    Attributes:
+        label: `mu-0.5` or `budget-40s`; also its file's name.
+        predicted_s: What the terms say it costs, in the form of its heads.
+        n_accurate: Of `n_units` heads (or layers, or rows).
+        n_gelu: Of `n_gelu_units` tokens (or layers); None where none was searched.
+    """
+
+    label: str
+    architecture: Architecture
+    predicted_s: float
+    n_accurate: int
+    n_units: int
+    n_gelu: int | None
+    n_gelu_units: int | None
+
+    def line(self) -> str:
+        """In one line."""
+        kept = f"{self.n_accurate} of {self.n_units} accurate"
+        if self.n_gelu is not None:
+            kept += f", {self.n_gelu} of {self.n_gelu_units} with GeLU"
+        predicted = format_duration(self.predicted_s, digits=4)
+        return f"{self.label}: {kept}, predicted {predicted}"
+
+
+def by_mu(alpha: Numbers, mu: float) -> Mask:
+    """The ceil(mu n) largest of n alphas, over all layers; of equal ones the first.
+
+    Source: MPCViT section 4.3; its code rounds so.
+    Differs: of equal alphas exactly so many are kept, not all.
+
+    Raises:
+        UsageError: If mu is not from 0 to 1.
+    """
+    if not 0 <= mu <= 1:
+        raise UsageError(f"mu={mu}: expected the share to keep, from 0 to 1")
+    n_kept = math.ceil(mu * alpha.size - 1e-9)
+    order = np.argsort(-alpha, axis=None, kind="stable")
+    mask = np.zeros(alpha.size, dtype=bool)
+    mask[order[:n_kept]] = True
+    return mask.reshape(alpha.shape)
+
+
+def by_threshold(beta: Numbers, sigma: float) -> Mask:
+    """beta > sigma. Source: MPCViT section 5.5."""
+    mask: Mask = beta > sigma
+    return mask
+
+
+def by_budget(result: SearchResult, budget_s: float, heads: Heads) -> Choice:
+    """The most valuable choice within a budget; see `choose_within`.
+
+    Raises:
+        UsageError: If no choice is as quick as that.
+    """
+    cost = result.cost.for_heads(heads)
+    return choose_within(cost, result.alpha, result.beta, budget_s)
+
+
+def derive_by_mu(
+    result: SearchResult, mu: float, *, sigma: float = SIGMA, heads: Heads
+) -> Derived:
+    """The architecture that keeps a share mu of alpha, and beta above sigma."""
+    alpha = by_mu(result.alpha, mu)
+    beta = None if result.beta is None else by_threshold(result.beta, sigma)
+    return make_derived(result, f"mu-{mu:g}", alpha, beta, heads)
+
+
+def derive_by_budget(result: SearchResult, budget_s: float, *, heads: Heads) -> Derived:
+    """The architecture that a budget buys."""
+    choice = by_budget(result, budget_s, heads)
+    label = f"budget-{budget_s:g}s"
+    return make_derived(result, label, choice.alpha, choice.beta, heads)
+
+
+def family(
+    result: SearchResult,
+    *,
+    mus: Sequence[float] = (),
+    budgets_s: Sequence[float] = (),
+    sigma: float = SIGMA,
+    heads: Heads | None = None,
+) -> tuple[Derived, ...]:
+    """One architecture for each mu, then for each budget; heads as searched for.
+
+    Raises:
+        UsageError: If nothing is asked for, twice the same, or what no choice meets.
+    """
+    if not mus and not budgets_s:
+        raise UsageError("nothing to derive: give --mu 0.5,0.3 or --budget 40s,30s")
+    chosen = heads or HEADS_OF_FORM[result.cost.form]
+    derived = (
+        *(derive_by_mu(result, mu, sigma=sigma, heads=chosen) for mu in mus),
+        *(derive_by_budget(result, s, heads=chosen) for s in budgets_s),
+    )
+    labels = [one.label for one in derived]
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if repeated:
+        raise UsageError(f"{', '.join(repeated)} asked for twice: give each once")
+    return derived
+
+
+def make_derived(
+    result: SearchResult, label: str, alpha: Mask, beta: Mask | None, heads: Heads
+) -> Derived:
+    """A hard choice with its architecture and price."""
+    cost = result.cost.for_heads(heads)
+    predicted_s = cost.latency_s(
+        alpha.astype(float), None if beta is None else beta.astype(float)
+    )
+    return Derived(
+        label=label,
+        architecture=choose(result.space, result.model, alpha, beta, heads),
+        predicted_s=float(predicted_s),
+        n_accurate=int(alpha.sum()),
+        n_units=alpha.size,
+        n_gelu=None if beta is None else int(beta.sum()),
+        n_gelu_units=None if beta is None else beta.size,
+    )

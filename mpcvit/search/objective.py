@@ -1,0 +1,187 @@
+"""The loss of a search: cross-entropy, and the seconds of alpha and beta."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from mpcprof.errors import UsageError
+from mpcprof.units import format_duration
+from mpcvit.cost import SearchCost
+from mpcvit.data.dataset import Dataset
+from mpcvit.models.supernet import Supernet
+from mpcvit.search.penalty import Penalty
+from mpcvit.training.distillation import soft_cross_entropy
+from mpcvit.training.evaluate import accuracy
+from mpcvit.training.objective import Group, decayed_groups
+from mpcvit.training.recipe import Recipe
+
+_FIRST_LAMBDA_PER_S: Final = 1e-3  # of a target; it grows tenfold within few epochs
+_LAMBDA_RANGE_PER_S: Final = (1e-5, 1e2)
+_DESCENT_SHARE: Final = 0.6  # of the steps, until the target is due
+_DECADES_PER_EPOCH: Final = 1.0  # at most, that lambda moves
+
+
+class SearchModule(nn.Module):
+    """The supernet and what else a resume needs.
+
+    Attributes:
+        multipliers: (2,), lambda and eta now, loss per second.
+        n_steps: (), steps done.
+    """
+
+    multipliers: Tensor
+    n_steps: Tensor
+
+    def __init__(self, supernet: Supernet, multipliers: tuple[float, float]) -> None:
+        super().__init__()
+        self.supernet = supernet
+        self.register_buffer("multipliers", torch.tensor(multipliers))
+        self.register_buffer("n_steps", torch.zeros(()))
+
+
+class SearchObjective:
+    """CE + lambda attention_s(alpha) + eta activation_s(beta); both in [0, 1].
+
+    With a target, lambda is a multiplier (dual ascent in its logarithm): after each
+    step it grows while the expected latency is above where it should be by then, and
+    shrinks while it is below. What it should be falls in a line from the latency at the
+    start, and is the target from 60 % of the steps on. It is the latency of the relaxed
+    model, which is that of the derived one as far as alpha and beta end at 0 and 1; a
+    budget in `mpcvit derive` is kept exactly.
+
+    Source: MPCViT sections 4.3 and 4.5, one-level optimisation.
+
+    Raises:
+        UsageError: If a target is below what the cheapest choice costs.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        cost: SearchCost,
+        penalty: Penalty,
+        dataset: Dataset,
+        recipe: Recipe,
+        *,
+        alpha_learning_rate: float,
+        n_steps_per_epoch: int,
+    ) -> None:
+        self._cost = cost
+        self._penalty = penalty
+        self._dataset = dataset
+        self._recipe = recipe
+        self._alpha_learning_rate = alpha_learning_rate
+        self._n_steps_per_epoch = n_steps_per_epoch
+        self._start_s = self._uniform_s(supernet, 1.0)
+        self._check_target(self._uniform_s(supernet, 0.0))
+        first = penalty.lambda_per_s
+        lambda_per_s = _FIRST_LAMBDA_PER_S if first is None else first
+        self._module = SearchModule(supernet, (lambda_per_s, self._eta(lambda_per_s)))
+
+    def _uniform_s(self, supernet: Supernet, share: float) -> float:
+        alpha = torch.full_like(supernet.alpha, share)
+        beta = None
+        if supernet.beta is not None:
+            beta = torch.full_like(supernet.beta, share)
+        return float(self._cost.latency_s(alpha, beta))
+
+    def _check_target(self, least_s: float) -> None:
+        target_s = self._penalty.target_s
+        if target_s is not None and target_s < least_s:
+            raise UsageError(
+                f"target {format_duration(target_s)}: expected at least "
+                f"{format_duration(least_s, digits=4)}, what the cheapest choice costs"
+            )
+
+    def _eta(self, lambda_per_s: float) -> float:
+        given = self._penalty.eta_per_s
+        if given == "paper":
+            return lambda_per_s * self._cost.gelu_layer_s / self._cost.attention_layer_s
+        return lambda_per_s if given is None else given
+
+    @property
+    def module(self) -> SearchModule:
+        """Supernet, multipliers, steps."""
+        return self._module
+
+    def groups(self) -> Sequence[Group]:
+        """Alpha and beta without weight decay, which alone would shrink them."""
+        supernet = self._module.supernet
+        choices = Group(
+            parameters=tuple(supernet.architecture_parameters()),
+            learning_rate=self._alpha_learning_rate,
+            min_learning_rate=0.0,
+            weight_decay=0.0,
+        )
+        weights = decayed_groups(
+            supernet.weight_parameters(),
+            learning_rate=self._recipe.learning_rate,
+            min_learning_rate=self._recipe.min_learning_rate,
+            weight_decay=self._recipe.weight_decay,
+        )
+        return (*weights, choices)
+
+    def to(self, device: torch.device) -> None:
+        """Nothing beside the module: costs are plain numbers."""
+
+    def losses(self, images: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
+        """`ce`, `attention` and `activation`, weighted as they stand in `total`."""
+        supernet = self._module.supernet
+        multipliers = self._module.multipliers
+        terms = {
+            "ce": soft_cross_entropy(supernet(images), targets),
+            "attention": multipliers[0] * self._cost.attention_s(supernet.alpha),
+        }
+        if supernet.beta is not None:
+            activation_s = self._cost.activation_s(supernet.beta)
+            terms["activation"] = multipliers[1] * activation_s
+        return {"total": torch.stack([*terms.values()]).sum(), **terms}
+
+    def after_step(self) -> None:
+        """Project alpha and beta; adapt lambda to a target."""
+        self._module.supernet.clamp()
+        self._module.n_steps += 1
+        if self._penalty.target_s is not None:
+            self._adapt(self._penalty.target_s)
+
+    def _adapt(self, target_s: float) -> None:
+        n_steps = self._recipe.epochs * self._n_steps_per_epoch
+        progress = float(self._module.n_steps) / (n_steps * _DESCENT_SHARE)
+        span_s = max(self._start_s - target_s, 1e-9)
+        due_s = target_s + span_s * max(1 - progress, 0.0)
+        excess = (self._expected_s() - due_s) / (0.1 * span_s)
+        decades = _DECADES_PER_EPOCH / self._n_steps_per_epoch
+        factor = 10.0 ** (decades * min(max(excess, -1.0), 1.0))
+        least, most = _LAMBDA_RANGE_PER_S
+        lambda_per_s = float(self._module.multipliers[0]) * factor
+        lambda_per_s = min(max(lambda_per_s, least), most)
+        self._module.multipliers[0] = lambda_per_s
+        self._module.multipliers[1] = self._eta(lambda_per_s)
+
+    def after_epoch(self) -> None:
+        """Nothing more."""
+
+    @torch.no_grad()
+    def _expected_s(self) -> float:
+        supernet = self._module.supernet
+        return float(self._cost.latency_s(supernet.alpha, supernet.beta))
+
+    @torch.no_grad()
+    def metrics(self) -> Mapping[str, float]:
+        """Accuracy of the supernet, expected seconds, multipliers, mean choices."""
+        module, dataset = self._module, self._dataset
+        supernet = module.supernet
+        values = {
+            "accuracy": accuracy(supernet, dataset.test, dataset.normalization),
+            "expected_latency_s": self._expected_s(),
+            "attention_s": float(self._cost.attention_s(supernet.alpha)),
+            "lambda_per_s": float(module.multipliers[0]),
+            "alpha_mean": float(supernet.alpha.mean()),
+        }
+        if supernet.beta is not None:
+            values["activation_s"] = float(self._cost.activation_s(supernet.beta))
+            values["eta_per_s"] = float(module.multipliers[1])
+            values["beta_mean"] = float(supernet.beta.mean())
+        return values

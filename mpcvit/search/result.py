@@ -1,0 +1,155 @@
+"""What a search leaves: alpha, beta, and the costs that they were learnt under.
+
+`search.json` says of what and under which costs; `search.safetensors` has alpha, beta
+and the supernet's weights. Both are read without torch.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+
+from mpcprof.blocks.presets import ModelPreset, get_model
+from mpcprof.errors import UsageError
+from mpcprof.profile_io import replace_file
+from mpcvit.cost import SearchCost
+from mpcvit.search_space import SearchSpace
+
+SCHEMA_VERSION: Final = 1
+SETTINGS: Final = "search.json"
+TENSORS: Final = "search.safetensors"
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SearchResult:
+    """A finished search.
+
+    Attributes:
+        dataset: Its name.
+        network: Between which the seconds are.
+        profile: Name of the file that they come from; `records_digest` of its records.
+        cost: In the form of the search; `for_heads` gives the other.
+        target_s: What was aimed at, if anything.
+        alpha: In [0, 1], of the shape of the space.
+        beta: The same, or None.
+        expected_latency_s: Of the relaxed model at the end.
+        accuracy: Of the supernet on the test images at the end.
+    """
+
+    model: ModelPreset
+    space: SearchSpace
+    dataset: str
+    network: str
+    profile: str
+    records_digest: str
+    cost: SearchCost
+    target_s: float | None
+    alpha: Numbers
+    beta: Numbers | None
+    lambda_per_s: float
+    eta_per_s: float
+    expected_latency_s: float
+    accuracy: float
+    n_epochs: int
+    duration_s: float
+
+    def __post_init__(self) -> None:
+        for name, given, shape in (
+            ("alpha", self.alpha, self.space.alpha_shape(self.model)),
+            ("beta", self.beta, self.space.beta_shape(self.model)),
+        ):
+            if (None if given is None else given.shape) != shape:
+                raise UsageError(
+                    f"{name}: expected shape {shape} of a search by "
+                    f"{self.space.granularity} and {self.space.activation}"
+                )
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON
+        """All but alpha and beta, as it stands in `search.json`."""
+        values = {
+            name: getattr(self, name)
+            for name in self.__dataclass_fields__
+            if name not in ("alpha", "beta")
+        }
+        return values | {
+            "schema_version": SCHEMA_VERSION,
+            "model": {
+                "name": self.model.name,
+                "n_layers": self.model.n_layers,
+                "n_classes": self.model.n_classes,
+            },
+            "space": asdict(self.space),
+            "cost": self.cost.to_json(),
+        }
+
+
+def write_settings(folder: Path, result: SearchResult) -> None:
+    """`search.json`, at once; the last file of a search, so that it is whole."""
+    text = json.dumps(result.to_json(), indent=2) + "\n"
+    replace_file(folder / SETTINGS, text.encode())
+
+
+def read_result(folder: Path) -> SearchResult:
+    """The search in a run's folder.
+
+    Raises:
+        UsageError: If there is none, it is not finished, or it is damaged.
+    """
+    settings, tensors = folder / SETTINGS, folder / TENSORS
+    try:
+        values = json.loads(settings.read_text(encoding="utf-8"))
+        arrays = _read_choices(tensors)
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"{str(folder)!r} has no {Path(error.filename or TENSORS).name}: expected "
+            "a folder in which `mpcvit search` has finished"
+        ) from None
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise UsageError(
+            f"cannot read the search in {str(folder)!r}: {error}; search again"
+        ) from None
+    if values.get("schema_version") != SCHEMA_VERSION:
+        raise UsageError(
+            f"{settings}: schema_version={values.get('schema_version')!r}, expected "
+            f"{SCHEMA_VERSION}"
+        )
+    try:
+        return _parse(values, arrays)
+    except UsageError as error:
+        raise type(error)(f"{folder}: {error}") from None
+    except (KeyError, TypeError) as error:
+        raise UsageError(
+            f"{settings} is damaged ({type(error).__name__}: {error}); search again"
+        ) from None
+
+
+def _read_choices(path: Path) -> dict[str, Numbers]:
+    file: Any  # Any: the handle has no stubs
+    with safetensors.safe_open(path, framework="np") as file:
+        names = [name for name in ("alpha", "beta") if name in file.keys()]  # noqa: SIM118
+        return {name: file.get_tensor(name).astype(np.float64) for name in names}
+
+
+def _parse(values: dict[str, Any], arrays: Mapping[str, Numbers]) -> SearchResult:
+    model = values["model"]
+    kept = {key: value for key, value in values.items() if key != "schema_version"}
+    return SearchResult(
+        **kept
+        | {
+            "model": replace(
+                get_model(model["name"]),
+                n_layers=model["n_layers"],
+                n_classes=model["n_classes"],
+            ),
+            "space": SearchSpace(**values["space"]),
+            "cost": SearchCost.from_json(values["cost"]),
+            "alpha": arrays["alpha"],
+            "beta": arrays.get("beta"),
+        }
+    )

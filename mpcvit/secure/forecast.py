@@ -1,0 +1,66 @@
+"""What a profile foresees of a private inference."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mpcprof.blocks import Architecture, trace_model
+from mpcprof.costmodel import Prediction, load_cost_model
+from mpcprof.costmodel.prediction import PartCost
+from mpcprof.deployment import Deployment
+from mpcprof.errors import UsageError
+from mpcprof.network import Network
+from mpcprof.prediction_report import sum_by_layer
+from mpcprof.profile_io import read_profile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """One call, from a profile.
+
+    Attributes:
+        hosts: Where the profile was measured.
+    """
+
+    profile: str
+    hosts: str
+    prediction: Prediction
+
+    @property
+    def layers(self) -> tuple[PartCost, ...]:
+        """Its parts by layer, without what every call costs."""
+        return sum_by_layer(self.prediction)
+
+
+def forecast(
+    profile: Path | None,
+    architecture: Architecture,
+    deployment: Deployment,
+    network: Network,
+    n_batch: int,
+) -> tuple[Forecast | None, str]:
+    """The forecast, or the reason why there is none.
+
+    Args:
+        profile: If None, profiles/PROTOCOL.parquet, if that is of this deployment.
+
+    Raises:
+        UsageError: If the profile that is named is of another deployment.
+        ProfileError: If it cannot be read.
+        MissingEntryError: If it lacks an operation.
+    """
+    path = profile or Path("profiles") / f"{deployment.protocol}.parquet"
+    if profile is None and not path.exists():
+        return None, f"no forecast: there is no {path}; name one with --profile"
+    read = read_profile(path)
+    difference = read.deployment.difference(deployment)
+    if difference and profile is None:
+        return None, f"no forecast: {path} is of another deployment: {difference}"
+    if difference:
+        raise UsageError(
+            f"--profile {str(path)!r} is of another deployment: {difference}; "
+            "name one of this deployment"
+        )
+    model = load_cost_model(read)
+    prediction = model.predict(trace_model(architecture, n_batch), network)
+    found = Forecast(profile=str(path), hosts=model.hosts, prediction=prediction)
+    return found, ""

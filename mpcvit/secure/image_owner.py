@@ -1,0 +1,155 @@
+"""The image owner's own process: from pictures to the patches that its party shares.
+
+The command line never sees a picture: it starts this module, which writes the patches
+to a private folder that only the image owner's party reads.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mpcprof.errors import MpcprofError, UsageError
+from mpcvit.secure.public_model import PublicModel, read_public_model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """Images as the image owner's party reads them.
+
+    Attributes:
+        patches: One file for each batch, .npy.
+        labels: Of each image; None if only its owner could tell.
+    """
+
+    patches: tuple[Path, ...]
+    labels: tuple[int | None, ...]
+
+
+def prepare_apart(
+    images: Sequence[str],
+    checkpoint: Path,
+    *,
+    data: Path | None,
+    n_batch: int,
+    folder: Path,
+) -> Prepared:
+    """`prepare_images` in a process of its own.
+
+    Raises:
+        UsageError: If an image cannot be read.
+    """
+    request = {
+        "images": list(images),
+        "checkpoint": str(checkpoint),
+        "data": str(data) if data else "",
+        "n_batch": n_batch,
+        "folder": str(folder),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", __name__],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["the image owner's process died"]
+        raise UsageError(lines[-1])
+    answer = json.loads(done.stdout)
+    return Prepared(
+        patches=tuple(Path(path) for path in answer["patches"]),
+        labels=tuple(answer["labels"]),
+    )
+
+
+def prepare_images(
+    images: Sequence[str],
+    public: PublicModel,
+    *,
+    data: Path | None,
+    n_batch: int,
+    folder: Path,
+) -> Prepared:
+    """Patches of image files, or of test images such as `digits:17`.
+
+    Raises:
+        UsageError: If one cannot be read.
+    """
+    import torch
+
+    read = [_read(image, public, data) for image in images]
+    pixels = torch.stack([image for image, _ in read])  # (n, c, S, S)
+    return Prepared(
+        patches=write_patches(pixels, public, n_batch=n_batch, folder=folder),
+        labels=tuple(label for _, label in read),
+    )
+
+
+def write_patches(
+    pixels: "Tensor", public: PublicModel, *, n_batch: int, folder: Path
+) -> tuple[Path, ...]:
+    """Batches of normalised patches (B, N - 1, P); the last is filled up with zeros.
+
+    Args:
+        pixels: uint8, (n, c, S, S).
+    """
+    from mpcvit.models.patches import to_patches
+
+    images = public.normalize(pixels)
+    patches = to_patches(images, public.architecture.model.patch).numpy()
+    paths = []
+    for number, start in enumerate(range(0, len(patches), n_batch)):
+        own = patches[start : start + n_batch]
+        batch = np.zeros((n_batch, *own.shape[1:]), np.float32)
+        batch[: len(own)] = own
+        path = folder.resolve() / f"patches-{number}.npy"
+        np.save(path, batch)
+        paths.append(path)
+    return tuple(paths)
+
+
+def _read(
+    image: str, public: PublicModel, data: Path | None
+) -> "tuple[Tensor, int | None]":
+    from mpcvit.data.dataset import DATASETS, load_dataset, read_image
+
+    model = public.architecture.model
+    name, _, index = image.rpartition(":")
+    if name not in DATASETS or not index.isdigit():
+        return read_image(Path(image), model), None
+    test = load_dataset(name, model=model, folder=data).test
+    if int(index) >= len(test):
+        raise UsageError(
+            f"{image}: {name} has {len(test)} test images, from {name}:0 to "
+            f"{name}:{len(test) - 1}"
+        )
+    return test.images[int(index)], int(test.labels[int(index)])
+
+
+def main() -> None:
+    """What standard input asks for, as one JSON document; an error is one line."""
+    request = json.loads(sys.stdin.read())
+    try:
+        prepared = prepare_images(
+            request["images"],
+            read_public_model(Path(request["checkpoint"])),
+            data=Path(request["data"]) if request["data"] else None,
+            n_batch=request["n_batch"],
+            folder=Path(request["folder"]),
+        )
+    except MpcprofError as error:
+        sys.exit(str(error))
+    sys.stdout.write(json.dumps(asdict(prepared), default=str))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""A checkpoint on live parties: the model owner's weights, the image owner's images.
+
+Party 0 owns the images and learns the logits, party 1 owns the weights; a third party
+owns nothing. What is said here to all of them is the architecture and the code.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpcprof.blocks import Architecture
+from mpcprof.blocks.transformer import patches_shape, weight_shapes
+from mpcprof.engine.link_check import trim_link
+from mpcprof.engine.lowering import Lowered
+from mpcprof.engine.runtime import get_runtime
+from mpcprof.engine.session import Call, Owned, Session, Setup, Transfer
+from mpcprof.engine.wan.choose import choose_emulation, make_emulation
+from mpcprof.errors import LinkError
+from mpcprof.network import Network
+from mpcprof.workloads.models import model_workload
+from mpcvit.secure.conditions import Conditions
+from mpcvit.secure.public_model import PublicModel
+
+IMAGE_OWNER: Final = 0
+MODEL_OWNER: Final = 1
+_CASE: Final = "vit"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """What it took before the first image, once for all of them.
+
+    Attributes:
+        setup: Processes, connections, keys.
+        compile_s: From the architecture to the parties' executable.
+        weights: Sharing the weights, over the network.
+        notes: What to know of the network.
+    """
+
+    setup: Setup
+    compile_s: float
+    weights: Transfer
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What one batch of images came to.
+
+    Attributes:
+        logits: (B, C), as the image owner put them together.
+        images: Sharing the images.
+        call: The computation, which is what a profile predicts.
+        result: Sending the shares of the logits to the image owner.
+    """
+
+    logits: NDArray[np.float64]
+    images: Transfer
+    call: Call
+    result: Transfer
+
+
+class SecureModel:
+    """A model that parties hold in shares, ready to classify.
+
+    Args:
+        input_names: Of the images, then of the weights.
+        n_batch: Images of a call, always as many.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        architecture: Architecture,
+        input_names: tuple[str, ...],
+        preparation: Preparation,
+        n_batch: int,
+    ) -> None:
+        self.preparation = preparation
+        self._session = session
+        self._image_name = input_names[0]
+        self._shape = patches_shape(architecture, n_batch)
+
+    def classify(self, patches: Path) -> Answer:
+        """The logits of the images in a file of the image owner, (B, N - 1, P).
+
+        Raises:
+            EngineError: If a party fails, or the file holds something else.
+        """
+        owned = Owned(rank=IMAGE_OWNER, path=patches, shapes=(self._shape,))
+        images = self._session.hold([self._image_name], owned)
+        call = self._session.run(_CASE)
+        logits, result = self._session.reveal(_CASE, IMAGE_OWNER)
+        return Answer(logits=logits, images=images, call=call, result=result)
+
+
+@contextmanager
+def open_parties(
+    public: PublicModel,
+    conditions: Conditions,
+    *,
+    n_batch: int,
+    on_step: Callable[[str], None] = lambda step: None,
+) -> Iterator[SecureModel]:
+    """Parties that hold the weights in shares; they end with the block.
+
+    Args:
+        on_step: Told what is done next, in a few words.
+
+    Raises:
+        EngineError: If parties cannot be started, or the model owner's file is damaged.
+    """
+    runtime = get_runtime(conditions.deployment.runtime)
+    emulation = make_emulation(choose_emulation(conditions.emulation))
+    on_step("starting the parties")
+    with Session(conditions.deployment, runtime, emulation) as session:
+        on_step("compiling the model")
+        lowered = _lower(session, public.architecture, n_batch)
+        session.load_code(_CASE, lowered)
+        on_step("measuring the network")
+        notes = _set_network(session, conditions.network)
+        on_step("sharing the weights")
+        weights = session.hold(lowered.input_names[1:], _owned_weights(public))
+        preparation = Preparation(
+            setup=session.setup,
+            compile_s=lowered.compile_s,
+            weights=weights,
+            notes=notes,
+        )
+        yield SecureModel(
+            session, public.architecture, lowered.input_names, preparation, n_batch
+        )
+
+
+def _lower(session: Session, architecture: Architecture, n_batch: int) -> Lowered:
+    """From shapes alone: what stands here for images and weights is zero."""
+    shapes = (
+        patches_shape(architecture, n_batch),
+        *weight_shapes(architecture).values(),
+    )
+    zeros = [np.zeros(shape, np.float32) for shape in shapes]
+    return session.lower(_CASE, model_workload(architecture).function, zeros)
+
+
+def _set_network(session: Session, network: Network) -> tuple[str, ...]:
+    """A label is right on any network: a link that is off is a note, not an error."""
+    if not network.is_loopback:
+        try:
+            trim_link(session, network)
+        except LinkError as error:
+            return (str(error),)
+    session.set_network(network)
+    return ()
+
+
+def _owned_weights(public: PublicModel) -> Owned:
+    shapes = weight_shapes(public.architecture)
+    return Owned(
+        rank=MODEL_OWNER,
+        path=public.path.resolve(),
+        shapes=tuple(shapes.values()),
+        entries=tuple(shapes),
+    )

@@ -1,0 +1,140 @@
+"""A private inference for people and for programs."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from functools import partial
+
+from mpcprof.costmodel.prediction import PartCost
+from mpcprof.engine.session import Transfer
+from mpcprof.units import format_bytes, format_duration
+from mpcvit.secure.forecast import Forecast
+from mpcvit.secure.inference import InferenceResult, Label
+
+_duration = partial(format_duration, digits=4)
+_bytes = partial(format_bytes, digits=4)
+
+
+def inference_json(result: InferenceResult) -> str:
+    """The document of `mpcvit infer --json`."""
+    setup = result.preparation.setup
+    return json.dumps(
+        {
+            "labels": [asdict(label) for label in result.labels],
+            "deployment": str(result.deployment),
+            "network": str(result.network),
+            "heads": result.public.architecture.heads,
+            "n_batch": result.n_batch,
+            "latency_s": result.latency_s,
+            "calls": [asdict(call) for call in result.calls],
+            "preparation": {
+                "start_s": setup.start_s,
+                "setup_s": setup.setup_s,
+                "setup_bytes": setup.setup_bytes,
+                "compile_s": result.preparation.compile_s,
+                "weights": asdict(result.preparation.weights),
+            },
+            "forecast": _forecast_json(result),
+            "notes": list(result.notes),
+        }
+    )
+
+
+def _forecast_json(result: InferenceResult) -> dict[str, object] | None:
+    found = result.forecast
+    if found is None:
+        return None
+    prediction = found.prediction
+    return {
+        "profile": found.profile,
+        "hosts": found.hosts,
+        "latency_s": prediction.latency_s,
+        "interval_s": list(prediction.interval_s),
+        "relative_error": result.forecast_error,
+        "bytes_sent": prediction.bytes_sent,
+        "total_bytes_sent": prediction.total_bytes_sent,
+        "hops": prediction.hops,
+        "basis": prediction.basis,
+        "notes": list(prediction.notes),
+        "layers": [asdict(part) for part in found.layers],
+    }
+
+
+def inference_lines(result: InferenceResult) -> list[str]:
+    """Labels, the call, what is apart from it, the forecast, the split by layer."""
+    return [
+        *map(_label_line, result.labels),
+        *_call_lines(result),
+        *_apart_lines(result),
+        *(_forecast_lines(result.forecast, result) if result.forecast else ()),
+        *(f"note: {note}" for note in result.notes),
+    ]
+
+
+def _label_line(label: Label) -> str:
+    known = "" if label.expected is None else f", by the data set {label.expected}"
+    return f"{label.image}: {label.class_name} ({label.share:.1%}{known})"
+
+
+def _call_lines(result: InferenceResult) -> Iterator[str]:
+    call, n_calls = result.calls[0], len(result.calls)
+    hops = "hops not counted" if call.hops is None else f"{call.hops:g} hops"
+    median = f", median of {n_calls} calls" if n_calls > 1 else ""
+    yield (
+        f"batch of {result.n_batch} on {result.network}, {result.deployment}, heads "
+        f"{result.public.architecture.heads}:"
+    )
+    yield (
+        f"  measured {_duration(result.latency_s)}{median}, "
+        f"{_bytes(call.total_bytes_sent)} sent by all parties, {hops}"
+    )
+
+
+def _apart_lines(result: InferenceResult) -> Iterator[str]:
+    preparation, call = result.preparation, result.calls[0]
+    setup = preparation.setup
+    yield (
+        f"apart from that, once: parties {_duration(setup.start_s)}, connections and "
+        f"keys {_duration(setup.setup_s)} and {_bytes(setup.setup_bytes)}, compiling "
+        f"{_duration(preparation.compile_s)}, weights {_sharing(preparation.weights)}"
+    )
+    yield (
+        f"apart from that, each batch: images {_sharing(call.images)}, result "
+        f"{_sharing(call.result)}"
+    )
+
+
+def _sharing(transfer: Transfer) -> str:
+    return f"{_duration(transfer.latency_s)} and {_bytes(transfer.total_bytes_sent)}"
+
+
+def _forecast_lines(found: Forecast, result: InferenceResult) -> Iterator[str]:
+    prediction = found.prediction
+    low, high = prediction.interval_s
+    measured = result.calls[0].total_bytes_sent
+    off = f"{prediction.latency_s / result.latency_s - 1:+.1%}"
+    bytes_off = f"{prediction.total_bytes_sent / measured - 1:+.1%}" if measured else ""
+    yield (
+        f"foreseen {_duration(prediction.latency_s)} ({off}; {_duration(low)} to "
+        f"{_duration(high)}, {prediction.basis}), "
+        f"{_bytes(prediction.total_bytes_sent)} ({bytes_off or 'not measured'}), "
+        f"{prediction.hops:g} hops, by {found.profile}"
+    )
+    yield from (f"note: {note}" for note in prediction.notes)
+    yield "by layer, as foreseen (SPU does not tell which layer it works on):"
+    yield from _split(found.layers, prediction.latency_s)
+
+
+def _split(layers: Sequence[PartCost], latency_s: float) -> Iterator[str]:
+    """In the order of the network; what every call costs is the rest."""
+    for part in layers:
+        yield (
+            f"  {part.name:12} {part.latency_s / latency_s:6.1%} "
+            f"{format_duration(part.latency_s, digits=3):>9} "
+            f"{format_bytes(part.bytes_sent, digits=3):>9} {part.hops:8.6g} hops"
+        )
+    per_call_s = latency_s - sum(part.latency_s for part in layers)
+    yield (
+        f"  {'every call':12} {per_call_s / latency_s:6.1%} "
+        f"{format_duration(per_call_s, digits=3):>9}"
+    )

@@ -1,0 +1,1 @@
+"""Training: recipe, loop, distillation, logs, and the folder that a run lives in."""

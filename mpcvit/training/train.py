@@ -1,0 +1,185 @@
+"""Train one architecture, from scratch, with a teacher or without."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mpcprof.blocks.architecture import Architecture
+from mpcprof.errors import UsageError
+from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from mpcvit.data.dataset import Dataset, load_dataset
+from mpcvit.models.vit import VisionTransformer
+from mpcvit.training.distillation import KdTerm, check_terms
+from mpcvit.training.distilled import TrainingObjective
+from mpcvit.training.hardware import Hardware, seed_all
+from mpcvit.training.log import EpochRecord
+from mpcvit.training.loop import FitObserver, FitResult, fit
+from mpcvit.training.recipe import Recipe
+from mpcvit.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """What to train, on what, and where to put it.
+
+    Attributes:
+        dataset: A name, or a folder of images.
+        data_folder: Where a named data set lies; its own default without.
+        limit: Images of each split; all without.
+        teacher: A checkpoint; needs `kd`, the terms it teaches by.
+        output: Folder of the run.
+        is_fresh: Do not go on with what is in the folder.
+    """
+
+    architecture: Architecture
+    dataset: str
+    recipe: Recipe
+    output: Path
+    data_folder: Path | None = None
+    limit: int | None = None
+    teacher: Path | None = None
+    kd: frozenset[KdTerm] = frozenset()
+    hardware: Hardware = field(default_factory=Hardware)
+    is_fresh: bool = False
+
+    def settings(self) -> dict[str, Any]:  # Any: JSON
+        """What decides the result, as it stands in `config.json`."""
+        return {
+            "architecture": json.loads(self.architecture.to_json()),
+            "dataset": self.dataset,
+            "limit": self.limit,
+            "recipe": asdict(self.recipe),
+            "teacher_sha256": self.teacher and _digest(self.teacher),
+            "kd": sorted(self.kd),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What came out.
+
+    Attributes:
+        checkpoint: File of the trained model.
+        accuracy: Share of the test images labelled right, after the last epoch.
+        epochs: All of them, those of an earlier run too.
+        duration_s: Of this run's epochs.
+        is_first_process: Of those that torchrun started: the one that prints.
+    """
+
+    checkpoint: Path
+    accuracy: float
+    epochs: tuple[EpochRecord, ...]
+    n_resumed: int
+    duration_s: float
+    device: str
+    is_first_process: bool = True
+
+    @property
+    def images_per_s(self) -> float:
+        """Training images over the time of the steps, of all epochs."""
+        steps_s = sum(record.duration_s for record in self.epochs)
+        images = sum(record.images_per_s * record.duration_s for record in self.epochs)
+        return images / steps_s
+
+    def to_json(self) -> str:
+        """One document; seconds, shares."""
+        return json.dumps(
+            {
+                "checkpoint": str(self.checkpoint),
+                "accuracy": self.accuracy,
+                "losses": dict(self.epochs[-1].losses),
+                "n_epochs": len(self.epochs),
+                "n_resumed": self.n_resumed,
+                "duration_s": self.duration_s,
+                "images_per_s": self.images_per_s,
+                "device": self.device,
+            }
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.checkpoint}: test accuracy {self.accuracy:.2%} after "
+            f"{len(self.epochs)} epochs ({self.n_resumed} of an earlier run); "
+            f"{self.duration_s:.1f} s on {self.device}, "
+            f"{self.images_per_s:.0f} images/s"
+        )
+
+
+def train(
+    request: TrainRequest,
+    observer: FitObserver | None = None,
+    *,
+    dataset: Dataset | None = None,
+) -> TrainResult:
+    """Train, or go on training, and write the checkpoint.
+
+    Args:
+        dataset: That of the request, where it is loaded already.
+
+    Raises:
+        UsageError: If parts of the request do not fit each other or the folder.
+        DivergedError: If the loss is not finite.
+    """
+    check_terms(request.kd, has_teacher=request.teacher is not None)
+    teacher = request.teacher and read_checkpoint(request.teacher).build_model()
+    dataset = dataset or load_dataset(
+        request.dataset,
+        model=request.architecture.model,
+        folder=request.data_folder,
+        limit=request.limit,
+    )
+    dataset.check_fits(request.architecture.model)
+    seed_all(request.recipe.seed)
+    model = VisionTransformer(request.architecture, request.recipe.regularization)
+    folder = RunFolder(path=request.output, settings=request.settings())
+    fitted = fit(
+        TrainingObjective(
+            model, dataset, request.recipe, teacher=teacher or None, kd=request.kd
+        ),
+        dataset,
+        request.recipe,
+        folder,
+        hardware=request.hardware,
+        observer=observer,
+        is_fresh=request.is_fresh,
+    )
+    if fitted.is_first_process:
+        _write(folder.model, model, dataset, fitted)
+    return TrainResult(
+        checkpoint=folder.model,
+        accuracy=_final_accuracy(fitted),
+        epochs=fitted.epochs,
+        n_resumed=fitted.n_resumed,
+        duration_s=fitted.duration_s,
+        device=str(fitted.device),
+        is_first_process=fitted.is_first_process,
+    )
+
+
+def _write(
+    path: Path, model: VisionTransformer, dataset: Dataset, fitted: FitResult
+) -> None:
+    checkpoint = Checkpoint(
+        architecture=model.architecture,
+        weights=model.weights(),
+        normalization=dataset.normalization,
+        dataset=dataset.name,
+        class_names=dataset.class_names,
+        accuracy=_final_accuracy(fitted),
+    )
+    write_checkpoint(path, checkpoint)
+
+
+def _final_accuracy(fitted: FitResult) -> float:
+    return fitted.epochs[-1].metrics["accuracy"]
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read teacher {str(path)!r}: {error.strerror}"
+        ) from None

@@ -1,0 +1,108 @@
+"""`mpcvit train` from the command line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from training_runs import StopAfter, interrupt, tiny_architecture
+
+from mpcprof.errors import EngineError, UsageError
+from mpcvit.checkpoint import read_checkpoint
+from mpcvit.cli.train import command
+from mpcvit.data.dataset import load_dataset
+from mpcvit.training import progress
+from mpcvit.training.evaluate import evaluate_plain
+
+QUICK = ("--limit", "40", "--epochs", "1", "--accelerator", "cpu", "--json")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def call(*arguments: object) -> str:
+    given = [str(argument) for argument in (*arguments, *QUICK)]
+    result = CliRunner().invoke(command, given, catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def write_architecture(folder: Path, attention: str) -> Path:
+    path = folder / f"{attention}.json"
+    path.write_text(tiny_architecture(attention).to_json())
+    return path
+
+
+def test_a_student_learns_from_the_checkpoint_that_its_teacher_left(tmp_path):
+    teacher = write_architecture(tmp_path, "relu_softmax")
+    student = write_architecture(tmp_path, "scale")
+
+    taught = json.loads(call(teacher, "--output", tmp_path / "teacher"))
+    text = call(
+        *(student, "--output", tmp_path / "student", "--gamma", "0.5"),
+        *("--teacher", taught["checkpoint"]),
+    )
+
+    document = json.loads(text)
+    losses = document["losses"]
+    assert losses["total"] == pytest.approx(
+        losses["ce"] + losses["logits"] + 0.5 * losses["feature"], rel=1e-4
+    )
+    checkpoint = read_checkpoint(Path(document["checkpoint"]))
+    assert checkpoint.architecture == tiny_architecture("scale")
+    dataset = load_dataset("digits", model=checkpoint.architecture.model, limit=40)
+    assert evaluate_plain(checkpoint, dataset) == document["accuracy"]
+
+
+def test_ctrl_c_leaves_a_line_that_says_how_to_go_on(tmp_path, monkeypatch):
+    class Impatient(StopAfter):
+        def __init__(self, title: str) -> None:
+            super().__init__(1, interrupt)
+
+        def __enter__(self) -> "Impatient":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(progress, "FitProgress", Impatient)
+
+    with pytest.raises(EngineError, match="the same command goes on there"):
+        call(write_architecture(tmp_path, "scale"), "--output", tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("softmx",), "neither a file nor a variant; did you mean softmax"),
+        (("softmax", "--kd", "logits"), "kd but no teacher: give --teacher and --kd"),
+        (("softmax", "--teacher", "none.st"), r"none\.st"),
+        (("softmax", "--dataset", "digit"), "no model of its own: give --model"),
+        (("softmax", "--model", "digit"), "no model 'digit'; did you mean digits"),
+        (("softmax", "--learning-rate", "1e-9"), "expected 0 <= least <= peak"),
+        (("softmax", "--model", "cifar", "--chi", "-1"), "weights of at least 0"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(arguments, message, tmp_path):
+    with pytest.raises(UsageError, match=message) as raised:
+        call(*arguments, "--output", tmp_path)
+
+    assert "\n" not in str(raised.value)
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys, mpcvit.cli.train as t; "
+        "print({'torch', 'lightning_fabric', 'kornia'} & {*sys.modules})"
+    )
+
+    found = subprocess.check_output([sys.executable, "-c", code], text=True)
+
+    assert found.strip() == "set()"

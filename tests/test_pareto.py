@@ -1,0 +1,106 @@
+"""A family of trained networks: which are beaten, and what is measured once only."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpcprof.blocks.architecture import uniform_architecture
+from mpcprof.blocks.presets import get_model
+from mpcprof.errors import UsageError
+from mpcprof.network import NETWORKS
+from mpcvit.checkpoint import Checkpoint, write_checkpoint
+from mpcvit.data.normalization import Normalization
+from mpcvit.models.vit import VisionTransformer
+from mpcvit.pareto import Member, Request, draw_pareto, gather, is_on_front
+
+PROFILE = Path(__file__).parent.parent / "profiles" / "semi2k.parquet"
+
+
+def member(latency_s, accuracy):
+    return Member(group="g", name="n", accuracy=accuracy, predicted_s=latency_s)
+
+
+def write(folder, attention, accuracy):
+    torch.manual_seed(0)
+    architecture = uniform_architecture(get_model("digits"), attention=attention)
+    checkpoint = Checkpoint(
+        architecture=architecture,
+        weights=VisionTransformer(architecture).weights(),
+        normalization=Normalization(mean=(0.5,), deviation=(0.5,)),
+        dataset="digits",
+        class_names=tuple("0123456789"),
+        accuracy=accuracy,
+    )
+    write_checkpoint(folder / "model.safetensors", checkpoint)
+
+
+def request(*runs):
+    return Request(runs=tuple(map(str, runs)), profile=PROFILE, network=NETWORKS["wan"])
+
+
+@given(
+    st.lists(
+        st.builds(member, st.floats(0.1, 9), st.floats(0, 1)), min_size=1, max_size=8
+    )
+)
+def test_the_front_holds_the_quickest_and_the_most_accurate_and_rises(members):
+    front = sorted(
+        (m.latency_s, m.accuracy) for m in members if is_on_front(m, members)
+    )
+
+    assert front[0][0] == min(m.latency_s for m in members)
+    assert front[-1][1] == max(m.accuracy for m in members)
+    assert [a for _, a in front] == sorted(a for _, a in front)
+
+
+def test_every_checkpoint_below_a_folder_is_a_member_the_fastest_first(tmp_path):
+    write(tmp_path / "a" / "softmax", "softmax", 0.98)
+    write(tmp_path / "a" / "scale", "scale", 0.91)
+
+    found = gather(request(f"uniform={tmp_path / 'a'}"))
+
+    assert [(m.group, m.name) for m in found] == [
+        ("uniform", "scale"),
+        ("uniform", "softmax"),
+    ]
+    assert 0 < found[0].predicted_s < found[1].predicted_s
+    assert {m.measured_s for m in found} == {None}
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path):
+    write(tmp_path / "scale", "scale", 0.91)
+    asked = []
+
+    def measure(path, heads, image):
+        asked.append(image)
+        return 1.5
+
+    first = gather(request(tmp_path), measure)
+    second = gather(request(tmp_path), measure)
+    batched = gather(
+        Request(
+            runs=(str(tmp_path),),
+            profile=PROFILE,
+            network=NETWORKS["wan"],
+            heads="batched",
+        )
+    )
+
+    assert asked == ["digits:0"]
+    assert first == second
+    assert first[0].measured_s == 1.5
+    assert batched[0].measured_s is None
+
+
+def test_a_folder_without_a_checkpoint_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"no model\.safetensors in or below"):
+        gather(request(tmp_path))
+
+
+def test_the_picture_is_written(tmp_path):
+    draw_pareto([member(1, 0.9), member(2, 0.95)], "title", tmp_path / "p.png")
+
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")

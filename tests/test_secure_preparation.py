@@ -1,0 +1,139 @@
+"""What the image owner prepares, and what everybody may read of a checkpoint."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import save_file
+
+from mpcprof.blocks.architecture import uniform_architecture
+from mpcprof.blocks.presets import MODELS
+from mpcprof.errors import UsageError
+from mpcvit.checkpoint import Checkpoint, write_checkpoint
+from mpcvit.data.normalization import Normalization
+from mpcvit.models.vit import VisionTransformer
+from mpcvit.secure.image_owner import prepare_apart, prepare_images, write_patches
+from mpcvit.secure.public_model import read_public_model
+
+MODEL = replace(MODELS["digits"], n_layers=1)
+NAMES = tuple("0123456789")
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    architecture = uniform_architecture(MODEL, attention="scale")
+    torch.manual_seed(0)
+    path = tmp_path / "model.safetensors"
+    written = Checkpoint(
+        architecture=architecture,
+        weights=VisionTransformer(architecture).weights(),
+        normalization=Normalization(mean=(0.5,), deviation=(0.25,)),
+        dataset="digits",
+        class_names=NAMES,
+    )
+    write_checkpoint(path, written)
+    return path
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "picture.png"
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_everybody_may_know_all_of_a_checkpoint_but_its_weights(checkpoint):
+    public = read_public_model(checkpoint)
+
+    assert public.architecture == uniform_architecture(MODEL, attention="scale")
+    assert (public.mean, public.deviation) == ((0.5,), (0.25,))
+    assert (public.dataset, public.class_names) == ("digits", NAMES)
+
+
+def test_a_file_that_is_no_checkpoint_is_one_line(tmp_path):
+    foreign = tmp_path / "foreign.safetensors"
+    save_file({"x": np.zeros(3, np.float32)}, foreign)
+
+    with pytest.raises(UsageError, match=r"foreign\.safetensors: kind=None.*train"):
+        read_public_model(foreign)
+    with pytest.raises(UsageError, match=r"cannot read checkpoint .*absent"):
+        read_public_model(tmp_path / "absent.safetensors")
+
+
+def test_a_truncated_checkpoint_is_refused_before_any_party_starts(checkpoint):
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+
+    with pytest.raises(UsageError, match=r"cannot read checkpoint"):
+        read_public_model(checkpoint)
+
+
+def test_patches_are_normalised_pixels_row_by_row(checkpoint, picture, tmp_path):
+    public = read_public_model(checkpoint)
+
+    prepared = prepare_images(
+        [str(picture)], public, data=None, n_batch=1, folder=tmp_path
+    )
+
+    (path,) = prepared.patches
+    patches = np.load(path)
+    first = np.array([0, 4, 32, 36]) / 255  # the upper left 2 x 2 pixels
+    assert patches.shape == (1, 16, 4)
+    assert patches.dtype == np.float32
+    assert patches[0, 0] == pytest.approx((first - 0.5) / 0.25, abs=1e-6)
+    assert prepared.labels == (None,)
+
+
+def test_the_last_batch_is_filled_up_to_the_size_of_the_others(checkpoint, tmp_path):
+    public = read_public_model(checkpoint)
+    pixels = torch.full((5, 1, 8, 8), 255, dtype=torch.uint8)
+
+    paths = write_patches(pixels, public, n_batch=3, folder=tmp_path)
+
+    batches = [np.load(path) for path in paths]
+    assert [batch.shape for batch in batches] == [(3, 16, 4)] * 2
+    assert batches[1][:2] == pytest.approx(2.0)  # (1 - 0.5) / 0.25
+    assert not batches[1][2].any()
+
+
+def test_the_image_owners_own_process_prepares_the_same(checkpoint, picture, tmp_path):
+    images = ["digits:17", str(picture)]
+    here, apart = tmp_path / "here", tmp_path / "apart"
+    here.mkdir()
+    apart.mkdir()
+
+    expected = prepare_images(
+        images, read_public_model(checkpoint), data=None, n_batch=2, folder=here
+    )
+    prepared = prepare_apart(images, checkpoint, data=None, n_batch=2, folder=apart)
+
+    assert prepared.labels == expected.labels
+    assert prepared.labels[1] is None
+    assert np.array_equal(np.load(prepared.patches[0]), np.load(expected.patches[0]))
+    assert prepared.patches[0].parent == apart
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        ("digits:360", r"digits:360: digits has 360 test images, .* digits:359"),
+        ("nowhere.png", r"cannot read image 'nowhere\.png'"),
+        ("digits:last", r"cannot read image 'digits:last'"),
+    ],
+)
+def test_an_image_that_is_not_there_is_one_line(image, reason, checkpoint, tmp_path):
+    public = read_public_model(checkpoint)
+
+    with pytest.raises(UsageError, match=reason) as seen:
+        prepare_images([image], public, data=None, n_batch=1, folder=tmp_path)
+
+    assert "\n" not in str(seen.value)
+
+
+def test_what_goes_wrong_in_the_image_owners_process_is_said_here(checkpoint, tmp_path):
+    with pytest.raises(UsageError, match=r"^cannot read image 'nowhere\.png'"):
+        prepare_apart(
+            ["nowhere.png"], checkpoint, data=None, n_batch=1, folder=tmp_path
+        )

@@ -1,0 +1,84 @@
+"""Trainings of a second, for tests; also a program that kills itself amid one."""
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mpcprof.blocks.architecture import Architecture, uniform_architecture
+from mpcprof.blocks.presets import get_model
+from mpcvit.data.augmentation import NO_AUGMENTATION
+from mpcvit.models.regularization import NONE, Regularization
+from mpcvit.training.hardware import Hardware
+from mpcvit.training.loop import SilentObserver
+from mpcvit.training.recipe import Recipe, get_recipe
+from mpcvit.training.train import TrainRequest, train
+
+N_IMAGES = 40
+N_STEPS = 3  # of an epoch
+N_EPOCHS = 3
+
+
+def tiny_architecture(attention: str = "relu_softmax") -> Architecture:
+    model = replace(get_model("digits"), n_layers=1)
+    return uniform_architecture(model, attention=attention)
+
+
+def tiny_recipe(**changes: Any) -> Recipe:
+    """Every source of randomness is on: order, augmentation, both dropouts."""
+    dropping = Regularization(attention_dropout=0.1, path_dropout=0.1)
+    return replace(
+        get_recipe("digits"),
+        **{
+            "epochs": N_EPOCHS,
+            "batch_size": 16,
+            "regularization": dropping,
+            **changes,
+        },
+    )
+
+
+def steady_recipe() -> Recipe:
+    """Only the order of the images is random."""
+    return tiny_recipe(augmentation=NO_AUGMENTATION, regularization=NONE)
+
+
+def tiny_request(output: Path, recipe: Recipe | None = None, **fields: Any):
+    return TrainRequest(
+        **{
+            "architecture": tiny_architecture(),
+            "dataset": "digits",
+            "limit": N_IMAGES,
+            "recipe": recipe or tiny_recipe(),
+            "output": output,
+            "hardware": Hardware(accelerator="cpu"),
+            **fields,
+        }
+    )
+
+
+class StopAfter(SilentObserver):
+    """Does something once that many steps are done."""
+
+    def __init__(self, n_steps: int, stop: Any) -> None:
+        self._left = n_steps
+        self._stop = stop
+
+    def on_step(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            self._stop()
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":  # OUTPUT N_STEPS
+    train(tiny_request(Path(sys.argv[1])), StopAfter(int(sys.argv[2]), kill))
