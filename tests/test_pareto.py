@@ -14,7 +14,14 @@ from mpcprof.network import NETWORKS
 from mpcvit.checkpoint import Checkpoint, write_checkpoint
 from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
-from mpcvit.pareto import Member, Request, draw_pareto, gather, is_on_front
+from mpcvit.pareto import (
+    Member,
+    Request,
+    draw_pareto,
+    gather,
+    is_on_front,
+    pareto_table,
+)
 
 PROFILE = Path(__file__).parent.parent / "profiles" / "semi2k.parquet"
 
@@ -104,3 +111,12 @@ def test_the_picture_is_written(tmp_path):
     draw_pareto([member(1, 0.9), member(2, 0.95)], "title", tmp_path / "p.png")
 
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_marks_the_front_and_rounds_seconds():
+    slow, quick = member(12.083259788, 0.97), member(9.5493777, 0.98)
+
+    table = pareto_table([quick, slow])
+
+    assert "| * | g | n | 98.00% | 9.549 s |" in table
+    assert "|  | g | n | 97.00% | 12.08" in table

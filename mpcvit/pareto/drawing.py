@@ -50,6 +50,7 @@ def draw_pareto(members: Sequence[Member], title: str, path: Path) -> None:
         axes.set_xlabel("seconds of a private inference of one image")
         axes.set_ylabel("test accuracy (%)")
         axes.set_xlim(left=0)
+        axes.set_ylim(top=min(axes.get_ylim()[1], 100.2))
         add_legend(figure, handles, is_sorted=False)
         label_figure(
             figure,

@@ -17,11 +17,13 @@ def pareto_table(members: Sequence[Member]) -> str:
     for member in members:
         mark = "*" if is_on_front(member, members) else ""
         measured = (
-            "" if member.measured_s is None else format_duration(member.measured_s)
+            ""
+            if member.measured_s is None
+            else format_duration(member.measured_s, digits=4)
         )
         lines.append(
             f"| {mark} | {member.group} | {member.name} | {member.accuracy:.2%} | "
-            f"{format_duration(member.predicted_s)} | {measured} |"
+            f"{format_duration(member.predicted_s, digits=4)} | {measured} |"
         )
     return "\n".join(lines)
 

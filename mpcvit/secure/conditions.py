@@ -18,6 +18,17 @@ class Conditions:
     network: Network
     emulation: str = "auto"
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Whom the deployment asks to trust beyond following the protocol."""
+        if self.deployment.beaver != "TrustedFirstParty":
+            return ()
+        return (
+            "beaver TrustedFirstParty: the image owner's party makes the triples and "
+            "could unmask the model; fit for measuring, not against a curious image "
+            "owner",
+        )
+
 
 def make_conditions(
     network: Network,

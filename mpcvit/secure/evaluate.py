@@ -132,7 +132,7 @@ def evaluate_secure(
         conditions=request.conditions,
         comparison=compare(plain, secure, dataset.test.labels.numpy()),
         calls=tuple(call_cost(answer, deployment) for answer in answers),
-        notes=notes,
+        notes=(*notes, *request.conditions.notes),
     )
 
 

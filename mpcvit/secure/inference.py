@@ -162,7 +162,7 @@ def infer(
         preparation=preparation,
         calls=tuple(call_cost(answer, conditions.deployment) for answer in answers),
         forecast=foreseen,
-        notes=(*filter(None, [why_not]), *preparation.notes, *_trust(conditions)),
+        notes=(*filter(None, [why_not]), *preparation.notes, *conditions.notes),
     )
 
 
@@ -216,14 +216,4 @@ def _labels(
             expected=None if known is None else names[known],
         )
         for image, row, known in zip(images, shares, prepared.labels, strict=True)
-    )
-
-
-def _trust(conditions: Conditions) -> tuple[str, ...]:
-    """Whom the deployment asks to trust beyond following the protocol."""
-    if conditions.deployment.beaver != "TrustedFirstParty":
-        return ()
-    return (
-        "beaver TrustedFirstParty: the image owner's party makes the triples and could "
-        "unmask the model; fit for measuring, not against a curious image owner",
     )
