@@ -51,6 +51,10 @@ class EngineError(MpcprofError, RuntimeError):
     """The parties could not be started, or one of them failed."""
 
 
+class NoAnswerError(EngineError):
+    """A child lives but has not answered in time."""
+
+
 class PartyDiedError(EngineError):
     """A party process ended while it was needed."""
 

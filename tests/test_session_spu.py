@@ -3,6 +3,7 @@
 import os
 import signal
 from contextlib import contextmanager
+from dataclasses import replace
 from statistics import median
 
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from mpcprof.dims import Dims
 from mpcprof.engine.runtime import DEFAULT_RUNTIME, get_runtime
 from mpcprof.engine.session import Session, cpus_of_party
 from mpcprof.engine.wan.relay import RelayEmulation
-from mpcprof.errors import EngineError, PartyDiedError
+from mpcprof.errors import EngineError, NoAnswerError, PartyDiedError
 from mpcprof.network import LOOPBACK, NETWORKS, Network
 from mpcprof.workloads import get_workload
 from tests.processes import still_running
@@ -246,3 +247,44 @@ def test_parties_have_no_processor_in_common(n_parties, n_cpus):
     assert frozenset().union(*shares) <= cpus
     assert sum(map(len, shares)) == len(frozenset().union(*shares))
     assert {len(share) for share in shares} == {n_cpus // n_parties}
+
+
+class HangingSession(Session):
+    """Its party 1 stops before the first `n_hangs` first programs."""
+
+    def __init__(self, n_hangs, limit_s):
+        runtime = replace(get_runtime(DEFAULT_RUNTIME), first_call_limit_s=limit_s)
+        super().__init__(make_deployment("semi2k"), runtime, RelayEmulation())
+        self.n_hangs = n_hangs
+        self.started = []
+
+    def run(self, case, **limits):
+        if pids_of(self) not in self.started:
+            self.started.append(pids_of(self))
+            if len(self.started) <= self.n_hangs:
+                os.kill(self.party_pids()[1], signal.SIGSTOP)
+        return super().run(case, **limits)
+
+
+def test_parties_that_hang_in_their_first_program_are_started_again():
+    with HangingSession(n_hangs=1, limit_s=5.0) as session:
+        first, second = session.started
+        assert still_running(first) == []
+        assert pids_of(session) == second
+
+        inputs = load(session, EXP, EXP_DIMS)
+        session.run("case")
+        revealed = session.fetch("case")
+
+    assert largest_excess(EXP, inputs, revealed) <= 0
+    assert still_running(second) == []
+
+
+def test_parties_that_hang_every_time_are_an_error_and_leave_nothing_behind():
+    session = HangingSession(n_hangs=99, limit_s=0.5)
+
+    with pytest.raises(NoAnswerError, match="no answer from party 0, party 1 in time"):
+        session.__enter__()
+
+    assert len(session.started) == 5
+    assert still_running([pid for pids in session.started for pid in pids]) == []

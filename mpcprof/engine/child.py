@@ -18,10 +18,16 @@ from mpcprof.engine.party.framing import (
     receive_frame,
     send_frame,
 )
-from mpcprof.errors import BackendUnavailableError, EngineError, PartyDiedError
+from mpcprof.errors import (
+    BackendUnavailableError,
+    EngineError,
+    NoAnswerError,
+    PartyDiedError,
+)
 
 Reply = tuple[Header, list[bytes]]
 
+ANSWER_LIMIT_S = 3600.0
 _POLL_S = 0.2
 _GRACE_S = 2.0
 _TAIL_BYTES = 4000
@@ -150,14 +156,15 @@ def ask_all(
     blobs: Sequence[Sequence[bytes]] | None = None,
     *,
     watch: Sequence[Child] = (),
-    timeout_s: float = 3600.0,
+    timeout_s: float = ANSWER_LIMIT_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Reply]:
     """Ask every child at once and wait for all the answers.
 
     Raises:
         PartyDiedError: If a child, or one of `watch`, ended meanwhile.
-        EngineError: If a child answers with an error, or not within `timeout_s`.
+        EngineError: If a child answers with an error.
+        NoAnswerError: If a child does not answer within `timeout_s`.
     """
     for child in children:
         if not child.is_in_step:
@@ -197,7 +204,8 @@ def _receive_all(
                 if not child.is_alive():
                     raise child.died()
             if clock() > deadline_s:
-                raise EngineError(f"no answer from {children[0].name} and its peers")
+                silent = [child.name for child in children if child.name not in replies]
+                raise NoAnswerError(f"no answer from {', '.join(silent)} in time")
     return [replies[child.name] for child in children]
 
 

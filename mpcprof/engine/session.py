@@ -1,5 +1,6 @@
 """Live parties of one deployment behind an emulated network."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence, Set
@@ -14,16 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpcprof.deployment import Deployment
-from mpcprof.engine.child import Child, Reply, ask_all
+from mpcprof.engine.child import ANSWER_LIMIT_S, Child, Reply, ask_all
 from mpcprof.engine.lowering import Lowered, ShareMaker, lower
 from mpcprof.engine.priming import a_bit_of_all, priming_input
 from mpcprof.engine.runtime import Runtime, runtime_settings
 from mpcprof.engine.spulog import SpuRun, parse_spu_log
 from mpcprof.engine.wan.backend import Counters, Emulation
-from mpcprof.errors import EngineError
+from mpcprof.errors import EngineError, NoAnswerError
 from mpcprof.network import LOOPBACK, Network
 
 _START_MARGIN_S = 0.002  # for the command to reach every party before the common start
+_N_STARTS = 5  # of parties that may hang in their first program
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +127,7 @@ class Session:
 
     def __enter__(self) -> "Session":
         try:
-            self.setup = self._start()
+            self.setup = self._start_until_primed()
         except BaseException:
             self.close()
             raise
@@ -155,6 +157,13 @@ class Session:
     def party_pids(self) -> tuple[int, ...]:
         """Process ids by rank."""
         return tuple(party.pid for party in self._parties)
+
+    def _start_until_primed(self) -> Setup:
+        for _ in range(_N_STARTS - 1):
+            with contextlib.suppress(NoAnswerError):
+                return self._start()
+            self.close()
+        return self._start()
 
     def _start(self) -> Setup:
         begin_s = self._clock()
@@ -194,7 +203,8 @@ class Session:
         """Two calls of one program: what the first costs more is set-up."""
         inputs = [priming_input()]
         self.load("prime", self.lower("prime", a_bit_of_all, inputs), inputs)
-        calls = self.run("prime"), self.run("prime")
+        limit_s = self._runtime.first_call_limit_s
+        calls = self.run("prime", limit_s=limit_s), self.run("prime")
         self.unload("prime")
         return calls
 
@@ -210,8 +220,10 @@ class Session:
         self,
         headers: Sequence[dict[str, object]],
         blobs: Sequence[Sequence[bytes]] | None = None,
+        limit_s: float = ANSWER_LIMIT_S,
     ) -> list[Reply]:
-        return ask_all(self._parties, headers, blobs, watch=self.emulation.watched())
+        watch = self.emulation.watched()
+        return ask_all(self._parties, headers, blobs, watch=watch, timeout_s=limit_s)
 
     def set_network(self, network: Network) -> None:
         """Emulate this network from the next message on."""
@@ -317,16 +329,17 @@ class Session:
             "start_at_s": self._clock() + _START_MARGIN_S,
         }
 
-    def run(self, case: str) -> Call:
+    def run(self, case: str, *, limit_s: float = ANSWER_LIMIT_S) -> Call:
         """Run a loaded case once on the present network.
 
         Raises:
             EngineError: If a party fails; its reason is the message.
+            NoAnswerError: If a party is not done in `limit_s`; close the session then.
         """
         self.emulation.reset_counters()
         start_at_s = self._clock() + _START_MARGIN_S
         header = {"command": "run", "case": case, "start_at_s": start_at_s}
-        replies = self._ask([header] * self.n_parties)
+        replies = self._ask([header] * self.n_parties, limit_s=limit_s)
         counters = self.emulation.counters()
         runs = [_parse_run(rank, r["log"]) for rank, (r, _) in enumerate(replies)]
         if not (self._runtime.counts_bytes or self.network.is_loopback):
