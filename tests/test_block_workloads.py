@@ -24,7 +24,12 @@ each_block = pytest.mark.parametrize(
     "workload", all_workloads("block"), ids=lambda w: w.name
 )
 SIZES = {"n_heads": 2, "n_tokens": 65, "head_dim": 16, "width": 64, "hidden": 128}
-SAME_FORMULA = {"attn.scale": "attn.scale_plain", "mlp.gelu_exact": "mlp.gelu_tanh"}
+SAME_FORMULA = {
+    "attn.scale": "attn.scale_plain",
+    "attn.softmax": "attn.softmax_by_entry",
+    "attn.relu_softmax": "attn.relu_softmax_by_entry",
+    "mlp.gelu_exact": "mlp.gelu_tanh",
+}
 
 
 def make_dims(workload, **overrides: int) -> Dims:

@@ -185,6 +185,19 @@ def test_twice_the_images_are_twice_the_entries_in_as_many_steps(architecture):
     assert [2 * n_entries(s.size) for s in one] == [n_entries(s.size) for s in two]
 
 
+@pytest.mark.parametrize("name", ["attn.softmax", "attn.relu_softmax"])
+def test_by_entry_only_the_reciprocals_are_more(name):
+    dims = Dims(n_heads=2, n_tokens=5, head_dim=3)
+
+    by_row, by_entry = (trace_block(n, dims) for n in (name, f"{name}_by_entry"))
+
+    expected = [
+        s._replace(size=(2 * 5 * 5,)) if s.operation == "reciprocal" else s
+        for s in by_row
+    ]
+    assert by_row != by_entry == tuple(expected)
+
+
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_heads_together_do_the_same_work_in_fewer_steps(attention):
     serial, batched = (
@@ -316,6 +329,7 @@ def test_shapes_broadcast_as_in_numpy(x, y):
         lambda ops: ops.matmul(Bare((2, 3, 4)), Bare((3, 4, 2))),
         lambda ops: ops.mul(Bare((2, 3)), Bare((2, 2))),
         lambda ops: ops.reshape(Bare((2, 3)), (5,)),
+        lambda ops: ops.divide(Bare((2, 3)), Bare((2, 2))),
         lambda ops: ops.cut(Bare((2, 3)), 1, 2, 4),
         lambda ops: ops.cut(Bare((2, 3)), 1, 2, 2),
         lambda ops: ops.join([Bare((2, 3)), Bare((3, 4))], 1),

@@ -94,7 +94,7 @@ def test_any_mixture_gives_the_reference(architecture):
     assert_torch_gives_the_reference(replace(architecture, attention=attention))
 
 
-ALL_VARIANTS = replace(TINY, n_heads=10, width=40)
+ALL_VARIANTS = replace(TINY, n_heads=len(ATTENTIONS), width=4 * len(ATTENTIONS))
 EVERY_VARIANT = Architecture(
     model=ALL_VARIANTS,
     attention=(

@@ -76,7 +76,7 @@ def test_the_same_seed_draws_the_same_cases_and_another_does_not():
 def test_primitives_and_blocks_take_turns_and_all_have_theirs():
     primitives = {workload.name for workload in all_workloads("primitive")}
 
-    names = [case.name for case in draw(n_cases=40)]
+    names = [case.name for case in draw(n_cases=2 * len(BLOCKS))]
 
     assert {*names[::2]} == primitives
     assert {*names[1::2]} == {*BLOCKS}

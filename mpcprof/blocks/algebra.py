@@ -52,6 +52,13 @@ class Algebra(Protocol[T]):
         """1/x of each entry."""
         ...
 
+    def divide(self, x: T, y: T) -> T:
+        """x/y of each pair of entries, at the price of `reciprocal` and `mul` of each.
+
+        A y that broadcasts is inverted as often as its entries are used.
+        """
+        ...
+
     def rsqrt(self, x: T) -> T:
         """x**-0.5 of each entry."""
         ...

@@ -32,30 +32,53 @@ def _scores(ops: Algebra[T], q: T, k: T) -> T:
     return ops.matmul(scaled, ops.transpose(k))  # (G, M, N)
 
 
-def _normalise(ops: Algebra[T], weights: T, epsilon: float = 0.0) -> T:
-    """Each row over its sum: one reciprocal a row, then a product an entry."""
+def _normalise(
+    ops: Algebra[T], weights: T, epsilon: float = 0.0, *, is_by_entry: bool = False
+) -> T:
+    """Each row over its sum: one reciprocal a row, or an entry; a product an entry."""
     total = ops.row_sum(weights)  # (G, M, 1)
-    inverse = ops.reciprocal(ops.shift(total, epsilon) if epsilon else total)
-    return ops.mul(weights, inverse)
+    divisor = ops.shift(total, epsilon) if epsilon else total
+    if is_by_entry:
+        return ops.divide(weights, divisor)
+    return ops.mul(weights, ops.reciprocal(divisor))
 
 
-def softmax(ops: Algebra[T], q: T, k: T, v: T) -> T:
+def softmax(ops: Algebra[T], q: T, k: T, v: T, *, is_by_entry: bool = False) -> T:
     """exp(s - max s) over its sum along each row, times V; s = Q K^T / sqrt K.
 
     Source: Vaswani et al. 2017, equation 1.
     """
     scores = _scores(ops, q, k)
     shifted = ops.subtract(scores, ops.row_max(scores))
-    return ops.matmul(_normalise(ops, ops.exp(shifted)), v)
+    weights = _normalise(ops, ops.exp(shifted), is_by_entry=is_by_entry)
+    return ops.matmul(weights, v)
 
 
-def relu_softmax(ops: Algebra[T], q: T, k: T, v: T) -> T:
+def softmax_by_entry(ops: Algebra[T], q: T, k: T, v: T) -> T:
+    """`softmax`, but each entry divided by its row's sum: N reciprocals a row.
+
+    Source: the code of MPCViT, x / sum, as SPU runs it.
+    """
+    return softmax(ops, q, k, v, is_by_entry=True)
+
+
+def relu_softmax(ops: Algebra[T], q: T, k: T, v: T, *, is_by_entry: bool = False) -> T:
     """Rows of relu(Q K^T / sqrt K) over their sum + epsilon, times V.
 
     Source: MPCViT section 2.2, RSAttn.
     """
     positive = ops.relu(_scores(ops, q, k))
-    return ops.matmul(_normalise(ops, positive, EPSILON), v)
+    weights = _normalise(ops, positive, EPSILON, is_by_entry=is_by_entry)
+    return ops.matmul(weights, v)
+
+
+def relu_softmax_by_entry(ops: Algebra[T], q: T, k: T, v: T) -> T:
+    """`relu_softmax`, but each entry divided by its row's sum: N reciprocals a row.
+
+    Source: the code of MPCViT, x / sum, as SPU runs it.
+    Differs: their epsilon is 1e-5.
+    """
+    return relu_softmax(ops, q, k, v, is_by_entry=True)
 
 
 def scale_plain(ops: Algebra[T], q: T, k: T, v: T) -> T:
@@ -187,6 +210,15 @@ ATTENTIONS: Final = {
     "relu_softmax": Attention(function=relu_softmax, meaning="ReLU softmax (RSAttn)"),
     "scale": Attention(function=scale, meaning="ScaleAttn, re-parametrised"),
     "scale_plain": Attention(function=scale_plain, meaning="ScaleAttn as written"),
+    "softmax_by_entry": Attention(
+        function=softmax_by_entry,
+        meaning="softmax, each entry divided by its row's sum, as the paper ran it",
+    ),
+    "relu_softmax_by_entry": Attention(
+        function=relu_softmax_by_entry,
+        meaning="ReLU softmax, each entry divided by its row's sum, as the paper ran "
+        "it",
+    ),
     "2quad": Attention(function=two_quad, meaning="squares over their sum"),
     "square": Attention(function=square, meaning="squares"),
     "relu6": Attention(function=relu6, meaning="ReLU6"),

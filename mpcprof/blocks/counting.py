@@ -83,6 +83,9 @@ class CountingAlgebra:
     def reciprocal(self, x: Bare) -> Bare:
         return self._entries("reciprocal", x.shape)
 
+    def divide(self, x: Bare, y: Bare) -> Bare:
+        return self.mul(x, self.reciprocal(Bare(broadcast_shape(x.shape, y.shape))))
+
     def rsqrt(self, x: Bare) -> Bare:
         return self._entries("rsqrt", x.shape)
 

@@ -51,6 +51,13 @@ _PROMISES: Final = {
     "attn.relu_softmax": _Promise(
         _within(2.0, 2.0, 1.0), 1e-3, 0.0, "RSAttn, MPCViT section 2.2"
     ),
+    # the reciprocal of an entry is no less exact than that of its row
+    "attn.softmax_by_entry": _Promise(
+        _within(1.5, 1.5, 1.0), 5e-3, 0.0, "softmax as the code of MPCViT has it"
+    ),
+    "attn.relu_softmax_by_entry": _Promise(
+        _within(2.0, 2.0, 1.0), 1e-3, 0.0, "RSAttn as the code of MPCViT has it"
+    ),
     # the public factor 1 / (N sqrt K) is a multiple of 2**-18: within 4e-3 of itself
     # for 257 tokens of 64, whence rtol; the rest is truncation
     "attn.scale": _Promise(

@@ -36,6 +36,11 @@ class JaxAlgebra:
     def reciprocal(self, x: Array) -> Array:
         return elementwise.reciprocal(x)
 
+    def divide(self, x: Array, y: Array) -> Array:
+        # not x * (1 / y): of a y that broadcasts, SPU's compiler of 0.9.5 takes 1 / y
+        # first and broadcasts then, even if y was broadcast or joined before
+        return x / y
+
     def rsqrt(self, x: Array) -> Array:
         return elementwise.rsqrt(x)
 

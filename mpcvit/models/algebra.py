@@ -36,6 +36,9 @@ class TorchAlgebra:
     def reciprocal(self, x: Tensor) -> Tensor:
         return torch.reciprocal(x)
 
+    def divide(self, x: Tensor, y: Tensor) -> Tensor:
+        return x / y
+
     def rsqrt(self, x: Tensor) -> Tensor:
         return torch.rsqrt(x)
 

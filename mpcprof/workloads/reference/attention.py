@@ -106,6 +106,8 @@ def linformer64(q: Array64, k: Array64, v: Array64, e: Array64, f: Array64) -> A
 ATTENTIONS64: Final[dict[str, Callable[..., Array64]]] = {
     "softmax": attend_by(softmax_rows),
     "relu_softmax": attend_by(_relu_softmax_rows),
+    "softmax_by_entry": attend_by(softmax_rows),
+    "relu_softmax_by_entry": attend_by(_relu_softmax_rows),
     "scale": scale64,
     "scale_plain": scale64,
     "2quad": attend_by(_two_quad_rows),
