@@ -123,6 +123,10 @@ NOT_OPTIONS = MappingProxyType(
 )
 
 
+def _wrong_ring(field_bits: int | str) -> str:
+    return f"field_bits={field_bits}: expected 32, 64 or 128"
+
+
 def _check_name(what: str, name: str, known: Iterable[str]) -> None:
     names = [*known]
     if name not in names:
@@ -160,7 +164,7 @@ class Deployment:
         known = _PROTOCOLS_OF.get(self.runtime, tuple(PROTOCOLS))
         _check_name(f"{self.runtime} protocol", self.protocol, known)
         if self.field_bits not in FRACTION_BITS:
-            raise UsageError(f"field_bits={self.field_bits}: expected 32, 64 or 128")
+            raise UsageError(_wrong_ring(self.field_bits))
         self._fill_in_defaults()
         is_whole = isinstance(self.fraction_bits, int)
         if not (is_whole and 1 <= self.fraction_bits < self.field_bits // 2):
@@ -300,24 +304,34 @@ def make_deployment(
     protocol: str,
     *,
     runtime: str = "spu-0.9.5",
-    field_bits: int = 64,
-    fraction_bits: int = 0,
+    field_bits: int | str = 64,
+    fraction_bits: int | None = None,
     beaver: str = "",
     options: Iterable[str] = (),
 ) -> Deployment:
-    """The deployment that a person typed; options such as `fxp_exp_iters=5`.
+    """The deployment that a person typed.
+
+    Args:
+        field_bits: Ring width, as a number or as its text.
+        fraction_bits: None, as 0, for SPU's own choice.
+        beaver: Empty for SPU's own choice.
+        options: Such as `fxp_exp_iters=5`.
 
     Raises:
         UsageError: As `Deployment`.
     """
     _check_name("runtime", runtime, RUNTIMES)
+    try:
+        ring_bits = int(field_bits)
+    except ValueError:
+        raise UsageError(_wrong_ring(field_bits)) from None
     parsed = [_parse_option(text, runtime) for text in options]
     is_of_compiler = COMPILER_OPTIONS[runtime].__contains__
     return Deployment(
         runtime=runtime,
         protocol=protocol,
-        field_bits=field_bits,
-        fraction_bits=fraction_bits,
+        field_bits=ring_bits,
+        fraction_bits=fraction_bits or 0,
         beaver=beaver,
         compiler_options=tuple(o for o in parsed if is_of_compiler(o[0])),
         runtime_options=tuple(o for o in parsed if not is_of_compiler(o[0])),

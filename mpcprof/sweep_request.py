@@ -2,6 +2,7 @@
 
 import math
 import random
+from typing import Any
 
 from mpcprof.deployment import make_deployment
 from mpcprof.engine.measure import Case
@@ -13,12 +14,6 @@ from mpcprof.sweep import SweepConfig
 
 def make_config(
     *,
-    protocol: str,
-    runtime: str,
-    field_bits: str,
-    fraction_bits: int | None,
-    beaver: str,
-    options: tuple[str, ...],
     network: Network,
     emulation: str,
     repeats: int,
@@ -29,23 +24,17 @@ def make_config(
     cases: tuple[Case, ...],
     mode: Mode,
     case_limit_s: float | None = None,
+    **deployment: Any,  # see make_deployment, which checks each
 ) -> SweepConfig:
     """Check every name and number before anything starts.
 
     Raises:
         UsageError: For whatever is not known or makes no sense, naming it.
     """
-    deployment = make_deployment(
-        protocol,
-        runtime=runtime,
-        field_bits=int(field_bits),
-        fraction_bits=fraction_bits or 0,
-        beaver=beaver,
-        options=options,
-    )
+    deployed = make_deployment(**deployment)
     choose_emulation(emulation)
     return SweepConfig(
-        deployment=deployment,
+        deployment=deployed,
         network=network,
         mode=mode,
         emulation=emulation,

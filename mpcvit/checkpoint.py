@@ -1,25 +1,21 @@
 """A trained network in one safetensors file, with all that its user has to know."""
 
 import contextlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from mpcprof.blocks.architecture import Architecture, parse_architecture
 from mpcprof.errors import UsageError
+from mpcvit.checkpoint_header import CheckpointHeader, header_of, open_checkpoint
 from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer, check_weights
-
-SCHEMA_VERSION: Final = 1
-_KIND: Final = "mpcvit checkpoint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,7 +40,6 @@ class Checkpoint:
     accuracy: float | None = None
 
     def __post_init__(self) -> None:
-        model = self.architecture.model
         check_weights(self.architecture, self.weights)
         for name, weight in self.weights.items():
             if not weight.isfinite().all():
@@ -52,22 +47,25 @@ class Checkpoint:
                     f"weight {name} has entries that are not finite: the training "
                     "diverged; train with a lower learning rate"
                 )
-        _check_count("class names", len(self.class_names), model.n_classes, "classes")
-        n_means = len(self.normalization.mean)
-        _check_count("channels normalised", n_means, model.n_channels, "channels")
-        if self.accuracy is not None and not 0 <= self.accuracy <= 1:
-            raise UsageError(f"accuracy={self.accuracy}: expected a share in [0, 1]")
+        _ = self.header  # checks the rest
+
+    @property
+    def header(self) -> CheckpointHeader:
+        """All of it but the weights."""
+        return CheckpointHeader(
+            architecture=self.architecture,
+            mean=self.normalization.mean,
+            deviation=self.normalization.deviation,
+            dataset=self.dataset,
+            class_names=self.class_names,
+            accuracy=self.accuracy,
+        )
 
     def build_model(self) -> VisionTransformer:
         """The network, ready to be evaluated."""
         network = VisionTransformer(self.architecture)
         network.load_weights(self.weights)
         return network.eval()
-
-
-def _check_count(what: str, given: int, expected: int, noun: str) -> None:
-    if given != expected:
-        raise UsageError(f"{given} {what}: the model has {expected} {noun}")
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -77,10 +75,10 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         UsageError: If it cannot be written, or the model is not one of the presets,
             which are all that can be read back.
     """
-    text = checkpoint.architecture.to_json()
-    if parse_architecture(text) != checkpoint.architecture:
+    architecture = checkpoint.architecture
+    if parse_architecture(architecture.to_json()) != architecture:
         raise UsageError(
-            f"model {checkpoint.architecture.model.name!r} differs from the preset of "
+            f"model {architecture.model.name!r} differs from the preset of "
             "that name in more than layers and classes: expected a preset"
         )
     weights = {
@@ -90,7 +88,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(weights, beside, metadata=_metadata(checkpoint, text))
+        save_file(weights, beside, metadata=checkpoint.header.to_metadata())
         beside.replace(path)
     except (OSError, SafetensorError) as error:
         raise UsageError(f"cannot write checkpoint {str(path)!r}: {error}") from None
@@ -99,72 +97,19 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             beside.unlink(missing_ok=True)
 
 
-def _metadata(checkpoint: Checkpoint, architecture: str) -> dict[str, str]:
-    normalization = checkpoint.normalization
-    return {
-        "kind": _KIND,
-        "schema_version": json.dumps(SCHEMA_VERSION),
-        "architecture": architecture,
-        "normalization": json.dumps(
-            {"mean": normalization.mean, "deviation": normalization.deviation}
-        ),
-        "dataset": json.dumps(checkpoint.dataset),
-        "class_names": json.dumps(checkpoint.class_names),
-        "accuracy": json.dumps(checkpoint.accuracy),
-    }
-
-
 def read_checkpoint(path: Path) -> Checkpoint:
     """The network in a file, its weights on the CPU.
 
     Raises:
         UsageError: If there is none, or it is damaged or of another kind or version.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (OSError, SafetensorError) as error:
-        raise UsageError(
-            f"cannot read checkpoint {str(path)!r}: {error}; expected a file that "
-            "mpcvit train wrote"
-        ) from None
-    try:
-        return _parse(metadata, weights)
-    except UsageError as error:
-        raise type(error)(f"{path}: {error}") from None
-
-
-def _parse(metadata: Mapping[str, str], weights: Mapping[str, Tensor]) -> Checkpoint:
-    if metadata.get("kind") != _KIND:
-        raise UsageError("not a checkpoint of mpcvit train: no such metadata")
-    version = metadata.get("schema_version")
-    if version != json.dumps(SCHEMA_VERSION):
-        raise UsageError(
-            f"schema_version={version}: expected {SCHEMA_VERSION}; it was written by "
-            "another version of mpcvit"
-        )
-    architecture = parse_architecture(metadata.get("architecture", ""))
-    try:
-        accuracy = json.loads(metadata["accuracy"])
+    with open_checkpoint(path, "pt") as file:
+        header = header_of(file)
         return Checkpoint(
-            architecture=architecture,
-            weights=weights,
-            normalization=_parse_normalization(json.loads(metadata["normalization"])),
-            dataset=str(json.loads(metadata["dataset"])),
-            class_names=tuple(map(str, json.loads(metadata["class_names"]))),
-            accuracy=None if accuracy is None else float(accuracy),
+            architecture=header.architecture,
+            weights={name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118 - not a dict
+            normalization=Normalization(mean=header.mean, deviation=header.deviation),
+            dataset=header.dataset,
+            class_names=header.class_names,
+            accuracy=header.accuracy,
         )
-    except UsageError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"damaged metadata ({type(error).__name__}: {error}); train again"
-        ) from None
-
-
-def _parse_normalization(values: Any) -> Normalization:  # Any: as JSON has it
-    return Normalization(
-        mean=tuple(map(float, values["mean"])),
-        deviation=tuple(map(float, values["deviation"])),
-    )

@@ -56,6 +56,19 @@ def test_an_option_at_its_default_makes_no_other_deployment():
     assert explicit == Deployment(protocol="semi2k")
 
 
+def test_what_was_typed_as_text_and_left_out_is_the_same_deployment():
+    typed = make_deployment(
+        "semi2k",
+        runtime="spu-0.9.5",
+        field_bits="128",
+        fraction_bits=None,
+        beaver="",
+        options=(),
+    )
+
+    assert typed == Deployment(protocol="semi2k", field_bits=128)
+
+
 @pytest.mark.parametrize(("bits", "fraction"), FRACTION_BITS.items())
 def test_fraction_bits_follow_the_ring(bits, fraction):
     assert Deployment(protocol="aby3", field_bits=bits).fraction_bits == fraction
@@ -100,6 +113,8 @@ def test_options_are_shown_by_their_spu_names():
         ({"protocol": "semi2"}, "no protocol 'semi2'; did you mean semi2k?"),
         ({"runtime": "spu-0.9"}, "no runtime 'spu-0.9'; did you mean spu-0.9.5"),
         ({"field_bits": 48}, "field_bits=48: expected 32, 64 or 128"),
+        ({"field_bits": "48"}, "field_bits=48: expected 32, 64 or 128"),
+        ({"field_bits": "wide"}, "field_bits=wide: expected 32, 64 or 128"),
         ({"fraction_bits": 32}, "fraction_bits=32: expected 1 to 31"),
         ({"fraction_bits": -1}, "fraction_bits=-1: expected 1 to 31"),
         ({"beaver": "Trusted"}, "no semi2k beaver 'Trusted'; known: Trusted"),

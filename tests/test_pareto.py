@@ -1,5 +1,6 @@
 """A family of trained networks: which are beaten, and what is measured once only."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from mpcprof.blocks.architecture import uniform_architecture
 from mpcprof.blocks.presets import get_model
 from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
+from mpcprof.profile_io import read_profile
 from mpcvit.checkpoint import Checkpoint, write_checkpoint
 from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
@@ -100,6 +102,85 @@ def test_what_was_measured_is_not_measured_again(tmp_path):
     assert first == second
     assert first[0].measured_s == 1.5
     assert batched[0].measured_s is None
+
+
+def test_a_file_of_what_was_measured_counts_whatever_the_order_of_its_keys(tmp_path):
+    write(tmp_path, "scale", 0.91)
+    architecture = uniform_architecture(get_model("digits"), attention="scale")
+    backwards = dict(reversed(json.loads(architecture.to_json()).items()))
+    document = {
+        "latency_s": 3,
+        "conditions": {
+            "network": str(NETWORKS["wan"]),
+            "deployment": str(read_profile(PROFILE).deployment),
+            "architecture": backwards,
+        },
+    }
+    (tmp_path / "measured.json").write_text(json.dumps(document))
+
+    (found,) = gather(request(tmp_path))
+
+    assert found.measured_s == 3.0
+
+
+CONDITIONS = {"architecture": {}, "deployment": "semi2k", "network": "wan"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Expecting value"),
+        ('{"latency_s": 1', "Expecting ',' delimiter"),
+        ("[" * 100_000, "recursion"),
+        ("[1.5]", r"the file is \[1\.5\]: expected a JSON object"),
+        ("null", "the file is null: expected a JSON object"),
+        ({"latency_s": 1.5}, r"it has no 'conditions', but \[\"latency_s\"\]"),
+        ({"conditions": CONDITIONS}, "it has no 'latency_s'"),
+        ({"conditions": 7, "latency_s": 1}, "conditions is 7: expected a JSON obj"),
+        ({"conditions": {}, "latency_s": 1}, "it has no 'architecture'"),
+        (
+            {"conditions": CONDITIONS | {"network": 44}, "latency_s": 1},
+            "network is 44: expected a text",
+        ),
+        (
+            {"conditions": CONDITIONS | {"architecture": "scale"}, "latency_s": 1},
+            'architecture is "scale": expected a JSON object',
+        ),
+        (
+            {"conditions": CONDITIONS, "latency_s": "9.5 s"},
+            'latency_s is "9.5 s": expected a number of seconds',
+        ),
+        ({"conditions": CONDITIONS, "latency_s": True}, "latency_s is true: expected"),
+        ({"conditions": CONDITIONS, "latency_s": None}, "latency_s is null: expected"),
+        ({"conditions": CONDITIONS, "latency_s": -1}, "latency_s=-1.0: expected a fin"),
+        (
+            {"conditions": CONDITIONS, "latency_s": float("nan")},
+            "latency_s=nan: expected",
+        ),
+        ({"conditions": CONDITIONS, "latency_s": 10**400}, "int too large to convert"),
+    ],
+)
+def test_a_damaged_file_of_what_was_measured_is_one_line(tmp_path, text, message):
+    write(tmp_path, "scale", 0.91)
+    path = tmp_path / "measured.json"
+    path.write_text(text if isinstance(text, str) else json.dumps(text))
+
+    with pytest.raises(UsageError, match=message) as caught:
+        gather(request(tmp_path))
+
+    said = str(caught.value)
+    assert said.startswith(f"cannot read {str(path)!r}: ")
+    assert "`mpcvit pareto --measured` wrote: move it away" in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_bytes(b"\xff")])
+def test_what_was_measured_that_is_no_text_is_one_line(tmp_path, make):
+    write(tmp_path, "scale", 0.91)
+    make(tmp_path / "measured.json")
+
+    with pytest.raises(UsageError, match=r"cannot read '.*measured\.json': .*move it"):
+        gather(request(tmp_path))
 
 
 def test_a_folder_without_a_checkpoint_is_named(tmp_path):

@@ -1,17 +1,21 @@
 """What the image owner prepares, and what everybody may read of a checkpoint."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.numpy import save_file
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 from mpcprof.blocks.architecture import uniform_architecture
 from mpcprof.blocks.presets import MODELS
 from mpcprof.errors import UsageError
-from mpcvit.checkpoint import Checkpoint, write_checkpoint
+from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.secure.image_owner import prepare_apart, prepare_images, write_patches
@@ -51,6 +55,87 @@ def test_everybody_may_know_all_of_a_checkpoint_but_its_weights(checkpoint):
     assert public.architecture == uniform_architecture(MODEL, attention="scale")
     assert (public.mean, public.deviation) == ((0.5,), (0.25,))
     assert (public.dataset, public.class_names) == ("digits", NAMES)
+
+
+class HeaderOnly:
+    """A safetensors file of which only the header can be read."""
+
+    def __init__(self, path, framework):
+        self._file = safe_open(path, framework=framework)
+
+    def __enter__(self):
+        self._file.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        return self._file.__exit__(*error)
+
+    def metadata(self):
+        return self._file.metadata()
+
+    def keys(self):
+        return self._file.keys()
+
+    def get_slice(self, name):
+        shape = self._file.get_slice(name).get_shape()
+        return SimpleNamespace(get_shape=lambda: shape)
+
+
+def test_no_weight_is_read_for_what_everybody_may_know(checkpoint, monkeypatch):
+    expected = read_public_model(checkpoint)
+    monkeypatch.setattr("mpcvit.checkpoint_header.safe_open", HeaderOnly)
+
+    assert read_public_model(checkpoint) == expected
+    with pytest.raises(AttributeError, match="get_tensor"):
+        read_checkpoint(checkpoint)
+
+
+def test_reading_a_header_loads_no_torch():
+    code = "import sys, mpcvit.secure.public_model; print('torch' in sys.modules)"
+
+    out = subprocess.check_output([sys.executable, "-c", code], text=True)
+
+    assert out.strip() == "False"
+
+
+def rewritten(path, weights=None, **metadata):
+    with safe_open(path, framework="numpy") as file:
+        old = file.metadata()
+    save_file(weights or load_file(path), path, metadata={**old, **metadata})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"kind": "search"}, "kind='search': not a checkpoint of mpcvit train"),
+        ({"schema_version": "2"}, "schema_version=2: expected 1"),
+        ({"architecture": "{"}, "not JSON"),
+        ({"normalization": "[1]"}, "damaged metadata"),
+        ({"class_names": '["a"]'}, "1 class names: the model has 10 classes"),
+        ({"accuracy": "97.5"}, r"accuracy=97.5: expected a share in \[0, 1\]"),
+    ],
+)
+@pytest.mark.parametrize("read", [read_public_model, read_checkpoint])
+def test_whoever_reads_damaged_metadata_is_told_the_same(
+    read, metadata, message, checkpoint
+):
+    rewritten(checkpoint, **metadata)
+
+    with pytest.raises(UsageError, match=rf"model\.safetensors: {message}") as caught:
+        read(checkpoint)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("read", [read_public_model, read_checkpoint])
+def test_a_checkpoint_that_lacks_a_weight_of_its_architecture_is_refused(
+    read, checkpoint
+):
+    weights = load_file(checkpoint)
+    del weights["head.bias"]
+    rewritten(checkpoint, weights)
+
+    with pytest.raises(UsageError, match=r"weight head\.bias has shape None: expected"):
+        read(checkpoint)
 
 
 def test_a_file_that_is_no_checkpoint_is_one_line(tmp_path):

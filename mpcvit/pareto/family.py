@@ -1,6 +1,5 @@
 """The trained networks of a family: how accurate, and how many private seconds."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +9,17 @@ from mpcprof.blocks.architecture import Heads
 from mpcprof.costmodel import CostModel, load_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.network import Network
-from mpcprof.profile_io import read_profile, replace_file
+from mpcprof.profile_io import read_profile
 from mpcvit.checkpoint import Checkpoint, read_checkpoint
+from mpcvit.pareto.measured import (
+    MEASURED,
+    Measured,
+    MeasuredConditions,
+    read_measured,
+    write_measured,
+)
 
 _CHECKPOINT = "model.safetensors"
-_MEASURED = "measured.json"
 
 # (checkpoint's file, heads, image of its data set) to seconds of a private inference
 Measure = Callable[[Path, Heads | None, str], float]
@@ -67,7 +72,8 @@ def gather(request: Request, measure: Measure | None = None) -> tuple[Member, ..
     not measured again.
 
     Raises:
-        UsageError: If a folder holds no checkpoint, or one was never tested.
+        UsageError: If a folder holds no checkpoint, one was never tested, or what was
+            measured of one is damaged.
         ProfileError: If the profile cannot be read.
         MissingEntryError: If it lacks an operation.
     """
@@ -125,21 +131,19 @@ def _measured_s(
     checkpoint: Checkpoint,
     measure: Measure | None,
 ) -> float | None:
-    conditions = {
-        "architecture": json.loads(architecture.to_json()),
-        "deployment": str(model.deployment),
-        "network": str(request.network),
-    }
-    file = path.with_name(_MEASURED)
-    if file.exists():
-        known = json.loads(file.read_text(encoding="utf-8"))
-        if known["conditions"] == conditions:
-            return float(known["latency_s"])
+    conditions = MeasuredConditions(
+        architecture=architecture.to_json(),
+        deployment=str(model.deployment),
+        network=str(request.network),
+    )
+    file = path.with_name(MEASURED)
+    known = read_measured(file)
+    if known and known.conditions == conditions:
+        return known.latency_s
     if measure is None:
         return None
     latency_s = measure(path, request.heads, f"{checkpoint.dataset}:0")
-    text = json.dumps({"conditions": conditions, "latency_s": latency_s})
-    replace_file(file, text.encode())
+    write_measured(file, Measured(conditions=conditions, latency_s=latency_s))
     return latency_s
 
 

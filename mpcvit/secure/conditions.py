@@ -1,6 +1,7 @@
 """Where a model runs privately: what its parties run, and what lies between them."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from mpcprof.deployment import Deployment, make_deployment
 from mpcprof.network import Network
@@ -33,25 +34,13 @@ class Conditions:
 def make_conditions(
     network: Network,
     emulation: str,
-    *,
-    protocol: str,
-    runtime: str,
-    field_bits: str,
-    fraction_bits: int | None,
-    beaver: str,
-    options: tuple[str, ...],
+    **deployment: Any,  # see make_deployment, which checks each
 ) -> Conditions:
     """From what a person typed.
 
     Raises:
         UsageError: For whatever is not known or makes no sense, naming it.
     """
-    deployment = make_deployment(
-        protocol,
-        runtime=runtime,
-        field_bits=int(field_bits),
-        fraction_bits=fraction_bits or 0,
-        beaver=beaver,
-        options=options,
+    return Conditions(
+        deployment=make_deployment(**deployment), network=network, emulation=emulation
     )
-    return Conditions(deployment=deployment, network=network, emulation=emulation)
