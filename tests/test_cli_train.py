@@ -12,9 +12,9 @@ from training_runs import StopAfter, interrupt, tiny_architecture
 
 from mpcprof.errors import EngineError, UsageError
 from mpcvit.checkpoint import read_checkpoint
+from mpcvit.cli import progress
 from mpcvit.cli.train import command
 from mpcvit.data.dataset import load_dataset
-from mpcvit.training import progress
 from mpcvit.training.evaluate import evaluate_plain
 
 QUICK = ("--limit", "40", "--epochs", "1", "--accelerator", "cpu", "--json")
@@ -74,8 +74,13 @@ def test_ctrl_c_leaves_a_line_that_says_how_to_go_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(progress, "FitProgress", Impatient)
 
-    with pytest.raises(EngineError, match="the same command goes on there"):
+    with pytest.raises(EngineError) as raised:
         call(write_architecture(tmp_path, "scale"), "--output", tmp_path / "run")
+
+    assert str(raised.value) == (
+        f"stopped; finished epochs are in {tmp_path / 'run'}, the same command goes on "
+        "there"
+    )
 
 
 @pytest.mark.parametrize(

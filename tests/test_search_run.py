@@ -21,6 +21,7 @@ from mpcvit.search.search import SearchRequest, search, search_recipe
 from mpcvit.search_space import SearchSpace
 from mpcvit.training.hardware import Hardware
 from mpcvit.training.log import read_log
+from mpcvit.training.run_request import RunRequest
 
 PROFILE = Path(__file__).parent.parent / "profiles" / "semi2k.parquet"
 
@@ -31,12 +32,14 @@ def make_request(output: Path, **changes: object) -> SearchRequest:
     )
     request = SearchRequest(
         profile=PROFILE,
-        dataset="digits",
+        run=RunRequest(
+            dataset="digits",
+            recipe=recipe,
+            output=output,
+            limit=60,
+            hardware=Hardware(accelerator="cpu"),
+        ),
         network=NETWORKS["wan"],
-        recipe=recipe,
-        output=output,
-        limit=60,
-        hardware=Hardware(accelerator="cpu"),
         alpha_learning_rate=0.2,
     )
     return replace(request, **changes)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from mpcvit.training.hardware import Hardware
 from mpcvit.training.log import read_log
 from mpcvit.training.loop import DivergedError, fit
 from mpcvit.training.objective import Group, decayed_groups
-from mpcvit.training.run_folder import RunFolder
+from mpcvit.training.run_request import RunRequest
 from mpcvit.training.train import train
 
 RECIPE = steady_recipe()
@@ -84,15 +84,14 @@ class LineObjective:
 
 
 def run(folder: Path, objective, recipe=RECIPE):
-    dataset = load_dataset("digits", limit=40)
-    settings = {"epochs": recipe.epochs}
-    return fit(
-        objective,
-        dataset,
-        recipe,
-        RunFolder(path=folder, settings=settings),
+    request = RunRequest(
+        dataset="digits",
+        recipe=recipe,
+        output=folder,
         hardware=Hardware(accelerator="cpu"),
     )
+    dataset = load_dataset("digits", limit=40)
+    return fit(objective, dataset, request, {"epochs": recipe.epochs})
 
 
 def test_groups_move_by_their_own_rates_and_decay(tmp_path):

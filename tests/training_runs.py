@@ -14,6 +14,7 @@ from mpcvit.models.regularization import NONE, Regularization
 from mpcvit.training.hardware import Hardware
 from mpcvit.training.loop import SilentObserver
 from mpcvit.training.recipe import Recipe, get_recipe
+from mpcvit.training.run_request import RunRequest
 from mpcvit.training.train import TrainRequest, train
 
 N_IMAGES = 40
@@ -45,18 +46,18 @@ def steady_recipe() -> Recipe:
     return tiny_recipe(augmentation=NO_AUGMENTATION, regularization=NONE)
 
 
-def tiny_request(output: Path, recipe: Recipe | None = None, **fields: Any):
-    return TrainRequest(
-        **{
-            "architecture": tiny_architecture(),
-            "dataset": "digits",
-            "limit": N_IMAGES,
-            "recipe": recipe or tiny_recipe(),
-            "output": output,
-            "hardware": Hardware(accelerator="cpu"),
-            **fields,
-        }
+def tiny_request(
+    output: Path, recipe: Recipe | None = None, *, is_fresh: bool = False
+) -> TrainRequest:
+    run = RunRequest(
+        dataset="digits",
+        limit=N_IMAGES,
+        recipe=recipe or tiny_recipe(),
+        output=output,
+        hardware=Hardware(accelerator="cpu"),
+        is_fresh=is_fresh,
     )
+    return TrainRequest(run=run, architecture=tiny_architecture())
 
 
 class StopAfter(SilentObserver):

@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mpcprof.cli.interruption import resumable
 from mpcprof.cli.options import deployment_options, json_option, measure_options
 from mpcprof.cli.streams import spu_prints_to_stderr
-from mpcprof.errors import EngineError
 from mpcprof.units import format_duration, parse_duration_s, parse_int_list
 
 if TYPE_CHECKING:
@@ -81,13 +81,12 @@ def command(
         **asked,
     )
     path = path or f"profiles/{protocol}.parquet"
-    try:
-        with spu_prints_to_stderr(), SweepProgress() as progress:
-            result = sweep(config, path, progress, is_fresh=is_fresh)
-    except KeyboardInterrupt:
-        raise EngineError(
-            f"stopped; what was finished is in {path}, the same command goes on there"
-        ) from None
+    with (
+        resumable(path, kept="what was finished is"),
+        spu_prints_to_stderr(),
+        SweepProgress() as progress,
+    ):
+        result = sweep(config, path, progress, is_fresh=is_fresh)
     click.echo(_as_json(path, result) if is_json else _as_text(path, result))
 
 

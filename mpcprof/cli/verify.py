@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
+from mpcprof.cli.interruption import resumable
 from mpcprof.cli.options import json_option
 from mpcprof.cli.streams import spu_prints_to_stderr
-from mpcprof.errors import EngineError, UsageError
+from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s, parse_percent
 
@@ -100,21 +101,20 @@ def command(
     path = path or profile.with_name(f"{profile.stem}-verify-{asked['seed']}.parquet")
     _check_files(profile, path, report)
     plan = plan_verification(profile, **asked)
-    try:
-        with spu_prints_to_stderr(), SweepProgress() as progress:
-            verification = verify(
-                plan.profile,
-                plan.model,
-                plan.cases,
-                plan.request,
-                path,
-                progress,
-                is_fresh=is_fresh,
-            )
-    except KeyboardInterrupt:
-        raise EngineError(
-            f"stopped; what was measured is in {path}, the same command goes on there"
-        ) from None
+    with (
+        resumable(path, kept="what was measured is"),
+        spu_prints_to_stderr(),
+        SweepProgress() as progress,
+    ):
+        verification = verify(
+            plan.profile,
+            plan.model,
+            plan.cases,
+            plan.request,
+            path,
+            progress,
+            is_fresh=is_fresh,
+        )
     text = verification.to_markdown()
     if report:
         replace_file(report, text.encode())

@@ -106,9 +106,9 @@ def command(
 
 
 def _measure(request: "Request", repeats: int) -> "Made":
+    from mpcprof.cli.interruption import resumable
     from mpcprof.cli.progress import SweepProgress
     from mpcprof.cli.streams import spu_prints_to_stderr
-    from mpcprof.errors import EngineError
     from mpcvit.breakdown import Measuring, make_figure
     from mpcvit.breakdown.measuring import (
         MeasureRequest,
@@ -117,16 +117,14 @@ def _measure(request: "Request", repeats: int) -> "Made":
     )
 
     how = MeasureRequest(network=request.setting.network, repeats=repeats)
-    try:
-        with spu_prints_to_stderr(), SweepProgress() as progress:
-            measure = partial(measure_costs, request=how, observer=progress)
-            measuring = Measuring(
-                costs=lambda source, costs, path: measure(source, costs, path=path),
-                errors=measure_softmax_error,
-            )
-            return make_figure(request, measuring)
-    except KeyboardInterrupt:
-        raise EngineError(
-            f"stopped; what was measured is in {request.output}, the same command goes "
-            "on there"
-        ) from None
+    with (
+        resumable(request.output, kept="what was measured is"),
+        spu_prints_to_stderr(),
+        SweepProgress() as progress,
+    ):
+        measure = partial(measure_costs, request=how, observer=progress)
+        measuring = Measuring(
+            costs=lambda source, costs, path: measure(source, costs, path=path),
+            errors=measure_softmax_error,
+        )
+        return make_figure(request, measuring)

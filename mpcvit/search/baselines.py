@@ -1,10 +1,11 @@
-"""Architectures to hold searched ones against: uniform, by layer, at random."""
+"""Architectures to hold searched ones against: uniform, by layer, even, at random."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mpcprof.blocks.architecture import Architecture, Heads, uniform_architecture
 from mpcprof.blocks.presets import ModelPreset
@@ -67,21 +68,59 @@ def at_random(
     Raises:
         UsageError: If no choice is as quick as that.
     """
+    n_units = result.alpha.size + (0 if result.beta is None else result.beta.size)
+    order = np.random.default_rng(seed).permutation(n_units)
+    return _fill(result, budget_s, order, f"random-{budget_s:g}s-{seed}", heads)
+
+
+def evenly(result: SearchResult, budget_s: float, *, heads: Heads) -> Derived:
+    """The same share of every layer's units, of about the same cost, by no search.
+
+    From the quickest choice on, every layer's first unit is made accurate, then every
+    layer's second one, each if the budget still allows it. Which heads of a layer they
+    are makes no difference to a training from scratch.
+
+    Source: MPCViT section 5.4, which replaces "heads in each layer uniformly".
+
+    Raises:
+        UsageError: If no choice is as quick as that.
+    """
+    shares = [_shares(result.alpha)]
+    if result.beta is not None:
+        shares.append(_shares(result.beta))
+    order = np.argsort(np.concatenate(shares), kind="stable")
+    return _fill(result, budget_s, order, f"even-{budget_s:g}s", heads)
+
+
+def _shares(values: Numbers) -> Numbers:
+    """How much of its layer is accurate before each unit, flat; from 0 to below 1."""
+    n_layers = len(values)
+    per_layer = values.size // n_layers
+    shares: Numbers = np.tile((np.arange(per_layer) + 0.5) / per_layer, n_layers)
+    return shares
+
+
+def _fill(
+    result: SearchResult,
+    budget_s: float,
+    order: NDArray[np.int64],
+    label: str,
+    heads: Heads,
+) -> Derived:
+    """From the quickest choice on, accurate units in that order, within the budget."""
     cost = result.cost.for_heads(heads)
-    random = np.random.default_rng(seed)
-    n_alpha = result.alpha.size
-    n_units = n_alpha + (0 if result.beta is None else result.beta.size)
     beta = result.beta
     start = choose_within(
         cost, 0 * result.alpha - 1, None if beta is None else 0 * beta - 1, budget_s
     )
     kept = _flat(start.alpha, start.beta)
+    n_alpha = result.alpha.size
 
     def split(flat: Mask) -> tuple[Mask, Mask | None]:
         alpha = flat[:n_alpha].reshape(result.alpha.shape)
         return alpha, None if beta is None else flat[n_alpha:].reshape(beta.shape)
 
-    for unit in random.permutation(n_units):
+    for unit in order:
         tried = kept.copy()
         tried[unit] = True
         alpha_mask, beta_mask = split(tried)
@@ -91,7 +130,7 @@ def at_random(
         )
         if tried_s <= budget_s:
             kept = tried
-    return make_derived(result, f"random-{budget_s:g}s-{seed}", *split(kept), heads)
+    return make_derived(result, label, *split(kept), heads)
 
 
 def _flat(alpha: Mask, beta: Mask | None) -> Mask:

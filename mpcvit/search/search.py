@@ -14,17 +14,17 @@ from mpcprof.network import Network
 from mpcprof.profile_io import read_profile, replace_file
 from mpcvit.cost import CostForm, SearchCost
 from mpcvit.data.batches import count_batches
-from mpcvit.data.dataset import Dataset, load_dataset
+from mpcvit.data.dataset import Dataset
 from mpcvit.models.supernet import Supernet
 from mpcvit.search.objective import SearchModule, SearchObjective
 from mpcvit.search.penalty import Penalty
 from mpcvit.search.result import SETTINGS, TENSORS, SearchResult, write_settings
 from mpcvit.search_space import SearchSpace
 from mpcvit.training.choice import choose_model
-from mpcvit.training.hardware import Hardware, seed_all
+from mpcvit.training.hardware import seed_all
 from mpcvit.training.loop import FitObserver, FitResult, fit
 from mpcvit.training.recipe import Recipe, get_recipe
-from mpcvit.training.run_folder import RunFolder
+from mpcvit.training.run_request import RunRequest
 
 _EPOCHS: Final = {"digits": 20}  # the paper's 300 elsewhere
 _PAPER_EPOCHS: Final = 300
@@ -38,26 +38,19 @@ class SearchRequest:
     Attributes:
         profile: Measured seconds of primitives.
         model: Preset; that of the dataset without.
-        recipe: Of the supernet's weights; its schedule is that of alpha and beta too.
+        run: Its recipe is that of the supernet's weights; the schedule, that of alpha
+            and beta too.
         alpha_learning_rate: Peak rate of alpha and beta; 5 times the weights' without.
-        data_folder: Where a named data set lies; its own default without.
-        limit: Images of each split; all without.
     """
 
     profile: Path
-    dataset: str
+    run: RunRequest
     network: Network
-    recipe: Recipe
-    output: Path
     model: str | None = None
     space: SearchSpace = field(default_factory=SearchSpace)
     form: CostForm = "additive"
     penalty: Penalty = field(default_factory=Penalty)
     alpha_learning_rate: float | None = None
-    data_folder: Path | None = None
-    limit: int | None = None
-    hardware: Hardware = field(default_factory=Hardware)
-    is_fresh: bool = False
 
     def __post_init__(self) -> None:
         rate = self.alpha_learning_rate
@@ -67,22 +60,22 @@ class SearchRequest:
     @property
     def peak_alpha_rate(self) -> float:
         """Learning rate of alpha and beta after warm-up."""
-        return self.alpha_learning_rate or _ALPHA_RATE * self.recipe.learning_rate
+        return self.alpha_learning_rate or _ALPHA_RATE * self.run.recipe.learning_rate
 
     def settings(self, model: ModelPreset, records_digest: str) -> dict[str, Any]:
         """What decides the result, as it stands in `config.json`."""
         return {
             "command": "search",
             "model": asdict(model),
-            "dataset": self.dataset,
-            "limit": self.limit,
+            "dataset": self.run.dataset,
+            "limit": self.run.limit,
             "space": asdict(self.space),
             "cost": self.form,
             "penalty": asdict(self.penalty),
             "network": str(self.network),
             "records_sha256": records_digest,
             "alpha_learning_rate": self.peak_alpha_rate,
-            "recipe": asdict(self.recipe),
+            "recipe": asdict(self.run.recipe),
         }
 
 
@@ -145,36 +138,24 @@ def search(
         DivergedError: If the loss is not finite.
     """
     cost_model = load_cost_model(read_profile(request.profile))
-    preset = choose_model(request.model, request.dataset)
-    dataset = dataset or load_dataset(
-        request.dataset, model=preset, folder=request.data_folder, limit=request.limit
-    )
+    run = request.run
+    preset = choose_model(request.model, run.dataset)
+    dataset = dataset or run.load_dataset(preset)
     model = replace(preset, n_classes=len(dataset.class_names))
     dataset.check_fits(model)
     cost = SearchCost.from_model(
         cost_model, model, request.space, request.network, request.form
     )
     objective = _make_objective(request, model, cost, dataset)
-    folder = RunFolder(
-        path=request.output,
-        settings=request.settings(model, cost_model.records_digest),
-    )
-    if request.is_fresh:
-        (request.output / SETTINGS).unlink(missing_ok=True)
-    fitted = fit(
-        objective,
-        dataset,
-        request.recipe,
-        folder,
-        hardware=request.hardware,
-        observer=observer,
-        is_fresh=request.is_fresh,
-    )
+    if run.is_fresh:
+        (run.output / SETTINGS).unlink(missing_ok=True)
+    settings = request.settings(model, cost_model.records_digest)
+    fitted = fit(objective, dataset, run, settings, observer)
     result = _result(request, model, cost_model, cost, objective.module, fitted)
     if fitted.is_first_process:
-        _write(request.output, result, objective.module)
+        _write(run.output, result, objective.module)
     return SearchReport(
-        output=request.output,
+        output=run.output,
         result=result,
         n_resumed=fitted.n_resumed,
         duration_s=fitted.duration_s,
@@ -190,7 +171,7 @@ def default_output(dataset: str) -> Path:
 def _make_objective(
     request: SearchRequest, model: ModelPreset, cost: SearchCost, dataset: Dataset
 ) -> SearchObjective:
-    recipe = request.recipe
+    recipe = request.run.recipe
     seed_all(recipe.seed)
     return SearchObjective(
         Supernet(model, request.space, recipe.regularization),
@@ -224,7 +205,7 @@ def _result(
     return SearchResult(
         model=model,
         space=request.space,
-        dataset=request.dataset,
+        dataset=request.run.dataset,
         network=str(request.network),
         profile=request.profile.name,
         records_digest=cost_model.records_digest,

@@ -20,11 +20,12 @@ from mpcprof.errors import MpcprofError
 from mpcvit.data.augmentation import Augment
 from mpcvit.data.batches import batches, count_batches
 from mpcvit.data.dataset import Dataset
-from mpcvit.training.hardware import Hardware, seed_all
+from mpcvit.training.hardware import seed_all
 from mpcvit.training.log import EpochLog, EpochRecord, read_log
 from mpcvit.training.objective import Group, Objective
 from mpcvit.training.recipe import Recipe
 from mpcvit.training.run_folder import RunFolder
+from mpcvit.training.run_request import RunRequest
 from mpcvit.training.state import read_state, write_state
 
 
@@ -63,6 +64,7 @@ class FitResult:
     """What a loop did.
 
     Attributes:
+        folder: Where its files are.
         epochs: Of all epochs, those of an earlier run too.
         n_resumed: Epochs that an earlier run had done.
         duration_s: Of this run's epochs, with metrics and saving.
@@ -70,6 +72,7 @@ class FitResult:
             torchrun.
     """
 
+    folder: RunFolder
     epochs: tuple[EpochRecord, ...]
     n_resumed: int
     duration_s: float
@@ -80,28 +83,31 @@ class FitResult:
 def fit(
     objective: Objective,
     dataset: Dataset,
-    recipe: Recipe,
-    folder: RunFolder,
-    *,
-    hardware: Hardware | None = None,
+    request: RunRequest,
+    settings: Mapping[str, Any],  # Any: JSON
     observer: FitObserver | None = None,
-    is_fresh: bool = False,
 ) -> FitResult:
     """Minimise the objective on the dataset's training images; resumes by itself.
 
     The objective's module holds the result; it is on the device of the loop.
 
+    Args:
+        dataset: That of the request.
+        settings: All that decides what comes out; see `RunFolder`.
+
     Raises:
         UsageError: If the folder holds a run with other settings, or a damaged one.
         DivergedError: If the loss is not finite; the last good epoch stays saved.
     """
-    fabric = (hardware or Hardware()).launch(recipe.precision)
+    recipe = request.recipe
+    folder = RunFolder(path=request.output, settings=settings)
+    fabric = request.hardware.launch(recipe.precision)
     if recipe.n_threads is not None:
         torch.set_num_threads(recipe.n_threads)
     quiet = SilentObserver()
     if not fabric.is_global_zero:
         return _Loop(fabric, objective, dataset, recipe, folder).run(None, quiet)
-    with folder.opened(is_fresh=is_fresh):
+    with folder.opened(is_fresh=request.is_fresh):
         loop = _Loop(fabric, objective, dataset, recipe, folder)
         with EpochLog(folder.log, folder.tensorboard, n_epochs=loop.n_done) as log:
             return loop.run(log, observer or quiet)
@@ -172,6 +178,7 @@ class _Loop:
             observer.on_epoch(record)
         self._objective.module.eval()
         return FitResult(
+            folder=self._folder,
             epochs=read_log(self._folder.log),
             n_resumed=self.n_done,
             duration_s=time.perf_counter() - begin_s,

@@ -2,22 +2,21 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from mpcprof.blocks.architecture import Architecture
 from mpcprof.errors import UsageError
 from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from mpcvit.data.dataset import Dataset, load_dataset
+from mpcvit.data.dataset import Dataset
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.training.distillation import KdTerm, check_terms
 from mpcvit.training.distilled import TrainingObjective
-from mpcvit.training.hardware import Hardware, seed_all
+from mpcvit.training.hardware import seed_all
 from mpcvit.training.log import EpochRecord
 from mpcvit.training.loop import FitObserver, FitResult, fit
-from mpcvit.training.recipe import Recipe
-from mpcvit.training.run_folder import RunFolder
+from mpcvit.training.run_request import RunRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,32 +24,21 @@ class TrainRequest:
     """What to train, on what, and where to put it.
 
     Attributes:
-        dataset: A name, or a folder of images.
-        data_folder: Where a named data set lies; its own default without.
-        limit: Images of each split; all without.
         teacher: A checkpoint; needs `kd`, the terms it teaches by.
-        output: Folder of the run.
-        is_fresh: Do not go on with what is in the folder.
     """
 
+    run: RunRequest
     architecture: Architecture
-    dataset: str
-    recipe: Recipe
-    output: Path
-    data_folder: Path | None = None
-    limit: int | None = None
     teacher: Path | None = None
     kd: frozenset[KdTerm] = frozenset()
-    hardware: Hardware = field(default_factory=Hardware)
-    is_fresh: bool = False
 
     def settings(self) -> dict[str, Any]:  # Any: JSON
         """What decides the result, as it stands in `config.json`."""
         return {
             "architecture": json.loads(self.architecture.to_json()),
-            "dataset": self.dataset,
-            "limit": self.limit,
-            "recipe": asdict(self.recipe),
+            "dataset": self.run.dataset,
+            "limit": self.run.limit,
+            "recipe": asdict(self.run.recipe),
             "teacher_sha256": self.teacher and _digest(self.teacher),
             "kd": sorted(self.kd),
         }
@@ -124,31 +112,19 @@ def train(
     """
     check_terms(request.kd, has_teacher=request.teacher is not None)
     teacher = request.teacher and read_checkpoint(request.teacher).build_model()
-    dataset = dataset or load_dataset(
-        request.dataset,
-        model=request.architecture.model,
-        folder=request.data_folder,
-        limit=request.limit,
+    architecture, recipe = request.architecture, request.run.recipe
+    dataset = dataset or request.run.load_dataset(architecture.model)
+    dataset.check_fits(architecture.model)
+    seed_all(recipe.seed)
+    model = VisionTransformer(architecture, recipe.regularization)
+    objective = TrainingObjective(
+        model, dataset, recipe, teacher=teacher or None, kd=request.kd
     )
-    dataset.check_fits(request.architecture.model)
-    seed_all(request.recipe.seed)
-    model = VisionTransformer(request.architecture, request.recipe.regularization)
-    folder = RunFolder(path=request.output, settings=request.settings())
-    fitted = fit(
-        TrainingObjective(
-            model, dataset, request.recipe, teacher=teacher or None, kd=request.kd
-        ),
-        dataset,
-        request.recipe,
-        folder,
-        hardware=request.hardware,
-        observer=observer,
-        is_fresh=request.is_fresh,
-    )
+    fitted = fit(objective, dataset, request.run, request.settings(), observer)
     if fitted.is_first_process:
-        _write(folder.model, model, dataset, fitted)
+        _write(model, dataset, fitted)
     return TrainResult(
-        checkpoint=folder.model,
+        checkpoint=fitted.folder.model,
         accuracy=_final_accuracy(fitted),
         epochs=fitted.epochs,
         n_resumed=fitted.n_resumed,
@@ -158,9 +134,7 @@ def train(
     )
 
 
-def _write(
-    path: Path, model: VisionTransformer, dataset: Dataset, fitted: FitResult
-) -> None:
+def _write(model: VisionTransformer, dataset: Dataset, fitted: FitResult) -> None:
     checkpoint = Checkpoint(
         architecture=model.architecture,
         weights=model.weights(),
@@ -169,7 +143,7 @@ def _write(
         class_names=dataset.class_names,
         accuracy=_final_accuracy(fitted),
     )
-    write_checkpoint(path, checkpoint)
+    write_checkpoint(fitted.folder.model, checkpoint)
 
 
 def _final_accuracy(fitted: FitResult) -> float:
