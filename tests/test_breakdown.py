@@ -47,6 +47,7 @@ from mpcvit.breakdown.subjects import (
     STATED_HEADS,
     TOKENS,
     block_steps,
+    fig8_models,
     model_steps,
 )
 from tests.factories import make_full_profile, make_record
@@ -192,6 +193,47 @@ def test_the_stated_architecture_keeps_half_of_the_heads_in_the_middle():
 
 
 # sentences, on committed data
+
+
+def test_division_by_entry_takes_more_reciprocals_and_nothing_else():
+    by_row = model_steps("cifar", WAN)
+    by_entry = model_steps("cifar", replace(WAN, division="entry"))
+
+    others = [
+        [
+            (step.operation, step.size, operation_group(step))
+            for step in steps
+            if step.operation != "reciprocal"
+        ]
+        for steps in (by_row, by_entry)
+    ]
+    n_reciprocals = [
+        sum(step.size[0] for step in steps if step.operation == "reciprocal")
+        for steps in (by_row, by_entry)
+    ]
+
+    assert others[0] == others[1]
+    assert n_reciprocals[1] == 65 * n_reciprocals[0]
+
+
+def test_division_by_entry_holds_for_all_models_of_figure_8(tmp_path):
+    setting = replace(WAN, division="entry")
+    architecture = fig8_models(WAN)["MPCViT"]
+    path = tmp_path / "arch.json"
+    path.write_text(architecture.to_json())
+
+    stated = fig8_models(setting)
+    read = fig8_models(replace(setting, architecture=path))
+
+    names = {
+        name
+        for model in stated.values()
+        for layer in model.attention
+        for head in layer
+        for name in head
+    }
+    assert names == {"softmax_by_entry", "relu_softmax_by_entry", "scale"}
+    assert read == stated
 
 
 def test_on_semi2k_softmax_is_the_largest_part_when_heads_or_tokens_are_many():

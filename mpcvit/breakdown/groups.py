@@ -9,6 +9,7 @@ GROUPS: Final = ("softmax", "GeLU", "MatMul", "LayerNorm", "other")
 SOFTMAX_GROUPS: Final = ("exp", "reciprocal", "max", "rest of softmax")
 
 _GELU: Final = ("gelu_tanh", "gelu_exact")
+_SOFTMAXES: Final = ("softmax", "softmax_by_entry")  # parts of a model
 _OF_SOFTMAX: Final = ("max", "exp", "sum", "reciprocal", "mul")
 
 
@@ -24,7 +25,7 @@ def operation_group(step: Step) -> str:
     if step.operation in _GELU:
         return "GeLU"
     where = step.part.rpartition("/")[2]
-    if where == "softmax" and step.operation in _OF_SOFTMAX:
+    if where in _SOFTMAXES and step.operation in _OF_SOFTMAX:
         return "softmax"
     return "LayerNorm" if where in ("norm", "head") else "other"
 

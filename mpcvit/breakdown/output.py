@@ -52,6 +52,7 @@ class Made:
             "network": str(self.setting.network),
             "heads": self.setting.heads,
             "activation": self.setting.activation,
+            "division": self.setting.division,
             "architecture": _architecture(self),
             "basis": {
                 "shown": "predicted" if self.disagreement is None else "measured",

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from mpcprof.blocks import (
     MODELS,
@@ -30,6 +30,11 @@ FIG8_MODEL: Final = "tiny-imagenet"
 # ReLU-softmax heads by layer: 54 of 108, mu = 0.5. Not searched: the paper says only
 # that layers 2 to 5 tend to keep them and early and final layers lose them.
 STATED_HEADS: Final = (2, 12, 12, 12, 12, 4, 0, 0, 0)
+Division = Literal["row", "entry"]
+_BY_ENTRY: Final = {
+    "softmax": "softmax_by_entry",
+    "relu_softmax": "relu_softmax_by_entry",
+}
 STATED: Final = "stated, not searched: layers 2 to 5 keep all, 54 of 108 heads in all"
 
 
@@ -39,12 +44,15 @@ class Setting:
 
     Attributes:
         heads: One by one, as in the paper, or together.
+        division: Whether softmax and ReLU softmax take a reciprocal for each row, as
+            ours do, or divide each entry by its row's sum, as the paper ran them.
         architecture: Figure 8's third model; empty for the stated one.
     """
 
     network: Network
     heads: Heads = "serial"
     activation: str = "gelu_tanh"
+    division: Division = "row"
     architecture: Path | None = None
 
 
@@ -104,26 +112,41 @@ def _third_model(preset: ModelPreset, setting: Setting) -> Architecture:
             f"{setting.architecture} is of {read.model.name} with {read.n_layers} "
             f"layers: Figure 8 is of {preset.name} with {preset.n_layers}"
         )
-    return replace(read, heads=setting.heads)
+    return _divided(replace(read, heads=setting.heads), setting)
 
 
 def stated_architecture(
     preset: ModelPreset, n_relu_softmax: Sequence[int], setting: Setting
 ) -> Architecture:
     """So many ReLU-softmax heads in each layer, ScaleAttn in the others."""
-    return replace(
+    architecture = replace(
         _uniform(preset, "scale", setting),
         attention=tuple(
             (("relu_softmax",),) * n + (("scale",),) * (preset.n_heads - n)
             for n in n_relu_softmax
         ),
     )
+    return _divided(architecture, setting)
 
 
 def _uniform(preset: ModelPreset, attention: str, setting: Setting) -> Architecture:
-    return uniform_architecture(
+    architecture = uniform_architecture(
         preset,
         attention=attention,
         activation=setting.activation,
         heads=setting.heads,
+    )
+    return _divided(architecture, setting)
+
+
+def _divided(architecture: Architecture, setting: Setting) -> Architecture:
+    """The same with each variant in the form that divides as the setting asks."""
+    if setting.division == "row":
+        return architecture
+    return replace(
+        architecture,
+        attention=tuple(
+            tuple(tuple(_BY_ENTRY.get(name, name) for name in head) for head in layer)
+            for layer in architecture.attention
+        ),
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mpcprof.network import Network
     from mpcvit.breakdown import Made, Request
     from mpcvit.breakdown.selection import FigureName
+    from mpcvit.breakdown.subjects import Division
 
 _FILE = click.Path(path_type=Path)
 
@@ -59,6 +60,13 @@ _FILE = click.Path(path_type=Path)
     default="gelu_tanh",
     show_default=True,
 )
+@click.option(
+    "--division",
+    type=click.Choice(["row", "entry"]),
+    default="row",
+    show_default=True,
+    help="Softmax by one reciprocal a row, or entry by entry as the paper ran it.",
+)
 @click.option("--arch", "architecture", type=_FILE, help="MPCViT of fig8: arch.json.")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("-o", "--output", type=_FILE, required=True, help="Folder.")
@@ -73,6 +81,7 @@ def command(
     network: "Network",
     heads: "Heads",
     activation: str,
+    division: "Division",
     architecture: Path | None,
     repeats: int,
     output: Path,
@@ -96,6 +105,7 @@ def command(
             network=network,
             heads=heads,
             activation=activation,
+            division=division,
             architecture=architecture,
         ),
         output=output,
