@@ -161,7 +161,7 @@ class Trial:
             )
         errors = np.abs(revealed - self._expected)
         allowed = workload.atol + workload.rtol * np.abs(self._expected)
-        allowed *= self._session.slack(workload.name)
+        allowed *= self._session.slack(workload.name, workload.kind)
         stray_share = float(np.mean(~(errors <= allowed)))  # nan is no good either
         if stray_share > self._stray_share:
             raise CaseFailedError(

@@ -141,9 +141,9 @@ class Session:
     ) -> None:
         self.close()
 
-    def slack(self, workload: str) -> float:
+    def slack(self, workload: str, kind: str) -> float:
         """How many times the error that a workload states the runtime may make."""
-        return dict(self._runtime.slack).get(workload, 1.0)
+        return self._runtime.slack_of(workload, kind)
 
     def stray_share(self, kind: str) -> float:
         """How many entries of a result the runtime may have wrong by any amount."""
