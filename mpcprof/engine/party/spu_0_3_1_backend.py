@@ -2,12 +2,11 @@
 
 import contextlib
 import os
-import sys
 from pathlib import Path
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
-import spu
+from backend import Backend
 from spu.binding import _lib
 from spu.binding.api import Io, Runtime, compile
 from spu.spu_pb2 import ExecutableProto, RuntimeConfig, ValueProto, Visibility
@@ -17,7 +16,6 @@ _JOIN = b"""func.func @main(%arg: tensor<2xf32>) -> tensor<4xf32> {
       (tensor<2xf32>, tensor<2xf32>) -> tensor<4xf32>
   "func.return"(%out) : (tensor<4xf32>) -> ()
 }"""
-_RECEIVE_TIMEOUT_MS = 3_600_000  # a Cheetah call may compute for minutes in silence
 
 
 def make_runtime_config(settings: Dict[str, Any]) -> Any:
@@ -30,41 +28,21 @@ def make_runtime_config(settings: Dict[str, Any]) -> Any:
     return config
 
 
-class SpuBackend:
+class SpuBackend(Backend):
     """One party's link and virtual machine."""
 
+    LINK = _lib.link
     WAITS_ALONE = False  # no other thread of Python runs while one waits
-
-    def __init__(self) -> None:
-        self.link: Any = None  # Any: SPU ships no types
-        self._runtime: Any = None
-        self._executables: Dict[str, Any] = {}
 
     def connect(self, header: Dict[str, Any]) -> None:
         """Listen at this rank's own address and dial each peer at the one given."""
         _count_processors()
-        desc = _lib.link.Desc()
-        desc.recv_timeout_ms = _RECEIVE_TIMEOUT_MS
-        desc.http_timeout_ms = _RECEIVE_TIMEOUT_MS
-        desc.connect_retry_interval_ms = 100
-        desc.connect_retry_times = 100
-        for rank, address in enumerate(header["addresses"]):
-            desc.add_party(f"rank{rank}", address)
-        self.link = _lib.link.create_brpc(desc, header["rank"])
+        super().connect(header)
 
     def start_runtime(self, header: Dict[str, Any]) -> None:
         """Make the virtual machine; protocols with keys exchange them here."""
         config = make_runtime_config(header["runtime_config"])
         self._runtime = Runtime(self.link, config)
-
-    @staticmethod
-    def versions() -> Dict[str, str]:
-        """Versions of what computes here."""
-        return {
-            "python": sys.version.split()[0],
-            "spu": spu.__version__,
-            "numpy": np.__version__,
-        }
 
     @staticmethod
     def compile(header: Dict[str, Any], mhlo: bytes) -> bytes:
@@ -93,20 +71,10 @@ class SpuBackend:
         for name, blob in zip(names, blobs):
             self._runtime.set_var(name, _share(blob))
 
-    def run(self, case: str) -> None:
-        """One call; returns when this party is done."""
-        self._runtime.run(self._executables[case])
-
     def fetch(self, case: str) -> Tuple[Dict[str, Any], List[bytes]]:
         """This party's share of each output."""
         names = self._executables[case].output_names
         return {}, [self._runtime.get_var(name).SerializeToString() for name in names]
-
-    def unload(self, case: str) -> None:
-        """Drop inputs, outputs and code of a case."""
-        executable = self._executables.pop(case)
-        for name in [*executable.input_names, *executable.output_names]:
-            self._runtime.del_var(name)
 
     @staticmethod
     def split(

@@ -1,13 +1,10 @@
 """SPU 0.9.5 as a party sees it: link, runtime, shares, executables."""
 
-import sys
 from typing import Any, Dict, List, Tuple
 
-import numpy as np
 import spu
 import spu.libspu as libspu
-
-_RECEIVE_TIMEOUT_MS = 3_600_000  # a Cheetah call may compute for minutes in silence
+from backend import Backend
 
 
 def make_runtime_config(settings: Dict[str, Any]) -> Any:
@@ -20,40 +17,16 @@ def make_runtime_config(settings: Dict[str, Any]) -> Any:
     return config
 
 
-class SpuBackend:
+class SpuBackend(Backend):
     """One party's link and virtual machine."""
 
+    LINK = libspu.link
     WAITS_ALONE = True  # a thread that waits for a message lets the others run
-
-    def __init__(self) -> None:
-        self.link: Any = None  # Any: SPU ships no types
-        self._runtime: Any = None
-        self._executables: Dict[str, Any] = {}
-
-    def connect(self, header: Dict[str, Any]) -> None:
-        """Listen at this rank's own address and dial each peer at the one given."""
-        desc = libspu.link.Desc()
-        desc.recv_timeout_ms = _RECEIVE_TIMEOUT_MS
-        desc.http_timeout_ms = _RECEIVE_TIMEOUT_MS
-        desc.connect_retry_interval_ms = 100
-        desc.connect_retry_times = 100
-        for rank, address in enumerate(header["addresses"]):
-            desc.add_party(f"rank{rank}", address)
-        self.link = libspu.link.create_brpc(desc, header["rank"])
 
     def start_runtime(self, header: Dict[str, Any]) -> None:
         """Make the virtual machine; protocols with keys exchange them here."""
         config = make_runtime_config(header["runtime_config"])
         self._runtime = spu.Runtime(self.link, config)
-
-    @staticmethod
-    def versions() -> Dict[str, str]:
-        """Versions of what computes here."""
-        return {
-            "python": sys.version.split()[0],
-            "spu": spu.__version__,
-            "numpy": np.__version__,
-        }
 
     @staticmethod
     def compile(header: Dict[str, Any], hlo: bytes) -> bytes:
@@ -86,10 +59,6 @@ class SpuBackend:
             self._runtime.set_var(name, _share(blobs[position:end]))
             position = end
 
-    def run(self, case: str) -> None:
-        """One call; returns when this party is done."""
-        self._runtime.run(self._executables[case])
-
     def fetch(self, case: str) -> Tuple[Dict[str, Any], List[bytes]]:
         """Shares of the outputs: meta and chunks of each."""
         blobs: List[bytes] = []
@@ -100,12 +69,6 @@ class SpuBackend:
             n_chunks.append(len(chunks))
             blobs += [share.meta, *chunks]
         return {"n_chunks": n_chunks}, blobs
-
-    def unload(self, case: str) -> None:
-        """Drop inputs, outputs and code of a case."""
-        executable = self._executables.pop(case)
-        for name in [*executable.input_names, *executable.output_names]:
-            self._runtime.del_var(name)
 
     @staticmethod
     def split(

@@ -1,0 +1,55 @@
+"""What all SPU builds have in common: link, virtual machine, executables by case."""
+
+import sys
+from typing import Any, Dict
+
+import numpy as np
+import spu
+
+_RECEIVE_TIMEOUT_MS = 3_600_000  # a Cheetah call may compute for minutes in silence
+
+
+class Backend:
+    """One party's link and virtual machine. Each build shares and loads in its own way.
+
+    A build's class states `LINK`, its module of links, and whether it `WAITS_ALONE`:
+    whether other threads of Python run while one waits for a message.
+    """
+
+    LINK: Any  # Any: SPU ships no types
+    WAITS_ALONE: bool
+
+    def __init__(self) -> None:
+        self.link: Any = None
+        self._runtime: Any = None
+        self._executables: Dict[str, Any] = {}
+
+    def connect(self, header: Dict[str, Any]) -> None:
+        """Listen at this rank's own address and dial each peer at the one given."""
+        desc = self.LINK.Desc()
+        desc.recv_timeout_ms = _RECEIVE_TIMEOUT_MS
+        desc.http_timeout_ms = _RECEIVE_TIMEOUT_MS
+        desc.connect_retry_interval_ms = 100
+        desc.connect_retry_times = 100
+        for rank, address in enumerate(header["addresses"]):
+            desc.add_party(f"rank{rank}", address)
+        self.link = self.LINK.create_brpc(desc, header["rank"])
+
+    @staticmethod
+    def versions() -> Dict[str, str]:
+        """Versions of what computes here."""
+        return {
+            "python": sys.version.split()[0],
+            "spu": spu.__version__,
+            "numpy": np.__version__,
+        }
+
+    def run(self, case: str) -> None:
+        """One call; returns when this party is done."""
+        self._runtime.run(self._executables[case])
+
+    def unload(self, case: str) -> None:
+        """Drop inputs, outputs and code of a case."""
+        executable = self._executables.pop(case)
+        for name in [*executable.input_names, *executable.output_names]:
+            self._runtime.del_var(name)
