@@ -13,7 +13,7 @@ from mpcprof.errors import ProfileError
 from mpcprof.network import Network
 
 Level = Literal["pphlo", "hal", "mpc"]
-Kind = Literal["primitive", "block", "model", "function"]
+Kind = Literal["primitive", "block", "model", "function", "steps"]
 Mode = Literal["emulated", "priced"]
 Emulation = Literal["relay", "tun", "netem", "none"]
 HopsBasis = Literal["counted", "measured"]

@@ -365,7 +365,7 @@ def scripted_sweep(left_out=()):
         records = tuple(
             make_record(
                 workload=case.workload.name,
-                kind="function",
+                kind="steps",
                 dims=case.dims,
                 network=config.network,
                 latencies_s=(2.0,),

@@ -1,10 +1,13 @@
 """Laws of the functions that costs are fitted with."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcprof.blocks.steps import Size
+from mpcprof.blocks.steps import Size, Step
+from mpcprof.costmodel import fit_cost_model
 from mpcprof.costmodel.features import (
     ONE,
     VOLUME,
@@ -18,6 +21,8 @@ from mpcprof.costmodel.features import (
 from mpcprof.costmodel.regressors import Exact, Smooth, from_json
 from mpcprof.costmodel.solvers import fit_exact, fit_smooth
 from mpcprof.errors import ProfileError, UsageError
+from mpcprof.network import NETWORKS
+from mpcprof.profile_io import read_profile
 
 ENTRIES: tuple[Size, ...] = ((10,), (25,), (40,), (99,), (180,), (700,), (1000,))
 LEVELS = Feature(name="levels")
@@ -156,6 +161,25 @@ def test_hops_of_a_link_that_pauses_within_long_messages_are_found_exactly():
 
     for (n,) in [*sizes, (20480,), (20481,), (100_000,)]:
         assert fit.predict((n,)) == pytest.approx(8 + 16 * n_pauses(16 * n))
+
+
+def test_bytes_and_hops_of_rows_on_the_papers_build_are_exact_at_any_length():
+    """Its `max` compares a row's initial value too, after the last halving."""
+    path = Path(__file__).parent.parent / "profiles" / "semi2k-spu0.3.1b0.parquet"
+    profile = read_profile(path)
+    model = fit_cost_model(profile)
+
+    for n_rows, length in [(3, 2), (5, 5), (17, 12), (33, 33)]:
+        predicted = model.predict([Step("max", (n_rows, length))], NETWORKS["wan"])
+        levels = length.bit_length() + length.bit_count() - 2
+        assert predicted.bytes_sent == 232 * n_rows * length
+        assert predicted.hops == pytest.approx(9 * (levels + 1))
+    for record in profile:
+        if record.workload == "max":
+            size = (record.dims.n_heads * record.dims.n_tokens, record.dims.n_tokens)
+            predicted = model.predict([Step("max", size)], NETWORKS["wan"])
+            assert predicted.bytes_sent == record.bytes_sent
+            assert predicted.hops == pytest.approx(record.hops)
 
 
 @pytest.mark.parametrize(

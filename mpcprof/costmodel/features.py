@@ -72,11 +72,18 @@ def n_pauses(message_bytes: int) -> int:
     return max(-(-message_bytes // _CHUNK_BYTES) - 1, 0) // _WINDOW_CHUNKS
 
 
-def _shared_entries(size: Size) -> int:
-    """Entries in a message: of a product both its sides, else those worked on."""
+def _shared_entries(size: Size) -> tuple[int, ...]:
+    """Entries in a message of each step.
+
+    Of a product both its sides; of a row that is halved until one entry is left, the
+    pairs of each halving; else those worked on.
+    """
     if len(size) == 4:
-        return size[1] * size[2] + size[2] * size[3]
-    return _volume(size)
+        return (size[1] * size[2] + size[2] * size[3],)
+    if len(size) == 2:
+        halvings = range(1, size[1].bit_length())
+        return tuple(size[0] * (size[1] >> halving) for halving in halvings)
+    return (_volume(size),)
 
 
 def _packed(name: str) -> Callable[[Size], int]:
@@ -87,6 +94,7 @@ _VALUES: Final = MappingProxyType[str, Callable[[Size], int]](
     {
         "one": lambda size: 1,
         "volume": _volume,
+        "n_rows": lambda size: size[0],
         "row_length": lambda size: size[1],
         "levels": _levels,
         "log2": _log2,
@@ -109,10 +117,10 @@ class Feature:
     """One whole number made from a size; of a product, for one of its products.
 
     Attributes:
-        name: One of `one volume row_length levels log2 pq qr pr n_batches`, of the
-            counts of a `Packing`, `below` and `above`: min(volume, knot) and
+        name: One of `one volume n_rows row_length levels log2 pq qr pr n_batches`, of
+            the counts of a `Packing`, `below` and `above`: min(volume, knot) and
             max(0, volume - knot), or `pauses`: how often a link that sends in chunks
-            waits for an answer within a message of `knot` bytes per entry.
+            waits for an answer within messages of `knot` bytes per entry.
         knot: Of `below`, `above` and `pauses`.
     """
 
@@ -131,7 +139,7 @@ class Feature:
         if self.name == "above":
             return max(_volume(size) - self.knot, 0)
         if self.name == _PAUSES:
-            return n_pauses(_shared_entries(size) * self.knot)
+            return sum(n_pauses(n * self.knot) for n in _shared_entries(size))
         return _VALUES[self.name](size)
 
     def __str__(self) -> str:
@@ -154,6 +162,7 @@ class Feature:
 ONE: Final = Feature(name="one")
 VOLUME: Final = Feature(name="volume")
 ROW_LENGTH: Final = Feature(name="row_length")
+_N_ROWS: Final = Feature(name="n_rows")
 _ROWS: Final = (Feature(name="levels"), Feature(name="log2"))
 _SIDES: Final = tuple(Feature(name=name) for name in ("pq", "qr", "pr"))
 
@@ -162,7 +171,7 @@ def exact_features(kind: Kind) -> tuple[Feature, ...]:
     """What bytes and hops may be exact sums of, the likelier first."""
     if kind == "product":
         return (ONE, *_SIDES)
-    return (ONE, VOLUME, *_ROWS) if kind == "rows" else (ONE, VOLUME)
+    return (ONE, VOLUME, *_ROWS, _N_ROWS) if kind == "rows" else (ONE, VOLUME)
 
 
 def paused_features(kind: Kind) -> tuple[Feature, ...]:

@@ -16,7 +16,7 @@ from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 if TYPE_CHECKING:
     from jax import Array
 
-WorkloadKind = Literal["primitive", "block", "model", "function"]
+WorkloadKind = Literal["primitive", "block", "model", "function", "steps"]
 DType = Literal["float32", "bool"]
 Shape: TypeAlias = tuple[int, ...]
 Interval: TypeAlias = tuple[float, float]

@@ -46,7 +46,7 @@ def steps_workload(steps: Sequence[Step]) -> Workload:
 
     return Workload(
         name=steps_name(steps),
-        kind="function",
+        kind="steps",
         dim_names=(),
         shapes=lambda dims: tuple(shape for of_step in shapes for shape in of_step),
         function=function,

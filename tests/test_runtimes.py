@@ -1,0 +1,40 @@
+"""What each SPU build is let pass, and what it is told."""
+
+import pytest
+
+from mpcprof.engine.runtime import list_runtimes
+
+CURRENT, OLD = list_runtimes()
+
+
+@pytest.mark.parametrize("kind", ["primitive", "steps", "block", "model", "function"])
+def test_the_default_build_is_let_pass_nothing(kind):
+    assert CURRENT.stray_share_of(kind) == 0
+    assert CURRENT.slack_of("gelu_tanh", kind) == 1
+
+
+@pytest.mark.parametrize("kind", ["block", "model", "function"])
+def test_no_entry_may_stray_where_others_follow_from_it(kind):
+    assert OLD.stray_share_of(kind) == 0
+
+
+def test_few_entries_of_primitives_may_stray_on_the_papers_build():
+    shares = {OLD.stray_share_of(kind) for kind in ("primitive", "steps")}
+
+    assert shares == {1e-3}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "times"),
+    [
+        ("gelu_tanh", "primitive", 4),
+        ("exp", "primitive", 1),
+        ("vit.cifar.0df63541", "model", 4),
+        ("steps.42c85c68", "steps", 4),
+        ("attn.softmax", "block", 1),
+    ],
+)
+def test_what_has_a_gelu_may_err_as_the_gelu_of_the_papers_build_does(
+    name, kind, times
+):
+    assert OLD.slack_of(name, kind) == times
