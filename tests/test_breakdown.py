@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from mpcvit.breakdown.costs import Source, share
 from mpcvit.breakdown.figures import fig1_costs, fig3_costs, fig8_costs
 from mpcvit.breakdown.groups import GROUPS, SOFTMAX_GROUPS, operation_group
 from mpcvit.breakdown.measuring import MeasureRequest, measure_costs
+from mpcvit.breakdown.selection import errors_path
 from mpcvit.breakdown.sentences import fig1_sentences, fig3_sentences, fig8_sentences
 from mpcvit.breakdown.softmax_error import (
     KERNELS,
@@ -46,6 +48,7 @@ from mpcvit.breakdown.subjects import (
     HEADS,
     STATED_HEADS,
     TOKENS,
+    Division,
     block_steps,
     fig8_models,
     model_steps,
@@ -54,8 +57,18 @@ from tests.factories import make_full_profile, make_record
 
 ROOT = Path(__file__).parent.parent
 WAN = Setting(network=NETWORKS["wan"])
-SEMI2K = read_source(ROOT / "profiles" / "semi2k.parquet")
+COMMITTED = {
+    (runtime, protocol): read_source(ROOT / "profiles" / f"{protocol}{suffix}.parquet")
+    for runtime, suffix in (("spu-0.9.5", ""), ("spu-0.3.1b0", "-spu0.3.1b0"))
+    for protocol in ("semi2k", "cheetah")
+}
+SEMI2K = COMMITTED["spu-0.9.5", "semi2k"]
+OLD_SEMI2K = COMMITTED["spu-0.3.1b0", "semi2k"]
 FULL = make_full_profile()
+
+
+def runtime_of(source):
+    return source.deployment.runtime
 
 
 def make_source(**deployment):
@@ -236,15 +249,20 @@ def test_division_by_entry_holds_for_all_models_of_figure_8(tmp_path):
     assert read == stated
 
 
-def test_on_semi2k_softmax_is_the_largest_part_when_heads_or_tokens_are_many():
-    found = by_text(fig1_sentences(fig1_costs(SEMI2K, WAN), None))
+@pytest.mark.parametrize("division", get_args(Division))
+@pytest.mark.parametrize("source", [SEMI2K, OLD_SEMI2K], ids=runtime_of)
+def test_softmax_is_the_largest_part_when_heads_or_tokens_are_many(source, division):
+    costs = fig1_costs(source, replace(WAN, division=division))
+
+    found = by_text(fig1_sentences(costs, None))
 
     assert found["softmax is the largest part when heads or tokens are many"].holds
     assert found["softmax is the major bottleneck in most cases"].holds
 
 
-def test_on_semi2k_gelu_and_matmul_count_when_heads_are_few():
-    costs = fig1_costs(SEMI2K, WAN)
+@pytest.mark.parametrize("source", [SEMI2K, OLD_SEMI2K], ids=runtime_of)
+def test_gelu_and_matmul_count_when_heads_are_few(source):
+    costs = fig1_costs(source, WAN)
 
     found = by_text(fig1_sentences(costs, None))
 
@@ -252,9 +270,10 @@ def test_on_semi2k_gelu_and_matmul_count_when_heads_are_few():
     assert share(costs, "a", "1", "GeLU") > 3 * share(costs, "a", "12", "GeLU")
 
 
-def test_on_0_9_5_gelu_and_matmul_count_at_few_tokens_but_no_less_at_many():
-    """The paper's sentence that does not hold there, and is reported as such."""
-    costs = fig1_costs(SEMI2K, WAN)
+@pytest.mark.parametrize("source", [SEMI2K, OLD_SEMI2K], ids=runtime_of)
+def test_gelu_and_matmul_count_at_few_tokens_but_no_less_at_many(source):
+    """The paper's sentence that does not hold on either build, and is reported."""
+    costs = fig1_costs(source, WAN)
 
     found = by_text(fig1_sentences(costs, None))
 
@@ -268,17 +287,55 @@ def test_on_0_9_5_gelu_and_matmul_count_at_few_tokens_but_no_less_at_many():
     assert str(sentence).startswith("DOES NOT HOLD: GeLU and MatMul")
 
 
-def test_on_semi2k_exp_reciprocal_and_max_all_matter():
-    sentences = fig3_sentences(fig3_costs([SEMI2K], WAN))
+@pytest.mark.parametrize("division", get_args(Division))
+@pytest.mark.parametrize(
+    ("runtime", "protocol", "is_largest", "all_matter"),
+    [
+        ("spu-0.9.5", "semi2k", True, True),
+        ("spu-0.9.5", "cheetah", True, True),
+        ("spu-0.3.1b0", "semi2k", True, False),  # exp takes 7 or 8 %
+        ("spu-0.3.1b0", "cheetah", False, True),  # a product of matrices sends 142 MB
+    ],
+)
+def test_the_sentences_of_figure_3_hold_or_are_reported(
+    runtime, protocol, is_largest, all_matter, division
+):
+    costs = fig3_costs([COMMITTED[runtime, protocol]], replace(WAN, division=division))
 
-    assert all(sentence.holds for sentence in sentences)
-    assert len(sentences) == 2
+    sentences = fig3_sentences(costs)
+
+    assert [sentence.holds for sentence in sentences] == [is_largest, all_matter]
+    parts = {cost.group: share(costs, "a", "", cost.group) for cost in costs}
+    assert (parts["softmax"] == max(parts.values())) is is_largest
 
 
-def test_on_semi2k_latency_goes_with_communication():
-    (sentence,) = fig8_sentences(fig8_costs(SEMI2K, WAN))
+@pytest.mark.parametrize(
+    ("source", "division", "is_proportional"),
+    [
+        (SEMI2K, "row", True),
+        (SEMI2K, "entry", False),  # r is 0.90: softmax takes longer for its bytes
+        (OLD_SEMI2K, "row", True),
+        (OLD_SEMI2K, "entry", True),
+    ],
+)
+def test_latency_goes_with_communication_or_that_is_reported(
+    source, division, is_proportional
+):
+    costs = fig8_costs(source, replace(WAN, division=division))
 
-    assert sentence.holds
+    (sentence,) = fig8_sentences(costs)
+
+    assert sentence.holds is is_proportional
+
+
+@pytest.mark.parametrize("source", [SEMI2K, OLD_SEMI2K], ids=runtime_of)
+def test_the_error_of_softmax_grows_and_that_of_relu_softmax_stays_small(source):
+    errors = read_errors(errors_path(ROOT / "profiles", source.deployment))
+    costs = fig1_costs(source, WAN)
+
+    about_errors = [s for s in fig1_sentences(costs, errors) if "(c)" in s.where]
+
+    assert [sentence.holds for sentence in about_errors] == [True, True]
 
 
 def test_the_sentences_about_errors_are_not_checked_without_a_measurement():
