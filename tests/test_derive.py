@@ -103,6 +103,35 @@ def test_a_budget_buys_what_trying_everything_finds(
     assert value == pytest.approx(best_by_trying(cost, alpha, beta, budget_s), abs=1e-5)
 
 
+def test_rows_of_nearly_equal_worth_are_bought_at_once():
+    """Tens of thousands of choices that differ in nothing else are not tried."""
+    result = make_result()
+    alpha = 0.87 + 0.001 * np.random.default_rng(0).random((2, 4, 17))
+
+    choice = choose_within(result.cost, alpha, None, 14.0)
+
+    assert choice.gap == 0
+    for head in range(4):
+        for layer in range(2):
+            own = choice.alpha[layer, head]
+            least_kept = alpha[layer, head][own].min(initial=1)
+            assert (alpha[layer, head][~own] <= least_kept).all()
+
+
+def test_a_budget_not_solved_in_time_says_how_far_it_may_be_off(monkeypatch):
+    monkeypatch.setattr("mpcvit.search.budget._LIMIT_S", 0.05)
+    random = np.random.default_rng(0)
+    cost = make_cost(n_layers=12, n_heads=12, n_tokens=33)
+    alpha = 0.87 + 0.001 * random.random((12, 12, 33))
+    least_s = float(cost.latency_s(0 * alpha))
+    most_s = float(cost.latency_s(0 * alpha + 1))
+
+    choice = choose_within(cost, alpha, None, least_s + 0.2 * (most_s - least_s))
+
+    assert choice.latency_s <= least_s + 0.2 * (most_s - least_s)
+    assert 0 < choice.gap <= 1
+
+
 def test_a_budget_that_is_met_to_the_last_bit_is_used():
     cost = make_cost()
     alpha = np.array([[0.9, 0.8], [0.1, 0.2]])

@@ -7,7 +7,8 @@ binary by itself at the optimum.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +24,22 @@ Mask = NDArray[np.bool_]
 _SLACK_S = 1e-9  # of sums of floats
 _TIE = 1e-6  # of a unit's value: of equal ones more are kept, the first layers' first
 _SCALE = 1e4  # the solver stops at a gap of 1e-6 in the objective
+_LIMIT_S = 60.0  # of a solution; thousands of rows of equal worth may take hours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """Which units stay accurate (alpha) and keep their GeLU (beta)."""
+    """Which units stay accurate (alpha) and keep their GeLU (beta).
+
+    Attributes:
+        gap: What share of the most valuable choice's worth may be missing: 0 but where
+            the solver ran out of time, 1 where it found nothing but the quickest.
+    """
 
     alpha: Mask
     beta: Mask | None
     latency_s: float
+    gap: float
 
 
 class _Program:
@@ -55,6 +63,16 @@ class _Program:
     def require(self, coefficients: dict[int, float], bound: float) -> None:
         """Sum of coefficients times variables <= bound."""
         self.rows.append((coefficients, bound))
+
+    def prefer_the_most_valuable(self, units: list[int]) -> None:
+        """Of units that cost the same, each only after those worth more.
+
+        An optimum is left: units can be exchanged. Without it the solver tries all
+        that differ in nothing else.
+        """
+        ranked = sorted(units, key=lambda unit: -self.values[unit])
+        for worth_more, unit in pairwise(ranked):
+            self.require({unit: 1.0, worth_more: -1.0}, 0.0)
 
     def pay(self, units: list[int], cost: VariantCost, n_together: int = 1) -> None:
         """fixed_s where any is 1, per_unit_s for each."""
@@ -80,8 +98,13 @@ class _Program:
             else:
                 self.require({unit: 1.0, indicator: -1.0}, 0.0)
 
-    def solve(self, budget_s: float | None) -> Numbers:
-        """The most valuable point, or without a budget the quickest; 0 or 1 each."""
+    def solve(self, budget_s: float | None) -> tuple[Numbers, float] | None:
+        """The most valuable point, or without a budget the quickest; 0 or 1 each.
+
+        And by what share of its value a better one may exceed it. None if time is out
+        before there is any.
+        """
+        limit_s = np.inf if budget_s is None else _LIMIT_S
         objective = np.array(self.seconds)
         rows = list(self.rows)
         if budget_s is not None:
@@ -92,12 +115,12 @@ class _Program:
             integrality=np.array(self.is_binary, dtype=int),
             bounds=Bounds(0, 1),
             constraints=_constraint(rows, len(self.seconds)),
-            options={"mip_rel_gap": 0.0},
+            options={"mip_rel_gap": 0.0, "time_limit": limit_s},
         )
         if solved.x is None:
-            raise UsageError(f"budget: no choice found ({solved.message})")
+            return None
         point: Numbers = np.round(solved.x)
-        return point
+        return point, 0.0 if solved.success else min(float(solved.mip_gap), 1.0)
 
 
 def _constraint(
@@ -113,7 +136,7 @@ def _constraint(
 def choose_within(
     cost: SearchCost, alpha: Numbers, beta: Numbers | None, budget_s: float
 ) -> Choice:
-    """The most valuable choice of at most `budget_s`; exact.
+    """The most valuable choice of at most `budget_s`; exact, or its gap is stated.
 
     Raises:
         UsageError: If even the quickest choice is slower.
@@ -122,15 +145,18 @@ def choose_within(
     units = _add_attention(program, cost, alpha)
     tokens = None if beta is None else _add_activation(program, cost, beta)
 
-    def read(point: Numbers) -> Choice:
+    def read(solved: tuple[Numbers, float]) -> Choice:
+        point, gap = solved
         kept = point[units] > 0.5
         linear = None if tokens is None else point[tokens] > 0.5
         latency_s = cost.latency_s(
             kept.astype(float), None if linear is None else linear.astype(float)
         )
-        return Choice(alpha=kept, beta=linear, latency_s=float(latency_s))
+        return Choice(alpha=kept, beta=linear, latency_s=float(latency_s), gap=gap)
 
-    quickest = read(program.solve(None))
+    relaxed = program.solve(None)
+    assert relaxed is not None, "a choice without a bound takes no search"
+    quickest = replace(read(relaxed), gap=1.0)
     if quickest.latency_s > budget_s + _SLACK_S:
         least = format_duration(quickest.latency_s, digits=4)
         raise UsageError(
@@ -142,18 +168,21 @@ def choose_within(
 
 def _solve_within(
     program: _Program,
-    read: Callable[[Numbers], Choice],
+    read: Callable[[tuple[Numbers, float]], Choice],
     quickest: Choice,
     budget_s: float,
 ) -> Choice:
     """The solver keeps a bound to a millionth; a choice beyond it is solved again."""
     bound_s = budget_s + _SLACK_S
     while bound_s > quickest.latency_s:
-        chosen = read(program.solve(bound_s))
+        solved = program.solve(bound_s)
+        if solved is None:
+            return quickest
+        chosen = read(solved)
         if chosen.latency_s <= budget_s + _SLACK_S:
             return chosen
         bound_s -= 2 * (chosen.latency_s - budget_s)
-    return quickest
+    return replace(quickest, gap=0.0)  # nothing else is as quick
 
 
 def _add_units(program: _Program, weights: Numbers) -> NDArray[np.int64]:
@@ -177,6 +206,7 @@ def _add_attention(
         return units
     n_together = 1 if alpha.ndim == 2 else cost.n_heads
     for layer in units.reshape(cost.n_layers, -1).tolist():
+        program.prefer_the_most_valuable(layer)
         if cost.form == "grouped":
             program.pay(layer, cost.accurate, n_together)
             program.pay_for_zeros(layer, cost.cheap, n_together)
@@ -190,6 +220,8 @@ def _add_attention(
 
 def _add_rows(program: _Program, cost: SearchCost, heads: list[list[int]]) -> None:
     """Rows of one layer's heads; see `SearchCost`."""
+    for rows in heads:
+        program.prefer_the_most_valuable(rows)
     if cost.form == "additive":
         for rows in heads:
             program.pay(rows, cost.accurate_row)
@@ -233,6 +265,7 @@ def _add_activation(
         alone_s=0.0, fixed_s=cost.mlp_s - cost.fused_mlp_s, per_unit_s=0.0
     )
     for layer in units.reshape(cost.n_layers, -1).tolist():
+        program.prefer_the_most_valuable(layer)
         program.fixed_s += cost.fused_mlp_s
         program.pay(layer, apart)
         program.pay(layer, cost.gelu, n_together)

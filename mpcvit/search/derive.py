@@ -5,7 +5,7 @@ One search gives a family: every rule reads the same alpha and beta.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class Derived:
         predicted_s: What the terms say it costs, in the form of its heads.
         n_accurate: Of `n_units` heads (or layers, or rows).
         n_gelu: Of `n_gelu_units` tokens (or layers); None where none was searched.
+        gap: Of a budget: by what share the best choice may be worth more; see `Choice`.
     """
 
     label: str
@@ -38,6 +39,7 @@ class Derived:
     n_units: int
     n_gelu: int | None
     n_gelu_units: int | None
+    gap: float = 0.0
 
     def line(self) -> str:
         """In one line."""
@@ -45,7 +47,8 @@ class Derived:
         if self.n_gelu is not None:
             kept += f", {self.n_gelu} of {self.n_gelu_units} with GeLU"
         predicted = format_duration(self.predicted_s, digits=4)
-        return f"{self.label}: {kept}, predicted {predicted}"
+        short = f", at most {self.gap:.2%} short of the best" if self.gap else ""
+        return f"{self.label}: {kept}, predicted {predicted}{short}"
 
 
 def by_mu(alpha: Numbers, mu: float) -> Mask:
@@ -95,7 +98,8 @@ def derive_by_budget(result: SearchResult, budget_s: float, *, heads: Heads) -> 
     """The architecture that a budget buys."""
     choice = by_budget(result, budget_s, heads)
     label = f"budget-{budget_s:g}s"
-    return make_derived(result, label, choice.alpha, choice.beta, heads)
+    derived = make_derived(result, label, choice.alpha, choice.beta, heads)
+    return replace(derived, gap=choice.gap)
 
 
 def family(
