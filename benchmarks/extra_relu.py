@@ -1,0 +1,62 @@
+"""Table 5: MPCViT+ with a ReLU behind fused linear layers, and without.
+
+python benchmarks/extra_relu.py [--mu 0.3,0.7] [--sigma 0.75] [--jobs 2]
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import click
+
+from mpcvit.experiments.command import (
+    experiment_command,
+    parse_budgets_s,
+    parse_numbers,
+)
+from mpcvit.experiments.extra_relu import ReluRequest, compare_extra_relu
+from mpcvit.experiments.report import Report
+from mpcvit.experiments.searches import SearchPlan
+from mpcvit.experiments.setting import Setting
+from mpcvit.search.penalty import LAMBDA_PER_S, Penalty, parse_eta
+from mpcvit.search_space import SearchedActivation
+
+
+@experiment_command()
+@click.option("--mu", type=parse_numbers, default="0.3,0.7", show_default=True)
+@click.option("--sigma", default=0.75, show_default=True, help="GeLU stays above it.")
+@click.option("--budgets", type=parse_budgets_s, help="Besides, such as 14s.")
+@click.option(
+    "--activation",
+    type=click.Choice(["layer", "token"]),
+    default="token",
+    show_default=True,
+)
+@click.option("--lambda", "lambda_per_s", default=LAMBDA_PER_S, show_default=True)
+@click.option("--eta", type=parse_eta, help="Or paper. [default: as lambda]")
+@click.option("--search-epochs", type=int, help="[default: by dataset]")
+@click.option("--search-seed", default=0, show_default=True)
+def extra_relu(
+    setting: Setting,
+    mu: tuple[float, ...],
+    sigma: float,
+    budgets: tuple[float, ...] | None,
+    activation: SearchedActivation,
+    lambda_per_s: float,
+    eta: float | None,
+    search_epochs: int | None,
+    search_seed: int,
+) -> Callable[..., Report]:
+    """Search attention and GeLU; train what it derives with the ReLU and without."""
+    plan = SearchPlan(
+        penalty=Penalty(lambda_per_s=lambda_per_s, eta_per_s=eta),
+        epochs=search_epochs,
+        seed=search_seed,
+    )
+    request = ReluRequest(
+        plan=plan, activation=activation, mus=mu, sigma=sigma, budgets_s=budgets or ()
+    )
+    return partial(compare_extra_relu, setting, request)
+
+
+if __name__ == "__main__":
+    extra_relu()

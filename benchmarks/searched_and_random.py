@@ -1,0 +1,45 @@
+"""The searched architecture against random ones of equal predicted latency.
+
+mpcvit search --output runs/search
+python benchmarks/searched_and_random.py runs/search [--budget 14s] [--jobs 2]
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import click
+
+from mpcprof.units import parse_duration_s
+from mpcvit.experiments.command import experiment_command
+from mpcvit.experiments.random_comparison import RandomRequest, compare_with_random
+from mpcvit.experiments.report import Report
+from mpcvit.experiments.setting import Setting
+
+
+@experiment_command(is_of_search=True)
+@click.option("--budget", type=parse_duration_s, help="[default: half-way]")
+@click.option("--n-random", default=10, show_default=True)
+@click.option("--tolerance", default=0.01, show_default=True, help="Of their cost.")
+@click.option("--random-seed", default=0, show_default=True, help="Of the choices.")
+def searched_and_random(
+    setting: Setting,
+    search: Path,
+    budget: float | None,
+    n_random: int,
+    tolerance: float,
+    random_seed: int,
+) -> Callable[..., Report]:
+    """Train what SEARCH derives and random choices at its cost alike; the verdict."""
+    request = RandomRequest(
+        search=search,
+        budget_s=budget,
+        n_random=n_random,
+        tolerance=tolerance,
+        seed=random_seed,
+    )
+    return partial(compare_with_random, setting, request)
+
+
+if __name__ == "__main__":
+    searched_and_random()

@@ -1,0 +1,99 @@
+"""The searches of an experiment: alike but for what is compared."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mpcprof.errors import UsageError
+from mpcprof.network import parse_network
+from mpcvit.cost import HEADS_OF_FORM, CostForm
+from mpcvit.experiments.jobs import JobsObserver, run_jobs
+from mpcvit.experiments.setting import Setting
+from mpcvit.search.penalty import Penalty
+from mpcvit.search.result import SearchResult, read_result
+from mpcvit.search.search import SearchReport, SearchRequest, search, search_recipe
+from mpcvit.search_space import SearchSpace
+from mpcvit.training.loop import DivergedError, FitObserver
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPlan:
+    """How an experiment searches.
+
+    Attributes:
+        form: The paper's, heads one by one, without.
+        epochs: Those of `mpcvit search` for the data set without.
+    """
+
+    penalty: Penalty
+    form: CostForm = "additive"
+    epochs: int | None = None
+    seed: int = 0
+
+
+def make_search(
+    setting: Setting, plan: SearchPlan, space: SearchSpace, name: str
+) -> SearchRequest:
+    """The search of that name, in `searches/NAME` below the experiment's folder."""
+    run, recipe = setting.run, setting.run.recipe
+    chosen = search_recipe(run.dataset).with_changes(
+        epochs=plan.epochs,
+        seed=plan.seed,
+        batch_size=recipe.batch_size,
+        precision=recipe.precision,
+    )
+    output = setting.folder / "searches" / name
+    return SearchRequest(
+        run=replace(run, recipe=chosen, output=output),
+        profile=setting.profile,
+        network=setting.network,
+        model=setting.model,
+        space=space,
+        form=plan.form,
+        penalty=plan.penalty,
+    )
+
+
+def run_searches(
+    setting: Setting,
+    requests: Sequence[SearchRequest],
+    observer: JobsObserver | None = None,
+) -> tuple[SearchResult, ...]:
+    """What each found; a finished one is read, not searched again.
+
+    Raises:
+        UsageError: If a folder holds a search with other settings.
+        DivergedError: If a loss is not finite.
+    """
+    answers = run_jobs(search_one, requests, n_jobs=setting.n_jobs, observer=observer)
+    results = []
+    for answer in answers:
+        if isinstance(answer, DivergedError):
+            raise answer
+        results.append(answer.result)
+    return tuple(results)
+
+
+def search_one(request: SearchRequest, observer: FitObserver | None) -> SearchReport:
+    """`search`, as a job."""
+    return search(request, observer)
+
+
+def with_search(setting: Setting, folder: Path) -> Setting:
+    """The same setting with the network, heads and model that were searched for.
+
+    Raises:
+        UsageError: If no search of the setting's data set has finished in the folder.
+    """
+    result = read_result(folder)
+    if result.dataset != setting.run.dataset:
+        raise UsageError(
+            f"{str(folder)!r} is a search on {result.dataset}: expected one on "
+            f"{setting.run.dataset}, or --dataset {result.dataset}"
+        )
+    return replace(
+        setting,
+        network=parse_network(result.network),
+        heads=HEADS_OF_FORM[result.cost.form],
+        model=result.model.name,
+    )

@@ -1,0 +1,75 @@
+"""What all trainings of an experiment have in common."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mpcprof.blocks.architecture import Architecture, Heads
+from mpcprof.blocks.presets import ModelPreset
+from mpcprof.errors import UsageError
+from mpcprof.network import NETWORKS, Network
+from mpcvit.training.choice import choose_model
+from mpcvit.training.distillation import KdTerm
+from mpcvit.training.run_request import RunRequest
+from mpcvit.training.train import TrainRequest
+
+NO_TEACHER = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One recipe, one data set, one price list for every architecture.
+
+    Attributes:
+        run: Images, recipe and machine; its output is the folder of the experiment, its
+            recipe's seed gives way to `seeds`.
+        seeds: Every architecture is trained once with each.
+        profile: Measured seconds of primitives.
+        heads: How private inference runs them: seconds are of that.
+        teacher: A checkpoint, a variant that is trained first, or `none`.
+        model: Preset; that of the data set without.
+        n_jobs: Trainings at once, each in a process of its own.
+
+    Raises:
+        UsageError: If there is no seed, or one twice.
+    """
+
+    run: RunRequest
+    profile: Path
+    network: Network = NETWORKS["wan"]
+    heads: Heads = "serial"
+    seeds: tuple[int, ...] = (0,)
+    teacher: str = "softmax"
+    model: str | None = None
+    n_jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len({*self.seeds}) != len(self.seeds):
+            raise UsageError(f"seeds {self.seeds}: expected at least one, each once")
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of the experiment lies."""
+        return self.run.output
+
+    @property
+    def preset(self) -> ModelPreset:
+        """Sizes of the models."""
+        return choose_model(self.model, self.run.dataset)
+
+    def train_request(
+        self,
+        architecture: Architecture,
+        output: Path,
+        *,
+        seed: int,
+        teacher: Path | None,
+        kd: frozenset[KdTerm],
+    ) -> TrainRequest:
+        """The training of one architecture with one seed."""
+        recipe = replace(self.run.recipe, seed=seed)
+        return TrainRequest(
+            run=replace(self.run, recipe=recipe, output=output),
+            architecture=replace(architecture, heads=self.heads),
+            teacher=teacher,
+            kd=kd,
+        )
