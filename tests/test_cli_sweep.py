@@ -113,11 +113,17 @@ def run(arguments: list[str]) -> dict[str, object]:
     return document
 
 
-@pytest.mark.spu
-def test_a_sweep_records_exact_bytes_and_hops_and_is_not_repeated(tmp_path):
-    path = tmp_path / "semi2k.parquet"
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A file of a sweep, and what the sweep printed."""
+    path = tmp_path_factory.mktemp("swept") / "semi2k.parquet"
+    return path, run([*TINY, str(path), "--only", "exp,truncation"])
 
-    first = run([*TINY, str(path), "--only", "exp,truncation"])
+
+@pytest.mark.spu
+def test_a_sweep_records_exact_bytes_and_hops_and_is_not_repeated(swept):
+    path, first = swept
+
     again = run([*TINY, str(path), "--only", "exp,truncation"])
 
     assert (first["n_measured"], first["n_resumed"], first["left_out"]) == (4, 0, [])
@@ -135,12 +141,13 @@ def test_a_sweep_records_exact_bytes_and_hops_and_is_not_repeated(tmp_path):
 
 
 @pytest.mark.spu
-def test_cases_beyond_the_limit_are_left_out_and_named(tmp_path):
-    arguments = ["--only", "exp", "--case-limit", "1us"]
+def test_cases_beyond_the_limit_are_left_out_and_named(swept):
+    path, first = swept
 
-    result = run([*TINY, str(tmp_path / "p.parquet"), *arguments])
+    result = run([*TINY, str(path), "--only", "square", "--case-limit", "1us"])
 
     assert result["n_measured"] == 0
+    assert len(read_profile(path)) == first["n_measured"]
     reasons = [entry["reason"] for entry in result["left_out"]]
     assert "more than the limit of 1e-06 s" in reasons[0]
     assert len(reasons) == 2
