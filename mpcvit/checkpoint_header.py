@@ -1,6 +1,7 @@
 """The header of a checkpoint: all that is known of a network before its weights."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,12 @@ class CheckpointHeader:
         for numbers in (self.mean, self.deviation):
             n_channels = model.n_channels
             _check_count("channels normalised", len(numbers), n_channels, "channels")
+        is_finite = all(map(math.isfinite, (*self.mean, *self.deviation)))
+        if not is_finite or min(self.deviation) <= 0:
+            raise UsageError(
+                f"mean={self.mean}, deviation={self.deviation}: expected one finite "
+                "number per channel each, deviations above 0"
+            )
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
             raise UsageError(f"accuracy={self.accuracy}: expected a share in [0, 1]")
 

@@ -9,6 +9,7 @@ from mpcprof.dims import Dims
 from mpcprof.network import NETWORKS
 from mpcprof.profiles import Profile
 from mpcprof.records import Operation, Record
+from mpcvit.breakdown.softmax_error import KERNELS, VARIANCES, ErrorPoint, ErrorTable
 
 
 def make_operation(**overrides: Any) -> Operation:
@@ -128,4 +129,20 @@ def make_full_profile() -> Profile:
             for name in PRIMITIVE_SIZES
             for dims in special.get(name, heads)
         )
+    )
+
+
+def make_errors(softmax=0.1, relu=0.001, deployment="spu-0.9.5 semi2k"):
+    return ErrorTable(
+        deployment=deployment,
+        points=tuple(
+            ErrorPoint(
+                kernel=kernel,
+                variance=variance,
+                relative_error=error * variance if kernel == "softmax" else error,
+                norm_error=error,
+            )
+            for kernel, error in zip(KERNELS, (softmax, relu), strict=True)
+            for variance in VARIANCES
+        ),
     )

@@ -7,7 +7,6 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -23,19 +22,15 @@ from mpcprof.figures.style import COLORS, group_style, workload_style
 from mpcprof.network import NETWORKS
 from mpcprof.profile_io import write_profile
 from mpcprof.profiles import Profile
-from mpcprof.workloads import steps_workload
+from mpcprof.workloads import get_workload, steps_workload
 from mpcvit.breakdown import Measuring, Request, Setting, make_figure, read_source
-from mpcvit.breakdown.costs import Source, share
+from mpcvit.breakdown.costs import Source
 from mpcvit.breakdown.figures import fig1_costs, fig3_costs, fig8_costs
 from mpcvit.breakdown.groups import GROUPS, SOFTMAX_GROUPS, operation_group
 from mpcvit.breakdown.measuring import MeasureRequest, measure_costs
-from mpcvit.breakdown.selection import errors_path
-from mpcvit.breakdown.sentences import fig1_sentences, fig3_sentences, fig8_sentences
 from mpcvit.breakdown.softmax_error import (
     KERNELS,
     VARIANCES,
-    ErrorPoint,
-    ErrorTable,
     measure_errors,
     read_errors,
     relu_softmax64,
@@ -48,27 +43,16 @@ from mpcvit.breakdown.subjects import (
     HEADS,
     STATED_HEADS,
     TOKENS,
-    Division,
     block_steps,
     fig8_models,
     model_steps,
 )
-from tests.factories import make_full_profile, make_record
+from tests.factories import make_errors, make_full_profile, make_record
 
 ROOT = Path(__file__).parent.parent
 WAN = Setting(network=NETWORKS["wan"])
-COMMITTED = {
-    (runtime, protocol): read_source(ROOT / "profiles" / f"{protocol}{suffix}.parquet")
-    for runtime, suffix in (("spu-0.9.5", ""), ("spu-0.3.1b0", "-spu0.3.1b0"))
-    for protocol in ("semi2k", "cheetah")
-}
-SEMI2K = COMMITTED["spu-0.9.5", "semi2k"]
-OLD_SEMI2K = COMMITTED["spu-0.3.1b0", "semi2k"]
+SEMI2K = read_source(ROOT / "profiles" / "semi2k.parquet")
 FULL = make_full_profile()
-
-
-def runtime_of(source):
-    return source.deployment.runtime
 
 
 def make_source(**deployment):
@@ -76,22 +60,6 @@ def make_source(**deployment):
     profile = Profile(deployment=Deployment(**fields), records=FULL.records)
     name = f"{profile.deployment.protocol}.parquet"
     return Source(path=Path(name), profile=profile, model=fit_cost_model(profile))
-
-
-def make_errors(softmax=0.1, relu=0.001, deployment="spu-0.9.5 semi2k"):
-    return ErrorTable(
-        deployment=deployment,
-        points=tuple(
-            ErrorPoint(
-                kernel=kernel,
-                variance=variance,
-                relative_error=error * variance if kernel == "softmax" else error,
-                norm_error=error,
-            )
-            for kernel, error in zip(KERNELS, (softmax, relu), strict=True)
-            for variance in VARIANCES
-        ),
-    )
 
 
 def make_request(tmp_path, figure="fig1", **overrides):
@@ -248,106 +216,9 @@ def test_division_by_entry_holds_for_all_models_of_figure_8(tmp_path):
     assert names == {"softmax_by_entry", "relu_softmax_by_entry", "scale"}
     assert read == stated
 
-
-@pytest.mark.parametrize("division", get_args(Division))
-@pytest.mark.parametrize("source", [SEMI2K, OLD_SEMI2K], ids=runtime_of)
-def test_softmax_is_the_largest_part_when_heads_or_tokens_are_many(source, division):
-    costs = fig1_costs(source, replace(WAN, division=division))
-
-    found = by_text(fig1_sentences(costs, None))
-
-    assert found["softmax is the largest part when heads or tokens are many"].holds
-    assert found["softmax is the major bottleneck in most cases"].holds
-
-
-@pytest.mark.parametrize("source", [SEMI2K, OLD_SEMI2K], ids=runtime_of)
-def test_gelu_and_matmul_count_when_heads_are_few(source):
-    costs = fig1_costs(source, WAN)
-
-    found = by_text(fig1_sentences(costs, None))
-
-    assert found["GeLU and MatMul become non-negligible when heads are few"].holds
-    assert share(costs, "a", "1", "GeLU") > 3 * share(costs, "a", "12", "GeLU")
-
-
-@pytest.mark.parametrize("source", [SEMI2K, OLD_SEMI2K], ids=runtime_of)
-def test_gelu_and_matmul_count_at_few_tokens_but_no_less_at_many(source):
-    """The paper's sentence that does not hold on either build, and is reported."""
-    costs = fig1_costs(source, WAN)
-
-    found = by_text(fig1_sentences(costs, None))
-
-    sentence = found["GeLU and MatMul become non-negligible when tokens are few"]
-    few, many = (
-        sum(share(costs, "b", n, g) for g in ("GeLU", "MatMul")) for n in ("17", "257")
-    )
-    assert few >= 0.10
-    assert few < many
-    assert sentence.holds is False
-    assert str(sentence).startswith("DOES NOT HOLD: GeLU and MatMul")
-
-
-@pytest.mark.parametrize("division", get_args(Division))
-@pytest.mark.parametrize(
-    ("runtime", "protocol", "is_largest", "all_matter"),
-    [
-        ("spu-0.9.5", "semi2k", True, True),
-        ("spu-0.9.5", "cheetah", True, True),
-        ("spu-0.3.1b0", "semi2k", True, False),  # exp takes 7 or 8 %
-        ("spu-0.3.1b0", "cheetah", False, True),  # a product of matrices sends 142 MB
-    ],
-)
-def test_the_sentences_of_figure_3_hold_or_are_reported(
-    runtime, protocol, is_largest, all_matter, division
-):
-    costs = fig3_costs([COMMITTED[runtime, protocol]], replace(WAN, division=division))
-
-    sentences = fig3_sentences(costs)
-
-    assert [sentence.holds for sentence in sentences] == [is_largest, all_matter]
-    parts = {cost.group: share(costs, "a", "", cost.group) for cost in costs}
-    assert (parts["softmax"] == max(parts.values())) is is_largest
-
-
-@pytest.mark.parametrize(
-    ("source", "division", "is_proportional"),
-    [
-        (SEMI2K, "row", True),
-        (SEMI2K, "entry", False),  # r is 0.90: softmax takes longer for its bytes
-        (OLD_SEMI2K, "row", True),
-        (OLD_SEMI2K, "entry", True),
-    ],
-)
-def test_latency_goes_with_communication_or_that_is_reported(
-    source, division, is_proportional
-):
-    costs = fig8_costs(source, replace(WAN, division=division))
-
-    (sentence,) = fig8_sentences(costs)
-
-    assert sentence.holds is is_proportional
-
-
-@pytest.mark.parametrize("source", [SEMI2K, OLD_SEMI2K], ids=runtime_of)
-def test_the_error_of_softmax_grows_and_that_of_relu_softmax_stays_small(source):
-    errors = read_errors(errors_path(ROOT / "profiles", source.deployment))
-    costs = fig1_costs(source, WAN)
-
-    about_errors = [s for s in fig1_sentences(costs, errors) if "(c)" in s.where]
-
-    assert [sentence.holds for sentence in about_errors] == [True, True]
-
-
-def test_the_sentences_about_errors_are_not_checked_without_a_measurement():
-    costs = fig1_costs(SEMI2K, WAN)
-
-    unknown = [s for s in fig1_sentences(costs, None) if "(c)" in s.where]
-    known = [s for s in fig1_sentences(costs, make_errors()) if "(c)" in s.where]
-    worse = [s for s in fig1_sentences(costs, make_errors(relu=1)) if "(c)" in s.where]
-
-    assert [s.holds for s in unknown] == [None, None]
-    assert [s.holds for s in known] == [True, True]
-    assert [s.holds for s in worse] == [True, False]
+    path.write_text(read["MPCViT"].to_json())
+    by_row = fig8_models(replace(WAN, architecture=path))
+    assert by_row["MPCViT"] == architecture
 
 
 # the error under MPC
@@ -477,6 +348,19 @@ def test_measuring_one_deployment_leaves_the_numbers_of_the_other():
     for cost in found:
         is_cheetah = cost.deployment == cheetah.deployment
         assert cost.measured_s == (2.0 if is_cheetah else None)
+
+
+def test_each_step_of_a_group_is_judged_by_its_own_tolerance():
+    steps = block_steps(2, 17, WAN)
+    workload = steps_workload(steps)
+    inputs = workload.make_inputs(Dims(), np.random.default_rng(0))
+
+    n_results = workload.reference(*inputs).size
+
+    assert sum(piece.n_entries for piece in workload.pieces) == n_results
+    assert [piece.name for piece in workload.pieces] == [s.operation for s in steps]
+    gelu = next(piece for piece in workload.pieces if piece.name == "gelu_tanh")
+    assert gelu.atol == get_workload("gelu_tanh").atol
 
 
 def test_what_is_measured_of_a_group_is_exactly_its_steps():

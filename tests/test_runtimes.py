@@ -13,15 +13,13 @@ def test_the_default_build_is_let_pass_nothing(kind):
     assert CURRENT.slack_of("gelu_tanh", kind) == 1
 
 
-@pytest.mark.parametrize("kind", ["block", "model", "function"])
+@pytest.mark.parametrize("kind", ["steps", "block", "model", "function"])
 def test_no_entry_may_stray_where_others_follow_from_it(kind):
     assert OLD.stray_share_of(kind) == 0
 
 
-def test_few_entries_of_primitives_may_stray_on_the_papers_build():
-    shares = {OLD.stray_share_of(kind) for kind in ("primitive", "steps")}
-
-    assert shares == {1e-3}
+def test_few_entries_of_a_primitive_may_stray_on_the_papers_build():
+    assert OLD.stray_share_of("primitive") == 1e-3
 
 
 @pytest.mark.parametrize(
@@ -29,12 +27,9 @@ def test_few_entries_of_primitives_may_stray_on_the_papers_build():
     [
         ("gelu_tanh", "primitive", 4),
         ("exp", "primitive", 1),
-        ("vit.cifar.0df63541", "model", 4),
-        ("steps.42c85c68", "steps", 4),
+        ("vit.cifar.0df63541", "model", 1.5),
         ("attn.softmax", "block", 1),
     ],
 )
-def test_what_has_a_gelu_may_err_as_the_gelu_of_the_papers_build_does(
-    name, kind, times
-):
+def test_how_much_further_off_the_papers_build_may_be(name, kind, times):
     assert OLD.slack_of(name, kind) == times

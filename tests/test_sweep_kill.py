@@ -80,7 +80,10 @@ def test_whatever_is_killed_and_whenever_finished_records_survive(tmp_path):
             write_profile(path, one_record)
             before = cases_on_file(path)
         sweep = start(path)
-        time.sleep(chance.uniform(0.05, 0.95) * (resumed_s if before else whole_s))
+        n_missing = N_CASES - len(before)
+        share = 0.5 + 0.5 * n_missing / (N_CASES - 1)  # half of it is starting
+        foreseen_s = share * resumed_s if before else whole_s
+        time.sleep(chance.uniform(0.05, 0.9) * foreseen_s)
         children = children_of(sweep.pid)
         victim = chance.choice([sweep.pid, *children])
         os.kill(victim, signal.SIGKILL)

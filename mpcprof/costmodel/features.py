@@ -76,13 +76,15 @@ def _shared_entries(size: Size) -> tuple[int, ...]:
     """Entries in a message of each step.
 
     Of a product both its sides; of a row that is halved until one entry is left, the
-    pairs of each halving; else those worked on.
+    pairs of each halving, then the odd tails and the initial value, one of each row;
+    else those worked on.
     """
     if len(size) == 4:
         return (size[1] * size[2] + size[2] * size[3],)
     if len(size) == 2:
         halvings = range(1, size[1].bit_length())
-        return tuple(size[0] * (size[1] >> halving) for halving in halvings)
+        pairs = (size[0] * (size[1] >> halving) for halving in halvings)
+        return (*pairs, *(size[0],) * size[1].bit_count())
     return (_volume(size),)
 
 

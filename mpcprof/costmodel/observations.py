@@ -11,6 +11,8 @@ from mpcprof.network import Network
 from mpcprof.profiles import Profile
 from mpcprof.records import Record
 
+_PAUSING_RUNTIME = "spu-0.3.1b0"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
@@ -27,6 +29,7 @@ class Observation:
             records: what their loopback runs say.
         busy_s: Compute and hidden compute: what is left on a network that costs
             nothing; at least 0, and not more than on one that costs something.
+        has_pauses: Its build's link waits for answers within long messages.
     """
 
     operation: str
@@ -40,6 +43,7 @@ class Observation:
     hops: float
     compute_s: float
     busy_s: float
+    has_pauses: bool
 
 
 def primitive_records(profile: Profile) -> tuple[Record, ...]:
@@ -81,7 +85,7 @@ def observe(profile: Profile, per_call_s: float) -> tuple[Observation, ...]:
         MissingEntryError: If there are none.
     """
     seen = tuple(
-        _observation(record, profile.call_s(record), per_call_s)
+        _observation(record, profile, per_call_s)
         for record in primitive_records(profile)
     )
     waited = {(o.operation, o.size) for o in seen if o.was_waited_for}
@@ -90,7 +94,8 @@ def observe(profile: Profile, per_call_s: float) -> tuple[Observation, ...]:
     )
 
 
-def _observation(record: Record, latency_s: float, per_call_s: float) -> Observation:
+def _observation(record: Record, profile: Profile, per_call_s: float) -> Observation:
+    latency_s = profile.call_s(record)
     step = primitive_step(record.workload, record.dims)
     check_size(step.operation, step.size)
     network = record.network
@@ -113,6 +118,7 @@ def _observation(record: Record, latency_s: float, per_call_s: float) -> Observa
         hops=record.hops,
         compute_s=compute_s - per_call_s,
         busy_s=max(busy_s - per_call_s, 0.0),
+        has_pauses=profile.deployment.runtime == _PAUSING_RUNTIME,
     )
 
 

@@ -104,8 +104,7 @@ class OperationFit:
 def fit_costs(observations: Sequence[Observation]) -> Costs:
     """The costs of the one operation that all of `observations` are of.
 
-    Where bytes are no polynomial of the size, values are packed into ciphertexts. Where
-    a party's bytes are and its hops are not, its link waits within long messages.
+    Where bytes are no polynomial of the size, values are packed into ciphertexts.
     """
     kind = operation_kind(observations[0].operation)
     sizes = [o.size for o in observations]
@@ -127,7 +126,11 @@ def fit_costs(observations: Sequence[Observation]) -> Costs:
         features = smooth
         if name == "hops" and is_single:
             features = (ONE,)
-        elif name == "hops" and exact["bytes_sent"] is not None:
+        elif (
+            name == "hops"
+            and observations[0].has_pauses
+            and exact["bytes_sent"] is not None
+        ):
             features = paused_features(kind)
         signed = _SIGNED if name == "compute_s" else ()
         return exact.get(name) or fit_smooth(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mpcprof.dims import Dims
 from mpcprof.engine.lowering import Lowered
@@ -12,6 +13,7 @@ from mpcprof.engine.session import Call, Session
 from mpcprof.errors import EngineError, LinkError, PartyDiedError
 from mpcprof.network import LOOPBACK, Network
 from mpcprof.workloads import Workload
+from mpcprof.workloads.registry import Piece, WorkloadKind
 
 _MOST_REPEATS = 4  # times the repeats asked for
 
@@ -116,7 +118,6 @@ class Trial:
         inputs = case.workload.make_inputs(case.dims, rng)
         self._expected = case.workload.reference(*inputs)
         self._max_abs_error = 0.0
-        self._stray_share = session.stray_share(case.workload.kind)
         self._warmups: list[Call] = []
         networks = (*plan.networks, *plan.counted_on)
         self._calls: dict[Network, list[Call]] = {n: [] for n in networks}
@@ -160,17 +161,34 @@ class Trial:
                 f"{self._expected.shape}",
             )
         errors = np.abs(revealed - self._expected)
-        allowed = workload.atol + workload.rtol * np.abs(self._expected)
-        allowed *= self._session.slack(workload.name, workload.kind)
-        stray_share = float(np.mean(~(errors <= allowed)))  # nan is no good either
-        if stray_share > self._stray_share:
-            raise CaseFailedError(
-                self.case,
-                f"the revealed result is wrong: off by up to {np.max(errors):.3g}, "
-                f"allowed {np.min(allowed):.3g}; its latency is not recorded",
-            )
+        position = 0
+        for piece in workload.pieces:
+            own = slice(position, position + piece.n_entries)
+            self._judge(piece, "primitive", errors[own], self._expected[own])
+            position = own.stop
+        if not workload.pieces:
+            self._judge(workload, workload.kind, errors, self._expected)
         self._max_abs_error = max(self._max_abs_error, float(np.max(errors)))
         return call
+
+    def _judge(
+        self,
+        promise: Workload | Piece,
+        kind: WorkloadKind,
+        errors: NDArray[np.float64],
+        expected: NDArray[np.float64],
+    ) -> None:
+        """Refuse a result that is further off than promised, as the build makes it."""
+        allowed = promise.atol + promise.rtol * np.abs(expected)
+        allowed *= self._session.slack(promise.name, kind)
+        stray_share = float(np.mean(~(errors <= allowed)))  # nan is no good either
+        if stray_share > self._session.stray_share(kind):
+            raise CaseFailedError(
+                self.case,
+                f"the revealed result is wrong: {promise.name} is off by up to "
+                f"{np.max(errors):.3g}, allowed {np.min(allowed):.3g}; its latency is "
+                f"not recorded{self._session.advice_on_a_wrong_result}",
+            )
 
     def unload(self) -> None:
         """Make the parties forget the case."""

@@ -70,7 +70,7 @@ class Runtime:
 
         None of a block's or a model's: a stray one goes through all that is behind it.
         """
-        return self.stray_share if kind in ("primitive", "steps") else 0.0
+        return self.stray_share if kind == "primitive" else 0.0
 
     def party_argv(self) -> tuple[str, ...]:
         """The command line of a party, without its channel."""
@@ -90,10 +90,9 @@ def list_runtimes() -> tuple[Runtime, ...]:
             backend="spu_0_3_1_backend",
             dialect="mhlo",
             counts_bytes=False,
-            # its tanh is off by 0.012 at 5.5, and GeLU of 4 by twice that
-            # and so are steps and models that have one; a model's reciprocals stray
-            # besides: by 0.04 of a logit
-            slack=(("gelu_tanh", 4.0), ("steps", 4.0), ("model", 4.0)),
+            # its tanh is off by 0.012 at 5.5, and GeLU of 4 by twice that; a model,
+            # whose reciprocals stray a little, by 0.04 of a logit instead of 0.03
+            slack=(("gelu_tanh", 4.0), ("model", 1.5)),
             # each share is shifted by itself, which fails for one product of size x in
             # 2**(63 - 36) / x; gelu_tanh multiplies about 20 times
             stray_share=1e-3,

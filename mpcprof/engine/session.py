@@ -1,6 +1,6 @@
 """Live parties of one deployment behind an emulated network."""
 
-import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence, Set
@@ -24,6 +24,7 @@ from mpcprof.engine.wan.backend import Counters, Emulation
 from mpcprof.errors import EngineError, NoAnswerError
 from mpcprof.network import LOOPBACK, Network
 
+_logger = logging.getLogger(__name__)
 _START_MARGIN_S = 0.002  # for the command to reach every party before the common start
 _N_STARTS = 5  # of parties that may hang in their first program
 
@@ -51,6 +52,8 @@ class Setup:
     """What it took to have parties that can compute.
 
     Attributes:
+        n_starts: How often parties were started; those that hung in their first
+            program are in no other number.
         start_s: Starting the processes and importing SPU; not part of `setup_s`.
         setup_s: Connecting and exchanging keys (base OT in Cheetah) on loopback.
         setup_bytes: Sent for that, summed over parties, as SPU counts them; of a build
@@ -58,6 +61,7 @@ class Setup:
         versions: Package versions in the parties' Python.
     """
 
+    n_starts: int
     start_s: float
     setup_s: float
     setup_bytes: int
@@ -145,6 +149,13 @@ class Session:
         """How many times the error that a workload states the runtime may make."""
         return self._runtime.slack_of(workload, kind)
 
+    @property
+    def advice_on_a_wrong_result(self) -> str:
+        """The end of a message; empty for a build that is never wrong at random."""
+        if not self._runtime.stray_share:
+            return ""
+        return f"; {self._runtime.name} is wrong at random: run the same command again"
+
     def stray_share(self, kind: str) -> float:
         """How many entries of a result the runtime may have wrong by any amount."""
         return self._runtime.stray_share_of(kind)
@@ -159,13 +170,23 @@ class Session:
         return tuple(party.pid for party in self._parties)
 
     def _start_until_primed(self) -> Setup:
-        for _ in range(_N_STARTS - 1):
-            with contextlib.suppress(NoAnswerError):
-                return self._start()
+        limit_s = self._runtime.first_call_limit_s
+        for n_starts in range(1, _N_STARTS + 1):
+            setup = self._start(n_starts)
+            if setup:
+                return setup
             self.close()
-        return self._start()
+            _logger.warning(
+                "%s: the parties hung in their first program, for %g s (%d of %d)",
+                *(self.deployment, limit_s, n_starts, _N_STARTS),
+            )
+        raise NoAnswerError(
+            f"{self.deployment}: the parties hung in their first program, {_N_STARTS} "
+            f"times for {limit_s:g} s; free the processor, run the same command again"
+        )
 
-    def _start(self) -> Setup:
+    def _start(self, n_starts: int) -> Setup | None:
+        """None where the parties hang in their first program."""
         begin_s = self._clock()
         self.emulation.start(self.n_parties)
         self.emulation.set_network(LOOPBACK)
@@ -191,20 +212,30 @@ class Session:
         )
         versions = replies[0][0]["versions"]
         connect_s = max(r["connect_s"] + r["runtime_s"] for r, _ in replies)
-        first, second = self._prime()
+        calls = self._prime()
+        if calls is None:
+            return None
+        first, second = calls
         return Setup(
+            n_starts=n_starts,
             start_s=started_s - begin_s,
             setup_s=connect_s + max(first.latency_s - second.latency_s, 0.0),
             setup_bytes=max(_total_bytes(first) - _total_bytes(second), 0),
             versions=tuple(sorted(versions.items())),
         )
 
-    def _prime(self) -> tuple[Call, Call]:
-        """Two calls of one program: what the first costs more is set-up."""
+    def _prime(self) -> tuple[Call, Call] | None:
+        """Two calls of one program: what the first costs more is set-up.
+
+        None if the first does not end in the time that it has.
+        """
         inputs = [priming_input()]
         self.load("prime", self.lower("prime", a_bit_of_all, inputs), inputs)
-        limit_s = self._runtime.first_call_limit_s
-        calls = self.run("prime", limit_s=limit_s), self.run("prime")
+        try:
+            first = self.run("prime", limit_s=self._runtime.first_call_limit_s)
+        except NoAnswerError:
+            return None
+        calls = first, self.run("prime")
         self.unload("prime")
         return calls
 

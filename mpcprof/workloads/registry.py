@@ -26,6 +26,23 @@ _MIN_STEPS = 2**8  # across a domain too narrow for that
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """Entries of a flat result that are judged by themselves.
+
+    Attributes:
+        name: Of the primitive that they are the result of.
+        n_entries: The next so many.
+        atol: As a workload's.
+        rtol: As a workload's.
+    """
+
+    name: str
+    n_entries: int
+    atol: float
+    rtol: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
     """A function to measure, its inputs, and the answer it must give.
 
@@ -41,6 +58,7 @@ class Workload:
         atol: |revealed - reference| <= atol + rtol |reference| on SPU with a 64-bit
             ring and 18 fraction bits.
         rtol: See atol.
+        pieces: Of a flat result of many primitives: each with a tolerance of its own.
         source: Where the formula and its use come from.
 
     Raises:
@@ -57,6 +75,7 @@ class Workload:
     dtypes: tuple[DType, ...] = ()
     atol: float
     rtol: float
+    pieces: tuple[Piece, ...] = ()
     source: str
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from jax import Array
 from numpy.typing import NDArray
 
 from mpcprof.blocks.steps import PRODUCT_OPERATIONS, ROW_OPERATIONS, Step
-from mpcprof.workloads.registry import Shape, Workload, get_workload
+from mpcprof.workloads.registry import Piece, Shape, Workload, get_workload
 
 
 def steps_name(steps: Sequence[Step]) -> str:
@@ -55,8 +55,26 @@ def steps_workload(steps: Sequence[Step]) -> Workload:
         dtypes=tuple(d for p in primitives for d in p.dtypes or _floats(p)),
         atol=max(p.atol for p in primitives),
         rtol=max(p.rtol for p in primitives),
+        pieces=tuple(
+            Piece(
+                name=primitive.name,
+                n_entries=_n_results(step),
+                atol=primitive.atol,
+                rtol=primitive.rtol,
+            )
+            for step, primitive in zip(steps, primitives, strict=True)
+        ),
         source=f"{len(steps)} steps of a block, each with inputs of its own",
     )
+
+
+def _n_results(step: Step) -> int:
+    if step.operation in PRODUCT_OPERATIONS:
+        n_products, p, _, r = step.size
+        return n_products * p * r
+    if step.operation in ROW_OPERATIONS:
+        return step.size[0]
+    return math.prod(step.size)
 
 
 def _floats(primitive: Workload) -> tuple[Any, ...]:  # Any: a literal of its own

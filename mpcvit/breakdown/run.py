@@ -208,7 +208,8 @@ def _draw(
     together = "one by one" if request.setting.heads == "serial" else "batched"
     deployments = dict.fromkeys(str(source.deployment) for source in made.sources)
     title = "\n".join(deployments) + f"\n{request.setting.network}, {how}"
-    division = "" if request.setting.division == "row" else "Divided entry by entry. "
+    is_by_entry = request.setting.division == "entry"
+    division = "Softmax, but for its errors, divided by entry. " if is_by_entry else ""
     note = division + (
         f"One image, heads {together}, {request.setting.activation}. "
         "Other: scalings of scores, what a call costs."

@@ -35,6 +35,7 @@ _BY_ENTRY: Final = {
     "softmax": "softmax_by_entry",
     "relu_softmax": "relu_softmax_by_entry",
 }
+_BY_ROW: Final = {by_entry: by_row for by_row, by_entry in _BY_ENTRY.items()}
 STATED: Final = "stated, not searched: layers 2 to 5 keep all, 54 of 108 heads in all"
 
 
@@ -141,12 +142,11 @@ def _uniform(preset: ModelPreset, attention: str, setting: Setting) -> Architect
 
 def _divided(architecture: Architecture, setting: Setting) -> Architecture:
     """The same with each variant in the form that divides as the setting asks."""
-    if setting.division == "row":
-        return architecture
+    names = _BY_ENTRY if setting.division == "entry" else _BY_ROW
     return replace(
         architecture,
         attention=tuple(
-            tuple(tuple(_BY_ENTRY.get(name, name) for name in head) for head in layer)
+            tuple(tuple(names.get(name, name) for name in head) for head in layer)
             for layer in architecture.attention
         ),
     )

@@ -6,7 +6,7 @@ from typing import Final, Literal
 from mpcprof.errors import UsageError
 from mpcprof.units import format_duration
 
-# of digits, with its 20 epochs: half of the attentions stay accurate; none do at 0.03
+# of digits, with its 20 epochs: half of the attentions stay; docs/experiments.md
 LAMBDA_PER_S: Final = 0.005
 
 

@@ -51,7 +51,7 @@ class Emulation(Protocol):
     name: str
 
     def start(self, n_parties: int) -> None:
-        """Set up the links; called once, before the parties start."""
+        """Set up the links; called before the parties start, again after `close`."""
 
     def command_prefix(self, rank: int) -> tuple[str, ...]:
         """Words put before a party's command line (to enter its namespace)."""
