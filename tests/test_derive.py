@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.optimize import OptimizeResult
 
 from mpcprof.blocks import MODELS
 from mpcprof.blocks.architecture import Heads
 from mpcprof.errors import UsageError
 from mpcvit.cost import SearchCost, VariantCost
+from mpcvit.experiments.choices import describe
 from mpcvit.search.baselines import at_random, by_layer, uniform_baselines
 from mpcvit.search.budget import choose_within
 from mpcvit.search.derive import by_mu, by_threshold, family
@@ -118,18 +121,82 @@ def test_rows_of_nearly_equal_worth_are_bought_at_once():
             assert (alpha[layer, head][~own] <= least_kept).all()
 
 
-def test_a_budget_not_solved_in_time_says_how_far_it_may_be_off(monkeypatch):
-    monkeypatch.setattr("mpcvit.search.budget._LIMIT_S", 0.05)
-    random = np.random.default_rng(0)
-    cost = make_cost(n_layers=12, n_heads=12, n_tokens=33)
-    alpha = 0.87 + 0.001 * random.random((12, 12, 33))
-    least_s = float(cost.latency_s(0 * alpha))
-    most_s = float(cost.latency_s(0 * alpha + 1))
+@pytest.mark.parametrize("spread", [0.001, 1.0])
+@pytest.mark.parametrize("shape", [(7, 4, 65), (9, 12, 257)], ids=str)
+def test_rows_of_the_papers_models_use_their_budget_to_the_last_row(shape, spread):
+    n_layers, n_heads, n_tokens = shape
+    cost = make_cost(n_layers=n_layers, n_heads=n_heads, n_tokens=n_tokens)
+    alpha = 0.87 - spread * 0.8 * np.random.default_rng(0).random(shape)
+    least_s, most_s = (float(cost.latency_s(0 * alpha + share)) for share in (0, 1))
+    budget_s = least_s + 0.53 * (most_s - least_s)
 
-    choice = choose_within(cost, alpha, None, least_s + 0.2 * (most_s - least_s))
+    choice = choose_within(cost, alpha, None, budget_s)
 
-    assert choice.latency_s <= least_s + 0.2 * (most_s - least_s)
-    assert 0 < choice.gap <= 1
+    row_s = cost.accurate_row.per_unit_s - cost.cheap_row.per_unit_s
+    assert budget_s - row_s <= choice.latency_s <= budget_s + 1e-9
+    assert 0 <= choice.gap <= 1e-3
+
+
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize(
+    ("alpha_shape", "beta_shape"), [*SHAPES, ((2, 2, 3), (2,))], ids=str
+)
+def test_without_the_integer_program_a_budget_buys_the_same(
+    alpha_shape, beta_shape, heads, monkeypatch
+):
+    random = np.random.default_rng(3)
+    cost = make_cost().for_heads(heads)
+    alpha = random.random(alpha_shape)
+    beta = None if beta_shape is None else random.random(beta_shape)
+    budget_s = float(cost.latency_s(alpha, beta))
+    first = choose_within(cost, alpha, beta, budget_s)
+    monkeypatch.setattr("mpcvit.search.budget._MOST_BINARIES", 0)
+
+    second = choose_within(cost, alpha, beta, budget_s)
+
+    np.testing.assert_array_equal(first.alpha, second.alpha)
+    np.testing.assert_array_equal(first.beta, second.beta)
+    assert first.gap == second.gap == 0
+
+
+def test_a_program_stopped_at_its_limit_leaves_a_choice(monkeypatch):
+    def stopped(*_args: object, **_options: object) -> OptimizeResult:
+        return OptimizeResult(x=None, status=1, success=False, message="limit")
+
+    monkeypatch.setattr("mpcvit.search.budget_program.milp", stopped)
+
+    choice = choose_within(make_cost(form="grouped"), np.ones((2, 2)), None, 1e3)
+
+    assert choice.alpha.all()
+
+
+def test_a_solver_that_fails_is_quoted(monkeypatch):
+    def failing(*_args: object, **_options: object) -> OptimizeResult:
+        return OptimizeResult(x=None, status=4, success=False, message="no memory")
+
+    monkeypatch.setattr("mpcvit.search.budget_program.milp", failing)
+
+    with pytest.raises(UsageError, match="it says 'no memory'"):
+        choose_within(make_cost(form="grouped"), np.ones((2, 2)), None, 1e3)
+
+
+def test_a_choice_cut_short_says_by_how_much_wherever_it_is_shown(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr("mpcvit.search.budget_rows._CANDIDATES", 1)
+    result = make_result("token")
+    budget_s = float(result.cost.latency_s(result.alpha, result.beta))
+    monkeypatch.setattr("mpcvit.search.budget._MOST_BINARIES", 0)
+
+    members = family(result, budgets_s=(budget_s,))
+
+    (one,) = members
+    assert 0 < one.gap < 1
+    assert one.predicted_s > 0.9 * budget_s
+    assert "% short of the best" in one.line()
+    assert "% short of the best" in describe(one, result)
+    written = json.loads(write_family(members, tmp_path, None).to_json())
+    assert written["architectures"][0]["gap"] == one.gap
 
 
 def test_a_budget_that_is_met_to_the_last_bit_is_used():

@@ -120,7 +120,7 @@ def describe(derived: Derived, result: SearchResult) -> str:
     text = f"{derived.n_accurate}/{derived.n_units} accurate, heads {by_layer}"
     if derived.n_gelu is not None:
         text += f", {derived.n_gelu}/{derived.n_gelu_units} GeLU"
-    return text
+    return text + derived.shortfall()
 
 
 def warn_of_indifference(result: SearchResult) -> tuple[str, ...]:

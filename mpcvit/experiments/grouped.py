@@ -1,7 +1,7 @@
 """Additive against grouped cost, where heads run batched and share their hops."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -163,7 +163,8 @@ def _batched(result: SearchResult, budget_s: float) -> Derived:
         result.cost.for_heads("serial"), result.alpha, result.beta, budget_s
     )
     label = f"budget-{budget_s:g}s-additive"
-    return make_derived(result, label, choice.alpha, choice.beta, "batched")
+    derived = make_derived(result, label, choice.alpha, choice.beta, "batched")
+    return replace(derived, gap=choice.gap)
 
 
 def _quickest_with(result: SearchResult, other: Derived) -> Derived:

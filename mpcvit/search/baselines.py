@@ -49,7 +49,8 @@ def by_layer(result: SearchResult, budget_s: float, *, heads: Heads) -> Derived:
     cost = coarse.cost.for_heads(heads)
     choice = choose_within(cost, coarse.alpha, coarse.beta, budget_s)
     label = f"by-layer-{budget_s:g}s"
-    return make_derived(coarse, label, choice.alpha, choice.beta, heads)
+    derived = make_derived(coarse, label, choice.alpha, choice.beta, heads)
+    return replace(derived, gap=choice.gap)
 
 
 def _layer_means(values: Numbers) -> Numbers:

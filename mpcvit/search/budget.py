@@ -1,30 +1,30 @@
-"""The most valuable choice that costs no more than a budget: a small integer program.
+"""The most valuable choice that costs no more than a budget.
 
 Maximise the mean alpha kept, summed over layers, plus the same of beta, so that a layer
-of attention and one of activations count alike whatever their granularity. Every unit
-is a binary; what a variant costs once where it is used hangs on an indicator that is
-binary by itself at the optimum.
+of attention and one of activations count alike whatever their granularity.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import product
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import coo_array
 
 from mpcprof.errors import UsageError
 from mpcprof.units import format_duration
 from mpcvit.cost import SearchCost, VariantCost
+from mpcvit.search.budget_program import solve_program
+from mpcvit.search.budget_rows import Block, Group, fill, least_ticks
 
 Numbers = NDArray[np.float64]
+Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-_SLACK_S = 1e-9  # of sums of floats
-_TIE = 1e-6  # of a unit's value: of equal ones more are kept, the first layers' first
-_SCALE = 1e4  # the solver stops at a gap of 1e-6 in the objective
-_LIMIT_S = 60.0  # of a solution; thousands of rows of equal worth may take hours
+_SLACK_S: Final = 1e-9  # of sums of floats
+_TIE: Final = 1e-6  # of a unit's value: of equal ones more are kept, the first layers'
+_TICKS: Final = 2.0**58  # in the dearest choice: sums stay whole numbers of 64 bits
+_MOST_BINARIES: Final = 600  # of an integer program; of more even its start takes long
+_PROVEN: Final = 1e-6  # a smaller gap is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +32,8 @@ class Choice:
     """Which units stay accurate (alpha) and keep their GeLU (beta).
 
     Attributes:
-        gap: What share of the most valuable choice's worth may be missing: 0 but where
-            the solver ran out of time, 1 where it found nothing but the quickest.
+        gap: At most this share of the most valuable choice's worth is missing; 0 where
+            that is proven to a millionth.
     """
 
     alpha: Mask
@@ -42,232 +42,188 @@ class Choice:
     gap: float
 
 
-class _Program:
-    """Variables in [0, 1], their seconds and value, and rows of `sum c x <= bound`."""
-
-    def __init__(self, fixed_s: float) -> None:
-        self.fixed_s = fixed_s
-        self.seconds: list[float] = []
-        self.values: list[float] = []
-        self.is_binary: list[bool] = []
-        self.rows: list[tuple[dict[int, float], float]] = []
-
-    def add(
-        self, *, seconds: float = 0.0, value: float = 0.0, is_binary: bool = False
-    ) -> int:
-        self.seconds.append(seconds)
-        self.values.append(value)
-        self.is_binary.append(is_binary)
-        return len(self.seconds) - 1
-
-    def require(self, coefficients: dict[int, float], bound: float) -> None:
-        """Sum of coefficients times variables <= bound."""
-        self.rows.append((coefficients, bound))
-
-    def prefer_the_most_valuable(self, units: list[int]) -> None:
-        """Of units that cost the same, each only after those worth more.
-
-        An optimum is left: units can be exchanged. Without it the solver tries all
-        that differ in nothing else.
-        """
-        ranked = sorted(units, key=lambda unit: -self.values[unit])
-        for worth_more, unit in pairwise(ranked):
-            self.require({unit: 1.0, worth_more: -1.0}, 0.0)
-
-    def pay(self, units: list[int], cost: VariantCost, n_together: int = 1) -> None:
-        """fixed_s where any is 1, per_unit_s for each."""
-        self._used(units, cost.fixed_s, is_complement=False)
-        for unit in units:
-            self.seconds[unit] += n_together * cost.per_unit_s
-
-    def pay_for_zeros(
-        self, units: list[int], cost: VariantCost, n_together: int = 1
-    ) -> None:
-        """The same where a unit is 0."""
-        self._used(units, cost.fixed_s, is_complement=True)
-        for unit in units:
-            self.fixed_s += n_together * cost.per_unit_s
-            self.seconds[unit] -= n_together * cost.per_unit_s
-
-    def _used(self, units: list[int], fixed_s: float, *, is_complement: bool) -> None:
-        """An indicator at least as large as each unit, or as one minus it."""
-        indicator = self.add(seconds=fixed_s)
-        for unit in units:
-            if is_complement:
-                self.require({unit: -1.0, indicator: -1.0}, -1.0)
-            else:
-                self.require({unit: 1.0, indicator: -1.0}, 0.0)
-
-    def solve(self, budget_s: float | None) -> tuple[Numbers, float] | None:
-        """The most valuable point, or without a budget the quickest; 0 or 1 each.
-
-        And by what share of its value a better one may exceed it. None if time is out
-        before there is any.
-        """
-        limit_s = np.inf if budget_s is None else _LIMIT_S
-        objective = np.array(self.seconds)
-        rows = list(self.rows)
-        if budget_s is not None:
-            objective = -_SCALE * np.array(self.values)
-            rows.append((dict(enumerate(self.seconds)), budget_s - self.fixed_s))
-        solved = milp(
-            objective,
-            integrality=np.array(self.is_binary, dtype=int),
-            bounds=Bounds(0, 1),
-            constraints=_constraint(rows, len(self.seconds)),
-            options={"mip_rel_gap": 0.0, "time_limit": limit_s},
-        )
-        if solved.x is None:
-            return None
-        point: Numbers = np.round(solved.x)
-        return point, 0.0 if solved.success else min(float(solved.mip_gap), 1.0)
-
-
-def _constraint(
-    rows: list[tuple[dict[int, float], float]], n_variables: int
-) -> LinearConstraint:
-    entries = [(i, j, c) for i, (row, _) in enumerate(rows) for j, c in row.items()]
-    index_i, index_j, values = zip(*entries, strict=True) if entries else ((), (), ())
-    matrix = coo_array((values, (index_i, index_j)), shape=(len(rows), n_variables))
-    bounds = np.array([bound for _, bound in rows])
-    return LinearConstraint(matrix.tocsr(), -np.inf, bounds)
-
-
 def choose_within(
     cost: SearchCost, alpha: Numbers, beta: Numbers | None, budget_s: float
 ) -> Choice:
-    """The most valuable choice of at most `budget_s`; exact, or its gap is stated.
+    """The most valuable choice of at most `budget_s`, or nearly so; see its gap.
+
+    The same on every machine. Additive attention alone is a knapsack of groups; what
+    pays for sharing, and GeLU besides, goes to an integer program, unless that is large
+    or reaches its limit.
 
     Raises:
-        UsageError: If even the quickest choice is slower.
+        UsageError: If even the quickest choice is slower, or the solver fails.
     """
-    program = _Program(cost.rest_s)
-    units = _add_attention(program, cost, alpha)
-    tokens = None if beta is None else _add_activation(program, cost, beta)
-
-    def read(solved: tuple[Numbers, float]) -> Choice:
-        point, gap = solved
-        kept = point[units] > 0.5
-        linear = None if tokens is None else point[tokens] > 0.5
-        latency_s = cost.latency_s(
-            kept.astype(float), None if linear is None else linear.astype(float)
-        )
-        return Choice(alpha=kept, beta=linear, latency_s=float(latency_s), gap=gap)
-
-    relaxed = program.solve(None)
-    assert relaxed is not None, "a choice without a bound takes no search"
-    quickest = replace(read(relaxed), gap=1.0)
-    if quickest.latency_s > budget_s + _SLACK_S:
-        least = format_duration(quickest.latency_s, digits=4)
+    values = _values(alpha)
+    beta_values = None if beta is None else _values(beta)
+    knapsack = _Knapsack(cost, values, beta_values)
+    if knapsack.least_s > budget_s + _SLACK_S:
+        least = format_duration(knapsack.least_s, digits=4)
         raise UsageError(
             f"budget {format_duration(budget_s)}: expected at least {least}, what the "
             "quickest choice costs"
         )
-    return _solve_within(program, read, quickest, budget_s)
-
-
-def _solve_within(
-    program: _Program,
-    read: Callable[[tuple[Numbers, float]], Choice],
-    quickest: Choice,
-    budget_s: float,
-) -> Choice:
-    """The solver keeps a bound to a millionth; a choice beyond it is solved again."""
-    bound_s = budget_s + _SLACK_S
-    while bound_s > quickest.latency_s:
-        solved = program.solve(bound_s)
-        if solved is None:
-            return quickest
-        chosen = read(solved)
-        if chosen.latency_s <= budget_s + _SLACK_S:
-            return chosen
-        bound_s -= 2 * (chosen.latency_s - budget_s)
-    return replace(quickest, gap=0.0)  # nothing else is as quick
-
-
-def _add_units(program: _Program, weights: Numbers) -> NDArray[np.int64]:
-    """A binary for each weight (L, ...); worth its share of the layer's mean."""
-    n_layers = weights.shape[0]
-    per_layer = weights.size // n_layers
-    tie = _TIE * (2 - np.arange(weights.size) / weights.size)
-    values = (weights.ravel() + tie) / per_layer
-    units = [program.add(value=float(v), is_binary=True) for v in values]
-    return np.array(units).reshape(weights.shape)
-
-
-def _add_attention(
-    program: _Program, cost: SearchCost, alpha: Numbers
-) -> NDArray[np.int64]:
-    """One unit per entry of alpha: (L,), (L, H) or (L, H, N)."""
-    units = _add_units(program, alpha)
-    if alpha.ndim == 3:
-        for layer in units.tolist():
-            _add_rows(program, cost, layer)
-        return units
-    n_together = 1 if alpha.ndim == 2 else cost.n_heads
-    for layer in units.reshape(cost.n_layers, -1).tolist():
-        program.prefer_the_most_valuable(layer)
-        if cost.form == "grouped":
-            program.pay(layer, cost.accurate, n_together)
-            program.pay_for_zeros(layer, cost.cheap, n_together)
-            continue
-        for unit in layer:
-            program.fixed_s += n_together * cost.cheap.alone_s
-            extra_s = cost.accurate.alone_s - cost.cheap.alone_s
-            program.seconds[unit] += n_together * extra_s
-    return units
-
-
-def _add_rows(program: _Program, cost: SearchCost, heads: list[list[int]]) -> None:
-    """Rows of one layer's heads; see `SearchCost`."""
-    for rows in heads:
-        program.prefer_the_most_valuable(rows)
-    if cost.form == "additive":
-        for rows in heads:
-            program.pay(rows, cost.accurate_row)
-            program.pay_for_zeros(rows, cost.cheap_row)
-        return
-    pure, pure_cheap = [], []
-    for rows in heads:
-        pure.append(_add_pure(program, rows, cost.accurate_row, is_complement=False))
-        pure_cheap.append(_add_pure(program, rows, cost.cheap_row, is_complement=True))
-        fixed_s = cost.accurate_row.fixed_s + cost.cheap_row.fixed_s
-        program.fixed_s += fixed_s
-        for indicator in (pure[-1], pure_cheap[-1]):
-            program.seconds[indicator] -= fixed_s
-    program.pay(pure, cost.accurate)
-    program.pay(pure_cheap, cost.cheap)
-
-
-def _add_pure(
-    program: _Program, rows: list[int], cost: VariantCost, *, is_complement: bool
-) -> int:
-    """1 at most where all rows are of the variant; pays the rows where it is 0."""
-    pure = program.add(seconds=-len(rows) * cost.per_unit_s)
-    for row in rows:
-        if is_complement:
-            program.require({pure: 1.0, row: 1.0}, 1.0)
-            program.fixed_s += cost.per_unit_s
-            program.seconds[row] -= cost.per_unit_s
-        else:
-            program.require({pure: 1.0, row: -1.0}, 0.0)
-            program.seconds[row] += cost.per_unit_s
-    return pure
-
-
-def _add_activation(
-    program: _Program, cost: SearchCost, beta: Numbers
-) -> NDArray[np.int64]:
-    """One unit per entry of beta: (L,) or (L, N)."""
-    units = _add_units(program, beta)
-    n_together = 1 if beta.ndim == 2 else cost.n_tokens
-    apart = VariantCost(
-        alone_s=0.0, fixed_s=cost.mlp_s - cost.fused_mlp_s, per_unit_s=0.0
+    n_units = alpha.size + (0 if beta is None else beta.size)
+    is_alone = cost.form == "additive" and beta is None
+    found, gap = None, 0.0
+    if not is_alone and n_units <= _MOST_BINARIES:
+        found = solve_program(cost, values, beta_values, budget_s + _SLACK_S)
+    if found is None:
+        kept, gap = knapsack.fill(budget_s + _SLACK_S / 2)
+        found = kept[: alpha.size].reshape(alpha.shape), None
+        if beta is not None:
+            found = found[0], kept[alpha.size :].reshape(beta.shape)
+    latency_s = cost.latency_s(
+        found[0].astype(float), None if found[1] is None else found[1].astype(float)
     )
-    for layer in units.reshape(cost.n_layers, -1).tolist():
-        program.prefer_the_most_valuable(layer)
-        program.fixed_s += cost.fused_mlp_s
-        program.pay(layer, apart)
-        program.pay(layer, cost.gelu, n_together)
-        program.pay_for_zeros(layer, cost.linear, n_together)
-    return units
+    return Choice(alpha=found[0], beta=found[1], latency_s=float(latency_s), gap=gap)
+
+
+def _values(weights: Numbers) -> Numbers:
+    """Of each unit (L, ...) its share of the layer's mean."""
+    tie = _TIE * (2 - np.arange(weights.size) / weights.size)
+    values: Numbers = weights + tie.reshape(weights.shape)
+    return values * len(weights) / weights.size
+
+
+class _Knapsack:
+    """Groups of units that cost the same, and of each group its units, best first."""
+
+    def __init__(self, cost: SearchCost, alpha: Numbers, beta: Numbers | None) -> None:
+        parts = [alpha.ravel()] if beta is None else [alpha.ravel(), beta.ravel()]
+        self._values = np.concatenate(parts)
+        self._rest_s = cost.rest_s
+        self._tick_s = _most_s(cost) / _TICKS
+        self._blocks: list[Block] = []
+        self._units: list[Counts] = []
+        indices = np.arange(self._values.size)
+        self._add_attention(cost, indices[: alpha.size].reshape(alpha.shape))
+        if beta is not None:
+            self._add_activation(cost, indices[alpha.size :].reshape(beta.shape))
+
+    @property
+    def least_s(self) -> float:
+        """Seconds of the quickest choice."""
+        return self._rest_s + least_ticks(self._blocks) * self._tick_s
+
+    def fill(self, budget_s: float) -> tuple[Mask, float]:
+        """Units kept, and the gap."""
+        budget = self._to_ticks(min(budget_s - self._rest_s, _TICKS * self._tick_s))
+        filling = fill(self._blocks, max(budget, least_ticks(self._blocks)))
+        mask = np.zeros(self._values.size, dtype=bool)
+        for units, n_kept in zip(self._units, filling.kept, strict=True):
+            mask[units[:n_kept]] = True
+        missing = filling.bound - filling.value
+        gap = missing / filling.bound if missing > 0 < filling.bound else 0.0
+        return mask, gap if gap > _PROVEN else 0.0
+
+    def _to_ticks(self, seconds: float) -> int:
+        return round(seconds / self._tick_s)
+
+    def _add_attention(self, cost: SearchCost, units: Counts) -> None:
+        """Units (L,), (L, H) or (L, H, N)."""
+        n_together = cost.n_heads if units.ndim == 1 else 1
+        if units.ndim == 3 and cost.form == "additive":
+            self._add_groups(
+                units.reshape(-1, cost.n_tokens), cost.accurate_row, cost.cheap_row, 1
+            )
+        elif units.ndim == 3:
+            for layer in units:
+                self._add_batched_rows(cost, layer)
+        elif cost.form == "additive":
+            accurate, cheap = _alone(cost.accurate), _alone(cost.cheap)
+            self._add_groups(units.reshape(1, -1), accurate, cheap, n_together)
+        else:
+            by_layer = units.reshape(cost.n_layers, -1)
+            self._add_groups(by_layer, cost.accurate, cost.cheap, n_together)
+
+    def _add_activation(self, cost: SearchCost, units: Counts) -> None:
+        """Units (L,) or (L, N)."""
+        n_together = cost.n_tokens if units.ndim == 1 else 1
+        self._rest_s += cost.n_layers * cost.fused_mlp_s
+        apart_s = cost.mlp_s - cost.fused_mlp_s
+        gelu = replace(cost.gelu, fixed_s=cost.gelu.fixed_s + apart_s)
+        by_layer = units.reshape(cost.n_layers, -1)
+        self._add_groups(by_layer, gelu, cost.linear, n_together)
+
+    def _add_groups(
+        self,
+        groups: Counts,
+        kept: VariantCost,
+        other: VariantCost,
+        n_together: int,
+    ) -> None:
+        """Each row of units (G, U) shares the fixed seconds of either variant."""
+        for units in groups:
+            ticks = self._count_ticks(units.size, kept, other, n_together)
+            self._blocks.append(((self._group(units, ticks),),))
+            self._units.append(self._ranked(units))
+
+    def _add_batched_rows(self, cost: SearchCost, heads: Counts) -> None:
+        """A layer's rows (H, N): with purely accurate heads or none, cheap or none."""
+        mixed = self._count_ticks(heads.shape[1], cost.accurate_row, cost.cheap_row, 1)
+        mixed[-1] = self._to_ticks(cost.accurate.per_unit_s)
+        mixed[0] = self._to_ticks(cost.cheap.per_unit_s)
+        modes = []
+        for is_accurate, is_cheap in product((True, False), repeat=2):
+            fixed_s = (
+                is_accurate * cost.accurate.fixed_s + is_cheap * cost.cheap.fixed_s
+            )
+            fixed = np.array([self._to_ticks(fixed_s)])
+            none = np.zeros(1, dtype=np.int64)
+            allowed = slice(0 if is_cheap else 1, None if is_accurate else -1)
+            modes.append(
+                (
+                    Group(kept=none, ticks=fixed, values=np.zeros(1)),
+                    *(self._group(units, mixed, allowed) for units in heads),
+                )
+            )
+        self._blocks.append(tuple(mode for mode in modes if mode[-1].kept.size))
+        self._units += [heads[0, :0], *(self._ranked(units) for units in heads)]
+
+    def _count_ticks(
+        self, n_units: int, kept: VariantCost, other: VariantCost, n_together: int
+    ) -> Counts:
+        n_kept = np.arange(n_units + 1)
+        ticks: Counts = (
+            self._to_ticks(kept.fixed_s) * (n_kept > 0)
+            + self._to_ticks(n_together * kept.per_unit_s) * n_kept
+            + self._to_ticks(other.fixed_s) * (n_kept < n_units)
+            + self._to_ticks(n_together * other.per_unit_s) * (n_units - n_kept)
+        )
+        return ticks
+
+    def _group(
+        self, units: Counts, ticks: Counts, allowed: slice = slice(None)
+    ) -> Group:
+        worth = np.cumsum(self._values[self._ranked(units)])
+        return Group(
+            kept=np.arange(units.size + 1)[allowed],
+            ticks=ticks[allowed],
+            values=np.concatenate([[0.0], worth])[allowed],
+        )
+
+    def _ranked(self, units: Counts) -> Counts:
+        ranked: Counts = units[np.argsort(-self._values[units], kind="stable")]
+        return ranked
+
+
+def _alone(cost: VariantCost) -> VariantCost:
+    return VariantCost(alone_s=cost.alone_s, fixed_s=0.0, per_unit_s=cost.alone_s)
+
+
+def _most_s(cost: SearchCost) -> float:
+    """More than any choice costs: every variant of everything, fixed seconds each."""
+    head_s = sum(
+        abs(one.alone_s) + abs(one.fixed_s) + abs(one.per_unit_s)
+        for one in (cost.accurate, cost.cheap)
+    )
+    row_s, token_s = (
+        sum(abs(one.fixed_s) + cost.n_tokens * abs(one.per_unit_s) for one in pair)
+        for pair in (
+            (cost.accurate_row, cost.cheap_row),
+            (cost.gelu, cost.linear),
+        )
+    )
+    mlp_s = abs(cost.mlp_s) + abs(cost.fused_mlp_s)
+    return cost.n_layers * (cost.n_heads * (head_s + row_s) + token_s + mlp_s)

@@ -29,7 +29,8 @@ class Derived:
         predicted_s: What the terms say it costs, in the form of its heads.
         n_accurate: Of `n_units` heads (or layers, or rows).
         n_gelu: Of `n_gelu_units` tokens (or layers); None where none was searched.
-        gap: Of a budget: by what share the best choice may be worth more; see `Choice`.
+        gap: Of a budget: at most this share of the most valuable choice's worth is
+            missing; see `Choice`.
     """
 
     label: str
@@ -47,8 +48,11 @@ class Derived:
         if self.n_gelu is not None:
             kept += f", {self.n_gelu} of {self.n_gelu_units} with GeLU"
         predicted = format_duration(self.predicted_s, digits=4)
-        short = f", at most {self.gap:.2%} short of the best" if self.gap else ""
-        return f"{self.label}: {kept}, predicted {predicted}{short}"
+        return f"{self.label}: {kept}, predicted {predicted}{self.shortfall()}"
+
+    def shortfall(self) -> str:
+        """The gap as the end of a sentence; nothing where there is none."""
+        return f", at most {100 * self.gap:.2g}% short of the best" if self.gap else ""
 
 
 def by_mu(alpha: Numbers, mu: float) -> Mask:

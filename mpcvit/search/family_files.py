@@ -17,7 +17,7 @@ class WrittenFamily:
     members: tuple[tuple[Derived, Path], ...]
 
     def to_json(self) -> str:
-        """One document; seconds, counts of heads (or layers, rows) and of tokens."""
+        """One document; seconds, counts of heads (or layers, rows), of tokens; gap."""
         return json.dumps(
             {
                 "architectures": [
@@ -29,6 +29,7 @@ class WrittenFamily:
                         "n_units": one.n_units,
                         "n_gelu": one.n_gelu,
                         "n_gelu_units": one.n_gelu_units,
+                        "gap": one.gap,
                         "architecture": json.loads(one.architecture.to_json()),
                     }
                     for one, path in self.members
