@@ -20,7 +20,13 @@ from mpcvit.experiments.setting import Setting
 
 @experiment_command()
 @click.argument("student")
-@click.option("--mu", default=0.7, show_default=True, help="Of what a search derives.")
+@click.option(
+    "--mu",
+    type=click.FloatRange(0, 1),
+    default=0.7,
+    show_default=True,
+    help="Of what a search derives.",
+)
 def distillation_terms(
     setting: Setting, student: str, mu: float
 ) -> Callable[..., Report]:

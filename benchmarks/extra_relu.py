@@ -11,7 +11,7 @@ import click
 from mpcvit.experiments.command import (
     experiment_command,
     parse_budgets_s,
-    parse_numbers,
+    parse_shares,
 )
 from mpcvit.experiments.extra_relu import ReluRequest, compare_extra_relu
 from mpcvit.experiments.report import Report
@@ -22,7 +22,7 @@ from mpcvit.search_space import SearchedActivation
 
 
 @experiment_command()
-@click.option("--mu", type=parse_numbers, default="0.3,0.7", show_default=True)
+@click.option("--mu", type=parse_shares, default="0.3,0.7", show_default=True)
 @click.option("--sigma", default=0.75, show_default=True, help="GeLU stays above it.")
 @click.option("--budgets", type=parse_budgets_s, help="Besides, such as 14s.")
 @click.option(
@@ -32,9 +32,13 @@ from mpcvit.search_space import SearchedActivation
     show_default=True,
 )
 @click.option("--lambda", "lambda_per_s", default=LAMBDA_PER_S, show_default=True)
-@click.option("--eta", type=parse_eta, help="Or paper. [default: as lambda]")
-@click.option("--search-epochs", type=int, help="[default: by dataset]")
-@click.option("--search-seed", default=0, show_default=True)
+@click.option(
+    "--eta", type=parse_eta, default="0.05", show_default=True, help="Or paper."
+)
+@click.option(
+    "--search-epochs", type=click.IntRange(min=1), help="[default: by dataset]"
+)
+@click.option("--search-seed", type=click.IntRange(min=0), default=0, show_default=True)
 def extra_relu(
     setting: Setting,
     mu: tuple[float, ...],

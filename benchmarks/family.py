@@ -21,9 +21,27 @@ from mpcvit.experiments.setting import Setting
 
 @experiment_command(seeds="0", is_of_search=True)
 @click.option("--budgets", type=parse_budgets_s, help="Such as 18s,14s.")
-@click.option("--n-budgets", default=3, show_default=True, help="Without --budgets.")
-@click.option("--n-random", default=1, show_default=True, help="At each budget.")
-@click.option("--tolerance", default=0.01, show_default=True, help="Of their cost.")
+@click.option(
+    "--n-budgets",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Without --budgets.",
+)
+@click.option(
+    "--n-random",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="At each budget.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Of their cost.",
+)
 def family(
     setting: Setting,
     search: Path,

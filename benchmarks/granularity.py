@@ -10,7 +10,7 @@ import click
 
 from mpcvit.experiments.command import (
     experiment_command,
-    parse_numbers,
+    parse_shares,
 )
 from mpcvit.experiments.granularity import GranularityRequest, compare_granularities
 from mpcvit.experiments.report import Report
@@ -20,10 +20,12 @@ from mpcvit.search.penalty import LAMBDA_PER_S, Penalty
 
 
 @experiment_command()
-@click.option("--mu", type=parse_numbers, default="0.5,0.7", show_default=True)
+@click.option("--mu", type=parse_shares, default="0.5,0.7", show_default=True)
 @click.option("--lambda", "lambda_per_s", default=LAMBDA_PER_S, show_default=True)
-@click.option("--search-epochs", type=int, help="[default: by dataset]")
-@click.option("--search-seed", default=0, show_default=True)
+@click.option(
+    "--search-epochs", type=click.IntRange(min=1), help="[default: by dataset]"
+)
+@click.option("--search-seed", type=click.IntRange(min=0), default=0, show_default=True)
 def granularity(
     setting: Setting,
     mu: tuple[float, ...],

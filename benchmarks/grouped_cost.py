@@ -22,9 +22,17 @@ from mpcvit.search_space import SearchSpace
 @experiment_command(heads="batched")
 @click.option("--lambda", "lambda_per_s", default=LAMBDA_PER_S, show_default=True)
 @click.option("--activation", default="none", show_default=True, help="none, layer ...")
-@click.option("--n-budgets", default=3, show_default=True, help="Of additive seconds.")
-@click.option("--search-epochs", type=int, help="[default: by dataset]")
-@click.option("--search-seed", default=0, show_default=True)
+@click.option(
+    "--n-budgets",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Of additive seconds.",
+)
+@click.option(
+    "--search-epochs", type=click.IntRange(min=1), help="[default: by dataset]"
+)
+@click.option("--search-seed", type=click.IntRange(min=0), default=0, show_default=True)
 def grouped_cost(
     setting: Setting,
     lambda_per_s: float,

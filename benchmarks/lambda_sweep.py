@@ -26,10 +26,16 @@ from mpcvit.search_space import SearchSpace
     default="0,0.001,0.003,0.01,0.03",
     show_default=True,
 )
-@click.option("--mu", type=float, help="Train what each derives. [default: none]")
+@click.option(
+    "--mu",
+    type=click.FloatRange(0, 1),
+    help="Train what each lambda's first search derives. [default: none]",
+)
 @click.option("--cost", type=click.Choice(["additive", "grouped"]), default="additive")
 @click.option("--activation", default="none", show_default=True, help="none, layer ...")
-@click.option("--search-epochs", type=int, help="[default: by dataset]")
+@click.option(
+    "--search-epochs", type=click.IntRange(min=1), help="[default: by dataset]"
+)
 def lambda_sweep(
     setting: Setting,
     lambdas: tuple[float, ...],

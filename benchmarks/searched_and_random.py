@@ -19,9 +19,21 @@ from mpcvit.experiments.setting import Setting
 
 @experiment_command(is_of_search=True)
 @click.option("--budget", type=parse_duration_s, help="[default: half-way]")
-@click.option("--n-random", default=10, show_default=True)
-@click.option("--tolerance", default=0.01, show_default=True, help="Of their cost.")
-@click.option("--random-seed", default=0, show_default=True, help="Of the choices.")
+@click.option("--n-random", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    help="Of their cost.",
+)
+@click.option(
+    "--random-seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the choices.",
+)
 def searched_and_random(
     setting: Setting,
     search: Path,

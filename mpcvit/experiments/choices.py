@@ -26,7 +26,12 @@ def spread_budgets_s(
 
     In whole milliseconds. The extremes, nothing accurate and everything, need no
     search.
+
+    Raises:
+        UsageError: If that is less than one.
     """
+    if n_budgets < 1:
+        raise UsageError(f"n_budgets={n_budgets}: expected at least 1")
     cost = result.cost.for_heads(heads)
     beta = result.beta
     least_s, most_s = (
@@ -65,8 +70,9 @@ def draw_at_cost(
         tolerance: A choice that is off by a larger share is drawn again.
 
     Raises:
-        UsageError: If there are not so many.
+        UsageError: If there are not so many, or a number is out of range.
     """
+    check_draw(n, tolerance)
     random = np.random.default_rng(seed)
     seen = {_essence(chosen.architecture)}
     found: list[Derived] = []
@@ -85,6 +91,18 @@ def draw_at_cost(
         f"{format_duration(chosen.predicted_s, digits=4)}: expected {n}; ask for "
         "fewer, or a larger --tolerance"
     )
+
+
+def check_draw(n: int, tolerance: float) -> None:
+    """Refuse what no random choices can be drawn by.
+
+    Raises:
+        UsageError: If there is to be none, or the tolerance is no share.
+    """
+    if n < 1:
+        raise UsageError(f"n_random={n}: expected at least 1")
+    if not 0 <= tolerance <= 1:  # refuses NaN too
+        raise UsageError(f"tolerance={tolerance}: expected a share from 0 to 1")
 
 
 def _essence(architecture: Architecture) -> Architecture:

@@ -4,6 +4,7 @@ import functools
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,21 @@ def parse_numbers(text: str) -> tuple[float, ...]:
     if not all(0 <= number < float("inf") for number in numbers):
         raise UsageError(f"{text!r}: expected numbers from 0 on such as 0.5,0.7")
     return numbers
+
+
+def parse_shares(text: str) -> tuple[float, ...]:
+    """Numbers from 0 to 1 such as 0.5,0.7.
+
+    Raises:
+        UsageError: If it is something else.
+    """
+    try:
+        shares = parse_numbers(text)
+    except UsageError:
+        shares = (2.0,)
+    if max(shares) > 1:
+        raise UsageError(f"{text!r}: expected shares from 0 to 1 such as 0.5,0.7")
+    return shares
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -176,8 +192,26 @@ def _run(experiment: Experiment, given: dict[str, Any], *, is_json: bool) -> Non
         JobsProgress("experiment") as progress,
     ):
         report = ready(command=shlex.join(["python", *sys.argv]), observer=progress)
+    report = replace(report, options=_options())
     report.write(setting.folder)
     click.echo(report.to_json() if is_json else str(report))
+
+
+def _options() -> dict[str, Any]:  # Any: JSON
+    """Every option and argument by its flag, with its value, typed or default."""
+    context = click.get_current_context()
+    return {
+        max(parameter.opts, key=len).lstrip("-"): _plain(context.params[parameter.name])
+        for parameter in context.command.params
+        if parameter.name and parameter.name != "is_json"
+    }
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    is_plain = value is None or isinstance(value, bool | int | float)
+    return value if is_plain else str(value)
 
 
 def _make_setting(given: dict[str, Any]) -> tuple["Setting", dict[str, Any]]:

@@ -85,4 +85,5 @@ def _against_labels(labels: Outcome, taught: Outcome) -> str:
     name = f"{taught.trial.detail} against {labels.trial.detail}"
     if not labels.accuracies or not taught.accuracies:
         return f"{name}: a training diverged."
-    return f"{name}: {compare_means(taught.accuracies, labels.accuracies)}."
+    found = compare_means(taught.accuracies, labels.accuracies, n_test=labels.n_test)
+    return f"{name}: {found}."

@@ -10,6 +10,7 @@ from mpcvit.experiments.comparison import compare_means
 from mpcvit.experiments.jobs import JobsObserver
 from mpcvit.experiments.report import Report
 from mpcvit.experiments.running import run_trials
+from mpcvit.experiments.search_config import recall_search
 from mpcvit.experiments.searches import SearchPlan, make_search, run_searches
 from mpcvit.experiments.setting import Setting
 from mpcvit.experiments.trial import Outcome, Trial
@@ -72,6 +73,7 @@ def compare_extra_relu(
         findings=tuple(_judge(*pair) for pair in pairs),
         values={"sigma": request.sigma},
         command=command,
+        searches=(recall_search(search.run.output, result),),
     )
 
 
@@ -119,6 +121,8 @@ def _judge(with_relu: Outcome, without: Outcome) -> str:
     name = f"{with_relu.trial.name}: with the ReLU against without it"
     if not with_relu.accuracies or not without.accuracies:
         return f"{name}: a training diverged."
-    found = compare_means(with_relu.accuracies, without.accuracies)
+    found = compare_means(
+        with_relu.accuracies, without.accuracies, n_test=with_relu.n_test
+    )
     extra_s = with_relu.predicted_s - without.predicted_s
     return f"{name} {found}, for {format_duration(extra_s, digits=3)} more."

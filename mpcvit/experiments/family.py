@@ -4,22 +4,24 @@ import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mpcprof.errors import UsageError
 from mpcvit.experiments.choices import (
+    check_draw,
     draw_at_cost,
     make_trial,
     spread_budgets_s,
     warn_of_indifference,
 )
 from mpcvit.experiments.jobs import JobsObserver
+from mpcvit.experiments.layer_search import LayerSearch, search_layers
 from mpcvit.experiments.report import Report
-from mpcvit.experiments.running import group_folders, run_trials
-from mpcvit.experiments.searches import SearchPlan, make_search, run_searches
+from mpcvit.experiments.running import pareto_runs, run_trials
+from mpcvit.experiments.search_config import Searched, recall_search
 from mpcvit.experiments.setting import Setting
 from mpcvit.experiments.trial import Outcome, Trial
 from mpcvit.pareto import Request, draw_pareto, gather
 from mpcvit.search.baselines import UNIFORM, by_layer, evenly, uniform_baselines
 from mpcvit.search.derive import derive_by_budget
-from mpcvit.search.penalty import Penalty
 from mpcvit.search.result import SearchResult, read_result
 
 _PICTURE = "pareto.png"
@@ -35,6 +37,9 @@ class FamilyRequest:
         n_random: Random choices at each budget.
         tolerance: Share by which their seconds may differ from the searched one's.
         variants: In every head of a network each.
+
+    Raises:
+        UsageError: If a number is out of range.
     """
 
     search: Path
@@ -43,6 +48,12 @@ class FamilyRequest:
     n_random: int = 1
     tolerance: float = 0.01
     variants: tuple[str, ...] = UNIFORM
+
+    def __post_init__(self) -> None:
+        if self.n_budgets < 1:
+            raise UsageError(f"n_budgets={self.n_budgets}: expected at least 1")
+        if self.n_random:
+            check_draw(self.n_random, self.tolerance)
 
 
 def compare_family(
@@ -58,33 +69,40 @@ def compare_family(
         UsageError: If the search is not finished or no choice meets a budget.
     """
     result = read_result(request.search)
-    trials = _trials(setting, request, result, observer)
+    layers = search_layers(setting, request.search, result, observer)
+    trials = _trials(setting, request, result, layers.result)
     outcomes = run_trials(setting, trials, observer)
-    pareto = _draw(setting, trials)
     return Report(
         title="A searched family and its baselines",
         setting=setting,
         outcomes=outcomes,
         findings=(
             *warn_of_indifference(result),
+            *layers.notes,
             *_findings(outcomes),
-            f"Drawn in {setting.folder / _PICTURE}.",
-            f"The same, and measured: `{pareto} --measured`.",
+            *_draw(setting, outcomes),
         ),
         values={"search": str(request.search)},
         command=command,
+        searches=_searches(request, result, layers),
     )
+
+
+def _searches(
+    request: FamilyRequest, result: SearchResult, layers: LayerSearch
+) -> tuple[Searched, ...]:
+    by_folder = {request.search: result, layers.folder: layers.result}
+    return tuple(recall_search(*one) for one in by_folder.items())
 
 
 def _trials(
     setting: Setting,
     request: FamilyRequest,
     result: SearchResult,
-    observer: JobsObserver | None,
+    layers: SearchResult,
 ) -> list[Trial]:
     heads = setting.heads
     budgets_s = request.budgets_s or spread_budgets_s(result, request.n_budgets, heads)
-    layers = _search_layers(setting, result, observer)
     trials = []
     for budget_s in budgets_s:
         searched = derive_by_budget(result, budget_s, heads=heads)
@@ -114,43 +132,18 @@ def _trials(
     return trials
 
 
-def _search_layers(
-    setting: Setting, result: SearchResult, observer: JobsObserver | None
-) -> SearchResult:
-    """A search of whole layers, as the given one but for that; itself if it is one."""
-    if result.space.granularity == "layer":
-        return result
-    if result.target_s is None:
-        penalty = Penalty(
-            lambda_per_s=result.lambda_per_s, eta_per_s=float(result.eta_per_s)
-        )
-    else:
-        penalty = Penalty(lambda_per_s=None, target_s=result.target_s)
-    plan = SearchPlan(penalty=penalty, form=result.cost.form, epochs=result.n_epochs)
-    space = replace(
-        result.space,
-        granularity="layer",
-        activation="none" if result.beta is None else "layer",
-    )
-    made = make_search(setting, plan, space, "per-layer")
-    (found,) = run_searches(setting, [made], observer)
-    return found
-
-
-def _draw(setting: Setting, trials: list[Trial]) -> str:
-    """The picture, and the command that draws it again."""
-    folders = group_folders(setting, trials)
-    runs = tuple(
-        f"{group}={folder}"
-        for group, folder in folders.items()
-        if any(folder.rglob("model.safetensors"))
-    )
+def _draw(setting: Setting, outcomes: tuple[Outcome, ...]) -> list[str]:
+    """Draw what this call trained; where, and the command that draws it again."""
+    runs = pareto_runs(outcomes)
+    if not runs:
+        return ["Nothing is drawn: every training diverged."]
     path = setting.folder / _PICTURE
     request = Request(runs=runs, profile=setting.profile, network=setting.network)
     title = f"{setting.run.dataset}, {setting.network}, {setting.profile.stem}"
     draw_pareto(gather(request), title, path)
     words = [*runs, "--cost-table", setting.profile, "--network", setting.network]
-    return shlex.join(map(str, ["mpcvit", "pareto", *words, "-o", path]))
+    again = shlex.join(map(str, ["mpcvit", "pareto", *words, "-o", path]))
+    return [f"Drawn in {path}.", f"The same, and measured: `{again} --measured`."]
 
 
 def _findings(outcomes: tuple[Outcome, ...]) -> list[str]:

@@ -7,6 +7,7 @@ from mpcvit.experiments.choices import make_trial
 from mpcvit.experiments.jobs import JobsObserver
 from mpcvit.experiments.report import Report
 from mpcvit.experiments.running import run_trials
+from mpcvit.experiments.search_config import recall_search
 from mpcvit.experiments.searches import SearchPlan, make_search, run_searches
 from mpcvit.experiments.setting import Setting
 from mpcvit.experiments.trial import Outcome
@@ -70,6 +71,10 @@ def compare_granularities(
         ),
         values={},
         command=command,
+        searches=tuple(
+            recall_search(search.run.output, result)
+            for search, result in zip(searches, results, strict=True)
+        ),
     )
 
 

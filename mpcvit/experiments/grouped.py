@@ -1,7 +1,9 @@
 """Additive against grouped cost, where heads run batched and share their hops."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -15,7 +17,8 @@ from mpcvit.experiments.choices import make_trial, spread_budgets_s
 from mpcvit.experiments.comparison import compare_means
 from mpcvit.experiments.jobs import JobsObserver
 from mpcvit.experiments.report import Report
-from mpcvit.experiments.running import group_folders, run_trials
+from mpcvit.experiments.running import pareto_runs, run_trials
+from mpcvit.experiments.search_config import recall_search
 from mpcvit.experiments.searches import SearchPlan, make_search, run_searches
 from mpcvit.experiments.setting import Setting
 from mpcvit.experiments.trial import Outcome, Trial
@@ -26,6 +29,7 @@ from mpcvit.search.result import SearchResult
 from mpcvit.search_space import SearchSpace
 
 _GROUPED: Final = "grouped"
+_STEPS: Final = 100  # budgets that the quickest is looked for among
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,14 +61,15 @@ def compare_costs(
     The additive architectures are derived within budgets of additive seconds, as one
     would who knows no better. To each stand two grouped ones: as slow as it when
     batched (is it more accurate?), and the quickest with at least as many accurate
-    units (is it as accurate?).
+    units (is it as accurate?): of 100 budgets at equal steps the least that buys them,
+    so that a quicker one may lie between two steps.
 
     Raises:
         UsageError: If the setting's heads are not batched.
     """
     if setting.heads != "batched":
         raise UsageError(f"heads={setting.heads}: expected batched, what is compared")
-    additive, grouped = _search(setting, request, observer)
+    folders, (additive, grouped) = _search(setting, request, observer)
     trials, pairs = _trials(additive, grouped, request.n_budgets)
     outcomes = run_trials(setting, trials, observer)
     by_name = {(one.trial.group, one.trial.name): one for one in outcomes}
@@ -79,24 +84,36 @@ def compare_costs(
         findings=(
             f"lambda {additive.lambda_per_s:.3g} per s additive, "
             f"{grouped.lambda_per_s:.3g} grouped: the same range of penalty.",
+            "The quickest grouped one with at least as many accurate units is what the "
+            f"least of {_STEPS} budgets buys, at equal steps of "
+            f"{format_duration(_step_s(grouped), digits=3)}: one between two steps may "
+            "be quicker still.",
             *(sentence for sentence, _ in judged),
-            f"To measure: `{measuring_command(setting, trials)}`, then this again.",
+            *_measuring(setting, outcomes),
         ),
         values={"pairs": [values for _, values in judged]},
         command=command,
+        searches=(
+            recall_search(folders[0], additive),
+            recall_search(folders[1], grouped),
+        ),
     )
 
 
-def measuring_command(setting: Setting, trials: list[Trial]) -> str:
+def _measuring(setting: Setting, outcomes: Sequence[Outcome]) -> list[str]:
     """What has real parties run every network; the outcomes show it from then on."""
-    runs = [f"{name}={path}" for name, path in group_folders(setting, trials).items()]
+    runs = pareto_runs(outcomes)
+    if not runs:
+        return []
     words = [*runs, "--cost-table", setting.profile, "--network", setting.network]
-    return shlex.join(map(str, ["mpcvit", "pareto", *words, "--measured"]))
+    command = shlex.join(map(str, ["mpcvit", "pareto", *words, "--measured"]))
+    return [f"To measure: `{command}`, then this again."]
 
 
 def _search(
     setting: Setting, request: GroupedRequest, observer: JobsObserver | None
-) -> tuple[SearchResult, SearchResult]:
+) -> tuple[list[Path], tuple[SearchResult, ...]]:
+    """Folders and results, the additive one first."""
     additive_s, grouped_s = (
         _range_s(setting, request.space, form) for form in ("additive", "grouped")
     )
@@ -118,8 +135,8 @@ def _search(
         )
         for form, lambda_per_s in lambdas.items()
     ]
-    additive, grouped = run_searches(setting, requests, observer)
-    return additive, grouped
+    folders = [one.run.output for one in requests]
+    return folders, run_searches(setting, requests, observer)
 
 
 def _range_s(setting: Setting, space: SearchSpace, form: CostForm) -> float:
@@ -167,9 +184,19 @@ def _batched(result: SearchResult, budget_s: float) -> Derived:
     return replace(derived, gap=choice.gap)
 
 
+def _step_s(result: SearchResult) -> float:
+    """Seconds between two of the budgets that the quickest is looked for among."""
+    most_s, *_, least_s = spread_budgets_s(result, _STEPS, "batched")
+    return (most_s - least_s) / (_STEPS - 1)
+
+
 def _quickest_with(result: SearchResult, other: Derived) -> Derived:
-    """The least of many budgets that buys as many accurate units as another has."""
-    budgets_s = reversed(spread_budgets_s(result, 100, "batched"))
+    """The least of 100 budgets that buys as many accurate units as another has.
+
+    Nearly the quickest: what a budget between two steps buys is not looked at. The one
+    of the other's seconds where none of them buys so many.
+    """
+    budgets_s = reversed(spread_budgets_s(result, _STEPS, "batched"))
     for budget_s in budgets_s:
         one = derive_by_budget(result, budget_s, heads="batched")
         is_gelu_enough = (one.n_gelu or 0) >= (other.n_gelu or 0)
@@ -182,7 +209,7 @@ def _judge(first: Outcome, second: Outcome) -> tuple[str, dict[str, Any]]:  # An
     names = f"grouped {second.trial.name} against {first.trial.name}"
     if not first.accuracies or not second.accuracies:
         return f"{names}: a training diverged.", {}
-    found = compare_means(second.accuracies, first.accuracies)
+    found = compare_means(second.accuracies, first.accuracies, n_test=first.n_test)
     saved = 1 - second.predicted_s / first.predicted_s
     sentence = (
         f"{names}: {found}, at {format_duration(second.predicted_s, digits=4)} instead "
@@ -198,8 +225,7 @@ def _judge(first: Outcome, second: Outcome) -> tuple[str, dict[str, Any]]:  # An
     return f"{sentence}.", {
         "additive": first.trial.name,
         "grouped": second.trial.name,
-        "difference": found.difference,
-        "standard_error": found.standard_error,
+        **found.to_json(),
         "predicted_s": [first.predicted_s, second.predicted_s],
         "measured_s": [first.measured_s, second.measured_s],
     }

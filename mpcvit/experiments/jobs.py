@@ -1,6 +1,7 @@
 """Several runs of the loop: one after another, or at once in processes of their own."""
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
@@ -17,6 +18,7 @@ from mpcvit.training.loop import DivergedError, FitObserver, SilentObserver
 from mpcvit.training.run_request import RunRequest
 
 _TICK_S = 0.5
+_LOG = logging.getLogger(__name__)
 
 
 class Job(Protocol):
@@ -72,7 +74,7 @@ def run_jobs(
 
     Raises:
         MpcprofError: What any other job raised.
-        EngineError: If a process died.
+        EngineError: If a process died, or a job in one raised anything else.
     """
     watching = observer or SilentJobsObserver()
     watching.on_start(jobs)
@@ -179,11 +181,28 @@ def _started(
 def _serve(connection: Connection, work: Work[Any, Any], n_threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one that started us ends us
     torch.set_num_threads(n_threads)
-    with contextlib.suppress(EOFError, OSError):  # it is gone
-        while True:
+    while True:
+        try:
             job = connection.recv()
-            try:
-                answer = work(job, None)
-            except MpcprofError as error:
-                answer = error
+        except (EOFError, OSError):  # it is gone
+            return
+        answer = _answer(work, job)
+        try:
             connection.send(answer)
+        except OSError:
+            return
+
+
+def _answer(work: Work[Any, Any], job: Job) -> object:
+    """The result, or the error as one that names the job and passes a pipe."""
+    try:
+        return work(job, None)
+    except MpcprofError as error:
+        return error
+    except Exception as error:
+        if not isinstance(error, OSError):  # a bug: the pipe takes no traceback
+            _LOG.exception("%s", job.run.output)
+        return EngineError(
+            f"{str(job.run.output)!r}: {type(error).__name__}: {error}; finished "
+            "epochs are kept, the same command goes on there"
+        )

@@ -16,6 +16,7 @@ from mpcvit.experiments.choices import make_trial
 from mpcvit.experiments.jobs import JobsObserver
 from mpcvit.experiments.report import Report
 from mpcvit.experiments.running import run_trials
+from mpcvit.experiments.search_config import Searched, recall_search
 from mpcvit.experiments.searches import SearchPlan, make_search, run_searches
 from mpcvit.experiments.setting import Setting
 from mpcvit.search.derive import Derived, derive_by_mu
@@ -33,7 +34,8 @@ class LambdaRequest:
     Attributes:
         lambdas_per_s: Loss per second, each of a search.
         plan: All of a search but lambda.
-        mu: Train what each search derives by this share; None trains nothing.
+        mu: Train what the first seed's search under each lambda derives by this share;
+            None trains nothing.
     """
 
     lambdas_per_s: tuple[float, ...]
@@ -53,7 +55,12 @@ class LambdaPoint:
     """The searches under one lambda, one for each seed."""
 
     lambda_per_s: float
-    results: tuple[SearchResult, ...]
+    searches: tuple[Searched, ...]
+
+    @property
+    def results(self) -> tuple[SearchResult, ...]:
+        """In the order of the seeds."""
+        return tuple(one.result for one in self.searches)
 
     @property
     def expected_s(self) -> float:
@@ -126,11 +133,13 @@ def sweep_lambda(
         findings=(
             *(point.line() for point in points),
             *_findings(points),
+            *_state_trained(setting, n_trained=len(trials)),
             f"Mean alpha by layer is drawn in {path}; the paper's Figure 9 prints no "
             "numbers, and its lambda is of other units.",
         ),
         values={"points": [point.to_json() for point in points]},
         command=command,
+        searches=tuple(one for point in points for one in point.searches),
     )
 
 
@@ -151,9 +160,13 @@ def _search(
         for plan in plans
     ]
     results = run_searches(setting, searches, observer)
+    found = tuple(
+        recall_search(search.run.output, result)
+        for search, result in zip(searches, results, strict=True)
+    )
     n_seeds = len(setting.seeds)
     return tuple(
-        LambdaPoint(lambda_per_s=one, results=results[n * n_seeds : (n + 1) * n_seeds])
+        LambdaPoint(lambda_per_s=one, searches=found[n * n_seeds : (n + 1) * n_seeds])
         for n, one in enumerate(request.lambdas_per_s)
     )
 
@@ -162,7 +175,20 @@ def _derive(result: SearchResult, mu: float | None, setting: Setting) -> list[De
     return [] if mu is None else [derive_by_mu(result, mu, heads=setting.heads)]
 
 
+def _state_trained(setting: Setting, *, n_trained: int) -> list[str]:
+    """Of which searches the trainings are, where it is not of all."""
+    first, *others = setting.seeds
+    if not n_trained or not others:
+        return []
+    return [
+        f"Trained, with every seed, is what the search of seed {first} derives; "
+        f"what those of {', '.join(map(str, others))} derive is not."
+    ]
+
+
 def _findings(points: Sequence[LambdaPoint]) -> list[str]:
+    if len(points) < 2:
+        return []  # one says nothing about what grows or falls
     falls = [
         second.expected_s <= first.expected_s for first, second in pairwise(points)
     ]

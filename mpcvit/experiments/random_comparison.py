@@ -1,6 +1,6 @@
 """A searched architecture against random ones of the same predicted latency."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -15,6 +15,7 @@ from mpcvit.experiments.comparison import compare_means
 from mpcvit.experiments.jobs import JobsObserver
 from mpcvit.experiments.report import Report
 from mpcvit.experiments.running import run_trials
+from mpcvit.experiments.search_config import recall_search
 from mpcvit.experiments.setting import Setting
 from mpcvit.experiments.trial import Outcome
 from mpcvit.search.derive import derive_by_budget
@@ -76,6 +77,7 @@ def compare_with_random(
         findings=(*warn_of_indifference(result), *findings),
         values={"search": str(request.search), "budget_s": budget_s, **values},
         command=command,
+        searches=(recall_search(request.search, result),),
     )
 
 
@@ -92,7 +94,7 @@ def _judge(
     if not ours or not means:
         return (cost, "No verdict: too many trainings diverged."), {}
     mean, spread = fmean(means), stdev(means) if len(means) > 1 else 0.0
-    found = compare_means(ours, means)
+    found = compare_means(ours, means, n_test=searched.n_test)
     n_below = sum(fmean(ours) > one for one in means)
     n_equal = sum(fmean(ours) == one for one in means)
     is_at_least = found.difference >= 0
@@ -111,5 +113,5 @@ def _judge(
         "n_below": n_below,
         "n_level": n_equal,
         "is_at_least_the_mean": is_at_least,
-        **asdict(found),
+        **found.to_json(),
     }

@@ -4,14 +4,14 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpcprof.costmodel import load_cost_model
-from mpcprof.profile_io import read_profile, replace_file
-from mpcprof.provenance import commit, host_description, now_utc
+from mpcprof.profile_io import replace_file
 from mpcprof.units import format_duration
+from mpcvit.experiments.conditions import Options, conditions, state_conditions
+from mpcvit.experiments.search_config import Searched
 from mpcvit.experiments.setting import Setting
 from mpcvit.experiments.trial import Outcome, SeedRun
 from mpcvit.published import Published
@@ -36,6 +36,8 @@ class Report:
         findings: Sentences, the verdict among them.
         values: What of the findings is for programs.
         command: That made it.
+        searches: That it rests on.
+        options: Every one of the script, with its value; none where it was no script.
     """
 
     title: str
@@ -44,6 +46,8 @@ class Report:
     findings: tuple[str, ...]
     values: Mapping[str, Any]  # Any: JSON
     command: str
+    searches: tuple[Searched, ...] = ()
+    options: Options = field(default_factory=dict)
 
     def __str__(self) -> str:
         """Markdown."""
@@ -51,19 +55,22 @@ class Report:
             [
                 f"# {self.title}",
                 "",
-                *state_conditions(self.setting, self.command),
+                *state_conditions(*self._conditions()),
                 *(["", outcome_table(self.outcomes)] if self.outcomes else []),
                 *(["", *_accuracy_notes(self.outcomes)] if self.outcomes else []),
                 *(["", *(f"- {one}" for one in self.findings)]),
             ]
         )
 
+    def _conditions(self) -> tuple[Setting, str, Options, tuple[Searched, ...]]:
+        return self.setting, self.command, self.options, self.searches
+
     def to_json(self) -> str:
         """One document; seconds, shares."""
         return json.dumps(
             {
                 "title": self.title,
-                "conditions": conditions(self.setting, self.command),
+                "conditions": conditions(*self._conditions()),
                 "outcomes": [_outcome_json(one) for one in self.outcomes],
                 "findings": list(self.findings),
                 "values": dict(self.values),
@@ -85,41 +92,6 @@ class Report:
         replace_file(folder / "results.md", f"{self}\n".encode())
         replace_file(folder / "results.csv", self.to_csv().encode())
         replace_file(folder / "results.json", f"{self.to_json()}\n".encode())
-
-
-def conditions(setting: Setting, command: str) -> dict[str, Any]:  # Any: JSON
-    """All that the numbers hang on, as JSON values."""
-    model = load_cost_model(read_profile(setting.profile))
-    return {
-        "command": command,
-        "dataset": setting.run.dataset,
-        "limit": setting.run.limit,
-        "model": asdict(setting.preset),
-        "profile": str(setting.profile),
-        "records_sha256": model.records_digest,
-        "deployment": str(model.deployment),
-        "network": str(setting.network),
-        "heads": setting.heads,
-        "seeds": list(setting.seeds),
-        "teacher": setting.teacher,
-        "recipe": asdict(setting.run.recipe),
-        "host": host_description(),
-        "commit": commit(),
-        "created_at": now_utc(),
-    }
-
-
-def state_conditions(setting: Setting, command: str) -> list[str]:
-    """The same for people, in two lines."""
-    deployment = load_cost_model(read_profile(setting.profile)).deployment
-    recipe = setting.run.recipe
-    return [
-        f"`{command}`: {setting.run.dataset}, model {setting.preset.name}, "
-        f"{recipe.epochs} epochs, seeds {', '.join(map(str, setting.seeds))}, teacher "
-        f"{setting.teacher}.",
-        f"Seconds: {setting.profile.name} ({deployment}) over {setting.network}, heads "
-        f"{setting.heads}, one image.",
-    ]
 
 
 def outcome_table(outcomes: Sequence[Outcome]) -> str:

@@ -18,8 +18,11 @@ from mpcvit.experiments.jobs import JobsObserver, run_jobs
 from mpcvit.experiments.setting import NO_TEACHER, Setting
 from mpcvit.experiments.trial import Outcome, SeedRun, Trial
 from mpcvit.pareto.family import Request, gather
+from mpcvit.pareto.measured import MEASURED, read_measured
 from mpcvit.training.distillation import choose_terms
+from mpcvit.training.log import read_log
 from mpcvit.training.loop import DivergedError, FitObserver
+from mpcvit.training.run_folder import RunFolder
 from mpcvit.training.train import TrainRequest, TrainResult, train
 
 TRAINED = "trained"  # below the experiment's folder: GROUP/NAME-seed-SEED
@@ -32,10 +35,11 @@ def run_trials(
 
     Raises:
         UsageError: If two trials would share a folder, or a folder holds a run with
-            other settings.
+            other settings, or damaged seconds of a measurement.
         MissingEntryError: If the profile lacks an operation.
     """
     _check_names(trials)
+    _check_measured(setting, trials)
     model = load_cost_model(read_profile(setting.profile))
     predicted_s = [_predict_s(setting, model, trial.architecture) for trial in trials]
     teacher = prepare_teacher(setting, observer)
@@ -53,16 +57,15 @@ def run_trials(
         for trial, seed in runs
     ]
     answers = run_jobs(train_one, requests, n_jobs=setting.n_jobs, observer=observer)
-    measured_s = _find_measured_s(setting, trials)
     done: dict[Trial, list[SeedRun]] = {trial: [] for trial in trials}
     for (trial, seed), request, answer in zip(runs, requests, answers, strict=True):
-        output = request.run.output
-        done[trial].append(_seed_run(seed, output, answer, measured_s.get(output)))
+        done[trial].append(_seed_run(seed, request.run.output, answer))
     n_test = len(_load(setting.run.dataset, *_images(requests[0])).test)
-    return tuple(
+    outcomes = tuple(
         Outcome(trial=trial, predicted_s=s, n_test=n_test, runs=tuple(done[trial]))
         for trial, s in zip(trials, predicted_s, strict=True)
     )
+    return _with_measured(setting, outcomes)
 
 
 def _check_names(trials: Sequence[Trial]) -> None:
@@ -73,6 +76,12 @@ def _check_names(trials: Sequence[Trial]) -> None:
             f"trials {', '.join(repeated) or 'none'}: expected each once, and some; "
             "ask for other budgets or shares"
         )
+
+
+def _check_measured(setting: Setting, trials: Sequence[Trial]) -> None:
+    """Read what was measured before all the training, not only after it."""
+    for trial, seed in product(trials, setting.seeds):
+        read_measured(setting.folder / TRAINED / trial.folder_name(seed) / MEASURED)
 
 
 def prepare_teacher(
@@ -101,10 +110,27 @@ def prepare_teacher(
         teacher=None,
         kd=frozenset(),
     )
+    if _is_done(request):
+        return request.run.output / "model.safetensors"
     (answer,) = run_jobs(train_one, [request], observer=observer)
     if isinstance(answer, DivergedError):
         raise answer
     return answer.checkpoint
+
+
+def _is_done(request: TrainRequest) -> bool:
+    """Whether the run is complete, under these settings.
+
+    Then its file stays as it is: what learnt from a teacher goes on only with the very
+    same bytes, and safetensors orders its metadata by chance.
+    """
+    run = request.run
+    folder = RunFolder(path=run.output, settings=request.settings())
+    if not folder.model.exists():
+        return False
+    with folder.opened(is_fresh=run.is_fresh):
+        n_done = len(read_log(folder.log)) if folder.log.exists() else 0
+        return folder.model.exists() and n_done == run.recipe.epochs
 
 
 def train_one(request: TrainRequest, observer: FitObserver | None) -> TrainResult:
@@ -130,12 +156,7 @@ def _predict_s(setting: Setting, model: CostModel, architecture: Architecture) -
     return model.predict(steps, setting.network).latency_s
 
 
-def _seed_run(
-    seed: int,
-    output: Path,
-    answer: TrainResult | DivergedError,
-    measured_s: float | None,
-) -> SeedRun:
+def _seed_run(seed: int, output: Path, answer: TrainResult | DivergedError) -> SeedRun:
     if isinstance(answer, DivergedError):
         return SeedRun(
             seed=seed,
@@ -152,26 +173,43 @@ def _seed_run(
         accuracy=answer.accuracy,
         duration_s=sum(epoch.duration_s + epoch.metrics_s for epoch in epochs),
         n_resumed=answer.n_resumed,
-        measured_s=measured_s,
     )
 
 
-def _find_measured_s(setting: Setting, trials: Sequence[Trial]) -> dict[Path, float]:
-    """By folder of the run: what `mpcvit pareto --measured` left under this setting."""
-    found = {}
-    for folder in group_folders(setting, trials).values():
-        if not any(folder.rglob("model.safetensors")):
-            continue  # every training of the group diverged
-        request = Request(
-            runs=(str(folder),), profile=setting.profile, network=setting.network
+def _with_measured(
+    setting: Setting, outcomes: tuple[Outcome, ...]
+) -> tuple[Outcome, ...]:
+    """With what `mpcvit pareto --measured` left of these runs under this setting."""
+    runs = pareto_runs(outcomes)
+    if not runs:
+        return outcomes  # every training diverged
+    request = Request(runs=runs, profile=setting.profile, network=setting.network)
+    known = {(one.group, one.name): one.measured_s for one in gather(request)}
+    return tuple(
+        replace(
+            outcome,
+            runs=tuple(
+                replace(
+                    run,
+                    measured_s=known.get(
+                        (outcome.trial.group, run.checkpoint.parent.name)
+                    ),
+                )
+                for run in outcome.runs
+            ),
         )
-        for member in gather(request):
-            if member.measured_s is not None:
-                found[folder / member.name] = member.measured_s
-    return found
+        for outcome in outcomes
+    )
 
 
-def group_folders(setting: Setting, trials: Sequence[Trial]) -> dict[str, Path]:
-    """Where the trainings of each group are, in the groups' order."""
-    groups = dict.fromkeys(trial.group for trial in trials)
-    return {group: setting.folder / TRAINED / group for group in groups}
+def pareto_runs(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """GROUP=CHECKPOINT of each training, as `mpcvit pareto` takes them.
+
+    Not folders of groups: these keep what earlier budgets, seeds and recipes left.
+    """
+    return tuple(
+        f"{outcome.trial.group}={run.checkpoint}"
+        for outcome in outcomes
+        for run in outcome.runs
+        if run.accuracy is not None
+    )

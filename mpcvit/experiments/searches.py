@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mpcprof.costmodel import load_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
+from mpcprof.profile_io import read_profile
 from mpcvit.cost import HEADS_OF_FORM, CostForm
 from mpcvit.experiments.jobs import JobsObserver, run_jobs
 from mpcvit.experiments.setting import Setting
@@ -83,9 +85,11 @@ def with_search(setting: Setting, folder: Path) -> Setting:
     """The same setting with the network, heads and model that were searched for.
 
     Raises:
-        UsageError: If no search of the setting's data set has finished in the folder.
+        UsageError: If no search of the setting's data set has finished in the folder,
+            or its seconds are of another profile.
     """
     result = read_result(folder)
+    _check_profile(setting, folder, result)
     if result.dataset != setting.run.dataset:
         raise UsageError(
             f"{str(folder)!r} is a search on {result.dataset}: expected one on "
@@ -97,3 +101,15 @@ def with_search(setting: Setting, folder: Path) -> Setting:
         heads=HEADS_OF_FORM[result.cost.form],
         model=result.model.name,
     )
+
+
+def _check_profile(setting: Setting, folder: Path, result: SearchResult) -> None:
+    """Equal latency is that of one profile: budgets and prices are of the same."""
+    digest = load_cost_model(read_profile(setting.profile)).records_digest
+    if digest != result.records_digest:
+        raise UsageError(
+            f"{str(folder)!r} was searched under {result.profile} (records "
+            f"{result.records_digest[:12]}), but --cost-table {setting.profile} has "
+            f"records {digest[:12]}: give --cost-table the profile of the search as "
+            "it was then, or search again under this one"
+        )

@@ -55,7 +55,7 @@ class Request:
 
     Attributes:
         runs: GROUP=FOLDER, or FOLDER as a group of its own name; every checkpoint in
-            and below it.
+            and below it. A checkpoint's file instead of a folder is that one alone.
         heads: As in each checkpoint if None.
     """
 
@@ -87,8 +87,10 @@ def gather(request: Request, measure: Measure | None = None) -> tuple[Member, ..
 
 
 def _parse_run(text: str) -> tuple[str, Path]:
-    group, separator, folder = text.rpartition("=")
-    return (group if separator else Path(folder).name), Path(folder)
+    if Path(text).exists():  # whatever its name has an = for
+        return Path(text).name, Path(text)
+    group, separator, folder = text.partition("=")
+    return (group, Path(folder)) if separator else (Path(text).name, Path(text))
 
 
 def _checkpoints(folder: Path) -> list[Path]:
