@@ -1,6 +1,7 @@
 """A trained network in one safetensors file, with all that its user has to know."""
 
 import contextlib
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from mpcprof.blocks.architecture import Architecture, parse_architecture
@@ -88,13 +89,27 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(weights, beside, metadata=checkpoint.header.to_metadata())
+        content = save(weights, metadata=checkpoint.header.to_metadata())
+        beside.write_bytes(_in_order(content))
         beside.replace(path)
     except (OSError, SafetensorError) as error:
         raise UsageError(f"cannot write checkpoint {str(path)!r}: {error}") from None
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def _in_order(content: bytes) -> bytes:
+    """The same safetensors file with its metadata sorted: equal networks, equal bytes.
+
+    The library writes them at random; the header is JSON behind its length in 8 bytes.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    padded = text.ljust(-(-len(text) // 8) * 8)  # tensors begin at a multiple of 8
+    return len(padded).to_bytes(8, "little") + padded + content[end:]
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
