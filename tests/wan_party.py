@@ -57,9 +57,17 @@ class Parties:
         return [process.pid for process in self._processes]
 
     def rtt_s(self, n_pings: int = 15) -> float:
-        """Median round trip over all ordered pairs."""
+        """The quickest round trip of each ordered pair; of those the median.
+
+        A busy machine makes some late, and an emulation that is wrong makes all wrong.
+        """
         answers = [self._tell(process, "ping", n_pings) for process in self._processes]
-        return float(statistics.median(v for answer in answers for v in answer))
+        quickest = [
+            min(answer[begin : begin + n_pings])
+            for answer in answers
+            for begin in range(0, len(answer), n_pings)
+        ]
+        return float(statistics.median(quickest))
 
     def goodputs(self, n_bytes: int) -> list[float]:
         """Bytes per second of every ordered pair, all of them at the same time."""
