@@ -15,9 +15,14 @@ from mpcvit.experiments.command import (
 )
 from mpcvit.experiments.extra_relu import ReluRequest, compare_extra_relu
 from mpcvit.experiments.report import Report
+from mpcvit.experiments.script_options import (
+    lambda_option,
+    search_epochs_option,
+    search_seed_option,
+)
 from mpcvit.experiments.searches import SearchPlan
 from mpcvit.experiments.setting import Setting
-from mpcvit.search.penalty import LAMBDA_PER_S, Penalty, parse_eta
+from mpcvit.search.penalty import Penalty, parse_eta
 from mpcvit.search_space import SearchedActivation
 
 
@@ -31,14 +36,12 @@ from mpcvit.search_space import SearchedActivation
     default="token",
     show_default=True,
 )
-@click.option("--lambda", "lambda_per_s", default=LAMBDA_PER_S, show_default=True)
+@lambda_option
 @click.option(
     "--eta", type=parse_eta, default="0.05", show_default=True, help="Or paper."
 )
-@click.option(
-    "--search-epochs", type=click.IntRange(min=1), help="[default: by dataset]"
-)
-@click.option("--search-seed", type=click.IntRange(min=0), default=0, show_default=True)
+@search_epochs_option
+@search_seed_option
 def extra_relu(
     setting: Setting,
     mu: tuple[float, ...],

@@ -16,6 +16,7 @@ import click
 from mpcvit.experiments.command import experiment_command, parse_budgets_s
 from mpcvit.experiments.family import FamilyRequest, compare_family
 from mpcvit.experiments.report import Report
+from mpcvit.experiments.script_options import tolerance_option
 from mpcvit.experiments.setting import Setting
 
 
@@ -35,13 +36,7 @@ from mpcvit.experiments.setting import Setting
     show_default=True,
     help="At each budget.",
 )
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(0, 1),
-    default=0.01,
-    show_default=True,
-    help="Of their cost.",
-)
+@tolerance_option
 def family(
     setting: Setting,
     search: Path,

@@ -14,18 +14,21 @@ from mpcvit.experiments.command import (
 )
 from mpcvit.experiments.granularity import GranularityRequest, compare_granularities
 from mpcvit.experiments.report import Report
+from mpcvit.experiments.script_options import (
+    lambda_option,
+    search_epochs_option,
+    search_seed_option,
+)
 from mpcvit.experiments.searches import SearchPlan
 from mpcvit.experiments.setting import Setting
-from mpcvit.search.penalty import LAMBDA_PER_S, Penalty
+from mpcvit.search.penalty import Penalty
 
 
 @experiment_command()
 @click.option("--mu", type=parse_shares, default="0.5,0.7", show_default=True)
-@click.option("--lambda", "lambda_per_s", default=LAMBDA_PER_S, show_default=True)
-@click.option(
-    "--search-epochs", type=click.IntRange(min=1), help="[default: by dataset]"
-)
-@click.option("--search-seed", type=click.IntRange(min=0), default=0, show_default=True)
+@lambda_option
+@search_epochs_option
+@search_seed_option
 def granularity(
     setting: Setting,
     mu: tuple[float, ...],

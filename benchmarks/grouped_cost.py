@@ -14,13 +14,17 @@ import click
 from mpcvit.experiments.command import experiment_command
 from mpcvit.experiments.grouped import GroupedRequest, compare_costs
 from mpcvit.experiments.report import Report
+from mpcvit.experiments.script_options import (
+    lambda_option,
+    search_epochs_option,
+    search_seed_option,
+)
 from mpcvit.experiments.setting import Setting
-from mpcvit.search.penalty import LAMBDA_PER_S
 from mpcvit.search_space import SearchSpace
 
 
 @experiment_command(heads="batched")
-@click.option("--lambda", "lambda_per_s", default=LAMBDA_PER_S, show_default=True)
+@lambda_option
 @click.option("--activation", default="none", show_default=True, help="none, layer ...")
 @click.option(
     "--n-budgets",
@@ -29,10 +33,8 @@ from mpcvit.search_space import SearchSpace
     show_default=True,
     help="Of additive seconds.",
 )
-@click.option(
-    "--search-epochs", type=click.IntRange(min=1), help="[default: by dataset]"
-)
-@click.option("--search-seed", type=click.IntRange(min=0), default=0, show_default=True)
+@search_epochs_option
+@search_seed_option
 def grouped_cost(
     setting: Setting,
     lambda_per_s: float,

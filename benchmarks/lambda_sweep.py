@@ -12,6 +12,7 @@ from mpcvit.cost import CostForm
 from mpcvit.experiments.command import experiment_command, parse_numbers
 from mpcvit.experiments.lambda_sweep import LambdaRequest, sweep_lambda
 from mpcvit.experiments.report import Report
+from mpcvit.experiments.script_options import search_epochs_option
 from mpcvit.experiments.searches import SearchPlan
 from mpcvit.experiments.setting import Setting
 from mpcvit.search.penalty import Penalty
@@ -33,9 +34,7 @@ from mpcvit.search_space import SearchSpace
 )
 @click.option("--cost", type=click.Choice(["additive", "grouped"]), default="additive")
 @click.option("--activation", default="none", show_default=True, help="none, layer ...")
-@click.option(
-    "--search-epochs", type=click.IntRange(min=1), help="[default: by dataset]"
-)
+@search_epochs_option
 def lambda_sweep(
     setting: Setting,
     lambdas: tuple[float, ...],

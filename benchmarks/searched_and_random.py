@@ -14,19 +14,14 @@ from mpcprof.units import parse_duration_s
 from mpcvit.experiments.command import experiment_command
 from mpcvit.experiments.random_comparison import RandomRequest, compare_with_random
 from mpcvit.experiments.report import Report
+from mpcvit.experiments.script_options import tolerance_option
 from mpcvit.experiments.setting import Setting
 
 
 @experiment_command(is_of_search=True)
 @click.option("--budget", type=parse_duration_s, help="[default: half-way]")
 @click.option("--n-random", type=click.IntRange(min=1), default=10, show_default=True)
-@click.option(
-    "--tolerance",
-    type=click.FloatRange(0, 1),
-    default=0.01,
-    show_default=True,
-    help="Of their cost.",
-)
+@tolerance_option
 @click.option(
     "--random-seed",
     type=click.IntRange(min=0),
