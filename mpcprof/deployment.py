@@ -5,8 +5,9 @@ a build stand here as a table, and a test holds it equal to the installed build.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from statistics import fmean, median
 from types import MappingProxyType
 
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
@@ -212,6 +213,18 @@ class Deployment:
         Else they are seen on the wire, by calls on a network with a delay.
         """
         return self.protocol == "semi2k" and self.runtime in _COUNTING_RUNTIMES
+
+    @property
+    def keeps_stock(self) -> bool:
+        """Whether some calls make the triples and transfers that later ones live on.
+
+        Cheetah does.
+        """
+        return self.protocol == "cheetah"
+
+    def typical_call(self, values: Sequence[float]) -> float:
+        """Of one call among many: the median; the mean where some refill a stock."""
+        return fmean(values) if self.keeps_stock else median(values)
 
     @property
     def options(self) -> str:

@@ -3,13 +3,11 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from statistics import fmean
 
 from mpcprof.deployment import Deployment
 from mpcprof.errors import MissingEntryError, ProfileError, did_you_mean
 from mpcprof.records import Record, RecordKey
 
-_REFILLING = ("cheetah",)
 _RESERVED = ("schema_version", "deployment")  # the file's own, beside the extras
 
 
@@ -109,13 +107,11 @@ class Profile:
         )
 
     def call_s(self, record: Record) -> float:
-        """Seconds of one call among many: the median of its repeats.
+        """Seconds of one call among many: the median of its repeats, or their mean.
 
-        The mean in Cheetah: some calls refill a stock that others live on.
+        See `Deployment.typical_call`.
         """
-        if self.deployment.protocol in _REFILLING:
-            return fmean(record.latencies_s)
-        return record.latency_s
+        return self.deployment.typical_call(record.latencies_s)
 
     def filtered(self, workloads: tuple[str, ...]) -> "Profile":
         """Only the records of `workloads`; all of them if it is empty.

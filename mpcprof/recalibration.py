@@ -1,7 +1,6 @@
 """A profile with the compute of its records made anew from their raw repeats."""
 
 from dataclasses import replace
-from statistics import median
 
 from mpcprof.pricing import Calibration
 from mpcprof.profiles import Profile
@@ -18,7 +17,7 @@ def recalibrated(profile: Profile, calibration: Calibration, *, host: str) -> Pr
     return Profile(
         deployment=profile.deployment,
         records=tuple(
-            _recalibrated(record, calibration)
+            _recalibrated(profile, record, calibration)
             if (record.host, record.mode) == (host, "emulated")
             else record
             for record in profile
@@ -27,11 +26,11 @@ def recalibrated(profile: Profile, calibration: Calibration, *, host: str) -> Pr
     )
 
 
-def _recalibrated(record: Record, calibration: Calibration) -> Record:
+def _recalibrated(profile: Profile, record: Record, calibration: Calibration) -> Record:
     return replace(
         record,
         compute_s=calibration.compute_s(
-            median(record.loopbacks_s),
+            profile.deployment.typical_call(record.loopbacks_s),
             hidden_s=record.hidden_s,
             hops=record.hops,
             wire_bytes=record.wire_bytes,

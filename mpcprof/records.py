@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from statistics import median
+from statistics import fmean, median
 from typing import Literal, get_args
 
 from mpcprof.dims import Dims
@@ -217,6 +217,11 @@ class Record:
     def total_bytes_sent(self) -> int:
         """Summed over ranks, one repeat."""
         return sum(self.bytes_sent_by_rank)
+
+    @property
+    def mean_total_bytes_sent(self) -> float:
+        """Summed over ranks; differs from one repeat's where stocks are refilled."""
+        return fmean(self.total_bytes_sent_by_repeat)
 
 
 def _check_choices(record: Record) -> None:

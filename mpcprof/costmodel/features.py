@@ -1,7 +1,8 @@
-"""What the cost of a step is a linear function of: whole numbers made from its size.
+"""What the cost of a step is a linear function of: numbers made from its size.
 
 Each feature grows with every size, so that a sum of them with coefficients of at least
-0 does too; all but the counts of ciphertexts, which go up and down in steps. `volume`
+0 does too; all but the counts of ciphertexts and the draws on stocks of triples, which
+go up and down in steps. They are whole numbers, but for a share. `volume`
 is what most of the work is proportional to: entries, comparisons of a reduction over
 rows, multiplications of a product.
 """
@@ -12,7 +13,7 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from mpcprof.blocks.steps import PRODUCT_OPERATIONS, ROW_OPERATIONS, Size
-from mpcprof.costmodel.packing import Packing, n_batches, pack
+from mpcprof.costmodel.packing import Packing, n_batches, n_stocked, pack, refill_share
 from mpcprof.errors import ProfileError, UsageError
 
 Kind: TypeAlias = Literal["entries", "rows", "product"]
@@ -92,7 +93,7 @@ def _packed(name: str) -> Callable[[Size], int]:
     return lambda size: int(getattr(pack(*size[1:]), name))
 
 
-_VALUES: Final = MappingProxyType[str, Callable[[Size], int]](
+_VALUES: Final = MappingProxyType[str, Callable[[Size], float]](
     {
         "one": lambda size: 1,
         "volume": _volume,
@@ -104,6 +105,8 @@ _VALUES: Final = MappingProxyType[str, Callable[[Size], int]](
         "qr": lambda size: size[2] * size[3],
         "pr": lambda size: size[1] * size[3],
         "n_batches": lambda size: n_batches(_volume(size)),
+        "n_stocked": lambda size: n_stocked(_volume(size)),
+        "refill_share": lambda size: refill_share(_volume(size)),
         **{name: _packed(name) for name in Packing._fields},
     }
 )
@@ -116,13 +119,14 @@ _WINDOW_CHUNKS: Final = 10  # and how many it sends before it waits for an answe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
-    """One whole number made from a size; of a product, for one of its products.
+    """One number made from a size; of a product, for one of its products.
 
     Attributes:
-        name: One of `one volume n_rows row_length levels log2 pq qr pr n_batches`, of
-            the counts of a `Packing`, `below` and `above`: min(volume, knot) and
-            max(0, volume - knot), or `pauses`: how often a link that sends in chunks
-            waits for an answer within messages of `knot` bytes per entry.
+        name: One of `one volume n_rows row_length levels log2 pq qr pr n_batches
+            n_stocked refill_share`, of the counts of a `Packing`, `below` and `above`:
+            min(volume, knot) and max(0, volume - knot), or `pauses`: how often a link
+            that sends in chunks waits for an answer within messages of `knot` bytes per
+            entry.
         knot: Of `below`, `above` and `pauses`.
     """
 
@@ -134,7 +138,7 @@ class Feature:
             known = ", ".join((*_VALUES, *_SEGMENTS, _PAUSES))
             raise ProfileError(f"feature {self.name!r}: expected one of {known}")
 
-    def value(self, size: Size) -> int:
+    def value(self, size: Size) -> float:
         """The number of `size`."""
         if self.name == "below":
             return min(_volume(size), self.knot)
@@ -207,7 +211,8 @@ def packed_features(
         counts = (Feature(name=name) for name in Packing._fields)
         return (ONE, *counts, Feature(name="pr"))
     if kind == "entries" and n_sizes > _FEW_SIZES_TO_PACK:
-        return (*smooth, Feature(name="n_batches"))
+        draws = ("n_batches", "n_stocked", "refill_share")
+        return (*smooth, *(Feature(name=name) for name in draws))
     return smooth
 
 

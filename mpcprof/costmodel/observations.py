@@ -37,8 +37,8 @@ class Observation:
     network: Network
     was_waited_for: bool
     latency_s: float
-    bytes_sent: int
-    total_bytes_sent: int
+    bytes_sent: float
+    total_bytes_sent: float
     wire_bytes: float
     hops: float
     compute_s: float
@@ -102,6 +102,7 @@ def _observation(record: Record, profile: Profile, per_call_s: float) -> Observa
     was_waited_for = record.mode == "emulated" and not network.is_loopback
     link_s = record.hops * network.one_way_s
     link_s += record.wire_bytes / network.bandwidth_bytes_per_s
+    total_bytes_sent = record.mean_total_bytes_sent
     compute_s, busy_s = record.compute_s, record.compute_s + record.hidden_s
     if was_waited_for:
         compute_s = latency_s - link_s
@@ -112,8 +113,9 @@ def _observation(record: Record, profile: Profile, per_call_s: float) -> Observa
         network=network,
         was_waited_for=was_waited_for,
         latency_s=latency_s,
-        bytes_sent=record.bytes_sent,
-        total_bytes_sent=record.total_bytes_sent,
+        bytes_sent=record.bytes_sent
+        * (total_bytes_sent / (record.total_bytes_sent or 1)),
+        total_bytes_sent=total_bytes_sent,
         wire_bytes=record.wire_bytes,
         hops=record.hops,
         compute_s=compute_s - per_call_s,
@@ -132,6 +134,7 @@ def digest(records: Sequence[Record]) -> str:
                 record.compute_s,
                 record.hidden_s,
                 record.bytes_sent_by_rank,
+                record.total_bytes_sent_by_repeat,
                 record.wire_bytes,
                 record.hops,
             )

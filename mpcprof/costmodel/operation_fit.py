@@ -150,7 +150,7 @@ def limits(
     kind = operation_kind(observations[0].operation)
     follows_rows = any(feature.name in ("levels", "log2") for feature in costs.used)
     largest = (
-        (axis, max(axis.value(o.size) for o in observations))
+        (axis, max(int(axis.value(o.size)) for o in observations))
         for axis in axes(kind)
         if axis.name != "row_length" or follows_rows
     )

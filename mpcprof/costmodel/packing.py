@@ -46,6 +46,27 @@ def n_batches(n_entries: int) -> int:
     return 2 * _ceil_div(n_entries, 2 * POLYNOMIAL_DEGREE)
 
 
+def n_stocked(n_entries: int) -> int:
+    """Triples that one product of entries takes from the stock; 0 where it takes none.
+
+    Source: `MulAA::proc` of `libspu/mpc/cheetah/arithmetic.cc` of SPU.
+    """
+    return n_entries if n_entries < 2 * POLYNOMIAL_DEGREE else 0
+
+
+def refill_share(n_entries: int) -> float:
+    """Share of the products of so many entries that refill the stock before.
+
+    A refill makes triples for the product in whole half batches; what it leaves over
+    stays in the stock, so that in the long run as many are made as are taken.
+
+    Source: `CheetahMulState::makeSureCacheSize` of `libspu/mpc/cheetah/state.cc`.
+    """
+    taken = n_stocked(n_entries)
+    half = POLYNOMIAL_DEGREE // 2
+    return taken / (_ceil_div(taken, half) * half) if taken else 0.0
+
+
 def _ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 

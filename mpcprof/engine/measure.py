@@ -1,6 +1,7 @@
 """Times a block of cases on live parties, with repeats interleaved over the cases."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from mpcprof.network import LOOPBACK, Network
 from mpcprof.workloads import Workload
 from mpcprof.workloads.registry import Piece, WorkloadKind
 
-_MOST_REPEATS = 4  # times the repeats asked for
+_MOST_REPEATS = 8  # times the repeats asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,9 @@ class Plan:
         counted_on: Networks for one more call, which counts the critical path.
         repeats: Timed calls on each network, at least.
         enough_s: Short cases, on which noise weighs most, are called until their calls
-            on a network took so long together; four times as often at most.
+            on a network took so long together; eight times as often at most.
+        in_series: All calls of a case on a network come one after another, not in turn
+            with other cases: each pays for the stock that it uses up.
         warmups: Untimed calls after the first, cold one.
         seed: Of the inputs.
         case_limit_s: A case whose calls would take longer together is left out.
@@ -48,6 +51,7 @@ class Plan:
     counted_on: tuple[Network, ...] = ()
     repeats: int
     enough_s: float = 0.0
+    in_series: bool = False
     warmups: int = 1
     seed: int = 0
     case_limit_s: float = float("inf")
@@ -59,9 +63,9 @@ class Plan:
         return 1 + self.warmups + len(self.counted_on) + timed
 
     @property
-    def rounds(self) -> list[tuple[Network, ...]]:
-        """The networks of each round of timed calls."""
-        return [self.networks] * (self.repeats * _MOST_REPEATS)
+    def most_repeats(self) -> int:
+        """Timed calls on each network, at most."""
+        return self.repeats * _MOST_REPEATS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,11 +142,18 @@ class Trial:
                 f"{self._plan.case_limit_s:g} s",
             )
 
+    def n_calls(self, network: Network) -> int:
+        """Timed calls so far."""
+        return len(self._calls[network])
+
     def has_enough(self, network: Network) -> bool:
         """Whether the case needs no more calls on a network."""
         calls = self._calls[network]
-        if len(calls) < self._plan.repeats:
+        is_counted = network in self._plan.counted_on
+        if len(calls) < (1 if is_counted else self._plan.repeats):
             return False
+        if is_counted or len(calls) >= self._plan.most_repeats:
+            return True
         return sum(call.latency_s for call in calls) >= self._plan.enough_s
 
     def repeat(self, network: Network) -> None:
@@ -217,8 +228,9 @@ def measure(
     """Time every case on every network; each output is revealed and checked.
 
     Round by round, on every network every case is called once, so that a slow minute
-    of the machine falls on all of them alike. Cases beyond the plan's limit are dropped
-    after the call that shows it, and returned as errors.
+    of the machine falls on all of them alike; or, where the plan says so, one case
+    after another. Cases beyond the plan's limit are dropped after the call that shows
+    it, and returned as errors.
 
     Raises:
         CaseFailedError: If a case does not compile, fails to run, or is wrong.
@@ -237,16 +249,29 @@ def measure(
         except CaseTooLongError as error:
             too_long.append(error)
             trial.unload()
-    for number, networks in enumerate([plan.counted_on, *plan.rounds]):
-        for network in networks:
-            wanting = [trial for trial in trials if not trial.has_enough(network)]
-            if wanting:
-                session.set_network(network)
-            for trial in wanting:
-                trial.repeat(network)
-                if number <= plan.repeats:
-                    on_call(trial.case)
+    at = LOOPBACK
+    for network, trial in _schedule(trials, plan):
+        if trial.has_enough(network):
+            continue
+        if network != at:
+            session.set_network(network)
+            at = network
+        trial.repeat(network)
+        if trial.n_calls(network) <= plan.repeats:
+            on_call(trial.case)
     return [trial.finish() for trial in trials], too_long
+
+
+def _schedule(trials: Sequence[Trial], plan: Plan) -> Iterator[tuple[Network, Trial]]:
+    """Whose turn it is, and where; a trial that has enough is passed over."""
+    rounds = range(plan.most_repeats)
+    yield from itertools.product(plan.counted_on, trials)
+    if plan.in_series:
+        for trial, network, _ in itertools.product(trials, plan.networks, rounds):
+            yield network, trial
+    else:
+        for _, network, trial in itertools.product(rounds, plan.networks, trials):
+            yield network, trial
 
 
 @contextlib.contextmanager

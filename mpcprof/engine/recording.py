@@ -86,7 +86,7 @@ def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
         ),
         warmups_s=tuple(call.latency_s for call in timing.warmups),
         loopbacks_s=loopbacks_s,
-        compute_s=compute_s(median(loopbacks_s)),
+        compute_s=compute_s(context.deployment.typical_call(loopbacks_s)),
         hidden_s=hidden,
         busy_s_by_rank=tuple(
             median(ranks)
@@ -143,12 +143,13 @@ def find_critical_path(timing: Timing, context: Context) -> CriticalPath:
             f"hops of {context.deployment.protocol} are counted at the relay; "
             f"use --emulation relay instead of {context.emulation}"
         )
-    wire_bytes = median(counters.lower.n_bytes for counters in counted)
-    lower = median(counters.lower.hops for counters in counted)
-    upper = median(counters.upper.hops for counters in counted)
+    typical = context.deployment.typical_call
+    wire_bytes = typical([counters.lower.n_bytes for counters in counted])
+    lower = typical([counters.lower.hops for counters in counted])
+    upper = typical([counters.upper.hops for counters in counted])
     if context.deployment.protocol not in _SYNCHRONOUS_PROTOCOLS:
         return CriticalPath(hops=lower, wire_bytes=wire_bytes, basis="measured")
-    slope = _slope_hops(timing, context.network, wire_bytes)
+    slope = _slope_hops(timing, context, wire_bytes)
     hops = min(max(slope, lower), max(upper, lower))
     return CriticalPath(hops=hops, wire_bytes=wire_bytes, basis="measured")
 
@@ -173,17 +174,16 @@ def _seen_exchanged(calls: Sequence[Call]) -> CriticalPath:
     )
 
 
-def _slope_hops(timing: Timing, network: Network, wire_bytes: float) -> float:
-    """(emulated - loopback - bytes / bandwidth) / one way, from the medians."""
+def _slope_hops(timing: Timing, context: Context, wire_bytes: float) -> float:
+    """(emulated - loopback - bytes / bandwidth) / one way, from typical calls."""
+    network = context.network
     if not network.one_way_s:
         return math.inf
-    slower_s = _median_s(timing.on(network)) - _median_s(timing.on(LOOPBACK))
+    typical = context.deployment.typical_call
+    emulated_s = typical([call.latency_s for call in timing.on(network)])
+    slower_s = emulated_s - typical([call.latency_s for call in timing.on(LOOPBACK)])
     transfer_s = wire_bytes / network.bandwidth_bytes_per_s
     return (slower_s - transfer_s) / network.one_way_s
-
-
-def _median_s(calls: Sequence[Call]) -> float:
-    return median(call.latency_s for call in calls)
 
 
 def _hidden_s(loopbacks: Sequence[Call], deployment: Deployment) -> float:

@@ -130,7 +130,7 @@ def _compare(
         basis=predicted.basis,
         measured_s=measured.call_s(record),
         latencies_s=record.latencies_s,
-        bytes_error=_relative(predicted.total_bytes_sent, record.total_bytes_sent),
+        bytes_error=_relative(predicted.total_bytes_sent, record.mean_total_bytes_sent),
         hops_error=_relative(predicted.hops, record.hops),
         architecture=architecture.to_json() if architecture else "",
     )
