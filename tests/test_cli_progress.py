@@ -1,5 +1,8 @@
 """What long commands show on standard error, and leave after Ctrl-C."""
 
+import errno
+import os
+
 import pytest
 
 from mpcprof.cli.interruption import resumable
@@ -46,6 +49,20 @@ def test_ctrl_c_becomes_a_line_about_what_is_kept():
     assert raised.value.__suppress_context__
 
 
-def test_other_errors_pass_as_they_are():
-    with pytest.raises(LookupError, match="own"), resumable("runs/x", kept="it is"):
-        raise LookupError("its own")
+def test_a_full_disk_becomes_a_line_about_what_is_kept():
+    with (
+        pytest.raises(EngineError) as raised,
+        resumable("runs/x", kept="finished epochs are"),
+    ):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    assert str(raised.value) == (
+        "No space left on device; finished epochs are in runs/x: make room, and the "
+        "same command goes on there"
+    )
+
+
+@pytest.mark.parametrize("error", [LookupError("its own"), FileNotFoundError("own")])
+def test_other_errors_pass_as_they_are(error):
+    with pytest.raises(type(error), match="own"), resumable("runs/x", kept="it is"):
+        raise error

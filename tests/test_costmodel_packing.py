@@ -1,9 +1,16 @@
-"""Laws of Cheetah's cut of a matrix product."""
+"""Laws of Cheetah's cut of a matrix product, and of its stock of triples."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcprof.costmodel.packing import POLYNOMIAL_DEGREE, n_batches, pack
+from mpcprof.costmodel.packing import (
+    POLYNOMIAL_DEGREE,
+    n_batches,
+    n_stocked,
+    pack,
+    refill_share,
+)
 
 axis = st.integers(1, 300)
 
@@ -31,3 +38,23 @@ def test_more_columns_may_be_less_work():
 
 def test_products_of_entries_come_in_batches():
     assert [n_batches(n) for n in (1, 8192, 8193, 16384, 16385)] == [1, 1, 2, 2, 4]
+
+
+@given(n_entries=st.integers(1, 2 * POLYNOMIAL_DEGREE - 1))
+def test_the_share_of_refills_is_what_a_stock_with_leftovers_comes_to(n_entries):
+    n_calls, n_refills, stock = 2000, 0, 0
+    half = POLYNOMIAL_DEGREE // 2
+    for _ in range(n_calls):
+        if stock < n_entries:
+            n_refills += 1
+            stock += -(-n_entries // half) * half
+        stock -= n_entries
+
+    assert n_refills / n_calls == pytest.approx(
+        refill_share(n_entries), abs=1.5 / n_calls
+    )
+
+
+def test_long_products_take_nothing_from_the_stock():
+    assert n_stocked(2 * POLYNOMIAL_DEGREE) == 0
+    assert refill_share(2 * POLYNOMIAL_DEGREE) == 0

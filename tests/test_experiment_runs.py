@@ -195,7 +195,8 @@ def fill_the_disk(job, observer):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_an_error_that_is_not_ours_names_the_folder_of_its_job(tmp_path):
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_an_error_that_is_not_ours_names_the_folder_of_its_job(tmp_path, n_jobs):
     setting = make_setting(tmp_path)
     request = setting.train_request(
         tiny_architecture(), tmp_path / "full", seed=0, teacher=None, kd=frozenset()
@@ -204,7 +205,7 @@ def test_an_error_that_is_not_ours_names_the_folder_of_its_job(tmp_path):
     with pytest.raises(
         EngineError, match=r"full': OSError: \[Errno 28\] No space .*; finished epochs"
     ):
-        run_jobs(fill_the_disk, [request, request], n_jobs=2)
+        run_jobs(fill_the_disk, [request, request], n_jobs=n_jobs)
 
 
 def test_one_that_diverges_does_not_stop_the_others(tmp_path):

@@ -74,7 +74,8 @@ def run_jobs(
 
     Raises:
         MpcprofError: What any other job raised.
-        EngineError: If a process died, or a job in one raised anything else.
+        EngineError: If a process died, a disk is full, or a job in a process of its own
+            raised anything else.
     """
     watching = observer or SilentJobsObserver()
     watching.on_start(jobs)
@@ -102,6 +103,8 @@ def _attempt(
         return work(job, observer)
     except DivergedError as error:
         return error
+    except OSError as error:
+        raise _failure(job, error) from error
 
 
 def _run_apart(
@@ -202,7 +205,11 @@ def _answer(work: Work[Any, Any], job: Job) -> object:
     except Exception as error:
         if not isinstance(error, OSError):  # a bug: the pipe takes no traceback
             _LOG.exception("%s", job.run.output)
-        return EngineError(
-            f"{str(job.run.output)!r}: {type(error).__name__}: {error}; finished "
-            "epochs are kept, the same command goes on there"
-        )
+        return _failure(job, error)
+
+
+def _failure(job: Job, error: Exception) -> EngineError:
+    return EngineError(
+        f"{str(job.run.output)!r}: {type(error).__name__}: {error}; finished epochs "
+        "are kept, the same command goes on there"
+    )
