@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpcprof.costmodel.observations import observe
 from mpcprof.costmodel.packing import (
     POLYNOMIAL_DEGREE,
     n_batches,
@@ -11,6 +12,9 @@ from mpcprof.costmodel.packing import (
     pack,
     refill_share,
 )
+from mpcprof.deployment import make_deployment
+from mpcprof.profiles import Profile
+from tests.factories import make_record
 
 axis = st.integers(1, 300)
 
@@ -58,3 +62,14 @@ def test_the_share_of_refills_is_what_a_stock_with_leftovers_comes_to(n_entries)
 def test_long_products_take_nothing_from_the_stock():
     assert n_stocked(2 * POLYNOMIAL_DEGREE) == 0
     assert refill_share(2 * POLYNOMIAL_DEGREE) == 0
+
+
+def test_bytes_of_a_call_among_many_are_a_mean_of_those_with_and_without_a_refill():
+    record = make_record(
+        bytes_sent_by_rank=(150, 50), total_bytes_sent_by_repeat=(1000, 200, 200, 200)
+    )
+    profile = Profile(deployment=make_deployment("cheetah"), records=(record,))
+
+    (seen,) = observe(profile, per_call_s=0.0)
+
+    assert (seen.bytes_sent, seen.total_bytes_sent) == (300, 400)
