@@ -106,6 +106,11 @@ class Profile:
             extra=self.extra,
         )
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The machines that its records were measured on."""
+        return tuple(sorted({record.host for record in self}))
+
     def call_s(self, record: Record) -> float:
         """Seconds of one call among many: the median of its repeats, or their mean.
 

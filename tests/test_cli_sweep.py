@@ -86,6 +86,22 @@ def test_a_place_that_takes_no_file_is_found_out_before_measuring(tmp_path):
     assert str(path) in result.stderr
 
 
+@pytest.mark.parametrize("hosts", [("one", "one"), ("one", "another")])
+def test_a_profile_of_several_machines_is_noted(tmp_path, hosts):
+    path = tmp_path / "semi2k.parquet"
+    exp = make_record(host=hosts[0])
+    write_profile(path, make_profile(exp, make_record(workload="max", host=hosts[1])))
+    there = ["--only", "exp", "--heads", "4", "--tokens", "65", "--output", str(path)]
+
+    text = CliRunner().invoke(main, ["sweep", *there]).stdout
+    document = json.loads(CliRunner().invoke(main, ["sweep", *there, "--json"]).stdout)
+
+    assert document["hosts"] == sorted({*hosts})
+    assert ("note: records of 2 machines (another; one)" in text) == (
+        hosts[0] != hosts[1]
+    )
+
+
 @pytest.mark.spu
 def test_a_port_in_use_is_one_line(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:

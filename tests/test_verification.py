@@ -55,7 +55,13 @@ def make_result(**overrides: Any) -> CaseResult:
 
 
 def make_verification(*results: CaseResult, **overrides: Any) -> Verification:
-    values: dict[str, Any] = {"deployment": "semi2k", "seed": 7, "results": results}
+    values: dict[str, Any] = {
+        "deployment": "semi2k",
+        "profile_hosts": ("a machine",),
+        "hosts": ("a machine",),
+        "seed": 7,
+        "results": results,
+    }
     return Verification(**(values | overrides))
 
 
@@ -65,6 +71,18 @@ RESULTS = (
     make_result(kind="block", predicted_s=3.0, measured_s=3 / 0.88, network=LAN),
     make_result(kind="block", predicted_s=4.0, measured_s=4 / 1.30, hops_error=0.1),
 )
+
+
+def test_a_report_says_where_predictions_and_measurements_are_from():
+    same = make_verification(*RESULTS)
+    other = make_verification(*RESULTS, hosts=("another",))
+
+    assert "The profile and these cases were measured on a machine." in (
+        same.to_markdown()
+    )
+    assert "measured on another, the profile on a machine:" in other.to_markdown()
+    assert json.loads(other.to_json())["hosts"] == ["another"]
+    assert json.loads(other.to_json())["profile_hosts"] == ["a machine"]
 
 
 def test_the_same_seed_draws_the_same_cases_and_another_does_not():

@@ -99,6 +99,11 @@ def _as_text(path: str, result: "SweepResult") -> str:
         f"{format_duration(result.measuring_s, digits=3)}, of it in calls "
         f"{format_duration(result.timed_s, digits=3)}"
     )
+    if len(hosts := result.profile.hosts) > 1:
+        lines.append(
+            f"note: records of {len(hosts)} machines ({'; '.join(hosts)}), and compute "
+            "holds for one; `mpcprof sweep --fresh` measures all of them on this one"
+        )
     return "\n".join(lines)
 
 
@@ -107,6 +112,7 @@ def _as_json(path: str, result: "SweepResult") -> str:
         {
             "path": path,
             "n_records": len(result.profile),
+            "hosts": [*result.profile.hosts],
             "n_measured": result.n_measured,
             "n_resumed": result.n_resumed,
             "setup_s": result.setup_s,

@@ -155,9 +155,17 @@ def _spearman(results: Sequence[CaseResult]) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verification:
-    """Every case of a verification; `left_out` says what could not be measured."""
+    """Every case of a verification.
+
+    Attributes:
+        profile_hosts: The machines that the predictions are for.
+        hosts: Those that measured.
+        left_out: What could not be measured, and why.
+    """
 
     deployment: str
+    profile_hosts: tuple[str, ...]
+    hosts: tuple[str, ...]
     seed: int
     results: tuple[CaseResult, ...]
     left_out: tuple[str, ...] = ()
@@ -183,6 +191,8 @@ class Verification:
         return json.dumps(
             {
                 "deployment": self.deployment,
+                "profile_hosts": [*self.profile_hosts],
+                "hosts": [*self.hosts],
                 "seed": self.seed,
                 "cases": [result.to_json() for result in self.results],
                 "summary": self.summary.to_json(),
@@ -192,12 +202,23 @@ class Verification:
             indent=1,
         )
 
+    def _machines(self) -> str:
+        measured = "; ".join(self.hosts)
+        if self.hosts == self.profile_hosts:
+            return f"The profile and these cases were measured on {measured}."
+        return (
+            f"These cases were measured on {measured}, the profile on "
+            f"{'; '.join(self.profile_hosts)}: seconds of compute are of the latter."
+        )
+
     def to_markdown(self) -> str:
         """A table of every case, largest error first, and the summaries."""
         lines = [
             f"# Predicted against measured: {self.deployment}",
             "",
             f"{self.summary}.",
+            "",
+            self._machines(),
             "",
             *(f"- {key}: {summary}" for key, summary in self.summaries().items()),
             *(f"- left out: {reason}" for reason in self.left_out),

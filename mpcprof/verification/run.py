@@ -72,6 +72,8 @@ def verify(
         raise EngineError(f"no case could be measured: {'; '.join(left_out)}")
     return Verification(
         deployment=str(profile.deployment),
+        profile_hosts=profile.hosts,
+        hosts=measured.hosts,
         seed=request.seed,
         results=tuple(results),
         left_out=tuple(left_out),
