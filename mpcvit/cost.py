@@ -155,32 +155,33 @@ class SearchCost:
             total_s: Array = n_heads * self.cheap.alone_s + extra_s * n_accurate
             return total_s
         by_layer = alpha.reshape(self.n_layers, -1)
-        accurate_s: Array = _grouped_s(by_layer, self.accurate, n_together)
-        return accurate_s + _grouped_s(1 - by_layer, self.cheap, n_together)
+        return _grouped_s(by_layer, self.accurate, self.cheap, n_together)
 
     def _rows_s(self, alpha: Array) -> Array:
         """A head is purely accurate as far as its smallest alpha, and mixed besides."""
         if self.form == "additive":
             rows = alpha.reshape(-1, self.n_tokens)
-            return _grouped_s(rows, self.accurate_row, 1) + _grouped_s(
-                1 - rows, self.cheap_row, 1
-            )
+            return _grouped_s(rows, self.accurate_row, self.cheap_row)
         return self._batched_rows_s(alpha)
 
     def _batched_rows_s(self, alpha: Array) -> Array:
         """Pure heads of a layer go together; mixed ones alone, with both variants."""
         xp = _namespace(alpha)
-        pure, pure_cheap = xp.amin(alpha, -1), 1 - xp.amax(alpha, -1)  # (L, H)
-        n_mixed = (1 - pure - pure_cheap).sum()
-        fixed_s = self.accurate_row.fixed_s + self.cheap_row.fixed_s
-        n_rows = alpha.sum() - self.n_tokens * pure.sum()
-        n_cheap_rows = (1 - alpha).sum() - self.n_tokens * pure_cheap.sum()
+        least, most = xp.amin(alpha, -1), xp.amax(alpha, -1)  # (L, H)
+        n_pure, n_not_cheap = least.sum(), most.sum()
+        mixed_s = self.accurate_row.fixed_s + self.cheap_row.fixed_s
+        pure_s = self.accurate.per_unit_s - self.n_tokens * self.accurate_row.per_unit_s
+        cheap_s = self.cheap.per_unit_s - self.n_tokens * self.cheap_row.per_unit_s
+        row_s = self.accurate_row.per_unit_s - self.cheap_row.per_unit_s
+        n_heads = self.n_layers * self.n_heads
         total_s: Array = (
-            _grouped_s(pure, self.accurate, 1)
-            + _grouped_s(pure_cheap, self.cheap, 1)
-            + fixed_s * n_mixed
-            + self.accurate_row.per_unit_s * n_rows
-            + self.cheap_row.per_unit_s * n_cheap_rows
+            self.n_layers * self.cheap.fixed_s
+            + n_heads * self.cheap.per_unit_s
+            + self.accurate.fixed_s * xp.amax(least, -1).sum()
+            - self.cheap.fixed_s * xp.amin(most, -1).sum()
+            + (pure_s - mixed_s) * n_pure
+            + (mixed_s - cheap_s) * n_not_cheap
+            + row_s * alpha.sum()
         )
         return total_s
 
@@ -188,14 +189,13 @@ class SearchCost:
         """Seconds of every layer's MLP, linear layers included; beta (L,) or (L, N)."""
         by_layer = beta.reshape(self.n_layers, -1)
         n_together = 1 if beta.ndim == 2 else self.n_tokens
-        is_apart = _namespace(beta).amax(by_layer, -1).sum()
-        total_s: Array = (
-            self.n_layers * self.fused_mlp_s
-            + (self.mlp_s - self.fused_mlp_s) * is_apart
-            + _grouped_s(by_layer, self.gelu, n_together)
-            + _grouped_s(1 - by_layer, self.linear, n_together)
+        apart = VariantCost(  # the linear layers are, as soon as one token has GeLU
+            alone_s=self.gelu.alone_s,
+            fixed_s=self.gelu.fixed_s + self.mlp_s - self.fused_mlp_s,
+            per_unit_s=self.gelu.per_unit_s,
         )
-        return total_s
+        linear_s = self.n_layers * self.fused_mlp_s
+        return linear_s + _grouped_s(by_layer, apart, self.linear, n_together)
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
         """As plain values."""
@@ -226,11 +226,23 @@ def _linear_mlp_s(terms: Terms, linear: str) -> float:
     return terms.get("fused_mlp" if is_fused else "mlp", 0, "").latency_s
 
 
-def _grouped_s(share: Array, cost: VariantCost, n_together: int) -> Array:
-    """fixed_s max + per_unit_s sum over the last axis, summed; of (G, U)."""
-    n_groups = _namespace(share).amax(share, -1).sum()
+def _grouped_s(
+    share: Array, one: VariantCost, other: VariantCost, n_together: int = 1
+) -> Array:
+    """fixed_s max + per_unit_s sum over the last axis of `one`, summed; of (G, U).
+
+    And of `other` with 1 - share, whose maximum is 1 - min. In few operations: each
+    counts, forward and backward, in a step of a small model.
+    """
+    xp = _namespace(share)
+    n_groups, n_units = share.shape
+    n_all = n_groups * n_units * n_together
     total_s: Array = (
-        cost.fixed_s * n_groups + cost.per_unit_s * n_together * share.sum()
+        n_groups * other.fixed_s
+        + n_all * other.per_unit_s
+        + one.fixed_s * xp.amax(share, -1).sum()
+        - other.fixed_s * xp.amin(share, -1).sum()
+        + (one.per_unit_s - other.per_unit_s) * n_together * share.sum()
     )
     return total_s
 
