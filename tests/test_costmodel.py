@@ -197,7 +197,8 @@ def test_what_is_larger_than_anything_measured_is_flagged_and_less_certain():
     assert (near.basis, far.basis) == ("interpolated", "extrapolated")
     assert near.notes == ()
     assert far.notes == ("exp: size 5.0e+08 is 631 times the largest measured",)
-    assert far.interval_s[1] > 10 * far.latency_s
+    widths = [found.interval_s[1] / found.latency_s - 1 for found in (near, far)]
+    assert widths[1] > 500 * widths[0]
 
 
 def test_the_basis_of_a_call_is_that_of_its_worst_step():

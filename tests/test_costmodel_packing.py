@@ -10,7 +10,7 @@ from mpcprof.costmodel.packing import (
     n_batches,
     n_stocked,
     pack,
-    refill_share,
+    waiting_share,
 )
 from mpcprof.deployment import make_deployment
 from mpcprof.profiles import Profile
@@ -55,13 +55,13 @@ def test_the_share_of_refills_is_what_a_stock_with_leftovers_comes_to(n_entries)
         stock -= n_entries
 
     assert n_refills / n_calls == pytest.approx(
-        refill_share(n_entries), abs=1.5 / n_calls
+        waiting_share(n_entries), abs=1.5 / n_calls
     )
 
 
-def test_long_products_take_nothing_from_the_stock():
+def test_long_products_take_nothing_from_the_stock_and_always_wait():
     assert n_stocked(2 * POLYNOMIAL_DEGREE) == 0
-    assert refill_share(2 * POLYNOMIAL_DEGREE) == 0
+    assert waiting_share(2 * POLYNOMIAL_DEGREE) == 1
 
 
 def test_bytes_of_a_call_among_many_are_a_mean_of_those_with_and_without_a_refill():

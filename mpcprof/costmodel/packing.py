@@ -54,17 +54,18 @@ def n_stocked(n_entries: int) -> int:
     return n_entries if n_entries < 2 * POLYNOMIAL_DEGREE else 0
 
 
-def refill_share(n_entries: int) -> float:
-    """Share of the products of so many entries that refill the stock before.
+def waiting_share(n_entries: int) -> float:
+    """Share of the products of so many entries that wait for ciphertexts.
 
-    A refill makes triples for the product in whole half batches; what it leaves over
-    stays in the stock, so that in the long run as many are made as are taken.
+    A long one always does. Of the others those do that refill the stock before: in
+    whole half batches of triples, of which the stock keeps what the product leaves
+    over, so that in the long run as many are made as are taken.
 
     Source: `CheetahMulState::makeSureCacheSize` of `libspu/mpc/cheetah/state.cc`.
     """
     taken = n_stocked(n_entries)
     half = POLYNOMIAL_DEGREE // 2
-    return taken / (_ceil_div(taken, half) * half) if taken else 0.0
+    return taken / (_ceil_div(taken, half) * half) if taken else 1.0
 
 
 def _ceil_div(a: int, b: int) -> int:
