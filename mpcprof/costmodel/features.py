@@ -13,7 +13,14 @@ from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
 from mpcprof.blocks.steps import PRODUCT_OPERATIONS, ROW_OPERATIONS, Size
-from mpcprof.costmodel.packing import Packing, n_batches, n_stocked, pack, waiting_share
+from mpcprof.costmodel.packing import (
+    Packing,
+    n_batches,
+    n_long_batches,
+    n_stocked,
+    pack,
+    waiting_share,
+)
 from mpcprof.errors import ProfileError, UsageError
 
 Kind: TypeAlias = Literal["entries", "rows", "product"]
@@ -105,6 +112,7 @@ _VALUES: Final = MappingProxyType[str, Callable[[Size], float]](
         "qr": lambda size: size[2] * size[3],
         "pr": lambda size: size[1] * size[3],
         "n_batches": lambda size: n_batches(_volume(size)),
+        "n_long_batches": lambda size: n_long_batches(_volume(size)),
         "n_stocked": lambda size: n_stocked(_volume(size)),
         "waiting_share": lambda size: waiting_share(_volume(size)),
         **{name: _packed(name) for name in Packing._fields},
@@ -123,10 +131,10 @@ class Feature:
 
     Attributes:
         name: One of `one volume n_rows row_length levels log2 pq qr pr n_batches
-            n_stocked waiting_share`, of the counts of a `Packing`, `below` and `above`:
-            min(volume, knot) and max(0, volume - knot), or `pauses`: how often a link
-            that sends in chunks waits for an answer within messages of `knot` bytes per
-            entry.
+            n_long_batches n_stocked waiting_share`, of the counts of a `Packing`,
+            `below` and `above`: min(volume, knot) and max(0, volume - knot), or
+            `pauses`: how often a link that sends in chunks waits for an answer within
+            messages of `knot` bytes per entry.
         knot: Of `below`, `above` and `pauses`.
     """
 
@@ -211,7 +219,7 @@ def packed_features(
         counts = (Feature(name=name) for name in Packing._fields)
         return (ONE, *counts, Feature(name="pr"))
     if kind == "entries" and n_sizes > _FEW_SIZES_TO_PACK:
-        draws = ("n_batches", "n_stocked", "waiting_share")
+        draws = ("n_batches", "n_long_batches", "n_stocked", "waiting_share")
         return (*smooth, *(Feature(name=name) for name in draws))
     return smooth
 

@@ -46,6 +46,11 @@ def n_batches(n_entries: int) -> int:
     return 2 * _ceil_div(n_entries, 2 * POLYNOMIAL_DEGREE)
 
 
+def n_long_batches(n_entries: int) -> int:
+    """Half batches of a product of entries that is too long for the stock, else 0."""
+    return 0 if n_stocked(n_entries) else n_batches(n_entries)
+
+
 def n_stocked(n_entries: int) -> int:
     """Triples that one product of entries takes from the stock; 0 where it takes none.
 
