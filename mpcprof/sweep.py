@@ -30,7 +30,7 @@ from mpcprof.provenance import commit, host_description, now_utc, versions_text
 from mpcprof.records import Emulation, Mode, Record, RecordKey
 
 _BLOCK_CASES = 6  # interleaved; what a killed sweep loses at most
-_STOCK_CALLS = 4  # times as long, to see several refills
+_STOCK_FACTOR = 4  # times enough_s where calls refill a stock, to see several refills
 _CALIBRATED = Deployment(protocol="semi2k")
 
 
@@ -69,12 +69,13 @@ class SweepConfig:
         """Calls of each case; priced ones need no emulated network to wait for."""
         is_emulated = self.mode == "emulated"
         keeps_stock = self.deployment.keeps_stock
+        enough_s = self.enough_s * (_STOCK_FACTOR if keeps_stock else 1)
         needs_counting = not (self.deployment.is_counted_by_spu or is_emulated)
         return Plan(
             networks=(LOOPBACK, self.network) if is_emulated else (LOOPBACK,),
             counted_on=(self.network,) if needs_counting else (),
             repeats=self.repeats,
-            enough_s=self.enough_s * is_emulated * (_STOCK_CALLS if keeps_stock else 1),
+            enough_s=enough_s if is_emulated else 0.0,
             in_series=keeps_stock,
             warmups=self.warmups,
             seed=self.seed,

@@ -165,7 +165,11 @@ class SearchCost:
         return self._batched_rows_s(alpha)
 
     def _batched_rows_s(self, alpha: Array) -> Array:
-        """Pure heads of a layer go together; mixed ones alone, with both variants."""
+        """Pure heads of a layer go together; mixed ones alone, with both variants.
+
+        A head is pure as far as its least alpha, purely cheap as far as 1 - its
+        largest, mixed besides; rows of mixed heads are those that pure ones leave.
+        """
         xp = _namespace(alpha)
         least, most = xp.amin(alpha, -1), xp.amax(alpha, -1)  # (L, H)
         n_pure, n_not_cheap = least.sum(), most.sum()

@@ -63,7 +63,8 @@ def test_the_share_of_refills_is_what_a_stock_with_leftovers_comes_to(n_entries)
 def test_long_products_take_nothing_from_the_stock_and_always_wait():
     assert n_stocked(2 * POLYNOMIAL_DEGREE) == 0
     assert waiting_share(2 * POLYNOMIAL_DEGREE) == 1
-    assert [n_long_batches(n) for n in (1, 16383, 16384, 16385)] == [0, 0, 2, 4]
+    assert waiting_share(0) == 0
+    assert [n_long_batches(n) for n in (0, 1, 16383, 16384, 16385)] == [0, 0, 0, 2, 4]
 
 
 def test_bytes_of_a_call_among_many_are_a_mean_of_those_with_and_without_a_refill():

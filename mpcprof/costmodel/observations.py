@@ -103,6 +103,9 @@ def _observation(record: Record, profile: Profile, per_call_s: float) -> Observa
     link_s = record.hops * network.one_way_s
     link_s += record.wire_bytes / network.bandwidth_bytes_per_s
     total_bytes_sent = record.mean_total_bytes_sent
+    of_one_call = total_bytes_sent / (
+        record.total_bytes_sent or 1
+    )  # exactly 1 as a rule
     compute_s, busy_s = record.compute_s, record.compute_s + record.hidden_s
     if was_waited_for:
         compute_s = latency_s - link_s
@@ -113,8 +116,7 @@ def _observation(record: Record, profile: Profile, per_call_s: float) -> Observa
         network=network,
         was_waited_for=was_waited_for,
         latency_s=latency_s,
-        bytes_sent=record.bytes_sent
-        * (total_bytes_sent / (record.total_bytes_sent or 1)),
+        bytes_sent=record.bytes_sent * of_one_call,
         total_bytes_sent=total_bytes_sent,
         wire_bytes=record.wire_bytes,
         hops=record.hops,

@@ -48,7 +48,7 @@ def n_batches(n_entries: int) -> int:
 
 def n_long_batches(n_entries: int) -> int:
     """Half batches of a product of entries that is too long for the stock, else 0."""
-    return 0 if n_stocked(n_entries) else n_batches(n_entries)
+    return n_batches(n_entries) if _is_long(n_entries) else 0
 
 
 def n_stocked(n_entries: int) -> int:
@@ -56,7 +56,7 @@ def n_stocked(n_entries: int) -> int:
 
     Source: `MulAA::proc` of `libspu/mpc/cheetah/arithmetic.cc` of SPU.
     """
-    return n_entries if n_entries < 2 * POLYNOMIAL_DEGREE else 0
+    return 0 if _is_long(n_entries) else n_entries
 
 
 def waiting_share(n_entries: int) -> float:
@@ -68,9 +68,15 @@ def waiting_share(n_entries: int) -> float:
 
     Source: `CheetahMulState::makeSureCacheSize` of `libspu/mpc/cheetah/state.cc`.
     """
-    taken = n_stocked(n_entries)
+    if _is_long(n_entries):
+        return 1.0
     half = POLYNOMIAL_DEGREE // 2
-    return taken / (_ceil_div(taken, half) * half) if taken else 1.0
+    return n_entries / (max(_ceil_div(n_entries, half), 1) * half)
+
+
+def _is_long(n_entries: int) -> bool:
+    """Too long for the stock: such a product encrypts its own entries."""
+    return n_entries >= 2 * POLYNOMIAL_DEGREE
 
 
 def _ceil_div(a: int, b: int) -> int:

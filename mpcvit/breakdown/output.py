@@ -98,7 +98,7 @@ def _source_json(source: Source) -> dict[str, object]:
         "protocol": source.deployment.protocol,
         "deployment": json.loads(source.deployment.to_json()),
         "records_digest": source.model.records_digest,
-        "hosts": sorted({record.host for record in records}),
+        "hosts": [*source.profile.hosts],
         "commits": sorted({record.commit for record in records}),
         "versions": sorted({record.versions for record in records}),
     }
