@@ -31,6 +31,7 @@ class Wire:
         self.clocks = (
             PathClock(is_synchronous=False),
             PathClock(is_synchronous=True),
+            PathClock(is_synchronous=False, is_depth=True),
         )
         for clock in self.clocks:
             clock.set(delay_s=delay_s, seconds_per_byte=seconds_per_byte)
@@ -49,6 +50,10 @@ class Wire:
     @property
     def upper(self) -> Path:
         return self.clocks[1].longest
+
+    @property
+    def deepest(self) -> Path:
+        return self.clocks[2].longest
 
     def put(self, line: Line, content: bytes, number: int = 0) -> None:
         """Bytes on a line; a message has a `number` and will be acknowledged."""
@@ -204,6 +209,7 @@ def test_the_heavier_of_two_paths_counts_whole():
     wire.deliver_all((0, 1))
 
     assert wire.lower == Path(1, n_bytes)
+    assert wire.deepest.hops == 3
 
 
 @pytest.mark.parametrize("n_before", [1, 7])
@@ -272,6 +278,8 @@ def test_the_synchronous_clock_is_never_below_the_other_and_neither_above_all_th
         else:
             wire.deliver(line)
         assert weight_s(wire.lower) <= weight_s(wire.upper) + 1e-12
+        assert weight_s(wire.deepest) <= weight_s(wire.lower) + 1e-12
+        assert wire.deepest.hops >= wire.lower.hops
 
     assert wire.lower.n_bytes <= total_bytes
     assert wire.upper.n_bytes <= total_bytes

@@ -72,7 +72,7 @@ def call_of(*runs, counters=None):
 
 def test_hops_are_those_that_spu_counts_or_that_the_relay_saw():
     run = SimpleNamespace(bytes_sent=100, send_actions=7)
-    counters = SimpleNamespace(lower=SimpleNamespace(hops=5))
+    counters = SimpleNamespace(deepest=SimpleNamespace(hops=5))
 
     counted = call_cost(call_of(run, run, counters=counters), SEMI2K)
     aby3 = make_deployment("aby3")

@@ -10,6 +10,7 @@ from mpcprof.engine.calibration import hidden_s
 from mpcprof.engine.measure import Timing
 from mpcprof.engine.session import Call, Setup
 from mpcprof.engine.spulog import SpuRun
+from mpcprof.engine.wan.backend import Counters
 from mpcprof.errors import EngineError
 from mpcprof.network import LOOPBACK, Network
 from mpcprof.pricing import Calibration, price_s
@@ -124,10 +125,10 @@ def find_critical_path(timing: Timing, context: Context) -> CriticalPath:
 
     semi2k: messages and bytes of a party, since each message is one of a simultaneous
     exchange; SPU counts them, or the relay where the build does not, with two hops for
-    every round trip that a party pauses within a message. Others: the path that the
-    relay saw. Where a protocol waits for its sends, which the wire does not
-    show, the path lies between two bounds, and the slope of the latency over the delay
-    says where.
+    every round trip that a party pauses within a message. Others: the deepest path that
+    the relay saw, and bytes that make it take as long as the longest one. Where a
+    protocol waits for its sends, which the wire does not show, the longest path lies
+    between two bounds, and the slope of the latency over the delay says where.
 
     Raises:
         EngineError: If the back-end sees no messages and SPU's counters do not tell.
@@ -144,14 +145,31 @@ def find_critical_path(timing: Timing, context: Context) -> CriticalPath:
             f"use --emulation relay instead of {context.emulation}"
         )
     typical = context.deployment.typical_call
+    if context.deployment.protocol not in _SYNCHRONOUS_PROTOCOLS:
+        return CriticalPath(
+            hops=typical([counters.deepest.hops for counters in counted]),
+            wire_bytes=typical([_beside_hops(c, context.network) for c in counted]),
+            basis="measured",
+        )
     wire_bytes = typical([counters.lower.n_bytes for counters in counted])
     lower = typical([counters.lower.hops for counters in counted])
     upper = typical([counters.upper.hops for counters in counted])
-    if context.deployment.protocol not in _SYNCHRONOUS_PROTOCOLS:
-        return CriticalPath(hops=lower, wire_bytes=wire_bytes, basis="measured")
     slope = _slope_hops(timing, context, wire_bytes)
     hops = min(max(slope, lower), max(upper, lower))
     return CriticalPath(hops=hops, wire_bytes=wire_bytes, basis="measured")
+
+
+def _beside_hops(counters: Counters, network: Network) -> float:
+    """The bytes that, beside the most hops, take as long as the longest path.
+
+    With long messages that path goes through fewer hops and more bytes; which one it
+    is depends on the network, the most hops do not.
+    """
+    n_fewer = counters.deepest.hops - counters.lower.hops
+    if not n_fewer:
+        return counters.lower.n_bytes
+    saved_s = n_fewer * network.one_way_s
+    return counters.lower.n_bytes - saved_s * network.bandwidth_bytes_per_s
 
 
 def _exchanged(runs: Sequence[SpuRun]) -> CriticalPath:

@@ -195,7 +195,7 @@ def _hops(call: Call, deployment: Deployment) -> float | None:
     """As SPU counted them, or as the relay saw them, which may miss waiting sends."""
     if deployment.is_counted_by_spu:
         return call.runs[0].send_actions
-    return call.counters.lower.hops if call.counters else None
+    return call.counters.deepest.hops if call.counters else None
 
 
 def _labels(

@@ -31,12 +31,15 @@ class Counters:
     Attributes:
         lower: The critical path if no party ever waited for an acknowledgement.
         upper: The critical path if parties waited for every acknowledgement.
+        deepest: The path of most hops, whatever its bytes, where `lower` is the one
+            that takes longest.
         carried_bytes: Of all directions together, framing included.
         lines: Messages by sender and receiver; zeros on loopback, where nobody looks.
     """
 
     lower: Path
     upper: Path
+    deepest: Path
     carried_bytes: int
     lines: tuple[LineCount, ...]
 

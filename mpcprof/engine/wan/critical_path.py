@@ -54,10 +54,13 @@ class PathClock:
             it has had. The wire does not tell a program that waited for one from a
             program that computed meanwhile: without, the path is a lower bound, with
             it an upper bound.
+        is_depth: Whether bytes weigh nothing: the path of most messages, which is the
+            same on every network where the heaviest one need not be.
     """
 
-    def __init__(self, *, is_synchronous: bool) -> None:
+    def __init__(self, *, is_synchronous: bool, is_depth: bool = False) -> None:
         self._is_synchronous = is_synchronous
+        self._is_depth = is_depth
         self._count = _Count()
         self._lock = threading.Lock()
         self._delay_s = 0.0
@@ -65,8 +68,8 @@ class PathClock:
 
     def set(self, *, delay_s: float, seconds_per_byte: float) -> None:
         """What a hop and a byte weigh from now on."""
-        self._delay_s = delay_s
-        self._seconds_per_byte = seconds_per_byte
+        self._delay_s = 1.0 if self._is_depth else delay_s
+        self._seconds_per_byte = 0.0 if self._is_depth else seconds_per_byte
 
     def reset(self) -> None:
         """Begin a new count; what is still on its way belongs to the old one."""

@@ -97,10 +97,11 @@ class RelayEmulation:
     def counters(self) -> Counters:
         """Critical path and bytes since the reset; see `PathClock`."""
         counted = self._ask({"command": "count"})
-        lower, upper = counted["paths"]
+        lower, upper, deepest = counted["paths"]
         return Counters(
             lower=Path(*lower),
             upper=Path(*upper),
+            deepest=Path(*deepest),
             carried_bytes=sum(n_bytes for *_, n_bytes in counted["bytes"]),
             lines=tuple(
                 LineCount(

@@ -42,6 +42,7 @@ class Relay:
         self.clocks = (
             PathClock(is_synchronous=False),
             PathClock(is_synchronous=True),
+            PathClock(is_synchronous=False, is_depth=True),
         )
         self._pipes: list[Pipe] = []
         self._trackers: list[MessageTracker] = []
