@@ -154,7 +154,7 @@ class SearchCost:
             n_heads = self.n_layers * self.n_heads
             total_s: Array = n_heads * self.cheap.alone_s + extra_s * n_accurate
             return total_s
-        by_layer = alpha.reshape(self.n_layers, -1)
+        by_layer = alpha if alpha.ndim == 2 else alpha[:, None]
         return _grouped_s(by_layer, self.accurate, self.cheap, n_together)
 
     def _rows_s(self, alpha: Array) -> Array:
@@ -172,26 +172,23 @@ class SearchCost:
         """
         xp = _namespace(alpha)
         least, most = xp.amin(alpha, -1), xp.amax(alpha, -1)  # (L, H)
-        n_pure, n_not_cheap = least.sum(), most.sum()
         mixed_s = self.accurate_row.fixed_s + self.cheap_row.fixed_s
         pure_s = self.accurate.per_unit_s - self.n_tokens * self.accurate_row.per_unit_s
         cheap_s = self.cheap.per_unit_s - self.n_tokens * self.cheap_row.per_unit_s
         row_s = self.accurate_row.per_unit_s - self.cheap_row.per_unit_s
-        n_heads = self.n_layers * self.n_heads
-        total_s: Array = (
-            self.n_layers * self.cheap.fixed_s
-            + n_heads * self.cheap.per_unit_s
-            + self.accurate.fixed_s * xp.amax(least, -1).sum()
-            - self.cheap.fixed_s * xp.amin(most, -1).sum()
-            + (pure_s - mixed_s) * n_pure
-            + (mixed_s - cheap_s) * n_not_cheap
-            + row_s * alpha.sum()
-        )
+        head_s = row_s * alpha.sum(-1)  # (L, H)
+        head_s = _plus(head_s, pure_s - mixed_s, least)
+        head_s = _plus(head_s, mixed_s - cheap_s, most)
+        layer_s = head_s.sum(-1)  # (L,)
+        layer_s = _plus(layer_s, self.accurate.fixed_s, xp.amax(least, -1))
+        layer_s = _plus(layer_s, -self.cheap.fixed_s, xp.amin(most, -1))
+        all_cheap_s = self.cheap.fixed_s + self.n_heads * self.cheap.per_unit_s
+        total_s: Array = self.n_layers * all_cheap_s + layer_s.sum()
         return total_s
 
     def activation_s(self, beta: Array) -> Array:
         """Seconds of every layer's MLP, linear layers included; beta (L,) or (L, N)."""
-        by_layer = beta.reshape(self.n_layers, -1)
+        by_layer = beta if beta.ndim == 2 else beta[:, None]
         n_together = 1 if beta.ndim == 2 else self.n_tokens
         apart = VariantCost(  # the linear layers are, as soon as one token has GeLU
             alone_s=self.gelu.alone_s,
@@ -199,7 +196,7 @@ class SearchCost:
             per_unit_s=self.gelu.per_unit_s,
         )
         linear_s = self.n_layers * self.fused_mlp_s
-        return linear_s + _grouped_s(by_layer, apart, self.linear, n_together)
+        return _grouped_s(by_layer, apart, self.linear, n_together, linear_s)
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
         """As plain values."""
@@ -231,24 +228,35 @@ def _linear_mlp_s(terms: Terms, linear: str) -> float:
 
 
 def _grouped_s(
-    share: Array, one: VariantCost, other: VariantCost, n_together: int = 1
+    share: Array,
+    one: VariantCost,
+    other: VariantCost,
+    n_together: int = 1,
+    besides_s: float = 0.0,
 ) -> Array:
     """fixed_s max + per_unit_s sum over the last axis of `one`, summed; of (G, U).
 
-    And of `other` with 1 - share, whose maximum is 1 - min. In few operations: each
-    counts, forward and backward, in a step of a small model.
+    And of `other` with 1 - share, whose maximum is 1 - min, and `besides_s`. In few
+    operations: each counts, forward and backward, in a step of a small model.
     """
     xp = _namespace(share)
     n_groups, n_units = share.shape
-    n_all = n_groups * n_units * n_together
-    total_s: Array = (
-        n_groups * other.fixed_s
-        + n_all * other.per_unit_s
-        + one.fixed_s * xp.amax(share, -1).sum()
-        - other.fixed_s * xp.amin(share, -1).sum()
-        + (one.per_unit_s - other.per_unit_s) * n_together * share.sum()
-    )
+    extra_s = (one.per_unit_s - other.per_unit_s) * n_together
+    group_s = extra_s * share.sum(-1)  # (G,)
+    group_s = _plus(group_s, one.fixed_s, xp.amax(share, -1))
+    group_s = _plus(group_s, -other.fixed_s, xp.amin(share, -1))
+    all_other_s = other.fixed_s + n_units * n_together * other.per_unit_s
+    total_s: Array = besides_s + n_groups * all_other_s + group_s.sum()
     return total_s
+
+
+def _plus(x: Array, factor: float, y: Array) -> Array:
+    """x + factor y, which torch does, and differentiates, in one operation."""
+    xp = _namespace(x)
+    if xp.__name__ == "torch":
+        total: Array = xp.add(x, y, alpha=factor)
+        return total
+    return x + factor * y
 
 
 def _namespace(x: object) -> Any:  # Any: numpy or torch, whose amax agree
