@@ -29,10 +29,20 @@ def test_the_blocks_of_a_cut_hold_the_whole_product(p, q, r):
     assert cut.n_sent <= cut.n_encoded
 
 
-def test_a_product_that_fits_one_polynomial_needs_one_ciphertext_each_way():
-    cut = pack(4, 4, 4)
+@given(p=axis, q=axis, r=axis)
+def test_what_comes_back_is_packed_unless_it_is_one_ciphertext(p, q, r):
+    cut = pack(p, q, r)
 
-    assert (cut.n_sent, cut.n_received, cut.n_products) == (1, 1, 1)
+    assert (cut.n_received == 0) == (cut.n_bare > 0)
+    assert cut.n_bare in (0, cut.n_results)
+    assert (cut.n_automorphisms == 0) == (cut.n_bare > 0)
+
+
+@pytest.mark.parametrize("size", [(4, 4, 4), (12, 17, 12), (34, 11, 11), (1, 256, 10)])
+def test_a_product_that_fits_one_polynomial_needs_one_bare_ciphertext_each_way(size):
+    cut = pack(*size)
+
+    assert (cut.n_sent, cut.n_bare, cut.n_products) == (1, 1, 1)
 
 
 def test_more_columns_may_be_less_work():

@@ -5,15 +5,19 @@ SPU prices it, decides how much work there is, and it jumps: on SPU 0.9.5 a prod
 17x256x384 takes half the time of one of 17x256x256.
 
 Source: Cheetah (Huang et al. 2022), section 3.3, for the encoding; the prices are those
-of `libspu/mpc/cheetah/arith/matmat_prot.cc` of SPU.
+of `libspu/mpc/cheetah/arith/matmat_prot.cc` of SPU, and when it packs those of
+`CheetahDot::Impl::doDotOLE` in `cheetah_dot.cc` beside it.
 """
 
 import functools
+from collections.abc import Iterable
 from typing import Final, NamedTuple
+
+import numpy as np
 
 POLYNOMIAL_DEGREE: Final = 8192  # of a ring of 64 bits
 _CIPHERTEXT_PRICE: Final = 1000.0  # sending one, in automorphisms
-_PRODUCT_PRICE: Final = 0.1  # multiplying one by a plaintext
+_PRODUCTS_PER_PRICE: Final = 10.0  # ciphertexts by plaintexts, per automorphism
 
 
 class Packing(NamedTuple):
@@ -22,6 +26,7 @@ class Packing(NamedTuple):
     Attributes:
         n_sent: Encrypted polynomials that go out.
         n_received: Packed ones that come back.
+        n_bare: Those that come back unpacked, with the entries of the result alone.
         n_automorphisms: To pack them.
         n_products: Ciphertext by plaintext.
         n_results: Ciphertexts before packing.
@@ -30,6 +35,7 @@ class Packing(NamedTuple):
 
     n_sent: int
     n_received: int
+    n_bare: int
     n_automorphisms: int
     n_products: int
     n_results: int
@@ -85,30 +91,46 @@ def _ceil_div(a: int, b: int) -> int:
 
 @functools.lru_cache(maxsize=4096)
 def pack(p: int, q: int, r: int) -> Packing:
-    """The cheapest cut; of equal ones the last, rows before inner blocks."""
-    best = Packing(0, 0, 0, 0, 0, 0)
-    least = float("inf")
-    for rows in range(1, min(POLYNOMIAL_DEGREE, p) + 1):
-        inner = 1
-        while inner <= q and rows * inner <= POLYNOMIAL_DEGREE:
-            one = _cut(p, q, r, rows, inner)
-            price = (one.n_sent + one.n_received) * _CIPHERTEXT_PRICE
-            price += one.n_automorphisms + one.n_products * _PRODUCT_PRICE
-            if price <= least:
-                least, best = price, one
-            inner *= 2
-    return best
+    """The cheapest cut; of equal ones the last, rows before inner blocks.
+
+    Where it leaves one ciphertext, nothing is packed, and the cut is chosen again among
+    inner blocks of any length, not powers of two alone.
+    """
+    n_doublings = min(q, POLYNOMIAL_DEGREE).bit_length()
+    packed = _cheapest(p, q, r, (1 << n for n in range(n_doublings)), is_packed=True)
+    if packed.n_results > 1:
+        return packed
+    return _cheapest(p, q, r, range(1, min(q, POLYNOMIAL_DEGREE) + 1), is_packed=False)
 
 
-def _cut(p: int, q: int, r: int, rows: int, inner: int) -> Packing:
-    columns = min(r, POLYNOMIAL_DEGREE // rows // inner)
-    n_rows, n_inner = _ceil_div(p, rows), _ceil_div(q, inner)
-    n_columns = _ceil_div(r, columns)
+def _cheapest(
+    p: int, q: int, r: int, inner_blocks: Iterable[int], *, is_packed: bool
+) -> Packing:
+    """Of the cuts into all numbers of rows and these inner blocks."""
+    rows = np.arange(1, min(p, POLYNOMIAL_DEGREE) + 1)[:, None]
+    inner = np.array([*inner_blocks])[None, :]
+    columns = np.minimum(r, POLYNOMIAL_DEGREE // (rows * inner))  # (rows, inner)
+    fits = columns > 0
+    columns = np.maximum(columns, 1)
+    n_rows, n_inner, n_columns = -(-p // rows), -(-q // inner), -(-r // columns)
+    n_sent = np.minimum(n_rows, n_columns) * n_inner
+    n_results = n_rows * n_columns
+    n_packed = -(-n_results // inner)  # what SPU prices, packed or not
+    n_automorphisms = _ceil_div(p * r, POLYNOMIAL_DEGREE) * inner * is_packed
+    n_products = n_results * n_inner
+    price = (n_sent + n_packed) * _CIPHERTEXT_PRICE
+    price = price + n_automorphisms + n_products / _PRODUCTS_PER_PRICE
+    price = np.where(fits, price, np.inf)
+    row, block = np.unravel_index(
+        price.size - 1 - price[::-1, ::-1].argmin(), price.shape
+    )
+    results = int(n_results[row, block])
     return Packing(
-        n_sent=min(n_rows, n_columns) * n_inner,
-        n_received=_ceil_div(n_rows * n_columns, inner),
-        n_automorphisms=_ceil_div(p * r, POLYNOMIAL_DEGREE) * inner,
-        n_products=n_rows * n_inner * n_columns,
-        n_results=n_rows * n_columns,
-        n_encoded=max(n_rows, n_columns) * n_inner,
+        n_sent=int(n_sent[row, block]),
+        n_received=int(n_packed[row, block]) if is_packed else 0,
+        n_bare=0 if is_packed else results,
+        n_automorphisms=int(n_automorphisms[0, block]),
+        n_products=int(n_products[row, block]),
+        n_results=results,
+        n_encoded=int((np.maximum(n_rows, n_columns) * n_inner)[row, block]),
     )
