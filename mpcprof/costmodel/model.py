@@ -27,7 +27,7 @@ from mpcprof.errors import MissingEntryError, ProfileError, did_you_mean
 from mpcprof.network import Network
 from mpcprof.profiles import Profile
 
-MODEL_VERSION = 2  # 2: pauses of rows are those of every halving
+MODEL_VERSION = 3  # 3: a result of one ciphertext comes back unpacked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
