@@ -1,6 +1,6 @@
 """A searched family beside its baselines: trained alike, drawn by `mpcvit pareto`.
 
-    mpcvit search --output runs/search
+    mpcvit search --cost-table profiles/semi2k.parquet --output runs/search
     python benchmarks/family.py runs/search [--budgets 18s,14s] [--seeds 0] [--jobs 2]
 
 Baselines: whole layers (a search by layer), equally many heads in every layer, random

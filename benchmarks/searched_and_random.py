@@ -1,6 +1,6 @@
 """The searched architecture against random ones of equal predicted latency.
 
-mpcvit search --output runs/search
+mpcvit search --cost-table profiles/semi2k.parquet --output runs/search
 python benchmarks/searched_and_random.py runs/search [--budget 14s] [--jobs 2]
 """
 

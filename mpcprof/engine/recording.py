@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import fmean, median
 
 from mpcprof.deployment import Deployment
 from mpcprof.engine.calibration import hidden_s
@@ -128,7 +128,8 @@ def find_critical_path(timing: Timing, context: Context) -> CriticalPath:
     every round trip that a party pauses within a message. Others: the deepest path that
     the relay saw, and bytes that make it take as long as the longest one. Where a
     protocol waits for its sends, which the wire does not show, the longest path lies
-    between two bounds, and the slope of the latency over the delay says where.
+    between two bounds, and the slope of the latency over the delay says where. Both
+    differ from call to call; means are taken, which add up over operations.
 
     Raises:
         EngineError: If the back-end sees no messages and SPU's counters do not tell.
@@ -144,16 +145,15 @@ def find_critical_path(timing: Timing, context: Context) -> CriticalPath:
             f"hops of {context.deployment.protocol} are counted at the relay; "
             f"use --emulation relay instead of {context.emulation}"
         )
-    typical = context.deployment.typical_call
     if context.deployment.protocol not in _SYNCHRONOUS_PROTOCOLS:
         return CriticalPath(
-            hops=typical([counters.deepest.hops for counters in counted]),
-            wire_bytes=typical([_beside_hops(c, context.network) for c in counted]),
+            hops=fmean(counters.deepest.hops for counters in counted),
+            wire_bytes=fmean(_beside_hops(c, context.network) for c in counted),
             basis="measured",
         )
-    wire_bytes = typical([counters.lower.n_bytes for counters in counted])
-    lower = typical([counters.lower.hops for counters in counted])
-    upper = typical([counters.upper.hops for counters in counted])
+    wire_bytes = fmean(counters.lower.n_bytes for counters in counted)
+    lower = fmean(counters.lower.hops for counters in counted)
+    upper = fmean(counters.upper.hops for counters in counted)
     slope = _slope_hops(timing, context, wire_bytes)
     hops = min(max(slope, lower), max(upper, lower))
     return CriticalPath(hops=hops, wire_bytes=wire_bytes, basis="measured")
