@@ -44,3 +44,15 @@ def test_a_longest_path_that_is_also_the_deepest_keeps_its_bytes_on_average():
     path = path_of(*[counters(Path(26, n), Path(26, n)) for n in (10, 30, 35)])
 
     assert (path.hops, path.wire_bytes) == (26, 25)
+
+
+def test_a_call_that_saw_a_hop_too_many_by_chance_does_not_count():
+    seen = [counters(Path(n, 10), Path(n, 10)) for n in (3, 3, 4, 3)]
+
+    assert path_of(*seen).hops == 3
+
+
+def test_hops_that_differ_by_the_roles_of_the_parties_are_averaged():
+    seen = [counters(Path(n, 10), Path(n, 10)) for n in (50, 51, 51)]
+
+    assert path_of(*seen).hops == pytest.approx(152 / 3)

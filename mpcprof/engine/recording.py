@@ -129,7 +129,8 @@ def find_critical_path(timing: Timing, context: Context) -> CriticalPath:
     the relay saw, and bytes that make it take as long as the longest one. Where a
     protocol waits for its sends, which the wire does not show, the longest path lies
     between two bounds, and the slope of the latency over the delay says where. Both
-    differ from call to call; means are taken, which add up over operations.
+    differ from call to call; means are taken, which add up over operations (of the
+    middle half of the calls where a message that is late by chance looks like a hop).
 
     Raises:
         EngineError: If the back-end sees no messages and SPU's counters do not tell.
@@ -147,8 +148,10 @@ def find_critical_path(timing: Timing, context: Context) -> CriticalPath:
         )
     if context.deployment.protocol not in _SYNCHRONOUS_PROTOCOLS:
         return CriticalPath(
-            hops=fmean(counters.deepest.hops for counters in counted),
-            wire_bytes=fmean(_beside_hops(c, context.network) for c in counted),
+            hops=_middle_mean([counters.deepest.hops for counters in counted]),
+            wire_bytes=_middle_mean(
+                [_beside_hops(c, context.network) for c in counted]
+            ),
             basis="measured",
         )
     wire_bytes = fmean(counters.lower.n_bytes for counters in counted)
@@ -157,6 +160,12 @@ def find_critical_path(timing: Timing, context: Context) -> CriticalPath:
     slope = _slope_hops(timing, context, wire_bytes)
     hops = min(max(slope, lower), max(upper, lower))
     return CriticalPath(hops=hops, wire_bytes=wire_bytes, basis="measured")
+
+
+def _middle_mean(values: Sequence[float]) -> float:
+    """The mean of all but the lowest and the highest quarter, rounded down."""
+    n_left_out = len(values) // 4
+    return fmean(sorted(values)[n_left_out : len(values) - n_left_out])
 
 
 def _beside_hops(counters: Counters, network: Network) -> float:
