@@ -1,12 +1,14 @@
 """What real parties count against what the cost model says, to the byte and the hop."""
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from mpcprof.blocks import trace_block, trace_model
+from mpcprof.blocks import MODELS, trace_block, trace_model
+from mpcprof.blocks.architecture import uniform_architecture
 from mpcprof.blocks.catalogue import BLOCKS, get_block
 from mpcprof.costmodel import fit_cost_model
 from mpcprof.deployment import make_deployment
@@ -117,3 +119,12 @@ def test_a_model_of_mixed_heads_rows_and_tokens_costs_what_is_foreseen(
     counted = call.runs[0]
     assert counted.bytes_sent == foreseen.bytes_sent
     assert counted.send_actions == foreseen.hops
+
+
+@pytest.mark.spu
+def test_xnorm_is_right_where_tokens_resemble_each_other(semi2k):
+    """A sum over 65 tokens has rows too long for SPU's rsqrt; a mean has not."""
+    model = replace(MODELS["cifar"], n_layers=1)
+    architecture = uniform_architecture(model, attention="xnorm")
+
+    run(semi2k, model_workload(architecture), Dims(n_batch=1))

@@ -156,12 +156,16 @@ def _unit_rows(ops: Algebra[T], x: T) -> T:
 
 
 def xnorm(ops: Algebra[T], q: T, k: T, v: T) -> T:
-    """XN(Q) XN(K^T V), XN(x) = x / ||x||_2 along each row.
+    """XN(Q) XN(K^T V / N), XN(x) = x / ||x||_2 along each row.
+
+    V is divided, and not the product: that SPU's compiler would move behind the rsqrt.
 
     Source: UFO-ViT, equation 4; MPCViT Table 2.
-    Differs: the learnt gamma is left to the projection behind.
+    Differs: the learnt gamma is left to the projection behind, and K^T V is a mean over
+    tokens, which XN makes the same: the squared length of a row of the sum passes 2**17
+    where tokens resemble each other, and from there on SPU's rsqrt is 0.
     """
-    context = ops.matmul(ops.transpose(k), v)  # (G, K, K)
+    context = ops.matmul(ops.transpose(k), ops.scale(v, 1 / k.shape[-2]))  # (G, K, K)
     return ops.matmul(_unit_rows(ops, q), _unit_rows(ops, context))
 
 

@@ -85,7 +85,7 @@ def scale64(q: Array64, k: Array64, v: Array64) -> Array64:
 
 @one_head_at_a_time
 def xnorm64(q: Array64, k: Array64, v: Array64) -> Array64:
-    """Rows of Q and of K^T V over their length, multiplied.
+    """Rows of Q and of K^T V / N over their length, multiplied.
 
     Source: UFO-ViT, equation 4, with our epsilon beneath the root.
     """
@@ -93,7 +93,7 @@ def xnorm64(q: Array64, k: Array64, v: Array64) -> Array64:
     def unit(x: Array64) -> Array64:
         return np.asarray([row / math.sqrt(row @ row + EPSILON) for row in x])
 
-    return np.asarray(unit(q) @ unit(k.T @ v))
+    return np.asarray(unit(q) @ unit(k.T @ v / len(k)))
 
 
 @one_head_at_a_time
