@@ -103,9 +103,8 @@ def _observation(record: Record, profile: Profile, per_call_s: float) -> Observa
     link_s = record.hops * network.one_way_s
     link_s += record.wire_bytes / network.bandwidth_bytes_per_s
     total_bytes_sent = record.mean_total_bytes_sent
-    of_one_call = total_bytes_sent / (
-        record.total_bytes_sent or 1
-    )  # exactly 1 as a rule
+    # exactly 1 unless some calls refill a stock
+    of_one_call = total_bytes_sent / (record.total_bytes_sent or 1)
     compute_s, busy_s = record.compute_s, record.compute_s + record.hidden_s
     if was_waited_for:
         compute_s = latency_s - link_s

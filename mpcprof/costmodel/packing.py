@@ -10,7 +10,6 @@ of `libspu/mpc/cheetah/arith/matmat_prot.cc` of SPU, and when it packs those of
 """
 
 import functools
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -96,22 +95,21 @@ def pack(p: int, q: int, r: int) -> Packing:
     Where it leaves one ciphertext, nothing is packed, and the cut is chosen again among
     inner blocks of any length, not powers of two alone.
     """
-    n_doublings = min(q, POLYNOMIAL_DEGREE).bit_length()
-    packed = _cheapest(p, q, r, (1 << n for n in range(n_doublings)), is_packed=True)
-    if packed.n_results > 1:
-        return packed
-    return _cheapest(p, q, r, range(1, min(q, POLYNOMIAL_DEGREE) + 1), is_packed=False)
+    packed = _cheapest(p, q, r, is_packed=True)
+    return packed if packed.n_results > 1 else _cheapest(p, q, r, is_packed=False)
 
 
-def _cheapest(
-    p: int, q: int, r: int, inner_blocks: Iterable[int], *, is_packed: bool
-) -> Packing:
-    """Of the cuts into all numbers of rows and these inner blocks."""
-    rows = np.arange(1, min(p, POLYNOMIAL_DEGREE) + 1)[:, None]
-    inner = np.array([*inner_blocks])[None, :]
-    columns = np.minimum(r, POLYNOMIAL_DEGREE // (rows * inner))  # (rows, inner)
-    fits = columns > 0
-    columns = np.maximum(columns, 1)
+def _cheapest(p: int, q: int, r: int, *, is_packed: bool) -> Packing:
+    """Of the cuts into blocks of (rows, inner) that leave room for a column."""
+    numbers = np.arange(1, POLYNOMIAL_DEGREE + 1)
+    each = numbers[:p]
+    longest = np.minimum(q, POLYNOMIAL_DEGREE // each)
+    rows = np.repeat(each, longest)
+    inner = np.concatenate([numbers[:n] for n in longest])
+    if is_packed:
+        is_power = inner & (inner - 1) == 0
+        rows, inner = rows[is_power], inner[is_power]
+    columns = np.minimum(r, POLYNOMIAL_DEGREE // (rows * inner))
     n_rows, n_inner, n_columns = -(-p // rows), -(-q // inner), -(-r // columns)
     n_sent = np.minimum(n_rows, n_columns) * n_inner
     n_results = n_rows * n_columns
@@ -120,17 +118,13 @@ def _cheapest(
     n_products = n_results * n_inner
     price = (n_sent + n_packed) * _CIPHERTEXT_PRICE
     price = price + n_automorphisms + n_products / _PRODUCTS_PER_PRICE
-    price = np.where(fits, price, np.inf)
-    row, block = np.unravel_index(
-        price.size - 1 - price[::-1, ::-1].argmin(), price.shape
-    )
-    results = int(n_results[row, block])
+    best = price.size - 1 - price[::-1].argmin()
     return Packing(
-        n_sent=int(n_sent[row, block]),
-        n_received=int(n_packed[row, block]) if is_packed else 0,
-        n_bare=0 if is_packed else results,
-        n_automorphisms=int(n_automorphisms[0, block]),
-        n_products=int(n_products[row, block]),
-        n_results=results,
-        n_encoded=int((np.maximum(n_rows, n_columns) * n_inner)[row, block]),
+        n_sent=int(n_sent[best]),
+        n_received=int(n_packed[best]) if is_packed else 0,
+        n_bare=0 if is_packed else int(n_results[best]),
+        n_automorphisms=int(n_automorphisms[best]),
+        n_products=int(n_products[best]),
+        n_results=int(n_results[best]),
+        n_encoded=int((np.maximum(n_rows, n_columns) * n_inner)[best]),
     )
