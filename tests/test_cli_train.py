@@ -91,6 +91,7 @@ def test_ctrl_c_leaves_a_line_that_says_how_to_go_on(tmp_path, monkeypatch):
         (("softmax", "--teacher", "none.st"), r"none\.st"),
         (("softmax", "--dataset", "digit"), "no model of its own: give --model"),
         (("softmax", "--model", "digit"), "no model 'digit'; did you mean digits"),
+        (("softmax", "--recipe", "quik"), "no recipe 'quik'; did you mean quick"),
         (("softmax", "--learning-rate", "1e-9"), "expected 0 <= least <= peak"),
         (("softmax", "--model", "cifar", "--chi", "-1"), "weights of at least 0"),
     ],

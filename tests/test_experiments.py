@@ -208,6 +208,19 @@ def test_one_lambda_does_not_fall_and_what_is_not_trained_is_said(tmp_path):
     assert "what the search of seed 0 derives; what those of 1 derive is" in findings
 
 
+def test_searches_and_trainings_take_the_recipe_that_is_named(tmp_path):
+    document = run_script(
+        *("lambda_sweep", "--lambda", "0", "--search-epochs", "1", "--recipe", "quick"),
+        *("--teacher", "none", "--output", tmp_path),
+    )
+
+    conditions = document["conditions"]
+    (search,) = conditions["searches"]
+    for recipe in (conditions["recipe"], search["config"]["recipe"]):
+        assert recipe["augmentation"]["horizontal_flip"] == 0.5
+        assert recipe["epochs"] == 1
+
+
 def test_a_family_and_random_ones_come_of_one_search(tmp_path):
     search = tmp_path / "made" / "searches" / "lambda-0-seed-0"
     run_script(

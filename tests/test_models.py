@@ -129,7 +129,8 @@ def test_torch_gives_what_jax_gives(architecture):
 
 @pytest.mark.parametrize("heads", ["serial", "batched"])
 @pytest.mark.parametrize(
-    ("preset", "n_heads"), [("digits", 4), ("cifar", 4), ("tiny-imagenet", 12)]
+    ("preset", "n_heads"),
+    [("digits", 4), ("cifar-small", 4), ("cifar", 4), ("tiny-imagenet", 12)],
 )
 def test_a_layer_of_a_preset_gives_the_reference(preset, n_heads, heads):
     model = replace(MODELS[preset], n_layers=1)

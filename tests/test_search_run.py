@@ -165,6 +165,14 @@ def test_the_commands_search_derive_and_write_what_can_be_read(tmp_path):
         assert json.loads(text) == one["architecture"]
 
 
+def test_a_named_recipe_is_that_of_no_data_set_and_has_its_own_epochs():
+    quick = search_recipe("cifar10", "quick")
+
+    assert search_recipe("cifar10").epochs == 300
+    assert quick == search_recipe("digits", "quick")
+    assert (quick.epochs, quick.augmentation.mixup) == (8, 0.0)
+
+
 def test_a_budget_alone_is_enough_and_its_seconds_are_printed(finished, tmp_path):
     path = tmp_path / "one.json"
 

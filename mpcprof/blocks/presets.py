@@ -1,4 +1,4 @@
-"""The Vision Transformers of the paper, and a small one."""
+"""The Vision Transformers of the paper, and two small ones."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -85,6 +85,18 @@ MODELS: Final = {
         mlp_ratio=2,
         image_size=32,
         patch=4,
+        n_channels=3,
+        n_classes=10,
+    ),
+    # CIFAR's images for a machine without a GPU: a network as small as that of digits
+    "cifar-small": ModelPreset(
+        name="cifar-small",
+        n_layers=4,
+        n_heads=4,
+        width=64,
+        mlp_ratio=2,
+        image_size=32,
+        patch=8,
         n_channels=3,
         n_classes=10,
     ),

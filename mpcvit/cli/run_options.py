@@ -30,7 +30,10 @@ def run_options(default_output: str) -> Callable[[Command], Command]:
             "--limit", type=click.IntRange(min=1), help="Images of each split."
         ),
         click.option(
-            "--epochs", type=click.IntRange(min=1), help="[default: by dataset]"
+            "--recipe", help="quick, digits, cifar10 ... [default: by dataset]"
+        ),
+        click.option(
+            "--epochs", type=click.IntRange(min=1), help="[default: the recipe's]"
         ),
         click.option(
             "--batch-size", type=click.IntRange(min=1), help="Over all devices."

@@ -82,6 +82,7 @@ def command(
     network: "Network",
     alpha_learning_rate: float | None,
     dataset: str,
+    recipe: str | None,
     output: Path | None,
     is_json: bool,
     **asked: Any,  # one value per option that training shares
@@ -105,7 +106,7 @@ def command(
     request = SearchRequest(
         profile=profile,
         run=make_run_request(
-            search_recipe(dataset),
+            search_recipe(dataset, recipe),
             dataset=dataset,
             output=output or default_output(dataset),
             **asked,

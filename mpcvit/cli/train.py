@@ -54,6 +54,7 @@ def command(
     gamma: float | None,
     temperature: float | None,
     dataset: str,
+    recipe: str | None,
     output: Path | None,
     is_json: bool,
     **asked: Any,  # one value per option that searching shares
@@ -70,12 +71,12 @@ def command(
     from mpcvit.training.run_request import make_run_request
     from mpcvit.training.train import TrainRequest, train
 
-    recipe = get_recipe(dataset).with_distillation(
+    chosen = get_recipe(dataset, recipe).with_distillation(
         chi=chi, beta=beta, gamma=gamma, temperature=temperature
     )
     request = TrainRequest(
         run=make_run_request(
-            recipe,
+            chosen,
             dataset=dataset,
             output=output or default_output(arch, dataset),
             **asked,

@@ -128,6 +128,9 @@ def _shared_options(output: str, seeds: str) -> list[Callable[..., Any]]:
             "--limit", type=click.IntRange(min=1), help="Images of each split."
         ),
         click.option(
+            "--recipe", help="quick, digits, cifar10 ... [default: by dataset]"
+        ),
+        click.option(
             "--epochs",
             type=click.IntRange(min=1),
             help="Of each training. [default: the recipe's]",
@@ -226,9 +229,12 @@ def _make_setting(given: dict[str, Any]) -> tuple["Setting", dict[str, Any]]:
         *("dataset", "data_folder", "limit", "epochs", "batch_size"),
         *("learning_rate", "precision", "accelerator", "output"),
     )
-    names = ("profile", "network", "heads", "seeds", "teacher", "model", "n_jobs")
+    names = (
+        *("profile", "network", "heads", "seeds", "teacher", "model", "n_jobs"),
+        "recipe",
+    )
     run = make_run_request(
-        get_recipe(own["dataset"]),
+        get_recipe(own["dataset"], own["recipe"]),
         **{name: own.pop(name) for name in run_names},
         seed=None,
         is_fresh=False,

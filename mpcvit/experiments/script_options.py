@@ -10,7 +10,7 @@ lambda_option: Final = click.option(
     "--lambda", "lambda_per_s", default=LAMBDA_PER_S, show_default=True
 )
 search_epochs_option: Final = click.option(
-    "--search-epochs", type=click.IntRange(min=1), help="[default: by dataset]"
+    "--search-epochs", type=click.IntRange(min=1), help="[default: the recipe's]"
 )
 search_seed_option: Final = click.option(
     "--search-seed", type=click.IntRange(min=0), default=0, show_default=True

@@ -24,7 +24,7 @@ class SearchPlan:
 
     Attributes:
         form: The paper's, heads one by one, without.
-        epochs: Those of `mpcvit search` for the data set without.
+        epochs: Those of `mpcvit search` for the recipe without.
     """
 
     penalty: Penalty
@@ -38,7 +38,7 @@ def make_search(
 ) -> SearchRequest:
     """The search of that name, in `searches/NAME` below the experiment's folder."""
     run, recipe = setting.run, setting.run.recipe
-    chosen = search_recipe(run.dataset).with_changes(
+    chosen = search_recipe(run.dataset, setting.recipe).with_changes(
         epochs=plan.epochs,
         seed=plan.seed,
         batch_size=recipe.batch_size,

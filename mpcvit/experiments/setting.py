@@ -27,6 +27,7 @@ class Setting:
         heads: How private inference runs them: seconds are of that.
         teacher: A checkpoint, a variant that is trained first, or `none`.
         model: Preset; that of the data set without.
+        recipe: Name of the one that `run` has and searches start from; likewise.
         n_jobs: Trainings at once, each in a process of its own.
 
     Raises:
@@ -40,6 +41,7 @@ class Setting:
     seeds: tuple[int, ...] = (0,)
     teacher: str = "softmax"
     model: str | None = None
+    recipe: str | None = None
     n_jobs: int = 1
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ from mpcvit.training.loop import FitObserver, FitResult, fit
 from mpcvit.training.recipe import Recipe, get_recipe
 from mpcvit.training.run_request import RunRequest
 
-_EPOCHS: Final = {"digits": 20}  # the paper's 300 elsewhere
+_EPOCHS: Final = {"digits": 20, "quick": 8}  # of a recipe; the paper's 300 elsewhere
 _PAPER_EPOCHS: Final = 300
 _ALPHA_RATE: Final = 5.0  # times the weights' learning rate
 
@@ -116,9 +116,15 @@ class SearchReport:
         )
 
 
-def search_recipe(dataset: str) -> Recipe:
-    """The dataset's recipe over the epochs of a search (MPCViT section 5.1: 300)."""
-    return get_recipe(dataset).with_changes(epochs=_EPOCHS.get(dataset, _PAPER_EPOCHS))
+def search_recipe(dataset: str, name: str | None = None) -> Recipe:
+    """That of `get_recipe` over the epochs of a search (MPCViT section 5.1: 300).
+
+    Raises:
+        UnknownNameError: If there is none of that name.
+    """
+    return get_recipe(dataset, name).with_changes(
+        epochs=_EPOCHS.get(name or dataset, _PAPER_EPOCHS)
+    )
 
 
 def search(

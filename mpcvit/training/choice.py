@@ -11,7 +11,7 @@ from mpcprof.blocks.architecture import (
     uniform_architecture,
 )
 from mpcprof.blocks.attention import ATTENTIONS
-from mpcprof.blocks.presets import ModelPreset, get_model
+from mpcprof.blocks.presets import MODELS, ModelPreset, get_model
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcvit.data.image_folder import list_classes
 
@@ -36,8 +36,8 @@ def choose_model(name: str | None, dataset: str) -> ModelPreset:
     chosen = name or own
     if chosen is None:
         raise UsageError(
-            f"dataset {dataset!r} has no model of its own: give --model digits, cifar "
-            "or tiny-imagenet"
+            f"dataset {dataset!r} has no model of its own: give --model "
+            f"{', '.join(MODELS)}"
         )
     model = get_model(chosen)
     classes = Path(dataset, "train")
