@@ -9,7 +9,7 @@ head. Batched heads share their hops, so grouped is what they cost.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -20,6 +20,7 @@ from mpcprof.blocks.counting import Bare, CountingAlgebra
 from mpcprof.blocks.mlp import ACTIVATIONS, fused_mlp, get_activation, mlp
 from mpcprof.blocks.presets import ModelPreset
 from mpcprof.costmodel import CostModel
+from mpcprof.errors import MissingEntryError
 from mpcprof.network import Network
 
 TermKind = Literal[
@@ -64,12 +65,17 @@ class Term:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """Every term of a model on a network."""
+    """Every term of a model on a network.
+
+    Attributes:
+        left_out: Of each variant without terms, why; one line each.
+    """
 
     model: ModelPreset
     network: Network
     n_batch: int
     terms: tuple[Term, ...]
+    left_out: tuple[str, ...] = ()
 
     def get(self, kind: TermKind, layer: int, variant: str) -> Term:
         """The term of a choice.
@@ -95,27 +101,48 @@ def compute_terms(
     network: Network,
     n_batch: int = 1,
     *,
+    attentions: Collection[str] | None = None,
+    activations: Collection[str] | None = None,
     has_rows: bool = False,
 ) -> Terms:
-    """Every attention, activation and remaining part of `model`, priced.
+    """Attentions, activations and the remaining parts of `model`, priced.
 
-    With `has_rows` also of the rows of a head, for heads that mix variants.
+    Args:
+        attentions: Names; every one that the profile has the operations of without.
+        activations: Likewise.
+        has_rows: Also of the rows of a head, for heads that mix variants.
 
     Raises:
-        MissingEntryError: If the profile lacks an operation that they need.
+        MissingEntryError: If the profile lacks an operation of what was named, or of
+            what every model has.
     """
     price = functools.partial(_price, cost_model, network)
     terms = list(_rest_terms(price, model, n_batch))
-    per_layer = [
-        *(_attention_term(price, model, n_batch, name) for name in ATTENTIONS),
-        *(_activation_term(price, model, n_batch, name) for name in ACTIVATIONS),
-        *_mlp_terms(price, model, n_batch),
+    kinds: list[tuple[str, _Pricing, Collection[str] | None, Collection[str]]] = [
+        ("attention", _attention_term, attentions, ATTENTIONS),
+        ("activation", _activation_term, activations, ACTIVATIONS),
     ]
     if has_rows:
-        per_layer += [_row_term(price, model, n_batch, name) for name in ATTENTIONS]
+        kinds.append(("rows of", _row_term, attentions, ATTENTIONS))
+    per_layer = [*_mlp_terms(price, model, n_batch)]
+    left_out = []
+    for kind, pricing, named, known in kinds:
+        for name in known if named is None else dict.fromkeys(named):
+            try:
+                per_layer.append(pricing(price, model, n_batch, name))
+            except MissingEntryError as error:
+                if named is not None:
+                    raise
+                left_out.append(f"{kind} {name}: {error}")
     for layer in range(model.n_layers):
         terms += [term(layer) for term in per_layer]
-    return Terms(model=model, network=network, n_batch=n_batch, terms=tuple(terms))
+    return Terms(
+        model=model,
+        network=network,
+        n_batch=n_batch,
+        terms=tuple(terms),
+        left_out=tuple(left_out),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +155,7 @@ class _Price:
 
 _PriceSteps = Callable[[Sequence[Step]], _Price]
 _OfLayer = Callable[[int], Term]
+_Pricing = Callable[[_PriceSteps, ModelPreset, int, str], _OfLayer]
 
 
 def _price(cost_model: CostModel, network: Network, steps: Sequence[Step]) -> _Price:

@@ -46,7 +46,9 @@ def _document(terms: Terms) -> dict[str, object]:
         "lambda_over_eta": {
             name: terms.lambda_over_eta(name, _RATIO_ACTIVATION)
             for name in _RATIO_ATTENTIONS
+            if {name, _RATIO_ACTIVATION} <= {term.variant for term in terms.terms}
         },
+        "left_out": list(terms.left_out),
         "terms": [_row(term) for term in terms.terms],
     }
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Array = TypeVar("Array", "Tensor", "NDArray[np.float64]")
 CostForm = Literal["additive", "grouped"]
 HEADS_OF_FORM: dict[str, Heads] = {"additive": "serial", "grouped": "batched"}
+FORM_OF_HEADS: dict[Heads, CostForm] = {"serial": "additive", "batched": "grouped"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +100,15 @@ class SearchCost:
         """
         if form not in get_args(CostForm):
             raise UsageError(f"cost form {form!r}: expected additive or grouped")
-        terms = compute_terms(cost_model, model, network, n_batch, has_rows=True)
+        terms = compute_terms(
+            cost_model,
+            model,
+            network,
+            n_batch,
+            attentions=(space.accurate, space.cheap),
+            activations=(space.gelu, space.linear),
+            has_rows=True,
+        )
         rest_s = cost_model.per_call_s + sum(
             terms.get("rest", layer, "").latency_s
             for layer in (LAYER_FREE, *range(model.n_layers))
@@ -126,7 +135,7 @@ class SearchCost:
 
     def for_heads(self, heads: Heads) -> "SearchCost":
         """The same seconds in the form that heads one by one, or batched, cost."""
-        return replace(self, form="additive" if heads == "serial" else "grouped")
+        return replace(self, form=FORM_OF_HEADS[heads])
 
     @property
     def attention_layer_s(self) -> float:

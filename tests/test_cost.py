@@ -38,6 +38,17 @@ def cost_of(space: SearchSpace, form: CostForm, model: str = "digits") -> Search
     return SearchCost.from_model(COST_MODEL, MODELS[model], space, WAN, form)
 
 
+@pytest.mark.parametrize("name", ["semi2k-spu0.3.1b0", "cheetah-spu0.3.1b0"])
+def test_a_search_needs_no_more_than_its_choices(name):
+    profile = Path(__file__).parent.parent / "profiles" / f"{name}.parquet"
+    model = fit_cost_model(read_profile(profile))
+
+    cost = SearchCost.from_model(model, DIGITS, SearchSpace(), WAN, "additive")
+
+    every = np.ones((3, 4))
+    assert 0 < float(cost.latency_s(0 * every)) < float(cost.latency_s(every))
+
+
 TERMS = compute_terms(COST_MODEL, DIGITS, WAN, has_rows=True)
 
 

@@ -24,7 +24,8 @@ from mpcprof.terms_export import export_terms
 from tests.factories import make_full_profile, make_profile, make_record
 
 WAN = NETWORKS["wan"]
-SEMI2K = read_profile(Path(__file__).parent.parent / "profiles" / "semi2k.parquet")
+PROFILES = Path(__file__).parent.parent / "profiles"
+SEMI2K = read_profile(PROFILES / "semi2k.parquet")
 MODEL = fit_cost_model(SEMI2K)
 FULL = fit_cost_model(make_full_profile())
 COLUMNS = (
@@ -209,6 +210,22 @@ def test_a_profile_without_a_needed_operation_has_no_terms():
 
     with pytest.raises(MissingEntryError, match="to price it from"):
         compute_terms(model, MODELS["digits"], WAN)
+
+
+def test_what_a_build_cannot_run_is_left_out_and_said_so():
+    old = PROFILES / "semi2k-spu0.3.1b0.parquet"
+    model = fit_cost_model(read_profile(old))
+
+    terms = compute_terms(model, MODELS["digits"], WAN)
+
+    assert {t.variant for t in terms.terms if t.kind == "attention"} == {*ATTENTIONS}
+    (line,) = terms.left_out
+    assert line.startswith("activation gelu_exact: no record of 'gelu_exact'")
+    document = json.loads(export_terms(terms, "json"))
+    assert document["left_out"] == [line]
+    assert {*document["lambda_over_eta"]} == {"softmax", "relu_softmax", "scale"}
+    with pytest.raises(MissingEntryError, match="gelu_exact"):
+        compute_terms(model, MODELS["digits"], WAN, activations=["gelu_exact"])
 
 
 def test_json_has_the_model_the_ratios_and_every_term():

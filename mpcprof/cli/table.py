@@ -136,6 +136,8 @@ def _export_terms(
 
     cost_model = load_cost_model(profile)
     terms = compute_terms(cost_model, get_model(model), network, n_batch)
+    for line in terms.left_out:
+        click.echo(f"left out: {line}", err=True)
     return export_terms(terms, export_format)
 
 
