@@ -16,11 +16,12 @@ from scipy.optimize import OptimizeResult
 from mpcprof.blocks import MODELS
 from mpcprof.blocks.architecture import Heads
 from mpcprof.errors import UsageError
+from mpcprof.units import parse_duration_s
 from mpcvit.cost import SearchCost, VariantCost
 from mpcvit.experiments.choices import describe
-from mpcvit.search.baselines import at_random, by_layer, uniform_baselines
+from mpcvit.search.baselines import at_random, by_layer, evenly, uniform_baselines
 from mpcvit.search.budget import choose_within
-from mpcvit.search.derive import by_mu, by_threshold, family
+from mpcvit.search.derive import by_mu, by_threshold, derive_by_budget, family
 from mpcvit.search.family_files import write_family
 from mpcvit.search.result import SearchResult
 from mpcvit.search_space import SearchSpace
@@ -221,8 +222,12 @@ def test_batched_heads_of_a_layer_are_bought_together():
 
 @pytest.mark.parametrize("heads", HEADS)
 def test_a_budget_below_the_quickest_choice_says_how_much_that_is(heads):
-    with pytest.raises(UsageError, match=r"budget 5s: expected at least 5\.\d+ s"):
+    with pytest.raises(UsageError, match=r"budget 5s: expected at least 5") as raised:
         choose_within(make_cost().for_heads(heads), np.ones((2, 2)), None, 5.0)
+
+    least = str(raised.value).partition("at least ")[2].partition(",")[0]
+    least_s = parse_duration_s(least)
+    choose_within(make_cost().for_heads(heads), np.ones((2, 2)), None, least_s)
 
 
 @pytest.mark.parametrize(("mu", "n_kept"), [(0.1, 3), (0.3, 9), (0.5, 14), (0.7, 20)])
@@ -322,6 +327,23 @@ def test_a_family_does_not_fit_into_one_file(tmp_path):
 
     with pytest.raises(UsageError, match=r"2 architectures for .* expected a folder"):
         write_family(members, tmp_path, Path("one.json"))
+
+
+def test_by_row_random_and_even_choices_buy_no_fewer_rows_than_the_searched_one():
+    space, made = SearchSpace(granularity="row"), make_result()
+    shape = space.alpha_shape(made.model)
+    alpha = np.random.default_rng(0).random(shape)
+    result = replace(made, space=space, alpha=alpha)
+    half = np.zeros(shape)
+    half[0, :, :] = half[1, 0, :3] = 1  # the last head has both
+    budget_s = float(result.cost.latency_s(half))
+
+    searched = derive_by_budget(result, budget_s, heads="serial")
+    others = [at_random(result, budget_s, seed=n, heads="serial") for n in range(5)]
+    others.append(evenly(result, budget_s, heads="serial"))
+
+    assert min(one.n_accurate for one in others) >= searched.n_accurate > 60
+    assert len({one.architecture for one in others}) == len(others)
 
 
 @pytest.mark.parametrize("heads", HEADS)

@@ -24,6 +24,7 @@ from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
 from mpcvit.experiments.comparison import compare_means
 from mpcvit.experiments.layer_search import plan_layers
+from mpcvit.experiments.random_comparison import judge
 from mpcvit.experiments.report import Report
 from mpcvit.experiments.search_config import recall_search
 from mpcvit.experiments.searches import with_search
@@ -220,3 +221,14 @@ def test_where_a_search_does_not_say_what_it_was_the_report_says_so(
     assert layers.penalty == Penalty(lambda_per_s=None, target_s=15.0)
     line = recall_search(tmp_path / "search", result).line()
     assert line.endswith("seed, batch size and rates unknown")
+
+
+def test_one_random_choice_is_held_against_by_its_own_seeds():
+    (_, random, verdict), values = judge(
+        make_outcome(0.7, 0.72), [make_outcome(0.71, 0.71)]
+    )
+
+    assert "sd" not in random
+    assert "above 0 of them and level with 1" in random
+    assert "+0.00 points" in verdict
+    assert values["random_spread"] is None

@@ -91,7 +91,7 @@ def test_a_teacher_that_is_trained_stays_the_same_file(tmp_path):
         architecture=uniform_architecture(setting.preset, attention="scale"),
     )
     first = run_trials(setting, [trial])
-    teacher = tmp_path / "teacher-softmax" / "model.safetensors"
+    teacher = tmp_path / "teacher-softmax-seed-0" / "model.safetensors"
     written = teacher.read_bytes(), teacher.stat().st_mtime_ns
 
     again = run_trials(setting, [trial])
@@ -100,7 +100,9 @@ def test_a_teacher_that_is_trained_stays_the_same_file(tmp_path):
     assert again[0].runs[0].n_resumed == 1
     assert again[0].accuracies == first[0].accuracies
     other = replace(setting, run=replace(setting.run, recipe=tiny_recipe(epochs=2)))
-    with pytest.raises(UsageError, match=r"teacher-softmax' holds .*epochs=1, not 2"):
+    with pytest.raises(
+        UsageError, match=r"teacher-softmax-seed-0' holds .*epochs=1, not 2"
+    ):
         run_trials(other, [trial])
 
 
@@ -127,7 +129,7 @@ def test_a_measurement_shows_in_the_outcome_of_its_training_only(tmp_path):
             profile=PROFILE,
             network=setting.network,
         ),
-        lambda path, heads, image: 7.5,
+        lambda path, heads: 7.5,
     )
 
     (outcome,) = run_trials(setting, make_trials("scale"))

@@ -1,10 +1,13 @@
 """A family of trained networks: which are beaten, and what is measured once only."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +17,8 @@ from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
 from mpcprof.profile_io import read_profile
 from mpcvit.checkpoint import Checkpoint, write_checkpoint
+from mpcvit.cli.pareto import command
+from mpcvit.data.fitting import read_image
 from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.pareto import (
@@ -32,14 +37,16 @@ def member(latency_s, accuracy):
     return Member(group="g", name="n", accuracy=accuracy, predicted_s=latency_s)
 
 
-def write(folder, attention, accuracy):
+def write(folder, attention, accuracy, *, attention_of_layers=None, dataset="digits"):
     torch.manual_seed(0)
     architecture = uniform_architecture(get_model("digits"), attention=attention)
+    layers = attention_of_layers or architecture.attention
+    architecture = replace(architecture, attention=layers)
     checkpoint = Checkpoint(
         architecture=architecture,
         weights=VisionTransformer(architecture).weights(),
         normalization=Normalization(mean=(0.5,), deviation=(0.5,)),
-        dataset="digits",
+        dataset=dataset,
         class_names=tuple("0123456789"),
         accuracy=accuracy,
     )
@@ -79,12 +86,43 @@ def test_every_checkpoint_below_a_folder_is_a_member_the_fastest_first(tmp_path)
     assert {m.measured_s for m in found} == {None}
 
 
+def test_equal_heads_in_another_order_beat_nobody(tmp_path):
+    accurate, cheap = ("relu_softmax",), ("scale",)
+    for order in ((2, 2, 2), (1, 3, 2), (0, 2, 4)):
+        layers = tuple((accurate,) * n + (cheap,) * (4 - n) for n in order)
+        name = "-".join(map(str, order))
+        write(tmp_path / name, "scale", 0.98, attention_of_layers=layers)
+
+    found = gather(request(tmp_path))
+
+    assert len({one.predicted_s for one in found}) == 1
+    assert all(is_on_front(one, found) for one in found)
+
+
+def test_parties_measure_what_a_folder_of_images_taught(tmp_path, monkeypatch):
+    write(tmp_path, "scale", 0.91, dataset="pets")
+    seen = []
+
+    def infer(asked):
+        pixels = read_image(Path(asked.images[0]), get_model("digits"))
+        seen.append(tuple(pixels.shape))
+        return SimpleNamespace(latency_s=1.5)
+
+    monkeypatch.setattr("mpcvit.secure.inference.infer", infer)
+    arguments = [str(tmp_path), "--cost-table", str(PROFILE), "--measured", "--json"]
+
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+
+    assert json.loads(done.stdout)["members"][0]["measured_s"] == 1.5
+    assert seen == [(1, 8, 8)]
+
+
 def test_what_was_measured_is_not_measured_again(tmp_path):
     write(tmp_path / "scale", "scale", 0.91)
     asked = []
 
-    def measure(path, heads, image):
-        asked.append(image)
+    def measure(path, heads):
+        asked.append(path.name)
         return 1.5
 
     first = gather(request(tmp_path), measure)
@@ -98,7 +136,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path):
         )
     )
 
-    assert asked == ["digits:0"]
+    assert asked == ["model.safetensors"]
     assert first == second
     assert first[0].measured_s == 1.5
     assert batched[0].measured_s is None

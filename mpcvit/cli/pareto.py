@@ -1,6 +1,7 @@
 """`mpcvit pareto`: accuracy against seconds of a family of trained networks."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import click
@@ -31,7 +32,6 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--measured", "is_measured", is_flag=True, help="By real parties besides; resumes."
 )
-@click.option("--data", type=_FILE, help="Folder of a named data set, for --measured.")
 @click.option("-o", "--output", type=_FILE, help="Picture: FILE.png or FILE.svg.")
 @json_option
 def command(
@@ -40,7 +40,6 @@ def command(
     network: "Network",
     heads: "Heads | None",
     is_measured: bool,
-    data: Path | None,
     output: Path | None,
     is_json: bool,
 ) -> None:
@@ -52,14 +51,17 @@ def command(
     from mpcvit.pareto import Request, draw_pareto, gather, pareto_json, pareto_table
 
     request = Request(runs=runs, profile=profile, network=network, heads=heads)
-    measure = _by_parties(profile, network, data) if is_measured else None
+    measure = _by_parties(profile, network) if is_measured else None
     members = gather(request, measure)
     if output:
         draw_pareto(members, f"{network}, {profile.stem}", output)
     click.echo(pareto_json(members) if is_json else pareto_table(members))
 
 
-def _by_parties(profile: Path, network: "Network", data: Path | None) -> "Measure":
+def _by_parties(profile: Path, network: "Network") -> "Measure":
+    """Of a black image: what it shows changes neither messages nor seconds."""
+    from PIL import Image
+
     from mpcprof.cli.streams import spu_prints_to_stderr
     from mpcprof.profile_io import read_profile
     from mpcvit.secure.conditions import Conditions
@@ -67,17 +69,18 @@ def _by_parties(profile: Path, network: "Network", data: Path | None) -> "Measur
 
     deployment = read_profile(profile).deployment
 
-    def measure(path: Path, heads: "Heads | None", image: str) -> float:
+    def measure(path: Path, heads: "Heads | None") -> float:
         click.echo(f"measuring {path} ...", err=True)
-        request = InferenceRequest(
-            checkpoint=path,
-            images=(image,),
-            conditions=Conditions(deployment=deployment, network=network),
-            heads=heads,
-            profile=profile,
-            data=data,
-        )
-        with spu_prints_to_stderr():
+        with TemporaryDirectory() as folder, spu_prints_to_stderr():
+            image = Path(folder, "black.png")
+            Image.new("L", (1, 1)).save(image)  # brought to the model's size
+            request = InferenceRequest(
+                checkpoint=path,
+                images=(str(image),),
+                conditions=Conditions(deployment=deployment, network=network),
+                heads=heads,
+                profile=profile,
+            )
             return infer(request).latency_s
 
     return measure

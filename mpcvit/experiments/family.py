@@ -70,7 +70,7 @@ def compare_family(
     """
     result = read_result(request.search)
     layers = search_layers(setting, request.search, result, observer)
-    trials = _trials(setting, request, result, layers.result)
+    trials, missing = _trials(setting, request, result, layers.result)
     outcomes = run_trials(setting, trials, observer)
     return Report(
         title="A searched family and its baselines",
@@ -79,6 +79,7 @@ def compare_family(
         findings=(
             *warn_of_indifference(result),
             *layers.notes,
+            *missing,
             *_findings(outcomes),
             *_draw(setting, outcomes),
         ),
@@ -100,10 +101,11 @@ def _trials(
     request: FamilyRequest,
     result: SearchResult,
     layers: SearchResult,
-) -> list[Trial]:
+) -> tuple[list[Trial], list[str]]:
+    """What is trained; where there are too few random choices, that there are none."""
     heads = setting.heads
     budgets_s = request.budgets_s or spread_budgets_s(result, request.n_budgets, heads)
-    trials = []
+    trials, missing = [], []
     for budget_s in budgets_s:
         searched = derive_by_budget(result, budget_s, heads=heads)
         whole = by_layer(layers, budget_s, heads=heads)
@@ -115,13 +117,18 @@ def _trials(
         ]
         if not request.n_random:
             continue
-        for one in draw_at_cost(
-            result,
-            searched,
-            n=request.n_random,
-            tolerance=request.tolerance,
-            heads=heads,
-        ):
+        try:
+            found = draw_at_cost(
+                result,
+                searched,
+                n=request.n_random,
+                tolerance=request.tolerance,
+                heads=heads,
+            )
+        except UsageError as error:  # an extreme has no others of its cost
+            missing.append(f"Nothing random beside {searched.label}: {error}.")
+            continue
+        for one in found:
             named = replace(one, label=f"{one.label}-{budget_s:g}s")
             trials.append(make_trial("random", named, result))
     uniform = uniform_baselines(result.model, heads=heads, variants=request.variants)
@@ -129,7 +136,7 @@ def _trials(
         Trial(group=name, name=name, architecture=one, detail="in every head")
         for name, one in uniform.items()
     ]
-    return trials
+    return trials, missing
 
 
 def _draw(setting: Setting, outcomes: tuple[Outcome, ...]) -> list[str]:

@@ -69,7 +69,7 @@ def compare_with_random(
         *(make_trial("random", one, result) for one in others),
     ]
     first, *rest = run_trials(setting, trials, observer)
-    findings, values = _judge(first, rest)
+    findings, values = judge(first, rest)
     return Report(
         title=f"Searched and random at {format_duration(budget_s, digits=4)}",
         setting=setting,
@@ -81,35 +81,42 @@ def compare_with_random(
     )
 
 
-def _judge(
+def judge(
     searched: Outcome, others: list[Outcome]
 ) -> tuple[tuple[str, ...], dict[str, object]]:
+    """What the accuracies say, in sentences and as JSON values.
+
+    The searched one's seeds are held against the others' means; against the seeds of
+    the other where there is only one.
+    """
     ratios = [one.predicted_s / searched.predicted_s - 1 for one in others]
-    ours = searched.accuracies
-    means = [one.accuracy for one in others if one.accuracy is not None]
+    trained = [one for one in others if one.accuracy is not None]
+    means = [one.accuracy for one in trained if one.accuracy is not None]
     cost = (
         f"Predicted latency of the random ones: {min(ratios):+.2%} to "
         f"{max(ratios):+.2%} of the searched one's."
     )
-    if not ours or not means:
+    if searched.accuracy is None or not means:
         return (cost, "No verdict: too many trainings diverged."), {}
-    mean, spread = fmean(means), stdev(means) if len(means) > 1 else 0.0
-    found = compare_means(ours, means, n_test=searched.n_test)
-    n_below = sum(fmean(ours) > one for one in means)
-    n_equal = sum(fmean(ours) == one for one in means)
+    mean, spread = fmean(means), stdev(means) if len(means) > 1 else None
+    theirs = means if len(means) > 1 else trained[0].accuracies
+    found = compare_means(searched.accuracies, theirs, n_test=searched.n_test)
+    n_below = sum(searched.accuracy > one for one in means)
+    n_equal = sum(searched.accuracy == one for one in means)
     is_at_least = found.difference >= 0
+    spread_text = "" if spread is None else f", sd {spread:.2%}"
     return (
         cost,
-        f"Random: mean {mean:.2%}, sd {spread:.2%} over {len(means)} architectures, "
-        f"{min(means):.2%} to {max(means):.2%}. Searched: {fmean(ours):.2%}, above "
-        f"{n_below} of them and level with {n_equal}.",
+        f"Random: mean {mean:.2%}{spread_text} over {len(means)} architectures, "
+        f"{min(means):.2%} to {max(means):.2%}. Searched: {searched.accuracy:.2%}, "
+        f"above {n_below} of them and level with {n_equal}.",
         f"Verdict: the searched one is {'' if is_at_least else 'NOT '}at least as "
         f"accurate as the mean of the random ones: {found}.",
     ), {
         "latency_ratio_range": [1 + min(ratios), 1 + max(ratios)],
         "random_mean": mean,
         "random_spread": spread,
-        "searched_mean": fmean(ours),
+        "searched_mean": searched.accuracy,
         "n_below": n_below,
         "n_level": n_equal,
         "is_at_least_the_mean": is_at_least,

@@ -105,7 +105,7 @@ def prepare_teacher(
         return Path(text)
     request = setting.train_request(
         uniform_architecture(setting.preset, attention=text),
-        setting.folder / f"teacher-{text}",
+        setting.folder / f"teacher-{text}-seed-{setting.seeds[0]}",
         seed=setting.seeds[0],
         teacher=None,
         kd=frozenset(),
@@ -153,7 +153,8 @@ def _load(
 
 def _predict_s(setting: Setting, model: CostModel, architecture: Architecture) -> float:
     steps = trace_model(replace(architecture, heads=setting.heads))
-    return model.predict(steps, setting.network).latency_s
+    # heads in another order add up to no other latency
+    return round(model.predict(steps, setting.network).latency_s, 9)
 
 
 def _seed_run(seed: int, output: Path, answer: TrainResult | DivergedError) -> SeedRun:

@@ -76,8 +76,8 @@ class Outcome:
 
     @property
     def accuracy(self) -> float | None:
-        """Mean over seeds; None if every one diverged."""
-        return fmean(self.accuracies) if self.accuracies else None
+        """Mean over seeds; None if every one diverged. Equal where the sums are."""
+        return round(fmean(self.accuracies), 12) if self.accuracies else None
 
     @property
     def spread(self) -> float | None:

@@ -10,7 +10,7 @@ from mpcprof.costmodel import CostModel, load_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.network import Network
 from mpcprof.profile_io import read_profile
-from mpcvit.checkpoint import Checkpoint, read_checkpoint
+from mpcvit.checkpoint import read_checkpoint
 from mpcvit.pareto.measured import (
     MEASURED,
     Measured,
@@ -20,9 +20,10 @@ from mpcvit.pareto.measured import (
 )
 
 _CHECKPOINT = "model.safetensors"
+_DECIMALS = 9  # of seconds: heads in another order add up to no other latency
 
-# (checkpoint's file, heads, image of its data set) to seconds of a private inference
-Measure = Callable[[Path, Heads | None, str], float]
+# (checkpoint's file, heads) to seconds of a private inference of one image
+Measure = Callable[[Path, Heads | None], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +113,10 @@ def _member(
 ) -> Member:
     checkpoint = read_checkpoint(path)
     if checkpoint.accuracy is None:
-        raise UsageError(f"{path} was never tested: `mpcvit evaluate {path}`")
+        raise UsageError(
+            f"{path} does not say its test accuracy: expected a checkpoint that "
+            "`mpcvit train` wrote"
+        )
     architecture = checkpoint.architecture
     architecture = replace(architecture, heads=request.heads or architecture.heads)
     prediction = model.predict(trace_model(architecture), request.network)
@@ -120,8 +124,8 @@ def _member(
         group=group,
         name=path.parent.name,
         accuracy=checkpoint.accuracy,
-        predicted_s=prediction.latency_s,
-        measured_s=_measured_s(request, model, path, architecture, checkpoint, measure),
+        predicted_s=round(prediction.latency_s, _DECIMALS),
+        measured_s=_measured_s(request, model, path, architecture, measure),
     )
 
 
@@ -130,7 +134,6 @@ def _measured_s(
     model: CostModel,
     path: Path,
     architecture: Architecture,
-    checkpoint: Checkpoint,
     measure: Measure | None,
 ) -> float | None:
     conditions = MeasuredConditions(
@@ -144,7 +147,7 @@ def _measured_s(
         return known.latency_s
     if measure is None:
         return None
-    latency_s = measure(path, request.heads, f"{checkpoint.dataset}:0")
+    latency_s = measure(path, request.heads)
     write_measured(file, Measured(conditions=conditions, latency_s=latency_s))
     return latency_s
 

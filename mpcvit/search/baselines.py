@@ -64,13 +64,16 @@ def at_random(
     """A random choice of about the same cost, for the same space.
 
     From the quickest choice on, units are made accurate in a random order, each if the
-    budget still allows it.
+    budget still allows it. Rows of a head, and tokens of a layer, follow each other:
+    what is mixed is dearer than either, and would leave random choices fewer units.
 
     Raises:
         UsageError: If no choice is as quick as that.
     """
-    n_units = result.alpha.size + (0 if result.beta is None else result.beta.size)
-    order = np.random.default_rng(seed).permutation(n_units)
+    random = np.random.default_rng(seed)
+    wholes = _wholes(result)
+    by_whole = random.permutation(wholes.max() + 1)[wholes]
+    order = np.lexsort((random.permutation(wholes.size), by_whole))
     return _fill(result, budget_s, order, f"random-{budget_s:g}s-{seed}", heads)
 
 
@@ -78,8 +81,9 @@ def evenly(result: SearchResult, budget_s: float, *, heads: Heads) -> Derived:
     """The same share of every layer's units, of about the same cost, by no search.
 
     From the quickest choice on, every layer's first unit is made accurate, then every
-    layer's second one, each if the budget still allows it. Which heads of a layer they
-    are makes no difference to a training from scratch.
+    layer's second one, each if the budget still allows it; where rows are units, so
+    are first heads, then second ones. Which heads of a layer they are makes no
+    difference to a training from scratch.
 
     Source: MPCViT section 5.4, which replaces "heads in each layer uniformly".
 
@@ -94,10 +98,13 @@ def evenly(result: SearchResult, budget_s: float, *, heads: Heads) -> Derived:
 
 
 def _shares(values: Numbers) -> Numbers:
-    """How much of its layer is accurate before each unit, flat; from 0 to below 1."""
-    n_layers = len(values)
-    per_layer = values.size // n_layers
-    shares: Numbers = np.tile((np.arange(per_layer) + 0.5) / per_layer, n_layers)
+    """How much of its layer is accurate before each unit, flat; from 0 to below 1.
+
+    Rows (L, H, N) of a head follow each other: a head that has both is the dearest.
+    """
+    n_layers, n_heads = (*values.shape, 1)[:2]
+    by_head = np.tile((np.arange(n_heads) + 0.5) / n_heads, n_layers)
+    shares: Numbers = np.repeat(by_head, values.size // by_head.size)
     return shares
 
 
@@ -108,30 +115,48 @@ def _fill(
     label: str,
     heads: Heads,
 ) -> Derived:
-    """From the quickest choice on, accurate units in that order, within the budget."""
+    """From the quickest choice on, accurate units in that order, within the budget.
+
+    A row that is too dear is tried with all of its head, a token with all of its layer:
+    one that is wholly accurate may be quicker than one that has both.
+    """
     cost = result.cost.for_heads(heads)
     beta = result.beta
     start = choose_within(
         cost, 0 * result.alpha - 1, None if beta is None else 0 * beta - 1, budget_s
     )
     kept = _flat(start.alpha, start.beta)
+    wholes = _wholes(result)
     n_alpha = result.alpha.size
 
     def split(flat: Mask) -> tuple[Mask, Mask | None]:
         alpha = flat[:n_alpha].reshape(result.alpha.shape)
         return alpha, None if beta is None else flat[n_alpha:].reshape(beta.shape)
 
-    for unit in order:
-        tried = kept.copy()
-        tried[unit] = True
-        alpha_mask, beta_mask = split(tried)
-        tried_s = cost.latency_s(
+    def fits(flat: Mask) -> bool:
+        alpha_mask, beta_mask = split(flat)
+        latency_s = cost.latency_s(
             alpha_mask.astype(float),
             None if beta_mask is None else beta_mask.astype(float),
         )
-        if tried_s <= budget_s:
-            kept = tried
+        return bool(latency_s <= budget_s)
+
+    for unit in order[~kept[order]]:
+        alone, whole = kept.copy(), kept | (wholes == wholes[unit])
+        alone[unit] = True
+        kept = next((tried for tried in (alone, whole) if fits(tried)), kept)
     return make_derived(result, label, *split(kept), heads)
+
+
+def _wholes(result: SearchResult) -> NDArray[np.int64]:
+    """Of each unit, flat, the number of what it is a row or token of, or its own."""
+    per_head = result.alpha.shape[2:] or (1,)
+    numbers: NDArray[np.int64] = np.arange(result.alpha.size) // per_head[0]
+    if result.beta is None:
+        return numbers
+    per_layer = result.beta.shape[1:] or (1,)
+    of_beta = np.arange(result.beta.size) // per_layer[0]
+    return np.concatenate([numbers, numbers.max() + 1 + of_beta])
 
 
 def _flat(alpha: Mask, beta: Mask | None) -> Mask:
