@@ -31,8 +31,7 @@ def distillation_terms(
     setting: Setting, student: str, mu: float
 ) -> Callable[..., Report]:
     """Train STUDENT (a search, an architecture.json or a variant) with each term."""
-    architecture = choose_student(student, setting, mu)
-    return partial(compare_distillation_terms, setting, architecture)
+    return partial(compare_distillation_terms, *choose_student(student, setting, mu))
 
 
 if __name__ == "__main__":

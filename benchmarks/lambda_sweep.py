@@ -8,7 +8,6 @@ from functools import partial
 
 import click
 
-from mpcvit.cost import CostForm
 from mpcvit.experiments.command import experiment_command, parse_numbers
 from mpcvit.experiments.lambda_sweep import LambdaRequest, sweep_lambda
 from mpcvit.experiments.report import Report
@@ -32,21 +31,19 @@ from mpcvit.search_space import SearchSpace
     type=click.FloatRange(0, 1),
     help="Train what each lambda's first search derives. [default: none]",
 )
-@click.option("--cost", type=click.Choice(["additive", "grouped"]), default="additive")
 @click.option("--activation", default="none", show_default=True, help="none, layer ...")
 @search_epochs_option
 def lambda_sweep(
     setting: Setting,
     lambdas: tuple[float, ...],
     mu: float | None,
-    cost: CostForm,
     activation: str,
     search_epochs: int | None,
 ) -> Callable[..., Report]:
     """Search under each lambda, with every seed."""
     request = LambdaRequest(
         lambdas_per_s=lambdas,
-        plan=SearchPlan(penalty=Penalty(), form=cost, epochs=search_epochs),
+        plan=SearchPlan(penalty=Penalty(), epochs=search_epochs),
         space=SearchSpace(activation=activation),
         mu=mu,
     )

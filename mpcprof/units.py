@@ -7,7 +7,7 @@ a `ValueError`, so it is a click type as it stands.
 import math
 import re
 from collections.abc import Mapping
-from decimal import Context, Decimal
+from decimal import ROUND_CEILING, Context, Decimal
 
 from mpcprof.errors import UnitError, UsageError
 
@@ -147,6 +147,13 @@ def format_duration(seconds: float, *, digits: int | None = None) -> str:
     if seconds == 0:
         units = {"s": Decimal(1)}
     return _format(seconds, units, digits, "" if digits is None else " ")
+
+
+def format_at_least(seconds: float) -> str:
+    """`9.419s`: four digits, rounded up, so that what is typed again is not less."""
+    exact = Decimal(repr(float(seconds)))
+    rounded = Context(prec=4, rounding=ROUND_CEILING).plus(exact)
+    return format_duration(float(rounded))
 
 
 def format_bytes(size_bytes: float, *, digits: int | None = None) -> str:

@@ -221,6 +221,40 @@ def test_searches_and_trainings_take_the_recipe_that_is_named(tmp_path):
         assert recipe["epochs"] == 1
 
 
+def test_terms_of_the_distillation_take_the_heads_of_a_search(tmp_path):
+    search = tmp_path / "made" / "searches" / "lambda-0-seed-0"
+    made = run_script(
+        *("lambda_sweep", "--lambda", "0", "--heads", "batched"),
+        *("--search-epochs", "1", "--output", tmp_path / "made"),
+    )
+
+    taught = run_script(
+        *("distillation_terms", search, "--teacher", "scale", "--seeds", "0"),
+        *("--output", tmp_path / "kd"),
+    )
+
+    assert made["conditions"]["searches"][0]["config"]["cost"] == "grouped"
+    assert taught["conditions"]["heads"] == "batched"
+    assert taught["conditions"]["model"]["name"] == "digits"
+
+
+def test_a_family_of_batched_heads_has_its_extremes_without_random_ones(tmp_path):
+    search = tmp_path / "made" / "searches" / "lambda-0-seed-0"
+    run_script(
+        *("lambda_sweep", "--lambda", "0", "--heads", "batched"),
+        *("--search-epochs", "1", "--output", tmp_path / "made"),
+    )
+
+    family = run_script(
+        *("family", search, "--teacher", "none", "--seeds", "0"),
+        *("--output", tmp_path / "family"),
+    )
+
+    (missing,) = [one for one in family["findings"] if "Nothing random" in one]
+    assert "0 random choices within 1.00%" in missing
+    assert "random" in {one["group"] for one in family["outcomes"]}
+
+
 def test_a_family_and_random_ones_come_of_one_search(tmp_path):
     search = tmp_path / "made" / "searches" / "lambda-0-seed-0"
     run_script(

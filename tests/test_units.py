@@ -94,6 +94,13 @@ def test_a_rounded_quantity_is_within_half_a_digit(quantity):
     assert math.isclose(shown, quantity, rel_tol=0.005)
 
 
+@given(QUANTITIES)
+def test_a_least_quantity_is_enough_when_it_is_typed(quantity):
+    typed = units.parse_duration_s(units.format_at_least(quantity))
+
+    assert quantity <= typed <= quantity * 1.002
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

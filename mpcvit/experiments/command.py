@@ -168,6 +168,9 @@ def _shared_options(output: str, seeds: str) -> list[Callable[..., Any]]:
             help="Trainings at once, each in a process of its own.",
         ),
         click.option("--output", type=_FILE, default=output, show_default=True),
+        click.option(
+            "--fresh", "is_fresh", is_flag=True, help="Do not resume what is there."
+        ),
         json_option,
     ]
 
@@ -227,7 +230,7 @@ def _make_setting(given: dict[str, Any]) -> tuple["Setting", dict[str, Any]]:
     own = dict(given)
     run_names = (
         *("dataset", "data_folder", "limit", "epochs", "batch_size"),
-        *("learning_rate", "precision", "accelerator", "output"),
+        *("learning_rate", "precision", "accelerator", "output", "is_fresh"),
     )
     names = (
         *("profile", "network", "heads", "seeds", "teacher", "model", "n_jobs"),
@@ -237,7 +240,6 @@ def _make_setting(given: dict[str, Any]) -> tuple["Setting", dict[str, Any]]:
         get_recipe(own["dataset"], own["recipe"]),
         **{name: own.pop(name) for name in run_names},
         seed=None,
-        is_fresh=False,
     )
     setting = Setting(run=run, **{name: own.pop(name) for name in names if name in own})
     return (with_search(setting, own["search"]) if "search" in own else setting), own

@@ -1,5 +1,6 @@
 """Table 4: what the teacher gives: nothing, logits, features, or both."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,7 @@ from mpcvit.experiments.comparison import compare_means
 from mpcvit.experiments.jobs import JobsObserver
 from mpcvit.experiments.report import Report
 from mpcvit.experiments.running import run_trials
+from mpcvit.experiments.searches import with_search
 from mpcvit.experiments.setting import NO_TEACHER, Setting
 from mpcvit.experiments.trial import Outcome, Trial
 from mpcvit.published import TABLE_4, Published
@@ -61,18 +63,31 @@ def compare_distillation_terms(
     )
 
 
-def choose_student(source: str, setting: Setting, mu: float) -> Architecture:
+def choose_student(
+    source: str, setting: Setting, mu: float
+) -> tuple[Setting, Architecture]:
     """What a search derives by the share mu; or the file or variant of that name.
 
+    Returns:
+        The setting with the model of that student, and the network and heads of its
+        search, as well.
+
     Raises:
-        UsageError: If it is none of these.
+        UsageError: If it is none of these, or of another model than was asked for.
     """
     if Path(source).is_dir():
+        own = with_search(setting, Path(source))
+        if setting.model not in (None, own.model):
+            raise UsageError(
+                f"--model {setting.model}: {source!r} is a search of model "
+                f"{own.model}; leave --model out"
+            )
         result = read_result(Path(source))
-        return derive_by_mu(result, mu, heads=setting.heads).architecture
-    return choose_architecture(
+        return own, derive_by_mu(result, mu, heads=own.heads).architecture
+    architecture = choose_architecture(
         source, model=setting.model, dataset=setting.run.dataset, heads=setting.heads
     )
+    return replace(setting, model=architecture.model.name), architecture
 
 
 def _published(losses: str, dataset: str) -> Published | None:

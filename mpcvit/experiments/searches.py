@@ -8,7 +8,7 @@ from mpcprof.costmodel import load_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
 from mpcprof.profile_io import read_profile
-from mpcvit.cost import HEADS_OF_FORM, CostForm
+from mpcvit.cost import FORM_OF_HEADS, HEADS_OF_FORM, CostForm
 from mpcvit.experiments.jobs import JobsObserver, run_jobs
 from mpcvit.experiments.setting import Setting
 from mpcvit.search.penalty import Penalty
@@ -23,12 +23,12 @@ class SearchPlan:
     """How an experiment searches.
 
     Attributes:
-        form: The paper's, heads one by one, without.
+        form: What the setting's heads cost, without.
         epochs: Those of `mpcvit search` for the recipe without.
     """
 
     penalty: Penalty
-    form: CostForm = "additive"
+    form: CostForm | None = None
     epochs: int | None = None
     seed: int = 0
 
@@ -51,7 +51,7 @@ def make_search(
         network=setting.network,
         model=setting.model,
         space=space,
-        form=plan.form,
+        form=plan.form or FORM_OF_HEADS[setting.heads],
         penalty=plan.penalty,
     )
 

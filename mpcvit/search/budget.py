@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpcprof.errors import UsageError
-from mpcprof.units import format_duration
+from mpcprof.units import format_at_least, format_duration
 from mpcvit.cost import SearchCost, VariantCost
 from mpcvit.search.budget_program import solve_program
 from mpcvit.search.budget_rows import Block, Group, fill, least_ticks
@@ -58,7 +58,7 @@ def choose_within(
     beta_values = None if beta is None else _values(beta)
     knapsack = _Knapsack(cost, values, beta_values)
     if knapsack.least_s > budget_s + _SLACK_S:
-        least = format_duration(knapsack.least_s, digits=4)
+        least = format_at_least(knapsack.least_s)
         raise UsageError(
             f"budget {format_duration(budget_s)}: expected at least {least}, what the "
             "quickest choice costs"

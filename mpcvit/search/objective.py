@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mpcprof.errors import UsageError
-from mpcprof.units import format_duration
+from mpcprof.units import format_at_least, format_duration
 from mpcvit.cost import SearchCost
 from mpcvit.data.dataset import Dataset
 from mpcvit.models.supernet import Supernet
@@ -92,7 +92,7 @@ class SearchObjective:
         if target_s is not None and target_s < least_s:
             raise UsageError(
                 f"target {format_duration(target_s)}: expected at least "
-                f"{format_duration(least_s, digits=4)}, what the cheapest choice costs"
+                f"{format_at_least(least_s)}, what the cheapest choice costs"
             )
 
     def _eta(self, lambda_per_s: float) -> float:
