@@ -15,8 +15,8 @@ from mpcvit.data.augmentation import (
     PAPER_AUGMENTATION,
     Augment,
     Augmentation,
-    crop,
 )
+from mpcvit.data.cropping import crop, crop_and_resize
 from mpcvit.data.mixing import cutmix, draw_box, mixup
 from mpcvit.data.randaugment import OPERATIONS, Operation, RandAugment, move, saturate
 
@@ -178,6 +178,53 @@ def test_a_crop_is_the_image_moved_by_whole_pixels_with_black_around() -> None:
     assert len({*offsets}) > 10
 
 
+def test_a_resized_crop_keeps_at_least_its_share_of_an_area_nearly_square() -> None:
+    """Pixels that tell their own place: first and last say which box was cut out."""
+    n_images, size = 200, 32
+    columns = torch.arange(size, dtype=torch.float32).expand(size, size)
+    images = torch.stack([columns, columns.T]).expand(n_images, 2, size, size)
+    torch.manual_seed(0)
+
+    resized = crop_and_resize(images, 0.8)
+
+    widths = resized[:, 0, 0, -1] - resized[:, 0, 0, 0] + 1
+    heights = resized[:, 1, -1, 0] - resized[:, 1, 0, 0] + 1
+    assert resized.shape == images.shape
+    torch.testing.assert_close(widths, widths.round(), atol=1e-3, rtol=0)
+    areas, ratios = widths * heights / size**2, widths / heights
+    rounding = 2 * 0.5 / (size * 0.8)  # of both sides to whole pixels
+    assert 0.8 - rounding < float(areas.min()) < 0.85
+    assert float(areas.max()) < 1 + 1e-3
+    assert 3 / 4 - rounding < float(ratios.min()) < 0.9
+    assert 1.1 < float(ratios.max()) < 4 / 3 + rounding
+    assert len({*resized[:, 0, 0, 0].tolist()}) > 3  # boxes lie at different places
+
+
+def test_the_papers_images_are_cropped_and_never_moved_out_of_their_frame() -> None:
+    white = torch.ones(20, 1, 32, 32)
+    torch.manual_seed(0)
+
+    only_crop = Augmentation(crop_scale=PAPER_AUGMENTATION.crop_scale)
+    varied, _ = Augment(only_crop, n_classes=3)(white, torch.zeros(20).long())
+
+    assert (PAPER_AUGMENTATION.crop_scale, PAPER_AUGMENTATION.crop_padding) == (0.8, 0)
+    torch.testing.assert_close(varied, white)
+
+
+def test_batches_are_mixed_in_the_first_epochs_alone_and_targets_stay_soft() -> None:
+    images, labels = make_batch(6, 3, 8, 8)
+    given = Augmentation(mixup=0.8, cutmix=1.0, mixing_epochs=2)
+    augment = Augment(given, n_classes=3, label_smoothing=0.3)
+    torch.manual_seed(0)
+
+    mixed, _ = augment(images, labels, epoch=2)
+    kept, targets = augment(images, labels, epoch=3)
+
+    assert not torch.equal(mixed, images)
+    assert torch.equal(kept, images)
+    torch.testing.assert_close(targets, (torch.eye(3) * 0.7 + 0.1)[labels])
+
+
 @pytest.mark.parametrize("operation", [*OPERATIONS, saturate])
 def test_operations_stay_in_range_and_act_on_each_image_alone(
     operation: Operation,
@@ -230,6 +277,9 @@ def test_randaugment_leaves_about_a_quarter_of_images_alone_and_varies_the_rest(
         ({"random_erasing": 1.5}, "random_erasing=1.5: expected 0 to 1"),
         ({"randaugment_magnitude": 11}, "expected 0 to 10"),
         ({"zoom": float("nan")}, "zoom=nan"),
+        ({"mixup": float("inf")}, "mixup=inf: expected 0 or more, finite"),
+        ({"crop_scale": 1.1}, "crop_scale=1.1: expected 0 to 1"),
+        ({"mixing_epochs": -1}, "mixing_epochs=-1: expected 0 or more"),
     ],
 )
 def test_values_out_of_range_are_refused(

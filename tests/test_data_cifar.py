@@ -17,7 +17,7 @@ from PIL import Image
 from mpcprof.blocks.presets import get_model
 from mpcprof.errors import UsageError
 from mpcvit.data.cifar_names import CIFAR10_CLASSES, CIFAR100_CLASSES
-from mpcvit.data.dataset import load_dataset
+from mpcvit.data.dataset import count_classes, load_dataset
 
 N_EACH = 4  # images of a file
 
@@ -220,6 +220,17 @@ def test_a_folder_of_parquet_files_needs_no_name(tmp_path: Path) -> None:
 
     assert np.array_equal(loaded.test.images, content.pixels[5])
     assert loaded.class_names == ("0", "1", "2")
+
+
+def test_a_few_images_of_a_parquet_folder_have_the_classes_of_all(
+    tmp_path: Path,
+) -> None:
+    write_parquet(tmp_path, make_content())
+
+    few = load_dataset(str(tmp_path), limit=3)
+
+    assert few.class_names == load_dataset(str(tmp_path)).class_names
+    assert count_classes(tmp_path) == len(few.class_names) == 10
 
 
 class Malicious:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mpcprof.blocks.presets import ModelPreset, get_model
 from mpcprof.errors import UsageError
-from mpcvit.data.dataset import load_dataset, read_image
+from mpcvit.data.dataset import count_classes, load_dataset, read_image
 
 CIFAR = get_model("cifar")
 DIGITS = get_model("digits")
@@ -43,6 +43,7 @@ def test_the_folders_of_an_image_folder_are_its_classes(
     loaded = load_dataset(str(tmp_path), model=CIFAR)
 
     assert loaded.class_names == ("cat", "dog")
+    assert count_classes(tmp_path) == 2
     assert loaded.name == tmp_path.name
     assert loaded.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert loaded.test.labels.tolist() == [0, 1]
@@ -92,8 +93,9 @@ def test_a_class_that_is_only_tested_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_folder_laid_out_otherwise_says_what_is_expected(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"expected train/ and test/ or val/"):
-        load_dataset(str(tmp_path))
+    for ask in (lambda: load_dataset(str(tmp_path)), lambda: count_classes(tmp_path)):
+        with pytest.raises(UsageError, match=r"expected train/ and test/ or val/"):
+            ask()
 
     (tmp_path / "train" / "cat").mkdir(parents=True)
     (tmp_path / "test" / "cat").mkdir(parents=True)

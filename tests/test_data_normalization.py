@@ -18,6 +18,13 @@ def test_measured_values_are_those_of_numpy_over_all_pixels_of_a_channel() -> No
     np.testing.assert_allclose(measured.deviation, pixels.std((0, 2, 3)))
 
 
+def test_undoing_gives_the_images_back() -> None:
+    images = torch.rand(4, 2, 5, 5, dtype=torch.float64)
+    given = Normalization(mean=(0.3, 0.6), deviation=(0.2, 0.1))
+
+    torch.testing.assert_close(given.undo(given.apply(images)), images)
+
+
 def test_normalised_images_have_mean_0_and_deviation_1_in_each_channel() -> None:
     images = torch.randint(256, (50, 3, 8, 8)).to(torch.uint8)
 

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from image_folders import write_parquet_folder
 
 from mpcprof.blocks import read_architecture
-from mpcprof.errors import UsageError
+from mpcprof.errors import ProfileBusyError, UsageError
 from mpcprof.network import NETWORKS
+from mpcprof.profile_lock import ProfileLock
 from mpcvit.cli.derive import command as derive_command
 from mpcvit.cli.search import command as search_command
 from mpcvit.search.penalty import Penalty
@@ -21,6 +23,7 @@ from mpcvit.search.search import SearchRequest, search, search_recipe
 from mpcvit.search_space import SearchSpace
 from mpcvit.training.hardware import Hardware
 from mpcvit.training.log import read_log
+from mpcvit.training.loop import SilentObserver
 from mpcvit.training.run_request import RunRequest
 
 PROFILE = Path(__file__).parent.parent / "profiles" / "semi2k.parquet"
@@ -91,20 +94,16 @@ def test_every_term_of_the_loss_and_the_expected_seconds_are_logged(finished):
         assert all(map(math.isfinite, epoch.metrics.values()))
 
 
+class Interrupted(Exception):  # noqa: N818 - no error
+    pass
+
+
+class Interrupting(SilentObserver):
+    def on_epoch(self, record):
+        raise Interrupted
+
+
 def test_a_search_that_was_stopped_ends_as_one_that_was_not(tmp_path):
-    class Interrupted(Exception):  # noqa: N818 - no error
-        pass
-
-    class Interrupting:
-        def on_start(self, n_epochs, n_done, n_steps):
-            pass
-
-        def on_step(self):
-            pass
-
-        def on_epoch(self, record):
-            raise Interrupted
-
     penalty = Penalty(lambda_per_s=None, target_s=12.0)
     whole = search(make_request(tmp_path / "whole", penalty=penalty))
     request = make_request(tmp_path / "stopped", penalty=penalty)
@@ -128,6 +127,43 @@ def test_a_folder_with_another_search_is_not_overwritten(finished):
         search(make_request(finished, penalty=Penalty(lambda_per_s=0.7)))
 
     assert (finished / TENSORS).read_bytes() == before
+
+
+def fresh(request: SearchRequest) -> SearchRequest:
+    return replace(request, run=replace(request.run, is_fresh=True))
+
+
+def test_a_fresh_search_that_is_refused_leaves_the_finished_one(tmp_path):
+    request = make_request(tmp_path)
+    search(request)
+    lock = ProfileLock(tmp_path / "run")
+
+    with pytest.raises(ProfileBusyError):
+        search(fresh(request))
+
+    lock.release()
+    assert read_result(tmp_path).n_epochs == 2
+
+
+def test_a_fresh_search_that_is_stopped_leaves_no_result_of_the_former(tmp_path):
+    request = make_request(tmp_path)
+    search(request)
+
+    with pytest.raises(Interrupted):
+        search(fresh(request), Interrupting())
+
+    with pytest.raises(UsageError, match=r"has no search"):
+        read_result(tmp_path)
+
+
+def test_a_search_takes_its_classes_from_a_folder_of_parquet_files(tmp_path):
+    folder = write_parquet_folder(tmp_path / "images", 3)
+    request = make_request(tmp_path / "run", model="digits")
+    run = replace(request.run, dataset=str(folder), limit=None)
+
+    search(replace(request, run=run))
+
+    assert read_result(tmp_path / "run").model.n_classes == 3
 
 
 @pytest.mark.parametrize("name", [SETTINGS, TENSORS])

@@ -16,6 +16,7 @@ from mpcprof.blocks.architecture import uniform_architecture
 from mpcprof.blocks.presets import MODELS
 from mpcprof.errors import UsageError
 from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from mpcvit.data import dataset as datasets
 from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.secure.image_owner import prepare_apart, prepare_images, write_patches
@@ -30,15 +31,18 @@ def checkpoint(tmp_path):
     architecture = uniform_architecture(MODEL, attention="scale")
     torch.manual_seed(0)
     path = tmp_path / "model.safetensors"
-    written = Checkpoint(
+    write_checkpoint(path, make_checkpoint(architecture, NAMES))
+    return path
+
+
+def make_checkpoint(architecture, class_names):
+    return Checkpoint(
         architecture=architecture,
         weights=VisionTransformer(architecture).weights(),
         normalization=Normalization(mean=(0.5,), deviation=(0.25,)),
         dataset="digits",
-        class_names=NAMES,
+        class_names=class_names,
     )
-    write_checkpoint(path, written)
-    return path
 
 
 @pytest.fixture
@@ -198,6 +202,43 @@ def test_the_image_owners_own_process_prepares_the_same(checkpoint, picture, tmp
     assert prepared.labels[1] is None
     assert np.array_equal(np.load(prepared.patches[0]), np.load(expected.patches[0]))
     assert prepared.patches[0].parent == apart
+
+
+@pytest.mark.parametrize("class_names", [("a", "b", "c"), (*NAMES[:-1], "ten")])
+def test_a_label_of_other_classes_than_the_models_is_none(class_names, tmp_path):
+    model = replace(MODEL, n_classes=len(class_names))
+    architecture = uniform_architecture(model, attention="scale")
+    path = tmp_path / "other.safetensors"
+    write_checkpoint(path, make_checkpoint(architecture, class_names))
+
+    prepared = prepare_images(
+        ["digits:17"], read_public_model(path), data=None, n_batch=1, folder=tmp_path
+    )
+
+    assert prepared.labels == (None,)
+
+
+def test_images_of_one_data_set_are_loaded_once(checkpoint, tmp_path, monkeypatch):
+    loaded = []
+    load = datasets.load_dataset
+
+    def load_counting(name, **options):
+        loaded.append(name)
+        return load(name, **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", load_counting)
+    public = read_public_model(checkpoint)
+
+    prepared = prepare_images(
+        ["digits:0", "digits:1", "digits:2"],
+        public,
+        data=None,
+        n_batch=3,
+        folder=tmp_path,
+    )
+
+    assert loaded == ["digits"]
+    assert None not in prepared.labels
 
 
 @pytest.mark.parametrize(

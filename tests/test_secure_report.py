@@ -11,19 +11,25 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from factories import make_full_profile
+from image_folders import write_image_folder, write_parquet_folder
 
 from mpcprof.blocks.architecture import uniform_architecture
 from mpcprof.blocks.presets import MODELS
 from mpcprof.deployment import make_deployment
-from mpcprof.errors import UsageError
+from mpcprof.errors import MissingEntryError, ProfileError, UsageError
 from mpcprof.network import NETWORKS
+from mpcprof.profile_io import write_profile
 from mpcvit.checkpoint import Checkpoint, write_checkpoint
+from mpcvit.checkpoint_data import load_test_data
 from mpcvit.cli import main
+from mpcvit.data.dataset import load_dataset
 from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.secure.evaluate import compare
 from mpcvit.secure.forecast import forecast
 from mpcvit.secure.inference import call_cost
+from mpcvit.secure.public_model import read_public_model
 
 MODEL = replace(MODELS["digits"], n_layers=1)
 SEMI2K = make_deployment("semi2k")
@@ -32,19 +38,21 @@ SCALE = uniform_architecture(MODEL, attention="scale", activation="identity")
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    torch.manual_seed(0)
     path = tmp_path / "model.safetensors"
-    write_checkpoint(
-        path,
-        Checkpoint(
-            architecture=SCALE,
-            weights=VisionTransformer(SCALE).weights(),
-            normalization=Normalization(mean=(0.3,), deviation=(0.4,)),
-            dataset="digits",
-            class_names=tuple("0123456789"),
-        ),
-    )
+    leave_checkpoint(path)
     return path
+
+
+def leave_checkpoint(path, **changes):
+    torch.manual_seed(0)
+    checkpoint = Checkpoint(
+        architecture=SCALE,
+        weights=VisionTransformer(SCALE).weights(),
+        normalization=Normalization(mean=(0.3,), deviation=(0.4,)),
+        dataset="digits",
+        class_names=tuple("0123456789"),
+    )
+    write_checkpoint(path, replace(checkpoint, **changes))
 
 
 def test_a_label_that_differs_is_reported_with_its_margin():
@@ -99,6 +107,36 @@ def test_a_profile_of_another_deployment_foresees_nothing(monkeypatch, tmp_path)
     assert "there is no profiles/semi2k.parquet" in no_file
 
 
+def write_incomplete(path):
+    profile = make_full_profile()
+    kept = tuple(one for one in profile.records if one.workload != "matmul")
+    write_profile(path, replace(profile, records=kept))
+
+
+@pytest.mark.parametrize(
+    ("write", "error", "reason"),
+    [
+        (lambda path: path.write_bytes(b"PAR1"), ProfileError, "truncated or damaged"),
+        (write_incomplete, MissingEntryError, "matmul"),
+    ],
+)
+def test_only_a_profile_that_was_named_has_to_foresee(
+    write, error, reason, monkeypatch, tmp_path
+):
+    path = tmp_path / "profiles" / "semi2k.parquet"
+    path.parent.mkdir()
+    write(path)
+    monkeypatch.chdir(tmp_path)
+
+    found, why_not = forecast(None, SCALE, SEMI2K, NETWORKS["wan"], 1)
+    with pytest.raises(error, match=reason):
+        forecast(path, SCALE, SEMI2K, NETWORKS["wan"], 1)
+
+    assert found is None
+    assert why_not.startswith("no forecast: ")
+    assert reason in why_not
+
+
 def test_the_commands_load_no_torch_until_they_run():
     code = (
         "import sys, mpcvit.cli.infer, mpcvit.cli.evaluate;"
@@ -119,6 +157,58 @@ def test_evaluate_says_the_accuracy_of_the_plain_model(checkpoint):
     found = json.loads(done.stdout)
     assert (found["dataset"], found["n_images"]) == ("digits", 50)
     assert 0 <= found["accuracy"] <= 1
+
+
+def evaluate(*arguments):
+    words = ["evaluate", *map(str, arguments), "--network", "loopback"]
+    return CliRunner().invoke(main, words)
+
+
+BOTH_WAYS = pytest.mark.parametrize("way", [(), ("--secure",)], ids=["plain", "secure"])
+
+
+@BOTH_WAYS
+def test_images_of_other_classes_are_refused(way, checkpoint, tmp_path):
+    names = (*(f"{digit}" for digit in range(9)), "ten")
+    folder = write_image_folder(tmp_path / "numbers", names)
+
+    done = evaluate(checkpoint, "--dataset", folder, *way)
+
+    assert done.exit_code == 2, done.output
+    assert "numbers has 'ten' as class 9, the checkpoint '9'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@BOTH_WAYS
+def test_a_checkpoint_of_a_folder_asks_for_the_folder(way, tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    leave_checkpoint(path, dataset="numbers")
+    monkeypatch.chdir(tmp_path)
+
+    done = evaluate(path, *way)
+
+    assert done.exit_code == 2, done.output
+    assert "trained on a folder 'numbers'" in done.stderr
+    assert "give --dataset FOLDER" in done.stderr
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+@pytest.mark.parametrize("kind", ["images", "parquet", "digits"])
+def test_what_a_network_was_trained_on_always_has_its_classes(kind, limit, tmp_path):
+    if kind == "images":
+        source = str(write_image_folder(tmp_path / kind, tuple("abcdefghij")))
+    elif kind == "parquet":
+        source = str(write_parquet_folder(tmp_path / kind, 10))
+    else:
+        source = kind
+    dataset = load_dataset(source, model=MODEL)
+    path = tmp_path / "model.safetensors"
+    leave_checkpoint(path, dataset=dataset.name, class_names=dataset.class_names)
+
+    found = load_test_data(read_public_model(path), source, limit=limit)
+
+    assert found.class_names == dataset.class_names
+    assert len(found.test) == (limit or len(dataset.test))
 
 
 @pytest.mark.parametrize("command", ["infer", "evaluate"])

@@ -1,14 +1,11 @@
 """The loop, with objectives whose course is known."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from training_runs import steady_recipe, tiny_recipe, tiny_request
+from training_runs import steady_recipe, tiny_recipe
 
 from mpcvit.data.dataset import load_dataset
 from mpcvit.training.hardware import Hardware
@@ -16,7 +13,6 @@ from mpcvit.training.log import read_log
 from mpcvit.training.loop import DivergedError, fit
 from mpcvit.training.objective import Group, decayed_groups
 from mpcvit.training.run_request import RunRequest
-from mpcvit.training.train import train
 
 RECIPE = steady_recipe()
 
@@ -151,33 +147,3 @@ def test_only_matrices_decay():
 
     assert matrices.parameters == (line.weight,)
     assert (others.parameters, others.weight_decay) == ((line.bias,), 0.0)
-
-
-DISTRIBUTED = """
-import sys
-from pathlib import Path
-from mpcvit.training.train import train
-from training_runs import steady_recipe, tiny_request
-
-train(tiny_request(Path(sys.argv[1]), steady_recipe()))
-"""
-
-
-def test_two_processes_of_torchrun_do_what_one_does(tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(DISTRIBUTED)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(sys.path),
-        "OMP_NUM_THREADS": "1",
-    }
-    torchrun = [*(sys.executable, "-m", "torch.distributed.run"), "--standalone"]
-    command = [*torchrun, "--nproc-per-node=2", str(program), str(tmp_path / "two")]
-
-    done = subprocess.run(command, env=environment, check=False, capture_output=True)
-    alone = train(tiny_request(tmp_path / "one", steady_recipe()))
-
-    assert done.returncode == 0, done.stderr.decode()
-    together = read_log(tmp_path / "two" / "log.jsonl")
-    for ours, theirs in zip(together, alone.epochs, strict=True):
-        assert ours.losses == pytest.approx(theirs.losses, rel=1e-4)

@@ -22,6 +22,7 @@ from training_runs import (
 
 from mpcprof.errors import ProfileBusyError, UsageError
 from mpcprof.profile_lock import ProfileLock
+from mpcvit.data.augmentation import Augmentation
 from mpcvit.training.log import read_log
 from mpcvit.training.train import train
 
@@ -94,6 +95,32 @@ def test_a_finished_run_is_only_read_again(tmp_path, unbroken):
 
     assert again.n_resumed == len(again.epochs) == N_EPOCHS
     assert again.accuracy == read_log(unbroken / "log.jsonl")[-1].metrics["accuracy"]
+
+
+def test_a_run_that_mixes_in_its_first_epoch_alone_resumes_to_the_same_bits(tmp_path):
+    first, always = (
+        tiny_recipe(augmentation=Augmentation(mixup=1.0, mixing_epochs=n_epochs))
+        for n_epochs in (1, None)
+    )
+    train(tiny_request(tmp_path / "first", first))
+    train(tiny_request(tmp_path / "always", always))
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_request(tmp_path / "stopped", first), StopAfter(5, interrupt))
+
+    train(tiny_request(tmp_path / "stopped", first))
+
+    assert_same_run(tmp_path / "stopped", tmp_path / "first")
+    assert losses(tmp_path / "first")[0] == losses(tmp_path / "always")[0]
+    assert losses(tmp_path / "first")[1] != losses(tmp_path / "always")[1]
+
+
+def test_a_finished_run_whose_log_is_gone_is_refused_in_one_line(tmp_path):
+    recipe = tiny_recipe(epochs=1)
+    train(tiny_request(tmp_path, recipe))
+    (tmp_path / "log.jsonl").unlink()
+
+    with pytest.raises(UsageError, match=r"finished run without a log .*--fresh"):
+        train(tiny_request(tmp_path, recipe))
 
 
 def test_another_seed_ends_elsewhere(tmp_path, unbroken):

@@ -87,16 +87,11 @@ def _plain(
     is_json: bool,
 ) -> str:
     from mpcvit.checkpoint import read_checkpoint
-    from mpcvit.data.dataset import load_dataset
+    from mpcvit.checkpoint_data import load_test_data
     from mpcvit.training.evaluate import evaluate_plain
 
     checkpoint = read_checkpoint(path)
-    dataset = load_dataset(
-        name or checkpoint.dataset,
-        model=checkpoint.architecture.model,
-        folder=data,
-        limit=limit,
-    )
+    dataset = load_test_data(checkpoint, name, folder=data, limit=limit)
     accuracy = evaluate_plain(checkpoint, dataset)
     n_images = len(dataset.test)
     if is_json:

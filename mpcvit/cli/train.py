@@ -20,13 +20,11 @@ def _parse_kd(text: str) -> frozenset[str]:
 @click.command("train")
 @click.argument("arch", metavar="ARCH")
 @click.option("--model", help="Of a variant: digits, cifar ... [default: by dataset]")
-@click.option("--activation", default="gelu_tanh", show_default=True)
+@click.option("--activation", help="Of a variant. [default: gelu_tanh]")
 @click.option(
     "--heads",
     type=click.Choice(["serial", "batched"]),
-    default="serial",
-    show_default=True,
-    help="How a variant's private inference will run.",
+    help="How private inference will run. [default: as in the file, else serial]",
 )
 @click.option(
     "--teacher", type=click.Path(path_type=Path), help="Checkpoint to learn from."
@@ -45,8 +43,8 @@ def _parse_kd(text: str) -> frozenset[str]:
 def command(
     arch: str,
     model: str | None,
-    activation: str,
-    heads: "Heads",
+    activation: str | None,
+    heads: "Heads | None",
     teacher: Path | None,
     kd: frozenset[str] | None,
     chi: float | None,

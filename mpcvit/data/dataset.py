@@ -1,14 +1,24 @@
 """Data sets by name, or from a folder."""
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mpcprof.blocks.presets import ModelPreset
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcvit.data.fitting import ImageShape, read_image, shape_of
 from mpcvit.data.image_set import Dataset, ImageSet
 
-__all__ = ["DATASETS", "Dataset", "ImageSet", "load_dataset", "read_image"]
+if TYPE_CHECKING:
+    from mpcvit.data.parquet import Files
+
+__all__ = [
+    "DATASETS",
+    "Dataset",
+    "ImageSet",
+    "count_classes",
+    "load_dataset",
+    "read_image",
+]
 
 DATASETS: Final = ("digits", "cifar10", "cifar100", "tiny-imagenet")
 
@@ -61,9 +71,28 @@ def load_dataset(
 
 def _load_folder(folder: Path, shape: ImageShape | None, limit: int | None) -> Dataset:
     from mpcvit.data.image_folder import load_image_folder
-    from mpcvit.data.parquet import find_parquet, load_parquet_folder
+    from mpcvit.data.parquet import load_parquet_folder
 
-    files = None if (folder / "train").is_dir() else find_parquet(folder)
+    files = _find_files(folder)
     if files:
         return load_parquet_folder(folder, files, shape, limit)
     return load_image_folder(folder, shape, limit)
+
+
+def count_classes(folder: Path) -> int:
+    """Classes of the images in a folder, without reading one.
+
+    Raises:
+        UsageError: If there are no such images.
+    """
+    from mpcvit.data.image_folder import find_classes
+    from mpcvit.data.parquet import count_classes as count_labels
+
+    files = _find_files(folder)
+    return count_labels(files) if files else len(find_classes(folder))
+
+
+def _find_files(folder: Path) -> "Files | None":
+    from mpcvit.data.parquet import find_parquet
+
+    return None if (folder / "train").is_dir() else find_parquet(folder)

@@ -36,7 +36,7 @@ def load_image_folder(
         UsageError: If the folder is laid out otherwise, or an image is damaged.
     """
     test_folder = _find_test(folder)
-    class_names = list_classes(folder / "train")
+    class_names = find_classes(folder)
     train = read_listing(list_images(folder / "train", class_names), shape, limit)
     own_shape = shape_of_images(train.images)
     return Dataset(
@@ -46,6 +46,16 @@ def load_image_folder(
         class_names=class_names,
         normalization=measure_normalization(train.images),
     )
+
+
+def find_classes(folder: Path) -> tuple[str, ...]:
+    """The names of the classes, without reading an image.
+
+    Raises:
+        UsageError: If the folder is laid out otherwise.
+    """
+    _find_test(folder)
+    return list_classes(folder / "train")
 
 
 def _find_test(folder: Path) -> Path:

@@ -94,6 +94,31 @@ class Dataset:
                 f"{model.name} expects {expected}"
             )
 
+    def check_classes(self, class_names: tuple[str, ...], whose: str) -> None:
+        """Pass if labels count these classes, in this order.
+
+        Args:
+            whose: What a message calls the one that has these.
+
+        Raises:
+            UsageError: If not; the message names the first that differs.
+        """
+        own = self.class_names
+        if own == class_names:
+            return
+        if len(own) != len(class_names):
+            difference = f"{len(own)} classes, {whose} {len(class_names)}"
+        else:
+            pairs = enumerate(zip(own, class_names, strict=True))
+            index = next(index for index, (ours, theirs) in pairs if ours != theirs)
+            difference = (
+                f"{own[index]!r} as class {index}, {whose} {class_names[index]!r}"
+            )
+        raise UsageError(
+            f"dataset {self.name} has {difference}: expected the same classes in the "
+            "same order; give another data set or checkpoint"
+        )
+
 
 def choose_evenly(labels: NDArray[np.int64], limit: int | None) -> NDArray[np.int64]:
     """Positions of `limit` labels, as many of each class as there are; in order.

@@ -46,9 +46,18 @@ class Normalization:
                 f"images of shape {tuple(images.shape)}: expected {len(self.mean)} "
                 "channels, (..., c, S, S)"
             )
+        mean, deviation = self._by_channel(images)
+        return (images - mean) / deviation
+
+    def undo(self, images: Tensor) -> Tensor:
+        """What `apply` made these from, (..., c, S, S) in and out."""
+        mean, deviation = self._by_channel(images)
+        return images * deviation + mean
+
+    def _by_channel(self, images: Tensor) -> tuple[Tensor, Tensor]:
         mean = images.new_tensor(self.mean).view(-1, 1, 1)  # (c, 1, 1)
         deviation = images.new_tensor(self.deviation).view(-1, 1, 1)  # (c, 1, 1)
-        return (images - mean) / deviation
+        return mean, deviation
 
 
 def measure_normalization(images: Tensor) -> Normalization:

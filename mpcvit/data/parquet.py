@@ -39,13 +39,23 @@ def load_parquet_folder(
         UsageError: If a file holds no such images.
     """
     train, test = read_splits(files, shape, limit)
-    n_classes = 1 + int(torch.cat([train.labels, test.labels]).max())
     return Dataset(
         name=folder.resolve().name,
         train=train,
         test=test,
-        class_names=tuple(str(label) for label in range(n_classes)),
+        class_names=tuple(str(label) for label in range(count_classes(files))),
         normalization=measure_normalization(train.images),
+    )
+
+
+def count_classes(files: Files) -> int:
+    """One more than the largest label, whether its images are limited or not.
+
+    Raises:
+        UsageError: If a file holds no labels.
+    """
+    return 1 + max(
+        int(_read_labels(path).max(initial=0)) for path in (*files.train, *files.test)
     )
 
 

@@ -99,7 +99,10 @@ def _signed(level: Level) -> Tensor:
 
 
 def saturate(images: Tensor, level: Level) -> Tensor:
-    """More or less colour."""
+    """More or less colour.
+
+    Differs: grey is the mean of the channels, where Pillow weighs them by brightness.
+    """
     grey = images.mean(1, keepdim=True)
     factor = _signed(level).view(-1, 1, 1, 1)
     return (grey + (images - grey) * factor).clamp(0, 1)

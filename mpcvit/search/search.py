@@ -153,10 +153,9 @@ def search(
         cost_model, model, request.space, request.network, request.form
     )
     objective = _make_objective(request, model, cost, dataset)
-    if run.is_fresh:
-        (run.output / SETTINGS).unlink(missing_ok=True)
     settings = request.settings(model, cost_model.records_digest)
-    fitted = fit(objective, dataset, run, settings, observer)
+    results = (SETTINGS, TENSORS)
+    fitted = fit(objective, dataset, run, settings, observer, results=results)
     result = _result(request, model, cost_model, cost, objective.module, fitted)
     if fitted.is_first_process:
         _write(run.output, result, objective.module)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from mpcprof.blocks.architecture import Heads
 from mpcvit.checkpoint import read_checkpoint
-from mpcvit.data.dataset import ImageSet, load_dataset
+from mpcvit.checkpoint_data import load_test_data
+from mpcvit.data.dataset import ImageSet
 from mpcvit.secure.conditions import Conditions
 from mpcvit.secure.image_owner import write_patches
 from mpcvit.secure.inference import CallCost, call_cost, join_logits, with_heads
@@ -113,13 +114,9 @@ def evaluate_secure(
         EngineError: If a party fails.
     """
     public = with_heads(read_public_model(request.checkpoint), request.heads)
-    dataset = load_dataset(
-        request.dataset or public.dataset,
-        model=public.architecture.model,
-        folder=request.data,
-        limit=request.n_images,
+    dataset = load_test_data(
+        public, request.dataset, folder=request.data, limit=request.n_images
     )
-    dataset.check_fits(public.architecture.model)
     n_batch = min(request.n_batch, len(dataset.test))
     on_step("asking the plain model")
     plain = plain_logits(request.checkpoint, public, dataset.test)

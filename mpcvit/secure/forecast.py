@@ -7,7 +7,7 @@ from mpcprof.blocks import Architecture, trace_model
 from mpcprof.costmodel import Prediction, load_cost_model
 from mpcprof.costmodel.prediction import PartCost
 from mpcprof.deployment import Deployment
-from mpcprof.errors import UsageError
+from mpcprof.errors import MissingEntryError, ProfileError, UsageError
 from mpcprof.network import Network
 from mpcprof.prediction_report import sum_by_layer
 from mpcprof.profile_io import read_profile
@@ -41,7 +41,7 @@ def forecast(
     """The forecast, or the reason why there is none.
 
     Args:
-        profile: If None, profiles/PROTOCOL.parquet, if that is of this deployment.
+        profile: If None, profiles/PROTOCOL.parquet, if that can foresee it.
 
     Raises:
         UsageError: If the profile that is named is of another deployment.
@@ -51,16 +51,29 @@ def forecast(
     path = profile or Path("profiles") / f"{deployment.protocol}.parquet"
     if profile is None and not path.exists():
         return None, f"no forecast: there is no {path}; name one with --profile"
+    try:
+        return _foresee(path, architecture, deployment, network, n_batch), ""
+    except (UsageError, ProfileError, MissingEntryError) as error:
+        if profile is not None:
+            raise
+        is_named = str(path) in str(error)  # an entry that is missing names no file
+        return None, f"no forecast: {'' if is_named else f'{path}: '}{error}"
+
+
+def _foresee(
+    path: Path,
+    architecture: Architecture,
+    deployment: Deployment,
+    network: Network,
+    n_batch: int,
+) -> Forecast:
     read = read_profile(path)
     difference = read.deployment.difference(deployment)
-    if difference and profile is None:
-        return None, f"no forecast: {path} is of another deployment: {difference}"
     if difference:
         raise UsageError(
-            f"--profile {str(path)!r} is of another deployment: {difference}; "
-            "name one of this deployment"
+            f"{path} is of another deployment: {difference}; name one of this "
+            "deployment with --profile"
         )
     model = load_cost_model(read)
     prediction = model.predict(trace_model(architecture, n_batch), network)
-    found = Forecast(profile=str(path), hosts=model.hosts, prediction=prediction)
-    return found, ""
+    return Forecast(profile=str(path), hosts=model.hosts, prediction=prediction)

@@ -7,8 +7,9 @@ to a private folder that only the image owner's party reads.
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from mpcvit.secure.public_model import PublicModel, read_public_model
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from mpcvit.data.dataset import Dataset
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
@@ -27,7 +30,8 @@ class Prepared:
 
     Attributes:
         patches: One file for each batch, .npy.
-        labels: Of each image; None if only its owner could tell.
+        labels: Of each image, among the classes of the model; None if only its owner
+            could tell, or the data set has other classes.
     """
 
     patches: tuple[Path, ...]
@@ -86,7 +90,11 @@ def prepare_images(
     """
     import torch
 
-    read = [_read(image, public, data) for image in images]
+    from mpcvit.data.dataset import load_dataset
+
+    model = public.architecture.model
+    load = cache(partial(load_dataset, model=model, folder=data))  # each name once
+    read = [_read(image, public, load) for image in images]
     pixels = torch.stack([image for image, _ in read])  # (n, c, S, S)
     return Prepared(
         patches=write_patches(pixels, public, n_batch=n_batch, folder=folder),
@@ -118,21 +126,23 @@ def write_patches(
 
 
 def _read(
-    image: str, public: PublicModel, data: Path | None
+    image: str, public: PublicModel, load: "Callable[[str], Dataset]"
 ) -> "tuple[Tensor, int | None]":
-    from mpcvit.data.dataset import DATASETS, load_dataset, read_image
+    from mpcvit.data.dataset import DATASETS, read_image
 
-    model = public.architecture.model
     name, _, index = image.rpartition(":")
     if name not in DATASETS or not index.isdigit():
-        return read_image(Path(image), model), None
-    test = load_dataset(name, model=model, folder=data).test
+        return read_image(Path(image), public.architecture.model), None
+    dataset = load(name)
+    test = dataset.test
     if int(index) >= len(test):
         raise UsageError(
             f"{image}: {name} has {len(test)} test images, from {name}:0 to "
             f"{name}:{len(test) - 1}"
         )
-    return test.images[int(index)], int(test.labels[int(index)])
+    has_label = dataset.class_names == public.class_names
+    label = int(test.labels[int(index)]) if has_label else None
+    return test.images[int(index)], label
 
 
 def main() -> None:

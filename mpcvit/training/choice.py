@@ -13,8 +13,9 @@ from mpcprof.blocks.architecture import (
 from mpcprof.blocks.attention import ATTENTIONS
 from mpcprof.blocks.presets import MODELS, ModelPreset, get_model
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
-from mpcvit.data.image_folder import list_classes
+from mpcvit.data.dataset import count_classes
 
+_ACTIVATION: Final = "gelu_tanh"
 _MODELS: Final = {  # of a dataset: the paper's preset and the classes
     "digits": ("digits", 10),
     "cifar10": ("cifar", 10),
@@ -30,7 +31,8 @@ def choose_model(name: str | None, dataset: str) -> ModelPreset:
         name: Of the preset; the dataset's own without.
 
     Raises:
-        UsageError: If it is not known, or a folder of images is given without one.
+        UsageError: If it is not known, or a folder of images is given without one, or
+            holds none.
     """
     own, n_classes = _MODELS.get(dataset, (None, None))
     chosen = name or own
@@ -40,9 +42,8 @@ def choose_model(name: str | None, dataset: str) -> ModelPreset:
             f"{', '.join(MODELS)}"
         )
     model = get_model(chosen)
-    classes = Path(dataset, "train")
-    if n_classes is None and classes.is_dir():
-        n_classes = len(list_classes(classes))
+    if n_classes is None and Path(dataset).is_dir():
+        n_classes = count_classes(Path(dataset))
     return replace(model, n_classes=n_classes or model.n_classes)
 
 
@@ -51,10 +52,14 @@ def choose_architecture(
     *,
     model: str | None,
     dataset: str,
-    activation: str = "gelu_tanh",
-    heads: Heads = "serial",
+    activation: str | None = None,
+    heads: Heads | None = None,
 ) -> Architecture:
     """From a file, or one variant in every head.
+
+    Args:
+        activation: GeLU by tanh without, or what the file says.
+        heads: One by one without, or as the file says.
 
     Raises:
         UsageError: If the text is neither, or the rest does not fit.
@@ -64,8 +69,8 @@ def choose_architecture(
         return uniform_architecture(
             choose_model(model, dataset),
             attention=text,
-            activation=activation,
-            heads=heads,
+            activation=activation or _ACTIVATION,
+            heads=heads or "serial",
         )
     if not path.exists():
         raise UnknownNameError(
@@ -78,7 +83,19 @@ def choose_architecture(
             f"--model {model}: {text} is of model {architecture.model.name}; leave "
             "--model out"
         )
-    return architecture
+    _check_activation(text, architecture, activation)
+    return replace(architecture, heads=heads or architecture.heads)
+
+
+def _check_activation(
+    text: str, architecture: Architecture, activation: str | None
+) -> None:
+    own = sorted({name for layer in architecture.activation for name in layer})
+    if activation is not None and own != [activation]:
+        raise UsageError(
+            f"--activation {activation}: {text} has {', '.join(own)}; leave "
+            "--activation out"
+        )
 
 
 def default_output(text: str, dataset: str) -> Path:

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from mpcprof.errors import UsageError
 from mpcvit.data.dataset import Dataset
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.training.distillation import (
@@ -19,13 +18,14 @@ from mpcvit.training.distillation import (
 from mpcvit.training.evaluate import accuracy
 from mpcvit.training.objective import Group, decayed_groups
 from mpcvit.training.recipe import Recipe
+from mpcvit.training.teacher import Teacher
 
 
 class TrainingObjective:
     """Cross-entropy, and how far the model is from its teacher.
 
     Raises:
-        UsageError: If the teacher has other classes, or features of another shape.
+        UsageError: If the terms do not go with the teacher, or the lack of one.
     """
 
     def __init__(
@@ -34,13 +34,10 @@ class TrainingObjective:
         dataset: Dataset,
         recipe: Recipe,
         *,
-        teacher: VisionTransformer | None = None,
+        teacher: Teacher | None = None,
         kd: frozenset[KdTerm] = frozenset(),
     ) -> None:
         check_terms(kd, has_teacher=teacher is not None)
-        if teacher is not None:
-            _check_teacher(model, teacher, kd)
-            teacher.eval().requires_grad_(False)
         self._model = model
         self._dataset = dataset
         self._recipe = recipe
@@ -72,9 +69,7 @@ class TrainingObjective:
         logits = self._model.classify(features)  # (B, C)
         terms = {"ce": soft_cross_entropy(logits, targets)}
         if self._teacher is not None:
-            with torch.no_grad():
-                taught_features = self._teacher.features(images)  # (B, N, D)
-                taught = self._teacher.classify(taught_features)  # (B, C)
+            taught_features, taught = self._teacher.teach(images)
             if "logits" in self._kd:
                 temperature = self._recipe.distillation.temperature
                 terms["logits"] = logits_divergence(logits, taught, temperature)
@@ -93,18 +88,3 @@ class TrainingObjective:
         dataset = self._dataset
         share = accuracy(self._model, dataset.test, dataset.normalization)
         return {"accuracy": share}
-
-
-def _check_teacher(
-    model: VisionTransformer, teacher: VisionTransformer, kd: frozenset[KdTerm]
-) -> None:
-    ours, theirs = model.architecture.model, teacher.architecture.model
-    inputs = ("image_size", "n_channels", "n_classes")
-    shapes = ("n_tokens", "width") if "feature" in kd else ()
-    for name in (*inputs, *shapes):
-        if getattr(ours, name) != getattr(theirs, name):
-            remedy = "--kd logits, or another teacher" if name in shapes else "another"
-            raise UsageError(
-                f"the teacher has {name}={getattr(theirs, name)}, the model "
-                f"{getattr(ours, name)}: expected the same; give {remedy}"
-            )

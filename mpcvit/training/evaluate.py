@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from mpcvit.checkpoint import Checkpoint
+from mpcvit.checkpoint_data import check_test_data
 from mpcvit.data.batches import batches
 from mpcvit.data.dataset import Dataset, ImageSet
 from mpcvit.data.normalization import Normalization
@@ -15,9 +16,10 @@ def evaluate_plain(checkpoint: Checkpoint, dataset: Dataset) -> float:
     """Share of the test images that the checkpoint's model labels right.
 
     Raises:
-        UsageError: If the images do not fit the model, or the weights are not its.
+        UsageError: If the images do not fit the model or are of other classes, or the
+            weights are not its.
     """
-    dataset.check_fits(checkpoint.architecture.model)
+    check_test_data(checkpoint, dataset)
     return accuracy(checkpoint.build_model(), dataset.test, checkpoint.normalization)
 
 

@@ -3,19 +3,39 @@
 import os
 import random
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 
+from mpcprof.errors import UsageError
 from mpcvit.training.recipe import Precision
+
+_GPUS: Final = ("cuda", "gpu")  # two names of the same
+_ACCELERATORS: Final = ("auto", "cpu", *_GPUS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:
-    """Where a loop runs; under torchrun its environment says on how many devices."""
+    """Where a loop runs; under torchrun its environment says on how many devices.
+
+    Raises:
+        UsageError: If this machine has no such device.
+    """
 
     accelerator: str = "auto"  # cpu, cuda, or whichever is there
+
+    def __post_init__(self) -> None:
+        if self.accelerator not in _ACCELERATORS:
+            raise UsageError(
+                f"accelerator {self.accelerator!r}: expected {', '.join(_ACCELERATORS)}"
+            )
+        if self.accelerator in _GPUS and not torch.cuda.is_available():
+            raise UsageError(
+                f"accelerator {self.accelerator!r}: torch finds no GPU here; give "
+                "--accelerator cpu, or auto for whichever device there is"
+            )
 
     def launch(self, precision: Precision) -> Fabric:
         """Join the other processes, if there are any."""

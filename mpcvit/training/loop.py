@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from mpcprof.errors import MpcprofError
+from mpcprof.errors import MpcprofError, UsageError
 from mpcvit.data.augmentation import Augment
 from mpcvit.data.batches import batches, count_batches
 from mpcvit.data.dataset import Dataset
@@ -26,6 +26,7 @@ from mpcvit.training.objective import Group, Objective
 from mpcvit.training.recipe import Recipe
 from mpcvit.training.run_folder import RunFolder
 from mpcvit.training.run_request import RunRequest
+from mpcvit.training.sharing import NO_RUN, check_shared
 from mpcvit.training.state import read_state, write_state
 
 
@@ -86,6 +87,8 @@ def fit(
     request: RunRequest,
     settings: Mapping[str, Any],  # Any: JSON
     observer: FitObserver | None = None,
+    *,
+    results: tuple[str, ...] = (),
 ) -> FitResult:
     """Minimise the objective on the dataset's training images; resumes by itself.
 
@@ -93,15 +96,23 @@ def fit(
 
     Args:
         dataset: That of the request.
-        settings: All that decides what comes out; see `RunFolder`.
+        settings: All that decides what comes out but the number of processes; see
+            `RunFolder`.
+        results: Names of what is written into the folder after the loop; a fresh run
+            removes them.
 
     Raises:
-        UsageError: If the folder holds a run with other settings, or a damaged one.
+        UsageError: If the folder holds a run with other settings, or a damaged one, or
+            is not the same for all processes.
         DivergedError: If the loss is not finite; the last good epoch stays saved.
     """
     recipe = request.recipe
-    folder = RunFolder(path=request.output, settings=settings)
     fabric = request.hardware.launch(recipe.precision)
+    folder = RunFolder(
+        path=request.output,
+        settings={**settings, "n_processes": fabric.world_size},  # each draws anew
+        results=results,
+    )
     if recipe.n_threads is not None:
         torch.set_num_threads(recipe.n_threads)
     quiet = SilentObserver()
@@ -158,8 +169,12 @@ class _Loop:
         objective.to(fabric.device)
         fabric.barrier()  # by now the first process has opened the folder
         self.n_done = self._resume()
+        check_shared(fabric, folder.path, self.n_done)
 
     def _resume(self) -> int:
+        """Epochs done, by the folder as this process sees it."""
+        if not self._folder.config.exists():
+            return NO_RUN
         if not self._folder.state.exists():
             return 0
         optimizer: Optimizer = self._optimizer.optimizer
@@ -167,6 +182,7 @@ class _Loop:
 
     def run(self, log: EpochLog | None, observer: FitObserver) -> FitResult:
         begin_s = time.perf_counter()
+        records = [*read_log(self._folder.log)[: self.n_done]]
         n_steps = self._n_steps()
         observer.on_start(self._recipe.epochs, self.n_done, n_steps)
         for epoch in range(self.n_done + 1, self._recipe.epochs + 1):
@@ -175,11 +191,18 @@ class _Loop:
                 log.append(record)
                 self._save(epoch)
             self._fabric.barrier()  # nobody goes on from what is not saved
+            records.append(record)
             observer.on_epoch(record)
         self._objective.module.eval()
+        if not records:
+            raise UsageError(
+                f"{str(self._folder.path)!r} holds a finished run without a log "
+                f"({self._folder.log.name}); start anew with --fresh, or choose "
+                "another folder with --output"
+            )
         return FitResult(
             folder=self._folder,
-            epochs=read_log(self._folder.log),
+            epochs=tuple(records),
             n_resumed=self.n_done,
             duration_s=time.perf_counter() - begin_s,
             device=self._fabric.device,
@@ -208,7 +231,7 @@ class _Loop:
         sums: dict[str, Tensor] = {}
         for number, (images, labels) in enumerate(self._batches(epoch)):
             self._set_learning_rates(epoch - 1 + number / n_steps)
-            for name, loss in self._take_step(images, labels).items():
+            for name, loss in self._take_step(images, labels, epoch).items():
                 weighted = loss * len(labels)  # stays on the device: no waiting here
                 sums[name] = sums[name] + weighted if name in sums else weighted
             observer.on_step()
@@ -244,8 +267,10 @@ class _Loop:
         ):
             values["lr"] = learning_rate(group, self._recipe, epoch)
 
-    def _take_step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        varied, targets = self._augment(images, labels)
+    def _take_step(
+        self, images: Tensor, labels: Tensor, epoch: int
+    ) -> dict[str, Tensor]:
+        varied, targets = self._augment(images, labels, epoch=epoch)
         losses = self._step(self._dataset.normalization.apply(varied), targets)
         self._fabric.backward(losses["total"])
         clip_norm = self._recipe.clip_norm

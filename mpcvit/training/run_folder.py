@@ -13,6 +13,8 @@ from mpcprof.profile_io import replace_file
 from mpcprof.profile_lock import ProfileLock
 
 SCHEMA_VERSION: Final = 1
+# What runs had before these settings had a name; a folder without them is resumed.
+_BEFORE: Final = {"n_processes": 1, "recipe.augmentation.crop_scale": 0.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,10 +24,12 @@ class RunFolder:
     Attributes:
         settings: All that decides what comes out, as JSON values; a run is resumed
             only under the very same ones.
+        results: Names of files that are written there once the run is done.
     """
 
     path: Path
     settings: Mapping[str, Any]  # Any: JSON, compared and never read
+    results: tuple[str, ...] = ()
 
     @property
     def config(self) -> Path:
@@ -83,7 +87,8 @@ class RunFolder:
             ) from None
 
     def _clear(self) -> None:
-        for path in (self.config, self.log, self.state, self.model):
+        results = (self.path / name for name in self.results)
+        for path in (*results, self.model, self.config, self.log, self.state):
             path.unlink(missing_ok=True)
         shutil.rmtree(self.tensorboard, ignore_errors=True)
 
@@ -93,8 +98,8 @@ class RunFolder:
         if not self.config.exists():
             replace_file(self.config, text.encode())
             return
-        there = _flatten(_read(self.config))
-        asked = _flatten(json.loads(text))
+        there = {**_BEFORE, **_flatten(_read(self.config))}
+        asked = {**_BEFORE, **_flatten(json.loads(text))}
         for name in sorted({*there, *asked}):
             if there.get(name) != asked.get(name):
                 raise UsageError(

@@ -15,6 +15,9 @@ class Schedule:
     Warm-up and cool-down count among the epochs. A short run keeps the shape: it gives
     each of them at most a quarter of its epochs.
 
+    Differs: timm, which the public code calls, adds the cool-down to the epochs that
+        are asked for: 610 of them where the paper says 600.
+
     Raises:
         UsageError: If the numbers of epochs are not possible.
     """

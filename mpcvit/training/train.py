@@ -17,6 +17,7 @@ from mpcvit.training.hardware import seed_all
 from mpcvit.training.log import EpochRecord
 from mpcvit.training.loop import FitObserver, FitResult, fit
 from mpcvit.training.run_request import RunRequest
+from mpcvit.training.teacher import Teacher
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,14 +112,17 @@ def train(
         DivergedError: If the loss is not finite.
     """
     check_terms(request.kd, has_teacher=request.teacher is not None)
-    teacher = request.teacher and read_checkpoint(request.teacher).build_model()
+    taught_by = read_checkpoint(request.teacher) if request.teacher else None
     architecture, recipe = request.architecture, request.run.recipe
     dataset = dataset or request.run.load_dataset(architecture.model)
     dataset.check_fits(architecture.model)
     seed_all(recipe.seed)
     model = VisionTransformer(architecture, recipe.regularization)
+    teacher = None
+    if taught_by is not None:
+        teacher = Teacher(taught_by, model, dataset, request.kd)
     objective = TrainingObjective(
-        model, dataset, recipe, teacher=teacher or None, kd=request.kd
+        model, dataset, recipe, teacher=teacher, kd=request.kd
     )
     fitted = fit(objective, dataset, request.run, request.settings(), observer)
     if fitted.is_first_process:
