@@ -257,6 +257,12 @@ class Deployment:
         except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise UsageError(f"{text[:80]!r} is not a deployment: {error}") from None
 
+    @property
+    def sweep_command(self) -> str:
+        """What measures it, but for options that are not the default."""
+        runtime = "" if self.runtime == RUNTIMES[0] else f" --runtime {self.runtime}"
+        return f"mpcprof sweep --protocol {self.protocol}{runtime}"
+
     def difference(self, other: "Deployment") -> str | None:
         """The first field in which `other` differs, in words; None if equal."""
         for field in fields(self):

@@ -27,8 +27,8 @@ class FormulaErrors:
     worst: Record
 
 
-def formula_error(record: Record) -> float:
-    """(formula - emulated) / emulated of one record, signed."""
+def formula_error(profile: Profile, record: Record) -> float:
+    """(formula - emulated) / emulated of one record, signed; see `Profile.call_s`."""
     priced_s = price_s(
         record.network,
         compute_s=record.compute_s,
@@ -36,7 +36,7 @@ def formula_error(record: Record) -> float:
         hops=record.hops,
         wire_bytes=record.wire_bytes,
     )
-    return priced_s / record.latency_s - 1
+    return priced_s / profile.call_s(record) - 1
 
 
 def check_formula(profile: Profile) -> tuple[FormulaErrors, ...]:
@@ -48,16 +48,16 @@ def check_formula(profile: Profile) -> tuple[FormulaErrors, ...]:
     records = [r for r in profile if r.mode == "emulated" and not r.network.is_loopback]
     if not records:
         raise MissingEntryError("no emulated record; expected `sweep --mode emulated`")
-    return (_summary("all", records), *_by_workload(records))
+    return (_summary("all", profile, records), *_by_workload(profile, records))
 
 
-def _by_workload(records: list[Record]) -> Iterator[FormulaErrors]:
+def _by_workload(profile: Profile, records: list[Record]) -> Iterator[FormulaErrors]:
     for name in sorted({record.workload for record in records}):
-        yield _summary(name, [r for r in records if r.workload == name])
+        yield _summary(name, profile, [r for r in records if r.workload == name])
 
 
-def _summary(name: str, records: list[Record]) -> FormulaErrors:
-    errors = [abs(formula_error(record)) for record in records]
+def _summary(name: str, profile: Profile, records: list[Record]) -> FormulaErrors:
+    errors = [abs(formula_error(profile, record)) for record in records]
     many = errors * 2 if len(errors) == 1 else errors
     return FormulaErrors(
         name=name,
@@ -65,5 +65,5 @@ def _summary(name: str, records: list[Record]) -> FormulaErrors:
         median=median(errors),
         percentile_95=quantiles(many, n=20, method="inclusive")[-1],
         largest=max(errors),
-        worst=max(records, key=lambda record: abs(formula_error(record))),
+        worst=max(records, key=lambda record: abs(formula_error(profile, record))),
     )

@@ -64,14 +64,19 @@ def to_frame(profile: Profile) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(DIM_NAMES, "Int64"))
 
 
-def _to_json(profile: Profile) -> str:
+def profile_to_json_rows(profile: Profile) -> list[dict[str, object]]:
+    """The same of numbers that JSON has: null instead of an infinite one."""
     rows = profile_to_rows(profile)
     for row in rows:
         for name in _NUMBERS_LOST_TO_JSON:
             row[name] = None if row[name] == float("inf") else row[name]
+    return rows
+
+
+def _to_json(profile: Profile) -> str:
     document = {
         "deployment": json.loads(profile.deployment.to_json()),
-        "records": rows,
+        "records": profile_to_json_rows(profile),
         "extra": json.loads(profile.extra),
     }
     return json.dumps(document, indent=2, allow_nan=False) + "\n"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpcprof.grid import get_preset, make_cases
-from mpcprof.profile_export import profile_to_rows
+from mpcprof.profile_export import profile_to_json_rows
 from mpcprof.profiles import Profile
 from mpcprof.records import Operation, Record
 from mpcprof.sweep import Observer, measure_once
@@ -73,7 +73,7 @@ class FunctionReport:
 
     def to_json(self) -> dict[str, object]:
         """The record as `table export` gives it, with the deployment."""
-        row = profile_to_rows(self.profile)[0]
+        row = profile_to_json_rows(self.profile)[0]
         return {"deployment": json.loads(self.profile.deployment.to_json()), **row}
 
 

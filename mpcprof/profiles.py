@@ -168,9 +168,11 @@ class RecordDiff:
     """One case in two profiles.
 
     Attributes:
+        a_latency_s: Of a call: see `Profile.call_s`.
         ratio: Latency in b over latency in a.
         is_slower: Ratio above 1 + tolerance.
-        has_equal_bytes: Summed over ranks, which is exact for every protocol.
+        has_equal_bytes: Summed over ranks: exactly, or within the tolerance where calls
+            differ by what they refill of a stock.
         has_equal_hops: Exactly if both were counted, else within half a hop or the
             tolerance: measured hops carry an error.
     """
@@ -227,16 +229,27 @@ def _has_equal_hops(a: Record, b: Record, tolerance: float) -> bool:
     return abs(a.hops - b.hops) <= max(0.5, tolerance * a.hops)
 
 
-def _diff_records(a: Record, b: Record, tolerance: float) -> RecordDiff:
-    ratio = b.latency_s / a.latency_s
+def _has_like_bytes(a: Record, b: Record, tolerance: float) -> bool:
+    difference = abs(a.mean_total_bytes_sent - b.mean_total_bytes_sent)
+    return difference <= tolerance * a.mean_total_bytes_sent
+
+
+def _diff_records(first: Profile, second: Profile, a: Record, tol: float) -> RecordDiff:
+    b = second.get(a.key)
+    a_latency_s, b_latency_s = first.call_s(a), second.call_s(b)
+    if first.deployment.keeps_stock:
+        has_equal_bytes = _has_like_bytes(a, b, tol)
+    else:
+        has_equal_bytes = a.total_bytes_sent == b.total_bytes_sent
+    ratio = b_latency_s / a_latency_s
     return RecordDiff(
         key=a.key,
-        a_latency_s=a.latency_s,
-        b_latency_s=b.latency_s,
+        a_latency_s=a_latency_s,
+        b_latency_s=b_latency_s,
         ratio=ratio,
-        is_slower=ratio > 1 + tolerance,
-        has_equal_bytes=a.total_bytes_sent == b.total_bytes_sent,
-        has_equal_hops=_has_equal_hops(a, b, tolerance),
+        is_slower=ratio > 1 + tol,
+        has_equal_bytes=has_equal_bytes,
+        has_equal_hops=_has_equal_hops(a, b, tol),
     )
 
 
@@ -255,9 +268,7 @@ def diff_profiles(a: Profile, b: Profile, tolerance: float) -> ProfileDiff:
         tolerance=tolerance,
         deployment=a.deployment.difference(b.deployment),
         common=tuple(
-            _diff_records(record, b.get(record.key), tolerance)
-            for record in a
-            if record.key in b
+            _diff_records(a, b, record, tolerance) for record in a if record.key in b
         ),
         only_a=tuple(sorted(a.keys - b.keys)),
         only_b=tuple(sorted(b.keys - a.keys)),

@@ -117,7 +117,8 @@ def compute_terms(
             what every model has.
     """
     price = functools.partial(_price, cost_model, network)
-    terms = list(_rest_terms(price, model, n_batch))
+    starts = functools.partial(_starts, cost_model, network)
+    terms = list(_rest_terms(price, starts, model, n_batch))
     kinds: list[tuple[str, _Pricing, Collection[str] | None, Collection[str]]] = [
         ("attention", _attention_term, attentions, ATTENTIONS),
         ("activation", _activation_term, activations, ACTIVATIONS),
@@ -159,15 +160,27 @@ _Pricing = Callable[[_PriceSteps, ModelPreset, int, str], _OfLayer]
 
 
 def _price(cost_model: CostModel, network: Network, steps: Sequence[Step]) -> _Price:
-    """Without what a call costs: terms are parts of one call."""
+    """Without what is paid once a call: terms are parts of one call."""
     if not steps:
         return _Price(latency_s=0.0, bytes_sent=0.0, hops=0.0, basis="measured")
     predicted = cost_model.predict(steps, network)
     return _Price(
-        latency_s=predicted.latency_s - predicted.per_call_s,
-        bytes_sent=predicted.bytes_sent,
-        hops=predicted.hops,
+        latency_s=sum(part.latency_s for part in predicted.parts),
+        bytes_sent=sum(part.bytes_sent for part in predicted.parts),
+        hops=sum(part.hops for part in predicted.parts),
         basis=predicted.basis,
+    )
+
+
+def _starts(cost_model: CostModel, network: Network, steps: Sequence[Step]) -> _Price:
+    """What reductions pay once a call, besides `per_call_s`."""
+    every = cost_model.predict(steps, network)
+    parts = _price(cost_model, network, steps)
+    return _Price(
+        latency_s=every.per_call_s - cost_model.per_call_s,
+        bytes_sent=every.bytes_sent - parts.bytes_sent,
+        hops=every.hops - parts.hops,
+        basis=every.basis,
     )
 
 
@@ -283,14 +296,29 @@ def _whole(kind: TermKind, price: _Price, variant: str = "") -> _OfLayer:
     return _term(kind, variant, 1, price, price)
 
 
-def _rest_terms(price: _PriceSteps, model: ModelPreset, n_batch: int) -> Iterator[Term]:
-    """What no choice changes: of each layer, and of the model besides."""
+def _rest_terms(
+    price: _PriceSteps, starts: _PriceSteps, model: ModelPreset, n_batch: int
+) -> Iterator[Term]:
+    """What no choice changes: of each layer, and of the model besides.
+
+    The norms' sums pay what sums pay once a call. That of maxima, a hop in aby3, is
+    left out: it is no head's, and nobody else's.
+    """
     architecture = uniform_architecture(model, attention="scale", activation="identity")
     steps = trace_model(architecture, n_batch)
     outside = [step for step in steps if not step.part.startswith("layer ")]
-    yield _whole("rest", price(outside))(LAYER_FREE)
+    yield _whole("rest", _plus(price(outside), starts(steps)))(LAYER_FREE)
     for layer in range(model.n_layers):
         yield _whole("rest", price(_rest_of_layer(steps, layer)))(layer)
+
+
+def _plus(a: _Price, b: _Price) -> _Price:
+    return _Price(
+        latency_s=a.latency_s + b.latency_s,
+        bytes_sent=a.bytes_sent + b.bytes_sent,
+        hops=a.hops + b.hops,
+        basis=a.basis,
+    )
 
 
 def _rest_of_layer(steps: Sequence[Step], layer: int) -> list[Step]:
@@ -304,8 +332,9 @@ def price_architecture(
 ) -> float:
     """Seconds of a model from its terms: additive if serial, grouped if batched.
 
-    Exact for heads one by one; batched, as exact as a cost affine in heads is, and
-    where rows of a head differ, as one affine in rows is. That needs `has_rows`.
+    Exact for heads one by one, but for a hop of the first maximum in aby3; batched, as
+    exact as a cost affine in heads is, and where rows of a head differ, as one affine
+    in rows is. That needs `has_rows`.
 
     Raises:
         KeyError: If a choice has no term.

@@ -235,7 +235,7 @@ def test_thousands_of_steps_are_priced_in_milliseconds():
 def test_an_operation_that_is_not_on_file_is_named_with_what_to_do():
     model = fit_cost_model(make_profile(make_record()))
 
-    with pytest.raises(MissingEntryError, match=r"'max'.*exp.*sweep --only max"):
+    with pytest.raises(MissingEntryError, match=r"'max'.*exp.*--only max --output"):
         model.predict([Step("max", (4, 65))], WAN)
 
 
@@ -243,7 +243,7 @@ def test_an_operation_that_is_not_on_file_is_named_with_what_to_do():
     "profile", [make_profile(), make_profile(make_record(kind="model"))]
 )
 def test_a_profile_without_primitives_is_named_with_what_to_do(profile):
-    with pytest.raises(MissingEntryError, match="mpcprof sweep --only"):
+    with pytest.raises(MissingEntryError, match="sweep --protocol semi2k --output"):
         fit_cost_model(profile)
 
 
@@ -340,3 +340,14 @@ def test_a_model_of_other_records_is_not_stored_or_read():
 def test_what_is_no_cost_model_is_refused(text):
     with pytest.raises(ProfileError, match="no cost model of this profile"):
         CostModel.from_json(text, make_profile(make_record()))
+
+
+@given(sequence=sequences)
+def test_compute_is_what_a_network_that_costs_nothing_leaves(sequence):
+    on_wan = MODEL.predict(sequence, WAN)
+
+    free_s = MODEL.predict(sequence, LOOPBACK).latency_s
+
+    assert on_wan.compute_s == pytest.approx(free_s)
+    parts_s = sum(part.compute_s for part in on_wan.parts)
+    assert on_wan.compute_s == pytest.approx(MODEL.per_call_s + parts_s)

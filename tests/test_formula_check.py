@@ -6,6 +6,7 @@ from mpcprof.dims import Dims
 from mpcprof.errors import MissingEntryError
 from mpcprof.formula_check import check_formula, formula_error
 from mpcprof.network import LOOPBACK
+from mpcprof.records import Record
 from tests.factories import make_profile, make_record
 
 
@@ -21,15 +22,19 @@ def explained(n_tokens: int, error: float):
     )
 
 
+def signed_error(record: Record) -> float:
+    return formula_error(make_profile(record), record)
+
+
 def test_the_error_is_relative_to_the_emulated_time_and_signed():
-    assert formula_error(explained(1, 0.25)) == pytest.approx(0.25)
-    assert formula_error(explained(1, -0.25)) == pytest.approx(-0.25)
+    assert signed_error(explained(1, 0.25)) == pytest.approx(0.25)
+    assert signed_error(explained(1, -0.25)) == pytest.approx(-0.25)
 
 
 def test_hidden_compute_counts_where_the_network_is_faster_than_it():
     record = make_record(compute_s=0.1, hidden_s=9.0, latencies_s=(9.1,))
 
-    assert formula_error(record) == pytest.approx(0.0)
+    assert signed_error(record) == pytest.approx(0.0)
 
 
 def test_summaries_are_over_all_records_first_and_then_by_workload():

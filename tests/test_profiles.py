@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,3 +167,27 @@ def test_a_call_costs_the_median_but_the_mean_where_some_calls_refill_a_stock(
     profile = Profile(deployment=make_deployment(protocol), records=(record,))
 
     assert profile.call_s(record) == call_s
+
+
+@pytest.mark.parametrize(
+    ("protocol", "is_regression"), [("cheetah", False), ("semi2k", True)]
+)
+def test_calls_that_refill_a_stock_are_compared_by_their_means(protocol, is_regression):
+    refilled_second = make_record(
+        latencies_s=(0.1, 0.5),
+        total_bytes_sent_by_repeat=(100, 900),
+        bytes_sent_by_rank=(60, 40),
+    )
+    refilled_first = replace(
+        refilled_second,
+        latencies_s=(0.5, 0.1),
+        total_bytes_sent_by_repeat=(904, 100),
+        bytes_sent_by_rank=(504, 400),
+    )
+    deployment = Deployment(protocol=protocol)
+    a, b = (
+        Profile(deployment=deployment, records=(one,))
+        for one in (refilled_second, refilled_first)
+    )
+
+    assert diff_profiles(a, b, 0.05).has_regressions is is_regression

@@ -279,3 +279,16 @@ def test_markdown_has_a_line_for_each_term():
 def test_an_unknown_format_is_named():
     with pytest.raises(UnknownNameError, match=r"no format 'xlsx'; .*parquet"):
         export_terms(terms_of("digits"), "xlsx")
+
+
+@pytest.mark.parametrize(("attention", "n_left_out"), [("scale", 0), ("softmax", 1)])
+def test_terms_of_aby3_lack_the_hop_of_the_first_maximum_alone(attention, n_left_out):
+    model = fit_cost_model(read_profile(PROFILES / "aby3.parquet"))
+    architecture = uniform_architecture(MODELS["digits"], attention=attention)
+    steps = trace_model(architecture, 1)
+
+    terms = compute_terms(model, MODELS["digits"], WAN, attentions=[attention])
+
+    total_s = price_architecture(terms, architecture, model.per_call_s)
+    predicted = model.predict(steps, WAN).latency_s
+    assert predicted - total_s == pytest.approx(n_left_out * WAN.one_way_s, abs=1e-9)

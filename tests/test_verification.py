@@ -3,6 +3,8 @@
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,16 +14,26 @@ from hypothesis import strategies as st
 from mpcprof.blocks import trace_block, trace_model
 from mpcprof.blocks.catalogue import BLOCKS
 from mpcprof.costmodel import fit_cost_model
+from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
-from mpcprof.errors import UsageError
+from mpcprof.errors import EngineError, UsageError
 from mpcprof.grid import PRESETS
-from mpcprof.network import NETWORKS, Network
-from mpcprof.verification import CaseResult, Verification, draw_cases
+from mpcprof.network import NETWORKS, Network, parse_network
+from mpcprof.profile_io import write_profile
+from mpcprof.sweep import LeftOut
+from mpcprof.verification import (
+    CaseResult,
+    Verification,
+    VerifyRequest,
+    draw_cases,
+    run,
+)
 from mpcprof.verification.drawing import draw_models
 from mpcprof.verification.report import summarise
+from mpcprof.verification.request import plan_verification
 from mpcprof.workloads import all_workloads
 from tests.architectures import make_architecture
-from tests.factories import make_full_profile
+from tests.factories import make_full_profile, make_profile, make_record
 
 WAN, LAN = NETWORKS["wan"], NETWORKS["lan"]
 MODEL = fit_cost_model(make_full_profile())
@@ -136,7 +148,7 @@ def test_a_case_takes_no_longer_than_the_limit_on_any_network(limit_s):
 
 
 def test_a_limit_that_nothing_keeps_is_named_with_what_to_do():
-    with pytest.raises(UsageError, match=r"take at most 0\.001 s; allow more"):
+    with pytest.raises(UsageError, match=r"take at most 0\.001 s, .*; allow more"):
         draw(limit_s=0.001)
     with pytest.raises(UsageError, match=r"no digits model takes at most 0\.001 s"):
         draw_vits(limit_s=0.001)
@@ -280,3 +292,92 @@ def test_the_order_of_results_does_not_change_the_summary():
     backwards = replace(make_verification(*RESULTS), results=RESULTS[::-1])
 
     assert backwards.summary == make_verification(*RESULTS).summary
+
+
+def test_workloads_of_operations_that_were_never_measured_are_passed_over():
+    kept = ("exp", "mul", "sum", "reciprocal")
+    records = [r for r in make_full_profile() if r.workload in kept]
+    model = fit_cost_model(make_profile(*records))
+
+    drawn = draw_cases(model, (WAN,), n_cases=8, seed=0, limit_s=20.0)
+
+    used = {step.operation for case in drawn for step in case.steps}
+    assert used <= {*model.operations}
+    assert {case.name for case in drawn} == {*kept}
+
+
+def test_what_is_asked_for_twice_is_measured_once():
+    plan = plan_verification(
+        Path(__file__).parent.parent / "profiles" / "semi2k.parquet",
+        n_cases=0,
+        n_models=0,
+        architectures=["digits:scale:serial"] * 2 + ["digits:scale:batched"],
+        seed=0,
+        networks=(WAN, parse_network("44MBps,40ms"), LAN),
+        emulation="auto",
+        repeats=1,
+        warmups=0,
+        limit_s=60.0,
+    )
+
+    assert len(plan.cases) == 2
+    assert plan.request.networks == (WAN, LAN)
+
+
+def scripted_sweep(left_out_on=(WAN, LAN), asked=None):
+    """Measures each case at 1 s, but on some networks none."""
+
+    def run(config, path, observer, *, is_fresh, calibration):
+        (asked if asked is not None else []).append((config.network, is_fresh))
+        is_left_out = config.network in left_out_on
+        records = tuple(
+            make_record(
+                workload=case.workload.name, dims=case.dims, network=config.network
+            )
+            for case in config.cases
+            if not is_left_out
+        )
+        left_out = tuple(
+            LeftOut(case=case, reason="its result is wrong", has_failed=True)
+            for case in config.cases
+            if is_left_out
+        )
+        return SimpleNamespace(profile=make_profile(*records), left_out=left_out)
+
+    return run
+
+
+def verify_with(sweep, monkeypatch, path, **asked):
+    monkeypatch.setattr(run, "sweep", sweep)
+    request = VerifyRequest(networks=(WAN, LAN))
+    cases = draw(n_cases=2, limit_s=1e6)
+    return run.verify(make_profile(), MODEL, cases, request, path, None, **asked)
+
+
+def test_where_every_case_is_left_out_the_reasons_are_said(tmp_path, monkeypatch):
+    with pytest.raises(
+        EngineError, match=r"no case could be measured: .* on .*: its result is wrong"
+    ):
+        verify_with(scripted_sweep(), monkeypatch, tmp_path / "not there.parquet")
+
+
+def test_what_a_fresh_verification_could_not_measure_is_not_taken_from_the_old_file(
+    tmp_path, monkeypatch
+):
+    path, asked = tmp_path / "old.parquet", []
+    write_profile(path, make_full_profile())
+
+    verification = verify_with(
+        scripted_sweep([WAN], asked), monkeypatch, path, is_fresh=True
+    )
+
+    assert {result.network for result in verification.results} == {LAN}
+    assert asked == [(WAN, True), (LAN, True)]  # nothing was on file after the first
+
+
+def test_a_back_end_that_cannot_count_the_hops_is_refused_before_measuring():
+    aby3 = make_profile(deployment=Deployment(protocol="aby3"))
+    request = VerifyRequest(networks=(WAN,), emulation="tun")
+
+    with pytest.raises(UsageError, match=r"hops of aby3 .* expected relay"):
+        run.verify(aby3, MODEL, draw(n_cases=1), request, "a.parquet", None)

@@ -79,7 +79,7 @@ def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
 @click.option(
     "--batch",
     "n_batch",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 100_000),
     default=1,
     show_default=True,
     help="Images that go together, of the terms.",

@@ -83,7 +83,8 @@ class CostModel:
             hint = did_you_mean(operation, self.operations)
             raise MissingEntryError(
                 f"no record of {operation!r} to price it from; {hint}; "
-                f"`mpcprof sweep --only {operation}` measures it"
+                f"`{self.deployment.sweep_command} --only {operation} --output "
+                "PROFILE` measures it"
             )
         return self._fits[operation]
 
@@ -185,7 +186,7 @@ class CostModel:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ProfileError(
                 f"{text[:60]!r} is no cost model of this profile: {error}; "
-                "fit it anew with `mpcprof fit PROFILE`"
+                "fit it anew with `mpcprof fit PROFILE --save`"
             ) from None
 
 

@@ -62,7 +62,8 @@ def primitive_records(profile: Profile) -> tuple[Record, ...]:
     if not records:
         raise MissingEntryError(
             f"no record of a primitive among the {len(profile)} on file, and a cost "
-            "model is made from them; measure some with `mpcprof sweep --only NAME`"
+            "model is made from them; measure some with "
+            f"`{profile.deployment.sweep_command} --output PROFILE`"
         )
     return records
 

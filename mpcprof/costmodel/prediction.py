@@ -18,8 +18,8 @@ class PartCost:
         name: As the steps carry it: `layer 1/attention/softmax`, or `exp`.
         count: Steps; products, of an operation that multiplies matrices.
         bytes_sent: By rank 0.
-        compute_s: What the network does not hide, at least 0; the rest of the latency
-            is hops and bytes.
+        compute_s: What would be left of the latency on a network that costs nothing; a
+            slow one hides a part of it.
     """
 
     name: str
@@ -126,7 +126,7 @@ def sum_up(
 
 
 def _compute_s(priced: Iterable[PricedStep]) -> float:
-    return max(sum(p.count * p.cost.compute_s for p in priced), 0.0)
+    return sum(p.count * (p.cost.compute_s + p.cost.hidden_s) for p in priced)
 
 
 def _n_products(size: Size) -> int:

@@ -20,7 +20,7 @@ def attach(profile: Profile, model: CostModel) -> Profile:
     if model.records_digest != digest(primitive_records(profile)):
         raise ProfileError(
             "the cost model was fitted to other records than this profile's; "
-            "fit it anew with `mpcprof fit PROFILE`"
+            "fit it anew with `mpcprof fit PROFILE --save`"
         )
     extras = {**json.loads(profile.extra), _KEY: json.loads(model.to_json())}
     return Profile(

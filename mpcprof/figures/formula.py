@@ -31,7 +31,7 @@ def plot_measured_against_formula(profile: Profile, path: Path) -> int:
             f"nothing to compare: none of the {len(profile)} records was emulated; "
             "measure with `mpcprof sweep --mode emulated`"
         )
-    emulated_s = np.array([r.latency_s for r in records])
+    emulated_s = np.array([profile.call_s(r) for r in records])
     formula_s = np.array([_formula_s(r) for r in records])
     networks = "; ".join(str(n) for n in sorted({r.network for r in records}))
     agreement = Agreement(

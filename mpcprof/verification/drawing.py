@@ -55,10 +55,11 @@ def draw_cases(
 
     Only cases that are foreseen to take at most `limit_s` on each network are drawn.
 
-    A workload of which every shape takes longer is passed over.
+    A workload of which every shape takes longer, or of an operation that the profile
+    lacks, is passed over.
 
     Raises:
-        UsageError: If too few shapes of all workloads are as quick as that.
+        UsageError: If too few shapes of all workloads are left.
     """
     chance = random.Random(seed)
     primitives = [workload.name for workload in all_workloads("primitive")]
@@ -68,8 +69,9 @@ def draw_cases(
     while len(drawn) < n_cases:
         if len(too_slow) == len(primitives) + len(BLOCKS):
             raise UsageError(
-                f"only {len(drawn)} shapes take at most {limit_s:g} s; "
-                "allow more with --limit, or draw fewer with --cases"
+                f"only {len(drawn)} shapes take at most {limit_s:g} s, of operations "
+                "that the profile has; allow more with --limit, measure more with "
+                "`mpcprof sweep`, or draw fewer with --cases"
             )
         name = next(names)
         if name in too_slow:
@@ -94,6 +96,8 @@ def _draw_one(
     for _ in range(_TRIES):
         dims = _draw_dims(name, chance)
         one = Drawn(name=name, dims=dims, steps=trace_block(name, dims))
+        if not {step.operation for step in one.steps} <= {*model.operations}:
+            return None
         if one not in drawn and _slowest_s(model, one.steps, networks) <= limit_s:
             return one
     return None

@@ -52,7 +52,8 @@ def plan_verification(
     """
     profile = read_profile(profile_path)
     model = load_cost_model(profile)
-    cases = (
+    networks = tuple(dict.fromkeys(networks))
+    found = (
         *(_named_case(text) for text in architectures),
         *draw_cases(model, networks, n_cases=n_cases, seed=seed, limit_s=limit_s),
         *draw_models(
@@ -64,10 +65,11 @@ def plan_verification(
             limit_s=limit_s,
         ),
     )
-    if not cases:
+    if not found:
         raise UsageError("no cases: expected --cases, --models or --architecture")
+    cases = tuple({(one.name, one.dims): one for one in found}.values())
     request = VerifyRequest(
-        networks=tuple(networks),
+        networks=networks,
         emulation=emulation,
         repeats=repeats,
         warmups=warmups,

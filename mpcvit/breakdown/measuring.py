@@ -80,7 +80,8 @@ def measure_costs(
             network=request.network,
             mode="emulated",
         )
-        return replace(cost, measured_s=result.profile.get(key).latency_s)
+        record = result.profile.get(key)
+        return replace(cost, measured_s=result.profile.call_s(record))
 
     return tuple(measured(cost) for cost in costs)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mpcprof.deployment import Deployment
-from mpcprof.errors import ProfileError, UsageError
+from mpcprof.errors import UsageError
 from mpcprof.profile_io import replace_file
 from mpcvit.breakdown.costs import Cost, Source, read_source
 from mpcvit.breakdown.figures import fig1_costs, fig3_costs, fig8_costs
@@ -143,12 +143,8 @@ def _errors(
     if errors is None and measuring is not None:
         errors = measuring.errors(source.deployment)
         write_errors(path, errors)
-    if errors is not None and errors.deployment != str(source.deployment):
-        raise ProfileError(
-            f"{path} is of {errors.deployment} and {source.path} of "
-            f"{source.deployment}: one figure has one deployment"
-        )
-    return errors
+    is_other = errors is not None and errors.deployment != str(source.deployment)
+    return None if is_other else errors
 
 
 def _sentences(
@@ -173,8 +169,8 @@ def _notes(
     if request.figure == "fig1":
         notes.append(f"the paper gives no width for its block; ours is {BLOCK_WIDTH}")
         notes += [
-            f"panel (c) is missing: no {row.errors_path}; `mpcvit breakdown fig1 "
-            "--measured` or benchmarks/softmax_error.py measures it"
+            f"panel (c) is missing: no {row.errors_path} of this deployment; `mpcvit "
+            "breakdown fig1 --measured --profiles FOLDER` measures it into that folder"
             for row in drawn
             if row.errors is None
         ]
