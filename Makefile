@@ -16,7 +16,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-# Fits = it runs, has the right version, and can make environments.
+# Fits = it runs, has the right version, and can make environments. Of .venv itself pip
+# is asked for too, which a `make venv` that was stopped may not have come to.
 FITS := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 11))
 
 # Sets $$python. Asks each candidate to run: a version manager's shim may be on the
@@ -69,7 +70,7 @@ venv: $(INSTALLED) ## create .venv with exact versions
 
 $(INSTALLED): setup.py pyproject.toml constraints.txt constraints-3.10.txt
 	@python="$(BIN)/python"; \
-	if [ -n "$(PYTHON)" ] || ! "$$python" -c "$(FITS)" >/dev/null 2>&1; then \
+	if [ -n "$(PYTHON)" ] || ! "$$python" -c "import pip; $(FITS)" >/dev/null 2>&1; then \
 		$(FIND_PYTHON); \
 		echo "make: new $(VENV) with $$("$$python" --version) ($$python)"; \
 		"$$python" -m venv --clear $(VENV); \

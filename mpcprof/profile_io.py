@@ -5,6 +5,7 @@ the kernel releases when they die.
 """
 
 import contextlib
+import itertools
 import os
 import re
 from pathlib import Path
@@ -66,11 +67,15 @@ def encode_table(table: pa.Table) -> bytes:
 def replace_file(path: Path, content: bytes) -> None:
     """Make `content` the file at `path`, at once and durably.
 
-    Temporary files that dead writers left are removed on the way.
+    Temporary files that dead writers left are removed on the way. A pipe or a device
+    is written to as it is.
 
     Raises:
         ProfileError: If the folder or the disk does not let us; the old file stays.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        _write_into(path, content)
+        return
     path = path.resolve()  # a link stays a link
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -84,6 +89,13 @@ def replace_file(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        raise _unwritable(path, error) from None
+
+
+def _write_into(path: Path, content: bytes) -> None:
+    try:
+        path.write_bytes(content)
+    except OSError as error:
         raise _unwritable(path, error) from None
 
 
@@ -133,6 +145,13 @@ def _acquire(path: Path) -> ProfileLock:
         raise _unwritable(path, error) from None
 
 
+def _free_backup(path: Path) -> Path:
+    """The first of `PATH.bak`, `PATH.bak-2`, ... that is no file yet."""
+    suffixes = itertools.chain([".bak"], (f".bak-{n}" for n in itertools.count(2)))
+    backups = (path.with_name(f"{path.name}{suffix}") for suffix in suffixes)
+    return next(backup for backup in backups if not os.path.lexists(backup))
+
+
 def write_profile(path: str | os.PathLike[str], profile: Profile) -> None:
     """Make `profile` the content of the file, whatever it held.
 
@@ -153,7 +172,7 @@ class ProfileWriter:
 
     Args:
         fresh: Start anew. The old file stays until the first records are there, and
-            then becomes `PATH.bak`.
+            then becomes `PATH.bak`, or `PATH.bak-2` and so on where that is taken.
 
     Raises:
         ProfileBusyError: On entry, if another process writes the file.
@@ -209,8 +228,7 @@ class ProfileWriter:
         extended = self._profile.extended(tuple(records))
         content = encode_table(profile_to_table(extended))
         if self._is_fresh and self._path.exists():
-            backup = self._path.with_name(f"{self._path.name}.bak")
-            replace_file(backup, self._path.read_bytes())
+            replace_file(_free_backup(self._path), self._path.read_bytes())
         replace_file(self._path, content)
         self._is_fresh = False
         self._profile = extended

@@ -9,10 +9,11 @@ from typing import Protocol
 
 from mpcprof.deployment import Deployment
 from mpcprof.engine.calibration import calibrate
-from mpcprof.engine.link_check import LinkCheck, trim_link
+from mpcprof.engine.link_check import ASK_FOR_LESS, LinkCheck, trim_link
 from mpcprof.engine.measure import (
     Case,
     CaseFailedError,
+    CaseNotCompiledError,
     Plan,
     Timing,
     measure,
@@ -74,6 +75,7 @@ class SweepConfig:
         return Plan(
             networks=(LOOPBACK, self.network) if is_emulated else (LOOPBACK,),
             counted_on=(self.network,) if needs_counting else (),
+            n_counts=self.repeats if keeps_stock else 1,  # there calls differ
             repeats=self.repeats,
             enough_s=enough_s if is_emulated else 0.0,
             in_series=keeps_stock,
@@ -85,10 +87,16 @@ class SweepConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOut:
-    """A case that has no record, and why."""
+    """A case that has no record, and why.
+
+    Attributes:
+        has_failed: It could not be measured; else it would have taken too long, or the
+            build has no such operation.
+    """
 
     case: Case
     reason: str
+    has_failed: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +120,13 @@ class SweepResult:
     setup_s: float
     measuring_s: float
     timed_s: float
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a case failed, or none of those asked for is on file."""
+        if any(one.has_failed for one in self.left_out):
+            return True
+        return bool(self.left_out) and not self.n_measured + self.n_resumed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,9 +263,9 @@ def _measure_blocks(
     """Take cases off `waiting` until none is left, or one failed."""
     plan = config.plan()
 
-    def leave_out(case: Case, reason: str) -> None:
+    def leave_out(case: Case, reason: str, *, has_failed: bool = False) -> None:
         waiting.remove(case)
-        left_out.append(LeftOut(case=case, reason=reason))
+        left_out.append(LeftOut(case=case, reason=reason, has_failed=has_failed))
         observer.on_left_out(left_out[-1], plan.n_calls)
 
     while waiting:
@@ -258,7 +273,8 @@ def _measure_blocks(
         try:
             timings, too_long = measure(session, block, plan, on_call=observer.on_call)
         except CaseFailedError as error:
-            leave_out(error.case, error.reason)
+            is_possible = not isinstance(error, CaseNotCompiledError)
+            leave_out(error.case, error.reason, has_failed=is_possible)
             return
         yield timings
         for long in too_long:
@@ -287,8 +303,9 @@ def calibrate_host(config: SweepConfig, session: Session) -> Calibration:
     Measured with two parties of semi2k, whatever the sweep's protocol: there SPU counts
     the hops. A sweep that waits on no network is calibrated against the wan.
     """
-    network = NETWORKS["wan"] if config.mode == "priced" else config.network
-    trim_link(session, network)
+    is_priced = config.mode == "priced"
+    network = NETWORKS["wan"] if is_priced else config.network
+    trim_link(session, network, advice="" if is_priced else _advice(config))
     return calibrate(session, network, seed=config.seed)
 
 
@@ -304,7 +321,17 @@ def _open_session(
 
 def _trim(config: SweepConfig, session: Session, observer: Observer) -> None:
     if config.mode == "emulated" or config.plan().counted_on:
-        observer.on_link(trim_link(session, config.network))
+        advice = _advice(config)
+        observer.on_link(trim_link(session, config.network, advice=advice))
+
+
+def _advice(config: SweepConfig) -> str:
+    """What else may be done where parties do not see the network of a sweep."""
+    if config.mode == "priced":
+        return ", or count the hops, which are the same, on a slower --network"
+    if config.deployment.is_counted_by_spu:
+        return f"{ASK_FOR_LESS}, or measure with --mode priced"
+    return ASK_FOR_LESS  # priced, hops would be counted on the very same link
 
 
 def _context(

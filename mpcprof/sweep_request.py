@@ -2,14 +2,23 @@
 
 import math
 import random
+from types import MappingProxyType
 from typing import Any
 
-from mpcprof.deployment import make_deployment
+from mpcprof.deployment import BEAVERS, RUNTIMES, Deployment, make_deployment
 from mpcprof.engine.measure import Case
 from mpcprof.engine.wan.choose import choose_emulation
+from mpcprof.errors import UsageError
 from mpcprof.network import Network
 from mpcprof.records import Mode
 from mpcprof.sweep import SweepConfig
+
+_NOT_HERE = MappingProxyType(  # beaver types that SPU knows by name
+    {
+        "TrustedThirdParty": "SPU asks for a server that cannot be named here",
+        "MultiParty": "SPU 0.9.5 has the name, and no such triples",
+    }
+)
 
 
 def make_config(
@@ -32,7 +41,7 @@ def make_config(
         UsageError: For whatever is not known or makes no sense, naming it.
     """
     deployed = make_deployment(**deployment)
-    choose_emulation(emulation)
+    check_combination(deployed, emulation)
     return SweepConfig(
         deployment=deployed,
         network=network,
@@ -46,6 +55,30 @@ def make_config(
         case_limit_s=math.inf if case_limit_s is None else case_limit_s,
         base_port=base_port,
     )
+
+
+def check_combination(deployment: Deployment, emulation: str) -> None:
+    """Refuse now what parties would refuse later, or have wrong.
+
+    Raises:
+        UsageError: If the deployment cannot be measured, or not on this back-end.
+    """
+    if deployment.beaver in _NOT_HERE:
+        raise UsageError(
+            f"--beaver {deployment.beaver}: {_NOT_HERE[deployment.beaver]}; "
+            f"expected {BEAVERS[0]}"
+        )
+    if (deployment.runtime, deployment.field_bits) == (RUNTIMES[0], 32):
+        raise UsageError(
+            f"--field-bits 32: {RUNTIMES[0]} cannot put the integers of a compiled "
+            "program into so small a ring; expected 64 or 128"
+        )
+    name = choose_emulation(emulation)
+    if name != "relay" and not deployment.is_counted_by_spu:
+        raise UsageError(
+            f"--emulation {name}: hops of {deployment.protocol} on "
+            f"{deployment.runtime} are counted at the relay; expected relay"
+        )
 
 
 def _ordered(

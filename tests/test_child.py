@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
+import tempfile
 
 import pytest
 
@@ -30,6 +30,9 @@ while True:
         send_frame(channel, {"cpus": sorted(os.sched_getaffinity(0))})
     elif command == "fail":
         send_frame(channel, {"error": "ValueError: no such case"})
+    elif command == "say":
+        print(header["text"], end="", flush=True)
+        send_frame(channel, {})
     elif command == "die":
         print("first words", flush=True)
         print("last words", file=sys.stderr, flush=True)
@@ -164,15 +167,30 @@ def test_a_child_that_does_not_answer_in_time_is_an_error(start):
         )
 
 
-def test_a_closed_child_leaves_neither_process_nor_log(start):
+def test_a_log_has_no_name_that_a_killed_controller_could_leave(
+    start, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "logs"))
+    (tmp_path / "logs").mkdir()
     child = start("closing")
-    log = Path(child._log.name)
-    assert log.exists()
 
+    left = [*(tmp_path / "logs").iterdir()]
     child.close()
 
+    assert left == []
     assert not is_running(child.pid)
-    assert not log.exists()
+
+
+def test_reading_the_log_leaves_the_next_words_where_they_belong(start):
+    child = start("party 0")
+    child.ask({"command": "say", "text": "first\n"})
+    assert child._last_line() == "first"
+
+    child.ask({"command": "say", "text": "second " * 1000 + "\n"})
+
+    assert child._last_line().endswith("second second")
+    child.ask({"command": "say", "text": "third"})
+    assert child._last_line() == "third"
 
 
 def test_closing_ends_a_child_that_does_not_listen(start):

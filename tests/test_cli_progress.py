@@ -3,7 +3,9 @@
 import errno
 import os
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from mpcprof.cli.interruption import resumable
 from mpcprof.cli.progress import SweepProgress
@@ -60,6 +62,21 @@ def test_a_full_disk_becomes_a_line_about_what_is_kept():
         "No space left on device; finished epochs are in runs/x: make room, and the "
         "same command goes on there"
     )
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
+def test_what_began_with_fresh_goes_on_without_it(error):
+    @click.command()
+    @click.option("--fresh", "is_fresh", is_flag=True)
+    def command(is_fresh):
+        with resumable("runs/x", kept="finished epochs are"):
+            raise error
+
+    fresh = CliRunner().invoke(command, ["--fresh"]).exception
+    plain = CliRunner().invoke(command, []).exception
+
+    assert str(fresh).endswith("the same command without --fresh goes on there")
+    assert str(plain).endswith("the same command goes on there")
 
 
 @pytest.mark.parametrize("error", [LookupError("its own"), FileNotFoundError("own")])

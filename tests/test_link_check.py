@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpcprof.cli.progress import SweepProgress
 from mpcprof.engine.link_check import TOLERANCE, LinkCheck, check_link, trim_link
 from mpcprof.errors import LinkError
 from mpcprof.network import NETWORKS, Network
+from mpcprof.sweep import _trim, calibrate_host
+from mpcprof.sweep_request import make_config
 
 WAN = NETWORKS["wan"]
 
@@ -45,6 +48,20 @@ class ScriptedSession:
         rate = self.network.bandwidth_bytes_per_s * next(self._shares)
         pairs = itertools.permutations(range(self.n_parties), 2)
         return dict.fromkeys(pairs, rate)
+
+
+def make_sweep_config(protocol, mode):
+    return make_config(
+        protocol=protocol,
+        network=Network(bandwidth_bytes_per_s=44e6, rtt_s=0.001),
+        mode=mode,
+        emulation="auto",
+        repeats=1,
+        warmups=None,
+        seed=0,
+        base_port=0,
+        cases=(),
+    )
 
 
 def forever(values):
@@ -109,8 +126,31 @@ def test_a_round_trip_that_cannot_be_trimmed_is_refused_with_what_was_seen():
     network = Network(bandwidth_bytes_per_s=44e6, rtt_s=0.001)
     session = ScriptedSession([0.005])  # nothing is left to shorten
 
-    with pytest.raises(LinkError, match=r"parties see 5\.00 ms.*--mode priced"):
+    with pytest.raises(LinkError, match=r"parties see 5\.00 ms.*a slower network$"):
         trim_link(session, network)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "mode", "advice"),
+    [
+        ("semi2k", "emulated", "ask for a slower network, or measure with --mode pr"),
+        ("aby3", "emulated", "free the processor, or ask for a slower network$"),
+        ("aby3", "priced", "the hops, which are the same, on a slower --network$"),
+    ],
+)
+def test_the_advice_is_none_that_was_followed_already(protocol, mode, advice):
+    session = ScriptedSession([0.005])
+    config = make_sweep_config(protocol, mode)
+
+    with pytest.raises(LinkError, match=advice):
+        _trim(config, session, SweepProgress())
+
+
+def test_a_priced_sweep_whose_calibration_fails_is_not_told_to_change_its_network():
+    session = ScriptedSession([0.0], shares=[0.5])
+
+    with pytest.raises(LinkError, match=r"asked for 44MBps.*; free the processor$"):
+        calibrate_host(make_sweep_config("aby3", "priced"), session)
 
 
 @pytest.mark.parametrize("sign", [-1, 1])

@@ -1,13 +1,22 @@
 """The order and number of calls, with parties that only note whose turn it was."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from mpcprof.dims import Dims
-from mpcprof.engine.measure import Case, Plan, measure
+from mpcprof.engine.measure import (
+    Case,
+    CaseFailedError,
+    CaseNotCompiledError,
+    Plan,
+    measure,
+)
 from mpcprof.engine.session import Call
+from mpcprof.errors import EngineError, PartyDiedError
 from mpcprof.network import LOOPBACK, NETWORKS
+from mpcprof.sweep_request import make_config
 from mpcprof.workloads import get_workload
 
 WAN, LAN = NETWORKS["wan"], NETWORKS["lan"]
@@ -91,6 +100,81 @@ def test_short_cases_are_called_until_it_is_enough_within_bounds(
 
 
 @pytest.mark.parametrize("in_series", [False, True])
+def test_a_network_that_only_counts_is_called_as_often_as_calls_differ(in_series):
+    plan = Plan(
+        networks=(LOOPBACK,),
+        counted_on=(WAN,),
+        n_counts=3,
+        repeats=3,
+        in_series=in_series,
+    )
+
+    turns = turns_of(plan)
+
+    wan = [name for name, at in turns if at == str(WAN)]
+    assert wan == ["case0"] * 3 + ["case1"] * 3
+    assert len(turns) == 2 * (plan.n_calls - 1 - plan.warmups)
+
+
+@pytest.mark.parametrize(("protocol", "n_counts"), [("cheetah", 4), ("aby3", 1)])
+def test_a_priced_sweep_counts_every_repeat_where_calls_live_on_a_stock(
+    protocol, n_counts
+):
+    config = make_config(
+        protocol=protocol,
+        network=WAN,
+        mode="priced",
+        emulation="auto",
+        repeats=4,
+        warmups=None,
+        seed=0,
+        base_port=0,
+        cases=(),
+    )
+
+    plan = config.plan()
+
+    assert (plan.counted_on, plan.n_counts) == ((WAN,), n_counts)
+
+
+def test_a_case_whose_inputs_cannot_be_made_is_one_that_failed():
+    exp = get_workload("exp")
+    cases = [Case(workload=exp, dims=Dims(n_heads=1, hidden=3))]
+
+    with pytest.raises(CaseFailedError, match=r"exp.*: n_tokens=0") as raised:
+        measure(Parties(1.0), cases, Plan(networks=(WAN,), repeats=1))
+
+    assert raised.value.case is cases[0]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("no such shape")])
+def test_a_case_that_numpy_cannot_compute_is_one_that_failed(error):
+    def fail(x):
+        raise error
+
+    square = replace(get_workload("square"), reference=fail)
+    cases = [Case(workload=square, dims=Dims(n_heads=1, n_tokens=3))]
+
+    with pytest.raises(CaseFailedError, match=r"MemoryError|no such shape"):
+        measure(Parties(1.0), cases, Plan(networks=(WAN,), repeats=1))
+
+
+@pytest.mark.parametrize("step", ["load", "run"])
+def test_the_death_of_a_party_names_the_case_that_it_was_at(step):
+    def die(*_):
+        raise PartyDiedError("party 1 was killed by signal 9")
+
+    parties = Parties(1.0)
+    setattr(parties, step, die)
+    cases = [Case(workload=get_workload("square"), dims=Dims(n_heads=1, n_tokens=3))]
+
+    with pytest.raises(
+        PartyDiedError, match=r"^square \[.*n_tokens=3.*\]: party 1 was"
+    ):
+        measure(parties, cases, Plan(networks=(WAN,), repeats=1))
+
+
+@pytest.mark.parametrize("in_series", [False, True])
 def test_a_network_that_only_counts_is_called_once(in_series):
     plan = Plan(
         networks=(LOOPBACK,),
@@ -104,3 +188,20 @@ def test_a_network_that_only_counts_is_called_once(in_series):
 
     assert [at for _, at in turns].count(str(WAN)) == 2
     assert [at for _, at in turns].count(str(LOOPBACK)) == 2 * 24
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"), [("lower", CaseNotCompiledError), ("load", CaseFailedError)]
+)
+def test_what_a_build_has_no_operation_for_is_told_from_what_failed(step, expected):
+    def fail(*_):
+        raise EngineError("MHLO has no counterpart of chlo.erf")
+
+    parties = Parties(1.0)
+    setattr(parties, step, fail)
+    cases = [Case(workload=get_workload("square"), dims=Dims(n_heads=1, n_tokens=3))]
+
+    with pytest.raises(CaseFailedError, match=r"square .*no counterpart") as raised:
+        measure(parties, cases, Plan(networks=(WAN,), repeats=1))
+
+    assert type(raised.value) is expected

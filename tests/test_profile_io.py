@@ -19,7 +19,12 @@ from mpcprof.dims import DIM_NAMES, Dims
 from mpcprof.errors import ProfileBusyError, ProfileError
 from mpcprof.network import LOOPBACK
 from mpcprof.profile_export import COLUMNS, export_profile, to_frame
-from mpcprof.profile_io import ProfileWriter, read_profile, write_profile
+from mpcprof.profile_io import (
+    ProfileWriter,
+    read_profile,
+    replace_file,
+    write_profile,
+)
 from mpcprof.profile_schema import profile_to_table, table_to_profile
 from tests.factories import make_operation, make_profile, make_record
 
@@ -232,6 +237,23 @@ def test_a_fresh_start_keeps_the_old_file_until_there_is_something_new(tmp_path)
     assert read_profile(tmp_path / "a.parquet.bak") == make_profile(*RECORDS)
 
 
+def test_a_second_fresh_start_keeps_the_file_that_the_first_one_put_aside(tmp_path):
+    path = tmp_path / "a.parquet"
+    write_profile(path, make_profile(*RECORDS))
+
+    for number in range(3):
+        with ProfileWriter(path, SEMI2K, fresh=True) as writer:
+            writer.append(RECORDS[number : number + 1])
+
+    backups = [tmp_path / f"a.parquet.bak{suffix}" for suffix in ("", "-2", "-3")]
+    assert [read_profile(backup) for backup in backups] == [
+        make_profile(*RECORDS),
+        make_profile(RECORDS[0]),
+        make_profile(RECORDS[1]),
+    ]
+    assert read_profile(path) == make_profile(RECORDS[2])
+
+
 def test_a_fresh_start_replaces_what_cannot_be_read(tmp_path):
     path = tmp_path / "a.parquet"
     path.write_bytes(b"half a fi")
@@ -366,3 +388,16 @@ def test_every_export_holds_every_record(tmp_path):
     flat = pq.read_table(tmp_path / "x.parquet")
     assert flat["latency_s"].to_pylist() == [r.latency_s for r in profile]
     assert math.inf in flat["bandwidth_bytes_per_s"].to_pylist()
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        replace_file(pipe, b"content")
+
+        assert os.read(reader, 100) == b"content"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import itertools
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from mpcprof.engine.wan import relay, relay_process
 from mpcprof.engine.wan.critical_path import Path
 from mpcprof.engine.wan.relay import RelayEmulation, free_ports
 from mpcprof.errors import LinkError, PartyDiedError
@@ -297,6 +299,43 @@ def test_ports_follow_each_other_from_the_base_port_on():
         assert emulation.listen_address(1) == f"127.0.0.1:{base_port + 1}"
         assert emulation.peer_address(0, 1) == f"127.0.0.1:{base_port + 2}"
         assert emulation.peer_address(1, 0) == f"127.0.0.1:{base_port + 3}"
+
+
+class RelayInThisProcess:
+    """Answers as the child does."""
+
+    def ask(self, header):
+        if header["command"] == "start":
+            self._relay = relay_process.Relay(header["n_parties"])
+            return {}
+        return relay_process._answer(self._relay, header)
+
+    def close(self):
+        pass
+
+
+def test_the_relay_takes_no_port_that_a_party_was_promised(monkeypatch):
+    create_server = socket.create_server
+    party_ports = free_ports(3)
+    offers = iter(party_ports)  # the worst that the kernel may do
+
+    def offer_promised_ports(address):
+        return create_server((address[0], next(offers, 0)))
+
+    monkeypatch.setattr(relay, "free_ports", lambda *_: party_ports)
+    monkeypatch.setattr(relay, "python_child", lambda *_: RelayInThisProcess())
+    monkeypatch.setattr(socket, "create_server", offer_promised_ports)
+    emulation = RelayEmulation()
+
+    emulation.start(3)
+
+    taken = {
+        int(emulation.peer_address(a, b).split(":")[1])
+        for a, b in itertools.permutations(range(3), 2)
+    }
+    assert len(taken) == 6
+    assert not taken & {*party_ports}
+    assert all(free_ports(1, port) == [port] for port in party_ports)
 
 
 def test_a_closed_relay_is_gone_and_may_be_closed_again():

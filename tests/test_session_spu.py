@@ -289,3 +289,32 @@ def test_parties_that_hang_every_time_are_an_error_and_leave_nothing_behind():
 
     assert len(session.started) == 5
     assert still_running([pid for pids in session.started for pid in pids]) == []
+
+
+class Closing:
+    """A child or a network that notes its end, and may fail in it."""
+
+    def __init__(self, ended, name, error=None):
+        self._ended, self._name, self._error = ended, name, error
+
+    def close(self):
+        self._ended.append(self._name)
+        if self._error:
+            raise self._error
+
+
+def test_one_that_cannot_be_closed_leaves_none_of_the_others_open():
+    ended = []
+    session = Session(
+        make_deployment("semi2k"),
+        get_runtime(DEFAULT_RUNTIME),
+        Closing(ended, "network"),
+    )
+    broken = Closing(ended, "party 0", OSError("its log is gone"))
+    session._parties = [broken, Closing(ended, "party 1")]
+    session._compiler = Closing(ended, "compiler")
+
+    with pytest.raises(OSError, match="its log is gone"):
+        session.close()
+
+    assert ended == ["party 0", "party 1", "compiler", "network"]

@@ -5,6 +5,8 @@ import errno
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
+
 from mpcprof.errors import EngineError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -14,7 +16,8 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def resumable(place: Path | str, *, kept: str) -> Iterator[None]:
     """Until the end of the block, Ctrl-C says where the same command goes on.
 
-    So does a disk that has no room.
+    So does a disk that has no room. With --fresh the same command would begin again:
+    then it is the one without that goes on.
 
     Args:
         place: File or folder that holds what was done.
@@ -27,12 +30,18 @@ def resumable(place: Path | str, *, kept: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise EngineError(
-            f"stopped; {kept} in {place}, the same command goes on there"
+            f"stopped; {kept} in {place}, {_what_goes_on()} goes on there"
         ) from None
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
         raise EngineError(
-            f"{error.strerror}; {kept} in {place}: make room, and the same command "
+            f"{error.strerror}; {kept} in {place}: make room, and {_what_goes_on()} "
             "goes on there"
         ) from None
+
+
+def _what_goes_on() -> str:
+    context = click.get_current_context(silent=True)
+    is_fresh = context is not None and context.params.get("is_fresh", False)
+    return "the same command without --fresh" if is_fresh else "the same command"

@@ -73,10 +73,14 @@ def command(
     from mpcprof.profile_report import profile_function
     from mpcprof.workloads import load_user_function
 
-    workload = load_user_function(target, shapes, domain=domains or ((-1.0, 1.0),))
-    with spu_prints_to_stderr(), SweepProgress() as progress:
-        report = profile_function(workload, progress, repeats=repeats or 3, **asked)
-    click.echo(json.dumps(report.to_json()) if is_json else _as_text(report))
+    with spu_prints_to_stderr():
+        workload = load_user_function(target, shapes, domain=domains or ((-1.0, 1.0),))
+        with SweepProgress() as progress:
+            report = profile_function(workload, progress, repeats=repeats or 3, **asked)
+    if is_json:
+        click.echo(json.dumps(report.to_json(), allow_nan=False))
+        return
+    click.echo(_as_text(report))
 
 
 def _as_text(report: "FunctionReport") -> str:

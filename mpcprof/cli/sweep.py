@@ -41,7 +41,10 @@ if TYPE_CHECKING:
 )
 @click.option("--fresh", "is_fresh", is_flag=True, help="Start the profile anew.")
 @json_option
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     path: str | None,
     is_fresh: bool,
     is_json: bool,
@@ -58,7 +61,8 @@ def command(
     """Measure a grid of workloads into a profile.
 
     Cases that are on file already are not measured again: a sweep that was stopped, by
-    Ctrl-C or by force, goes on where it was.
+    Ctrl-C or by force, goes on where it was. Exit code 1 if a case failed, or if all
+    were left out.
     """
     from mpcprof.cli.progress import SweepProgress
     from mpcprof.grid import (
@@ -88,6 +92,7 @@ def command(
     ):
         result = sweep(config, path, progress, is_fresh=is_fresh)
     click.echo(_as_json(path, result) if is_json else _as_text(path, result))
+    ctx.exit(1 if result.has_failed else 0)
 
 
 def _as_text(path: str, result: "SweepResult") -> str:
@@ -123,6 +128,7 @@ def _as_json(path: str, result: "SweepResult") -> str:
                     "workload": one.case.workload.name,
                     "dims": dict(one.case.dims.items()),
                     "reason": one.reason,
+                    "has_failed": one.has_failed,
                 }
                 for one in result.left_out
             ],

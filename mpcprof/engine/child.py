@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 
 from mpcprof.engine.party.framing import (
@@ -37,7 +36,8 @@ class Child:
     """A process that answers frames over a socket and writes its log to a file.
 
     Both ends of its life are tied to this process: the kernel kills it when the
-    starting thread ends, and it exits when the socket closes.
+    starting thread ends, and it exits when the socket closes. The log has no name: it
+    is gone with the two, however they end.
 
     Args:
         name: For messages.
@@ -56,9 +56,7 @@ class Child:
         self.name = name
         self._environment = environment
         self.is_in_step = True  # every question it was asked has been answered
-        self._log = tempfile.NamedTemporaryFile(  # noqa: SIM115 - lives as long as self
-            prefix=f"mpcprof-{name.replace(' ', '-')}-", suffix=".log", mode="a+b"
-        )
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as self
         self.channel, theirs = socket.socketpair()
         with theirs, _only_on(cpus):
             self._process = self._start([*argv, str(theirs.fileno())], theirs)
@@ -115,15 +113,16 @@ class Child:
         )
 
     def _last_line(self) -> str:
-        text = (
-            Path(self._log.name).read_bytes()[-_TAIL_BYTES:].decode("utf-8", "replace")
-        )
+        log = self._log.fileno()
+        begin = max(os.fstat(log).st_size - _TAIL_BYTES, 0)
+        # the position is the child's as well and must not move
+        text = os.pread(log, _TAIL_BYTES, begin).decode("utf-8", "replace")
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         fatal = [line for line in lines if line.startswith("Fatal Python error")]
         return (fatal or lines or ["(nothing)"])[-1]
 
     def close(self) -> None:
-        """End the process, by force if it does not listen, and remove its log."""
+        """End the process, by force if it does not listen, and drop its log."""
         self.channel.close()
         if self._process.poll() is None:
             self._process.kill()

@@ -7,6 +7,7 @@ from mpcprof.errors import LinkError
 from mpcprof.network import Network
 
 TOLERANCE = 0.03
+ASK_FOR_LESS = ", or ask for a slower network"
 _N_MESSAGES = 8
 _MESSAGE_S = 0.15  # of the bandwidth; SPU sends messages of megabytes
 _MAX_MESSAGE_BYTES = 6e6  # above SPU's window of 8 MiB arrivals bunch up
@@ -58,11 +59,16 @@ def check_link(session: Session, network: Network) -> LinkCheck:
     )
 
 
-def trim_link(session: Session, network: Network) -> LinkCheck:
+def trim_link(
+    session: Session, network: Network, *, advice: str = ASK_FOR_LESS
+) -> LinkCheck:
     """Make the parties see `network`, and tell what they see.
 
     A message is late by what the processes between the parties need to wake up; the
     session shortens the emulated delay by that from now on.
+
+    Args:
+        advice: What to do where it cannot be done, besides freeing the processor.
 
     Raises:
         LinkError: If round trip or goodput stays more than 3 % off.
@@ -78,6 +84,5 @@ def trim_link(session: Session, network: Network) -> LinkCheck:
     raise LinkError(
         f"asked for {network}, the parties see {seen.rtt_s * 1e3:.2f} ms round trip, "
         f"{seen.goodput_bytes_per_s / 1e6:.1f} MB/s each way ({_N_TRIES} tries, "
-        f"tolerance {TOLERANCE:.0%}); free the processor, or ask for a slower network, "
-        "or measure with --mode priced"
+        f"tolerance {TOLERANCE:.0%}); free the processor{advice}"
     )

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from mpcprof.dims import Dims
 from mpcprof.engine.lowering import Lowered
 from mpcprof.engine.session import Call, Session
-from mpcprof.errors import EngineError, LinkError, PartyDiedError
+from mpcprof.errors import EngineError, LinkError, MpcprofError, PartyDiedError
 from mpcprof.network import LOOPBACK, Network
 from mpcprof.workloads import Workload
 from mpcprof.workloads.registry import Piece, WorkloadKind
@@ -36,7 +37,8 @@ class Plan:
 
     Attributes:
         networks: Emulated in turn, in every round of repeats.
-        counted_on: Networks for one more call, which counts the critical path.
+        counted_on: Networks for more calls, which count the critical path.
+        n_counts: So many calls on each of them.
         repeats: Timed calls on each network, at least.
         enough_s: Short cases, on which noise weighs most, are called until their calls
             on a network took so long together; eight times as often at most.
@@ -49,6 +51,7 @@ class Plan:
 
     networks: tuple[Network, ...]
     counted_on: tuple[Network, ...] = ()
+    n_counts: int = 1
     repeats: int
     enough_s: float = 0.0
     in_series: bool = False
@@ -60,7 +63,8 @@ class Plan:
     def n_calls(self) -> int:
         """Calls of one case at least, the first one included."""
         timed = self.repeats * len(self.networks)
-        return 1 + self.warmups + len(self.counted_on) + timed
+        counts = self.n_counts * len(self.counted_on)
+        return 1 + self.warmups + counts + timed
 
     @property
     def most_repeats(self) -> int:
@@ -106,6 +110,10 @@ class CaseFailedError(EngineError):
         self.reason = reason
 
 
+class CaseNotCompiledError(CaseFailedError):
+    """The build has no such operation: no call failed, and none can be made."""
+
+
 class CaseTooLongError(CaseFailedError):
     """A case would take longer than the plan's limit."""
 
@@ -118,15 +126,14 @@ class Trial:
         self._session = session
         self._name = name
         self._plan = plan
-        rng = np.random.default_rng(plan.seed)
-        inputs = case.workload.make_inputs(case.dims, rng)
-        self._expected = case.workload.reference(*inputs)
+        inputs, self._expected = _inputs_and_result(case, plan.seed)
         self._max_abs_error = 0.0
         self._warmups: list[Call] = []
         networks = (*plan.networks, *plan.counted_on)
         self._calls: dict[Network, list[Call]] = {n: [] for n in networks}
-        with _blame(case):
+        with _blame(case, CaseNotCompiledError):
             self._lowered = session.lower(name, case.workload.function, inputs)
+        with _blame(case):
             session.load(name, self._lowered, inputs)
 
     def warm_up(self) -> None:
@@ -150,7 +157,7 @@ class Trial:
         """Whether the case needs no more calls on a network."""
         calls = self._calls[network]
         is_counted = network in self._plan.counted_on
-        if len(calls) < (1 if is_counted else self._plan.repeats):
+        if len(calls) < (self._plan.n_counts if is_counted else self._plan.repeats):
             return False
         if is_counted or len(calls) >= self._plan.most_repeats:
             return True
@@ -233,8 +240,10 @@ def measure(
     it, and returned as errors.
 
     Raises:
-        CaseFailedError: If a case does not compile, fails to run, or is wrong.
-        PartyDiedError: If a party or the emulated network is gone.
+        CaseFailedError: If a case has no inputs, does not compile, fails to run, or is
+            wrong.
+        PartyDiedError: If a party or the emulated network is gone; in a call, it names
+            the case.
     """
     session.set_network(LOOPBACK)
     trials = []
@@ -265,7 +274,10 @@ def measure(
 def _schedule(trials: Sequence[Trial], plan: Plan) -> Iterator[tuple[Network, Trial]]:
     """Whose turn it is, and where; a trial that has enough is passed over."""
     rounds = range(plan.most_repeats)
-    yield from itertools.product(plan.counted_on, trials)
+    for network, trial, _ in itertools.product(
+        plan.counted_on, trials, range(plan.n_counts)
+    ):
+        yield network, trial
     if plan.in_series:
         for trial, network, _ in itertools.product(trials, plan.networks, rounds):
             yield network, trial
@@ -274,11 +286,26 @@ def _schedule(trials: Sequence[Trial], plan: Plan) -> Iterator[tuple[Network, Tr
             yield network, trial
 
 
+def _inputs_and_result(
+    case: Case, seed: int
+) -> tuple[tuple[NDArray[Any], ...], NDArray[np.float64]]:  # Any: see make_inputs
+    try:
+        inputs = case.workload.make_inputs(case.dims, np.random.default_rng(seed))
+        return inputs, case.workload.reference(*inputs)
+    except (MpcprofError, ValueError, MemoryError) as error:
+        raise CaseFailedError(case, str(error) or type(error).__name__) from error
+
+
 @contextlib.contextmanager
-def _blame(case: Case) -> Iterator[None]:
+def _blame(
+    case: Case, error_of_case: type[CaseFailedError] = CaseFailedError
+) -> Iterator[None]:
+    """Name the case; the death of a party may still have another reason than it."""
     try:
         yield
-    except (PartyDiedError, LinkError):
+    except PartyDiedError as error:
+        raise PartyDiedError(f"{case}: {error}") from error
+    except LinkError:
         raise
     except EngineError as error:
-        raise CaseFailedError(case, str(error)) from error
+        raise error_of_case(case, str(error)) from error

@@ -1,5 +1,6 @@
 """Live parties of one deployment behind an emulated network."""
 
+import contextlib
 import logging
 import os
 import time
@@ -455,14 +456,14 @@ class Session:
         }
 
     def close(self) -> None:
-        """End parties and network; safe to call twice."""
-        for party in self._parties:
-            party.close()
+        """End parties and network, each even if another fails; safe to call twice."""
+        children = [*self._parties, *([self._compiler] if self._compiler else [])]
         self._parties = []
-        if self._compiler:
-            self._compiler.close()
-            self._compiler = None
-        self.emulation.close()
+        self._compiler = None
+        with contextlib.ExitStack() as stack:  # the last one in is closed first
+            stack.callback(self.emulation.close)
+            for child in reversed(children):
+                stack.callback(child.close)
 
 
 def cpus_of_party(rank: int, n_parties: int, cpus: Set[int]) -> frozenset[int]:

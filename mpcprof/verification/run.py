@@ -9,10 +9,10 @@ from mpcprof.engine.measure import Case
 from mpcprof.errors import EngineError
 from mpcprof.network import Network
 from mpcprof.pricing import Calibration
-from mpcprof.profile_io import read_profile
 from mpcprof.profiles import Profile
 from mpcprof.records import Record, RecordKey
 from mpcprof.sweep import Observer, SweepConfig, known_calibration, sweep
+from mpcprof.sweep_request import check_combination
 from mpcprof.verification.drawing import Drawn
 from mpcprof.verification.report import CaseResult, Verification
 from mpcprof.workloads import Workload, get_workload, model_workload
@@ -46,22 +46,25 @@ def verify(
     stopped goes on where it was.
 
     Raises:
-        EngineError: If nothing could be measured.
+        EngineError: If nothing could be measured; it says why.
         ProfileError: If the file is of another deployment.
+        UsageError: If the back-end cannot count this deployment's hops.
     """
+    check_combination(profile.deployment, request.emulation)
     left_out: list[str] = []
-    for number, network in enumerate(request.networks):
+    measured = Profile(deployment=profile.deployment)
+    for network in request.networks:
         result = sweep(
             _config(profile, cases, request, network),
             path,
             observer,
-            is_fresh=is_fresh and number == 0,
+            is_fresh=is_fresh and not len(measured),
             calibration=_calibration(profile),
         )
+        measured = result.profile
         left_out += [
             f"{one.case} on {network}: {one.reason}" for one in result.left_out
         ]
-    measured = read_profile(path)
     results = [
         _compare(model, case, measured, measured.get(key))
         for network in request.networks

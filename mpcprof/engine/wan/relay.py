@@ -51,6 +51,7 @@ class RelayEmulation:
             "receiver": pair[1],
             "host": _HOST,
             "port": port,
+            "promised_ports": self._party_ports,
             "target_port": self._party_ports[pair[1]],
         }
         try:

@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from mpcprof.engine.party.framing import (
     ChannelClosedError,
@@ -53,9 +53,18 @@ class Relay:
             if a != b
         }
 
-    def listen(self, pair: tuple[int, int], port: int, target: tuple[str, int]) -> int:
-        """Accept connections of `pair` on `port` (0: any free one); the port taken."""
-        server = socket.create_server(("127.0.0.1", port))
+    def listen(
+        self,
+        pair: tuple[int, int],
+        port: int,
+        target: tuple[str, int],
+        promised_ports: Collection[int] = (),
+    ) -> int:
+        """Accept connections of `pair` on `port` (0: any free one); the port taken.
+
+        None of `promised_ports`, which parties will listen on but do not yet.
+        """
+        server = _listen_beside(promised_ports, port)
         threading.Thread(
             target=self._accept, args=(server, pair, target), daemon=True
         ).start()
@@ -146,6 +155,15 @@ class Relay:
             direction.shaper.set(delay_s=delay_s, seconds_per_byte=seconds_per_byte)
 
 
+def _listen_beside(promised_ports: Collection[int], port: int) -> socket.socket:
+    with contextlib.ExitStack() as held:  # or the kernel might give it once more
+        while True:
+            server = socket.create_server(("127.0.0.1", port))
+            if server.getsockname()[1] not in promised_ports:
+                return server
+            held.enter_context(server)
+
+
 def _end_relay_on_error(work: Callable[[], None]) -> None:
     """Half a relay would let the parties wait for ever."""
     try:
@@ -175,7 +193,8 @@ def _answer(relay: Relay, header: Header) -> Header:
     if command == "listen":
         pair = (header["sender"], header["receiver"])
         target = (header["host"], header["target_port"])
-        return {"port": relay.listen(pair, header["port"], target)}
+        promised_ports = header["promised_ports"]
+        return {"port": relay.listen(pair, header["port"], target, promised_ports)}
     if command == "set":
         relay.set(
             delay_s=header["delay_s"], seconds_per_byte=header["seconds_per_byte"]
