@@ -40,6 +40,12 @@ def test_a_longest_path_of_fewer_hops_is_told_as_the_most_hops_in_the_same_time(
     assert deepest.n_bytes <= path.wire_bytes < longest.n_bytes
 
 
+def test_most_hops_that_take_longer_than_the_longest_path_leave_no_bytes():
+    path = path_of(counters(Path(24, 1_000), Path(26, 10)))
+
+    assert (path.hops, path.wire_bytes) == (26, 0)
+
+
 def test_a_longest_path_that_is_also_the_deepest_keeps_its_bytes_on_average():
     path = path_of(*[counters(Path(26, n), Path(26, n)) for n in (10, 30, 35)])
 

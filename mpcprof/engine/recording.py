@@ -172,13 +172,15 @@ def _beside_hops(counters: Counters, network: Network) -> float:
     """The bytes that, beside the most hops, take as long as the longest path.
 
     With long messages that path goes through fewer hops and more bytes; which one it
-    is depends on the network, the most hops do not.
+    is depends on the network, the most hops do not. None where the most hops alone take
+    longer: on a fast network computing decides which path is the longest.
     """
     n_fewer = counters.deepest.hops - counters.lower.hops
     if not n_fewer:
         return counters.lower.n_bytes
     saved_s = n_fewer * network.one_way_s
-    return counters.lower.n_bytes - saved_s * network.bandwidth_bytes_per_s
+    left = counters.lower.n_bytes - saved_s * network.bandwidth_bytes_per_s
+    return max(left, 0.0)
 
 
 def _exchanged(runs: Sequence[SpuRun]) -> CriticalPath:
