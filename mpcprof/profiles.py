@@ -234,11 +234,13 @@ def _has_like_bytes(a: Record, b: Record, tolerance: float) -> bool:
     return difference <= tolerance * a.mean_total_bytes_sent
 
 
-def _diff_records(first: Profile, second: Profile, a: Record, tol: float) -> RecordDiff:
+def _diff_records(
+    first: Profile, second: Profile, a: Record, tolerance: float
+) -> RecordDiff:
     b = second.get(a.key)
     a_latency_s, b_latency_s = first.call_s(a), second.call_s(b)
     if first.deployment.keeps_stock:
-        has_equal_bytes = _has_like_bytes(a, b, tol)
+        has_equal_bytes = _has_like_bytes(a, b, tolerance)
     else:
         has_equal_bytes = a.total_bytes_sent == b.total_bytes_sent
     ratio = b_latency_s / a_latency_s
@@ -247,9 +249,9 @@ def _diff_records(first: Profile, second: Profile, a: Record, tol: float) -> Rec
         a_latency_s=a_latency_s,
         b_latency_s=b_latency_s,
         ratio=ratio,
-        is_slower=ratio > 1 + tol,
+        is_slower=ratio > 1 + tolerance,
         has_equal_bytes=has_equal_bytes,
-        has_equal_hops=_has_equal_hops(a, b, tol),
+        has_equal_hops=_has_equal_hops(a, b, tolerance),
     )
 
 

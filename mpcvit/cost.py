@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 Array = TypeVar("Array", "Tensor", "NDArray[np.float64]")
 CostForm = Literal["additive", "grouped"]
-HEADS_OF_FORM: dict[str, Heads] = {"additive": "serial", "grouped": "batched"}
-FORM_OF_HEADS: dict[Heads, CostForm] = {"serial": "additive", "batched": "grouped"}
+HEADS_OF_FORM: dict[CostForm, Heads] = {"additive": "serial", "grouped": "batched"}
+FORM_OF_HEADS = {heads: form for form, heads in HEADS_OF_FORM.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,12 +21,7 @@ from mpcvit.training.evaluate import evaluate_plain
 QUICK = ("--limit", "40", "--epochs", "1", "--accelerator", "cpu", "--json")
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def call(*arguments: object) -> str:

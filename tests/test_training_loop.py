@@ -17,12 +17,7 @@ from mpcvit.training.run_request import RunRequest
 RECIPE = steady_recipe()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Line(nn.Module):

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 from training_runs import steady_recipe, tiny_request
 
 from mpcprof.errors import UsageError
@@ -25,12 +24,7 @@ train(tiny_request(Path(sys.argv[1].format(rank=os.environ["RANK"])), steady_rec
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def run_two(program: Path, output: Path) -> subprocess.CompletedProcess[str]:
@@ -53,7 +47,7 @@ def run_two(program: Path, output: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory, _one_thread) -> Path:
+def together(tmp_path_factory, one_thread) -> Path:
     """The folder of a finished run of two processes."""
     folder = tmp_path_factory.mktemp("together")
     done = run_two(folder / "program.py", folder / "run")

@@ -26,17 +26,11 @@ from mpcvit.data.augmentation import Augmentation
 from mpcvit.training.log import read_log
 from mpcvit.training.train import train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, _one_thread) -> Path:
+def unbroken(tmp_path_factory, one_thread) -> Path:
     folder = tmp_path_factory.mktemp("unbroken")
     train(tiny_request(folder))
     return folder

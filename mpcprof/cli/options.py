@@ -9,6 +9,9 @@ from mpcprof.network import parse_network
 
 Command = TypeVar("Command", bound=Callable[..., Any])  # Any: click's own convention
 
+# steps are listed image by image: more would take minutes, then all of the memory
+batch_type = click.IntRange(1, 100_000)
+
 json_option = click.option(
     "--json", "is_json", is_flag=True, help="One JSON document on standard output."
 )

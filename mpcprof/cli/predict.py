@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpcprof.cli.options import json_option
+from mpcprof.cli.options import batch_type, json_option
 from mpcprof.network import parse_network
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="wan, lan, or 100MBps,10ms; repeat it to compare.",
 )
-@click.option("--batch", "n_batch", type=click.IntRange(1, 100_000), default=1)
+@click.option("--batch", "n_batch", type=batch_type, default=1)
 @click.option("--heads", type=click.Choice(["serial", "batched"]))
 @click.option("--layers", "n_layers", type=click.IntRange(min=1))
 @json_option

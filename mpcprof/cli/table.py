@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from mpcprof.cli.options import batch_type
 from mpcprof.errors import ProfileError, UsageError
 from mpcprof.network import Network, parse_network
 from mpcprof.units import parse_percent
@@ -79,7 +80,7 @@ def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
 @click.option(
     "--batch",
     "n_batch",
-    type=click.IntRange(1, 100_000),
+    type=batch_type,
     default=1,
     show_default=True,
     help="Images that go together, of the terms.",

@@ -65,20 +65,20 @@ def draw_cases(
     primitives = [workload.name for workload in all_workloads("primitive")]
     names = _in_turn(_shuffled(primitives, chance), _shuffled([*BLOCKS], chance))
     drawn: list[Drawn] = []
-    too_slow: set[str] = set()
+    passed_over: set[str] = set()
     while len(drawn) < n_cases:
-        if len(too_slow) == len(primitives) + len(BLOCKS):
+        if len(passed_over) == len(primitives) + len(BLOCKS):
             raise UsageError(
                 f"only {len(drawn)} shapes take at most {limit_s:g} s, of operations "
                 "that the profile has; allow more with --limit, measure more with "
                 "`mpcprof sweep`, or draw fewer with --cases"
             )
         name = next(names)
-        if name in too_slow:
+        if name in passed_over:
             continue
         one = _draw_one(name, chance, drawn, model, networks, limit_s)
         if one is None:
-            too_slow.add(name)
+            passed_over.add(name)
         else:
             drawn.append(one)
     return tuple(drawn)

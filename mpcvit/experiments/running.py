@@ -6,7 +6,6 @@ from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
-from mpcprof.blocks import trace_model
 from mpcprof.blocks.architecture import Architecture, uniform_architecture
 from mpcprof.blocks.attention import ATTENTIONS
 from mpcprof.blocks.presets import ModelPreset
@@ -17,7 +16,7 @@ from mpcvit.data.dataset import Dataset, load_dataset
 from mpcvit.experiments.jobs import JobsObserver, run_jobs
 from mpcvit.experiments.setting import NO_TEACHER, Setting
 from mpcvit.experiments.trial import Outcome, SeedRun, Trial
-from mpcvit.pareto.family import Request, gather
+from mpcvit.pareto.family import Request, gather, predict_s
 from mpcvit.pareto.measured import MEASURED, read_measured
 from mpcvit.training.distillation import choose_terms
 from mpcvit.training.log import read_log
@@ -152,9 +151,8 @@ def _load(
 
 
 def _predict_s(setting: Setting, model: CostModel, architecture: Architecture) -> float:
-    steps = trace_model(replace(architecture, heads=setting.heads))
-    # heads in another order add up to no other latency
-    return round(model.predict(steps, setting.network).latency_s, 9)
+    own = replace(architecture, heads=setting.heads)
+    return predict_s(model, own, setting.network)
 
 
 def _seed_run(seed: int, output: Path, answer: TrainResult | DivergedError) -> SeedRun:
