@@ -14,14 +14,14 @@ from pathlib import Path
 
 import torch
 
-from mpcprof.blocks import MODELS
-from mpcprof.costmodel import load_cost_model
+from mpcprof.costmodel.storage import load_cost_model
 from mpcprof.network import NETWORKS
-from mpcprof.profile_io import read_profile
-from mpcvit.cost import SearchCost
+from mpcprof.nn.architecture import MODELS
+from mpcprof.profile.io import read_profile
 from mpcvit.models.supernet import Supernet
-from mpcvit.search_space import SearchSpace
-from mpcvit.training.recipe import get_recipe
+from mpcvit.search.cost import SearchCost
+from mpcvit.search.space import SearchSpace
+from mpcvit.train.recipe import get_recipe
 
 REPEATS = 5
 

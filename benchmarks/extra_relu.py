@@ -8,11 +8,7 @@ from functools import partial
 
 import click
 
-from mpcvit.experiments.command import (
-    experiment_command,
-    parse_budgets_s,
-    parse_shares,
-)
+from mpcvit.experiments.command import experiment_command, parse_budgets_s, parse_shares
 from mpcvit.experiments.extra_relu import ReluRequest, compare_extra_relu
 from mpcvit.experiments.report import Report
 from mpcvit.experiments.script_options import (
@@ -22,8 +18,8 @@ from mpcvit.experiments.script_options import (
 )
 from mpcvit.experiments.searches import SearchPlan
 from mpcvit.experiments.setting import Setting
-from mpcvit.search.penalty import Penalty, parse_eta
-from mpcvit.search_space import SearchedActivation
+from mpcvit.search.objective import Penalty, parse_eta
+from mpcvit.search.space import SearchedActivation
 
 
 @experiment_command()

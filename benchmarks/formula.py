@@ -5,8 +5,8 @@ python benchmarks/formula.py profiles/semi2k.parquet
 
 import sys
 
-from mpcprof.formula_check import check_formula
-from mpcprof.profile_io import read_profile
+from mpcprof.figures.agreement import check_formula
+from mpcprof.profile.io import read_profile
 
 for row in check_formula(read_profile(sys.argv[1])):
     print(

@@ -8,10 +8,7 @@ from functools import partial
 
 import click
 
-from mpcvit.experiments.command import (
-    experiment_command,
-    parse_shares,
-)
+from mpcvit.experiments.command import experiment_command, parse_shares
 from mpcvit.experiments.granularity import GranularityRequest, compare_granularities
 from mpcvit.experiments.report import Report
 from mpcvit.experiments.script_options import (
@@ -21,7 +18,7 @@ from mpcvit.experiments.script_options import (
 )
 from mpcvit.experiments.searches import SearchPlan
 from mpcvit.experiments.setting import Setting
-from mpcvit.search.penalty import Penalty
+from mpcvit.search.objective import Penalty
 
 
 @experiment_command()

@@ -20,7 +20,7 @@ from mpcvit.experiments.script_options import (
     search_seed_option,
 )
 from mpcvit.experiments.setting import Setting
-from mpcvit.search_space import SearchSpace
+from mpcvit.search.space import SearchSpace
 
 
 @experiment_command(heads="batched")

@@ -14,8 +14,8 @@ from mpcvit.experiments.report import Report
 from mpcvit.experiments.script_options import search_epochs_option
 from mpcvit.experiments.searches import SearchPlan
 from mpcvit.experiments.setting import Setting
-from mpcvit.search.penalty import Penalty
-from mpcvit.search_space import SearchSpace
+from mpcvit.search.objective import Penalty
+from mpcvit.search.space import SearchSpace
 
 
 @experiment_command(seeds="0")

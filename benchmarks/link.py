@@ -6,10 +6,10 @@ python benchmarks/link.py [REPEATS]
 import sys
 
 from mpcprof.deployment import make_deployment
-from mpcprof.engine.link_check import check_link, trim_link
+from mpcprof.engine.calibration import check_link, trim_link
+from mpcprof.engine.emulation.relay import RelayEmulation
 from mpcprof.engine.runtime import DEFAULT_RUNTIME, get_runtime
 from mpcprof.engine.session import Session
-from mpcprof.engine.wan.relay import RelayEmulation
 from mpcprof.network import NETWORKS
 
 n_repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 5

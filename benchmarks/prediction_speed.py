@@ -8,11 +8,12 @@ import timeit
 from functools import partial
 from itertools import product
 
-from mpcprof.blocks import MODELS, trace_model
-from mpcprof.blocks.architecture import Architecture, uniform_architecture
-from mpcprof.costmodel import CostModel, fit_cost_model
+from mpcprof.costmodel.heldout import fit_cost_model
+from mpcprof.costmodel.model import CostModel
 from mpcprof.network import NETWORKS
-from mpcprof.profile_io import read_profile
+from mpcprof.nn.architecture import MODELS, Architecture, uniform_architecture
+from mpcprof.nn.catalogue import trace_model
+from mpcprof.profile.io import read_profile
 
 _REPEATS = 7
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from mpcprof.network import NETWORKS
-from mpcvit.breakdown import read_source
-from mpcvit.published_comparison import compare
+from mpcvit.paper.comparison import compare
+from mpcvit.paper.costs import read_source
 
 source = read_source(Path(sys.argv[1]))
 print(f"{source.deployment}, {NETWORKS['wan']}, heads one by one, predicted")

@@ -7,14 +7,13 @@ import sys
 from statistics import median
 
 from mpcprof.deployment import make_deployment
-from mpcprof.engine.calibration import calibrate
-from mpcprof.engine.link_check import trim_link
+from mpcprof.engine.calibration import calibrate, trim_link
+from mpcprof.engine.emulation.relay import RelayEmulation
 from mpcprof.engine.runtime import DEFAULT_RUNTIME, get_runtime
 from mpcprof.engine.session import Session
-from mpcprof.engine.wan.relay import RelayEmulation
 from mpcprof.network import NETWORKS
 from mpcprof.pricing import Calibration
-from mpcprof.profile_io import read_profile, write_profile
+from mpcprof.profile.io import read_profile, write_profile
 from mpcprof.provenance import host_description
 from mpcprof.recalibration import recalibrated
 

@@ -5,10 +5,9 @@ python benchmarks/training_step.py [ATTENTION] [STEPS]
 
 import sys
 
-from mpcprof.blocks.architecture import uniform_architecture
-from mpcprof.blocks.presets import get_model
-from mpcvit.training.recipe import get_recipe
-from mpcvit.training.throughput import devices_at_hand, measure_step
+from mpcprof.nn.architecture import get_model, uniform_architecture
+from mpcvit.train.recipe import get_recipe
+from mpcvit.train.throughput import devices_at_hand, measure_step
 
 attention = sys.argv[1] if len(sys.argv) > 1 else "relu_softmax"
 n_steps = int(sys.argv[2]) if len(sys.argv) > 2 else 10

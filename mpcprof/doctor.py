@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpcprof.deployment import PROTOCOLS, Deployment
+from mpcprof.engine.emulation.choose import BackendStatus, probe_backends
 from mpcprof.engine.runtime import DEFAULT_RUNTIME, Runtime, get_runtime, list_runtimes
-from mpcprof.engine.wan.probe import BackendStatus, probe_backends
 from mpcprof.errors import LinkError, MpcprofError
 from mpcprof.network import LOOPBACK, NETWORKS
 from mpcprof.provenance import host_description
@@ -194,8 +194,8 @@ def _open_session(protocol: str) -> "Session":
     runtime = get_runtime(
         DEFAULT_RUNTIME
     )  # before SPU is imported, which may be absent
+    from mpcprof.engine.emulation.relay import RelayEmulation
     from mpcprof.engine.session import Session
-    from mpcprof.engine.wan.relay import RelayEmulation
 
     return Session(Deployment(protocol=protocol), runtime, RelayEmulation())
 
@@ -204,7 +204,7 @@ def _compute(session: "Session") -> None:
     """One case of two entries a dimension; a wrong result raises."""
     from mpcprof.dims import Dims
     from mpcprof.engine.measure import Case, Plan, measure
-    from mpcprof.workloads import get_workload
+    from mpcprof.workloads.registry import get_workload
 
     workload = get_workload(_WORKLOAD)
     dims = Dims(**dict.fromkeys(workload.dim_names, 2))
@@ -213,7 +213,7 @@ def _compute(session: "Session") -> None:
 
 
 def _measure_link(session: "Session") -> LinkStatus:
-    from mpcprof.engine.link_check import check_link, trim_link
+    from mpcprof.engine.calibration import check_link, trim_link
 
     wan, problem = NETWORKS["wan"], ""
     try:

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from mpcprof.pricing import Calibration
-from mpcprof.profiles import Profile
-from mpcprof.records import Record
+from mpcprof.profile.merge import Profile
+from mpcprof.profile.record import Record
 
 
 def recalibrated(profile: Profile, calibration: Calibration, *, host: str) -> Profile:

@@ -9,19 +9,23 @@ head. Batched heads share their hops, so grouped is what they cost.
 """
 
 import functools
+import io
+import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from mpcprof.blocks import Architecture, Step, trace_model
-from mpcprof.blocks.architecture import uniform_architecture
-from mpcprof.blocks.attention import ATTENTIONS, get_attention
-from mpcprof.blocks.counting import Bare, CountingAlgebra
-from mpcprof.blocks.mlp import ACTIVATIONS, fused_mlp, get_activation, mlp
-from mpcprof.blocks.presets import ModelPreset
-from mpcprof.costmodel import CostModel
-from mpcprof.errors import MissingEntryError
+import pandas as pd
+
+from mpcprof.costmodel.model import CostModel
+from mpcprof.errors import MissingEntryError, UnknownNameError, did_you_mean
 from mpcprof.network import Network
+from mpcprof.nn.architecture import Architecture, ModelPreset, uniform_architecture
+from mpcprof.nn.attention import ATTENTIONS, get_attention
+from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.mlp import ACTIVATIONS, fused_mlp, get_activation, mlp
+from mpcprof.nn.steps import Bare, CountingAlgebra, Step
+from mpcprof.profile.export import EXPORT_FORMATS
 
 TermKind = Literal[
     "attention", "attention_row", "activation", "mlp", "fused_mlp", "rest"
@@ -378,3 +382,60 @@ def _activation_s(terms: Terms, architecture: Architecture, layer: int) -> float
         terms.get("activation", layer, name).layer_s(names.count(name))
         for name in dict.fromkeys(names)
     )
+
+
+_RATIO_ATTENTIONS = ("softmax", "relu_softmax", "scale")
+_RATIO_ACTIVATION = "gelu_tanh"
+
+
+def export_terms(terms: Terms, export_format: str) -> str | bytes:
+    """One row per term: kind, layer, variant, seconds in both forms, bytes, hops.
+
+    Raises:
+        UnknownNameError: If the format is not known.
+    """
+    if export_format == "json":
+        return json.dumps(_document(terms), indent=2) + "\n"
+    frame = pd.DataFrame([_row(term) for term in terms.terms])
+    if export_format == "csv":
+        return str(frame.to_csv(index=False))
+    if export_format == "md":
+        return _markdown(frame)
+    if export_format == "parquet":
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        return buffer.getvalue()
+    hint = did_you_mean(export_format, list(EXPORT_FORMATS))
+    raise UnknownNameError(f"no format {export_format!r}; {hint}")
+
+
+def _row(term: Term) -> dict[str, object]:
+    return {name: getattr(term, name) for name in term.__dataclass_fields__}
+
+
+def _document(terms: Terms) -> dict[str, object]:
+    return {
+        "model": terms.model.name,
+        "network": str(terms.network),
+        "n_batch": terms.n_batch,
+        "lambda_over_eta": {
+            name: terms.lambda_over_eta(name, _RATIO_ACTIVATION)
+            for name in _RATIO_ATTENTIONS
+            if {name, _RATIO_ACTIVATION} <= {term.variant for term in terms.terms}
+        },
+        "left_out": list(terms.left_out),
+        "terms": [_row(term) for term in terms.terms],
+    }
+
+
+def _markdown(frame: pd.DataFrame) -> str:
+    lines = [
+        f"| {' | '.join(frame.columns)} |",
+        f"|{'---|' * len(frame.columns)}",
+    ]
+    for row in frame.itertuples(index=False):
+        cells = (
+            f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in row
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

@@ -12,10 +12,10 @@ from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
-from mpcprof.blocks.architecture import Architecture, parse_architecture
 from mpcprof.errors import UsageError
+from mpcprof.nn.architecture import Architecture, parse_architecture
 from mpcvit.checkpoint_header import CheckpointHeader, header_of, open_checkpoint
-from mpcvit.data.normalization import Normalization
+from mpcvit.data.image_set import Normalization
 from mpcvit.models.vit import VisionTransformer, check_weights
 
 
@@ -24,7 +24,7 @@ class Checkpoint:
     """A trained network.
 
     Attributes:
-        weights: Named as in `mpcprof.blocks.transformer.weight_shapes`.
+        weights: Named as in `mpcprof.nn.transformer.weight_shapes`.
         normalization: What images go through before the network.
         dataset: Name of what it was trained on.
         accuracy: On the test images, in [0, 1]; None if it was not measured.

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Protocol
 
-from mpcprof.blocks.architecture import Architecture
 from mpcprof.errors import UsageError
+from mpcprof.nn.architecture import Architecture
 from mpcvit.data.dataset import DATASETS, Dataset, load_dataset
 
 

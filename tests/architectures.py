@@ -4,10 +4,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from mpcprof.blocks.architecture import Architecture
-from mpcprof.blocks.attention import ATTENTIONS
-from mpcprof.blocks.mlp import ACTIVATIONS
-from mpcprof.blocks.presets import ModelPreset
+from mpcprof.nn.architecture import Architecture, ModelPreset
+from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.nn.mlp import ACTIVATIONS
 
 TINY = ModelPreset(
     name="tiny",

@@ -4,21 +4,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from training_runs import tiny_architecture, tiny_recipe
 
-from mpcprof.blocks.presets import get_model
-from mpcprof.costmodel import load_cost_model
+from mpcprof.costmodel.storage import load_cost_model
 from mpcprof.network import NETWORKS
-from mpcprof.profile_io import read_profile
-from mpcvit.cost import SearchCost
+from mpcprof.nn.architecture import get_model
+from mpcprof.profile.io import read_profile
 from mpcvit.experiments.setting import Setting
 from mpcvit.experiments.trial import Outcome, SeedRun, Trial
+from mpcvit.search.cost import SearchCost
 from mpcvit.search.result import SearchResult
-from mpcvit.search_space import SearchSpace
-from mpcvit.training.hardware import Hardware
-from mpcvit.training.run_request import RunRequest
+from mpcvit.search.space import SearchSpace
+from mpcvit.train.hardware import Hardware
+from mpcvit.train.run_request import RunRequest
+from tests import ROOT
+from tests.training_runs import tiny_architecture, tiny_recipe
 
-ROOT = Path(__file__).parent.parent
 PROFILE = ROOT / "profiles" / "semi2k.parquet"
 QUICK = ("--limit", "40", "--epochs", "1", "--accelerator", "cpu")
 

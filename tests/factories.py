@@ -3,13 +3,13 @@
 import math
 from typing import Any
 
-from mpcprof.blocks.steps import PRIMITIVE_SIZES, primitive_step
 from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
 from mpcprof.network import NETWORKS
-from mpcprof.profiles import Profile
-from mpcprof.records import Operation, Record
-from mpcvit.breakdown.softmax_error import KERNELS, VARIANCES, ErrorPoint, ErrorTable
+from mpcprof.nn.steps import PRIMITIVE_SIZES, primitive_step
+from mpcprof.profile.merge import Profile
+from mpcprof.profile.record import Operation, Record
+from mpcvit.paper.softmax_error import KERNELS, VARIANCES, ErrorPoint, ErrorTable
 
 
 def make_operation(**overrides: Any) -> Operation:

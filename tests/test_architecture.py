@@ -15,8 +15,8 @@ import click
 import pytest
 
 from mpcprof.cli import COMMANDS, LazyGroup, main
+from tests import ROOT
 
-ROOT = Path(__file__).parent.parent
 PACKAGES = ("mpcprof", "mpcvit")
 
 # From left to right: a module imports from its own layer and from those before it.
@@ -27,30 +27,19 @@ LAYERS = (
         "mpcprof.units",
         "mpcprof.network",
         "mpcprof.deployment",
+        "mpcprof.builds",
+        "mpcprof.files",
         "mpcprof.provenance",
+        "mpcprof.pricing",
     ),
-    (
-        "mpcprof.records",
-        "mpcprof.profiles",
-        "mpcprof.profile_schema",
-        "mpcprof.profile_lock",
-        "mpcprof.profile_io",
-        "mpcprof.profile_export",
-    ),
-    ("mpcprof.pricing", "mpcprof.formula_check", "mpcprof.recalibration"),
-    ("mpcprof.blocks",),
+    ("mpcprof.profile", "mpcprof.recalibration"),
+    ("mpcprof.nn",),
     ("mpcprof.costmodel",),
-    ("mpcprof.terms", "mpcprof.terms_export", "mpcprof.prediction_report"),
+    ("mpcprof.terms", "mpcprof.predict"),
     ("mpcprof.workloads",),
     ("mpcprof.engine",),
-    (
-        "mpcprof.grid",
-        "mpcprof.sweep",
-        "mpcprof.sweep_request",
-        "mpcprof.profile_report",
-        "mpcprof.doctor",
-    ),
-    ("mpcprof.verification",),
+    ("mpcprof.sweep", "mpcprof.doctor"),
+    ("mpcprof.verify",),
     ("mpcprof.figures",),
     ("mpcprof",),  # re-exports
     ("mpcprof.cli", "mpcprof.__main__"),
@@ -177,13 +166,13 @@ def test_heavy_packages_stay_at_home(module: str) -> None:
     [
         "mpcprof",
         "mpcprof.deployment",
-        "mpcprof.records",
-        "mpcprof.profiles",
-        "mpcprof.profile_io",
+        "mpcprof.profile.record",
+        "mpcprof.profile.merge",
+        "mpcprof.profile.io",
         "mpcprof.pricing",
         "mpcprof.costmodel",
         "mpcprof.terms",
-        "mpcprof.prediction_report",
+        "mpcprof.predict",
     ],
 )
 def test_reading_and_pricing_profiles_needs_no_heavy_package(module: str) -> None:
@@ -193,15 +182,15 @@ def test_reading_and_pricing_profiles_needs_no_heavy_package(module: str) -> Non
 
 
 def test_blocks_are_shapes_and_names_and_load_no_array_library() -> None:
-    loaded = modules_loaded_by("import mpcprof.blocks")
+    loaded = modules_loaded_by("import mpcprof.nn.catalogue")
 
-    assert "mpcprof.blocks.transformer" in loaded
+    assert "mpcprof.nn.transformer" in loaded
     assert not loaded & NOT_FOR_HELP
 
 
 def test_pricing_for_the_search_needs_no_heavy_package() -> None:
     loaded = modules_loaded_by(
-        "import mpcprof.costmodel, mpcprof.terms, mpcprof.prediction_report"
+        "import mpcprof.costmodel, mpcprof.terms, mpcprof.predict"
     )
 
     assert "mpcprof.terms" in loaded
@@ -215,7 +204,7 @@ def test_predict_runs_without_heavy_packages() -> None:
         f"main(['predict', {path!r}, '--json'], standalone_mode=False)"
     )
 
-    assert "mpcprof.prediction_report" in loaded
+    assert "mpcprof.predict" in loaded
     assert not loaded & HEAVY
 
 

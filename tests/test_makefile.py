@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-MAKEFILE = Path(__file__).parents[1] / "Makefile"
+from tests import ROOT
+
+MAKEFILE = ROOT / "Makefile"
 INPUTS = ("setup.py", "pyproject.toml", "constraints.txt", "constraints-3.10.txt")
 
 # fits, makes environments with a pip; has one itself where a file `pip` lies beside it

@@ -7,15 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mpcprof.blocks.architecture import Architecture, uniform_architecture
-from mpcprof.blocks.presets import get_model
+from mpcprof.nn.architecture import Architecture, get_model, uniform_architecture
 from mpcvit.data.augmentation import NO_AUGMENTATION
-from mpcvit.models.regularization import NONE, Regularization
-from mpcvit.training.hardware import Hardware
-from mpcvit.training.loop import SilentObserver
-from mpcvit.training.recipe import Recipe, get_recipe
-from mpcvit.training.run_request import RunRequest
-from mpcvit.training.train import TrainRequest, train
+from mpcvit.models.layers import NONE, Regularization
+from mpcvit.train.hardware import Hardware
+from mpcvit.train.loop import SilentObserver
+from mpcvit.train.recipe import Recipe, get_recipe
+from mpcvit.train.run import TrainRequest, train
+from mpcvit.train.run_request import RunRequest
 
 N_IMAGES = 40
 N_STEPS = 3  # of an epoch

@@ -18,8 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tests import ROOT
+
 if TYPE_CHECKING:  # a party starts faster without it
-    from mpcprof.engine.wan.backend import Emulation
+    from mpcprof.engine.emulation.backend import Emulation
 
 _HEADER = struct.Struct("!q")  # bytes that follow; 0 is a ping
 _ANSWER = struct.Struct("!d")  # bytes per second at which they came
@@ -35,13 +37,14 @@ class Parties:
             subprocess.Popen(
                 [
                     *emulation.command_prefix(rank),
-                    *(sys.executable, __file__, emulation.listen_address(rank)),
+                    *(sys.executable, "-m", __name__, emulation.listen_address(rank)),
                     *(
                         emulation.peer_address(rank, peer)
                         for peer in range(n_parties)
                         if peer != rank
                     ),
                 ],
+                cwd=ROOT,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,

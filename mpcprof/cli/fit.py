@@ -9,7 +9,7 @@ import click
 from mpcprof.cli.options import json_option
 
 if TYPE_CHECKING:
-    from mpcprof.costmodel import HeldOut
+    from mpcprof.costmodel.heldout import HeldOut
 
 
 @click.command("fit")
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 @json_option
 def command(profile: Path, n_folds: int, seed: int, save: bool, is_json: bool) -> None:
     """Fit PROFILE, and print the error on shapes that each fit has not seen."""
-    from mpcprof.costmodel import attach, fit_cost_model, held_out_errors
-    from mpcprof.profile_io import read_profile, write_profile
+    from mpcprof.costmodel.heldout import fit_cost_model, held_out_errors
+    from mpcprof.costmodel.storage import attach
+    from mpcprof.profile.io import read_profile, write_profile
 
     read = read_profile(profile)
     errors = held_out_errors(read, n_folds=n_folds, seed=seed)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from mpcprof.engine.spulog import SpuRun
-    from mpcprof.records import Operation
+    from mpcprof.profile.record import Operation
 
 _DIGITS = 3
 _PIPE_WIDTH = 120  # of a table that goes to a file or to another program

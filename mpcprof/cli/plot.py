@@ -27,7 +27,7 @@ def command(
     KIND shares: seconds by operation of whole models, softmax against its rivals.
     """
     from mpcprof.figures import FIGURES
-    from mpcprof.profile_io import read_profile
+    from mpcprof.profile.io import read_profile
 
     shown = read_profile(profile).filtered(workloads)
     n_records = FIGURES[kind](shown, output)

@@ -9,8 +9,8 @@ from mpcprof.cli.options import batch_type, json_option
 from mpcprof.network import parse_network
 
 if TYPE_CHECKING:
-    from mpcprof.blocks.architecture import Heads
     from mpcprof.network import Network
+    from mpcprof.nn.architecture import Heads
 
 
 @click.command("predict")
@@ -56,9 +56,9 @@ def command(
 
     Seconds with an interval, bytes, hops, and the split by layer and by operation.
     """
-    from mpcprof.costmodel import load_cost_model
-    from mpcprof.prediction_report import choose_architecture, predict_model
-    from mpcprof.profile_io import read_profile
+    from mpcprof.costmodel.storage import load_cost_model
+    from mpcprof.predict import choose_architecture, predict_model
+    from mpcprof.profile.io import read_profile
 
     architecture = choose_architecture(
         model=model,

@@ -10,7 +10,7 @@ from mpcprof.cli.streams import spu_prints_to_stderr
 from mpcprof.units import parse_shape
 
 if TYPE_CHECKING:
-    from mpcprof.profile_report import FunctionReport
+    from mpcprof.sweep.function import FunctionReport
 
 _SHOWN_OPERATIONS = 12
 
@@ -70,8 +70,8 @@ def command(
     takes one secret array per --input and returns one array.
     """
     from mpcprof.cli.progress import SweepProgress
-    from mpcprof.profile_report import profile_function
-    from mpcprof.workloads import load_user_function
+    from mpcprof.sweep.function import profile_function
+    from mpcprof.workloads.user import load_user_function
 
     with spu_prints_to_stderr():
         workload = load_user_function(target, shapes, domain=domains or ((-1.0, 1.0),))

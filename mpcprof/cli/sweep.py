@@ -11,7 +11,7 @@ from mpcprof.cli.streams import spu_prints_to_stderr
 from mpcprof.units import format_duration, parse_duration_s, parse_int_list
 
 if TYPE_CHECKING:
-    from mpcprof.sweep import SweepResult
+    from mpcprof.sweep.run import SweepResult
 
 
 @click.command()
@@ -65,14 +65,14 @@ def command(
     were left out.
     """
     from mpcprof.cli.progress import SweepProgress
-    from mpcprof.grid import (
+    from mpcprof.sweep.config import make_config
+    from mpcprof.sweep.grid import (
         choose_workloads,
         default_repeats,
         get_preset,
         make_cases,
     )
-    from mpcprof.sweep import sweep
-    from mpcprof.sweep_request import make_config
+    from mpcprof.sweep.run import sweep
 
     grid = get_preset(preset).override(
         n_heads=heads, n_tokens=tokens, hidden=hidden, width=width

@@ -16,7 +16,7 @@ from mpcprof.network import Network, parse_network
 from mpcprof.units import parse_percent
 
 if TYPE_CHECKING:
-    from mpcprof.profiles import Profile
+    from mpcprof.profile.merge import Profile
 
 # as profile_export.EXPORT_FORMATS, which costs half a second to import; a test compares
 _FORMATS = ("csv", "json", "md", "parquet")
@@ -53,8 +53,8 @@ def _print_table(header: tuple[str, ...], cells: list[tuple[str, ...]]) -> None:
 @click.option("--json", "is_json", is_flag=True, help="One JSON document on stdout.")
 def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
     """Print the records of PROFILE, sorted by case."""
-    from mpcprof.profile_export import display_rows, export_profile
-    from mpcprof.profile_io import read_profile
+    from mpcprof.profile.export import display_rows, export_profile
+    from mpcprof.profile.io import read_profile
 
     shown = read_profile(profile).filtered(workloads)
     if is_json:
@@ -101,8 +101,8 @@ def export(
     With --terms, the seconds of every attention and activation in every layer of a
     model, as the search reads them, instead of the records.
     """
-    from mpcprof.profile_export import export_profile
-    from mpcprof.profile_io import read_profile, replace_file
+    from mpcprof.profile.export import export_profile
+    from mpcprof.profile.io import read_profile, replace_file
 
     if not has_terms:
         _refuse(ctx, "model", "network", "n_batch")
@@ -130,10 +130,9 @@ def _refuse(ctx: click.Context, *names: str) -> None:
 def _export_terms(
     profile: "Profile", export_format: str, model: str, network: Network, n_batch: int
 ) -> str | bytes:
-    from mpcprof.blocks.presets import get_model
-    from mpcprof.costmodel import load_cost_model
-    from mpcprof.terms import compute_terms
-    from mpcprof.terms_export import export_terms
+    from mpcprof.costmodel.storage import load_cost_model
+    from mpcprof.nn.architecture import get_model
+    from mpcprof.terms import compute_terms, export_terms
 
     cost_model = load_cost_model(profile)
     terms = compute_terms(cost_model, get_model(model), network, n_batch)
@@ -148,8 +147,8 @@ def _export_terms(
 @click.option("--force", is_flag=True, help="Overwrite it if it exists.")
 def merge(profiles: tuple[Path, ...], output: Path, force: bool) -> None:
     """Put the records of PROFILES, all of one deployment, into one file."""
-    from mpcprof.profile_io import read_profile, write_profile
-    from mpcprof.profiles import merge_profiles
+    from mpcprof.profile.io import read_profile, write_profile
+    from mpcprof.profile.merge import merge_profiles
 
     if output.exists() and not force:
         raise ProfileError(f"{str(output)!r} exists; overwrite it with --force")
@@ -173,9 +172,9 @@ def merge(profiles: tuple[Path, ...], output: Path, force: bool) -> None:
 @click.pass_context
 def diff(ctx: click.Context, a: Path, b: Path, tolerance: float, is_json: bool) -> None:
     """Compare B with A; exit code 1 if a case is slower, or bytes or hops differ."""
-    from mpcprof.profile_export import diff_rows, diff_to_json
-    from mpcprof.profile_io import read_profile
-    from mpcprof.profiles import diff_profiles
+    from mpcprof.profile.export import diff_rows, diff_to_json
+    from mpcprof.profile.io import read_profile
+    from mpcprof.profile.merge import diff_profiles
 
     compared = diff_profiles(read_profile(a), read_profile(b), tolerance)
     if is_json:

@@ -94,9 +94,8 @@ def command(
     Stopped at any moment, the same command goes on where it was.
     """
     from mpcprof.cli.progress import SweepProgress
-    from mpcprof.profile_io import replace_file
-    from mpcprof.verification import verify
-    from mpcprof.verification.request import plan_verification
+    from mpcprof.profile.io import replace_file
+    from mpcprof.verify.run import plan_verification, verify
 
     path = path or profile.with_name(f"{profile.stem}-verify-{asked['seed']}.parquet")
     _check_files(profile, path, report)

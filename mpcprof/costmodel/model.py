@@ -3,29 +3,305 @@
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+from typing import Final, Literal, TypeAlias
 
-from mpcprof.blocks.steps import Size, Step
 from mpcprof.costmodel.features import check_size, operation_kind
+from mpcprof.costmodel.fit import OperationFit, fit_from_json
 from mpcprof.costmodel.observations import (
     Observation,
     digest,
     observe,
     primitive_records,
 )
-from mpcprof.costmodel.operation_fit import OperationFit, fit_from_json
-from mpcprof.costmodel.prediction import Prediction, priced_step, sum_up
-from mpcprof.costmodel.step_cost import (
-    StartCost,
-    StepCost,
-    fitted_cost,
-    measured_cost,
-    start_cost,
-)
 from mpcprof.deployment import Deployment
 from mpcprof.errors import MissingEntryError, ProfileError, did_you_mean
 from mpcprof.network import Network
-from mpcprof.profiles import Profile
+from mpcprof.nn.steps import ROW_OPERATIONS, Size, Step, n_entries
+from mpcprof.pricing import price_s
+from mpcprof.profile.merge import Profile
+
+Basis: TypeAlias = Literal["measured", "interpolated", "extrapolated"]
+BASES: Final[tuple[Basis, ...]] = ("measured", "interpolated", "extrapolated")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepCost:
+    """Of one step, without what a call costs.
+
+    Attributes:
+        bytes_sent: By rank 0.
+        total_bytes_sent: Summed over ranks.
+        wire_bytes: On the critical path: what the latency formula prices.
+        hops: One-way messages on the critical path.
+        compute_s: What a slow network does not hide; below 0 where parties wait less
+            than the hops say.
+        hidden_s: More compute, which it does.
+        relative_error: 95th percentile of the operation's held-out latency error.
+        basis: Of a product: of one of its products.
+        reach: Times the largest measured size; above 1 where extrapolated.
+    """
+
+    bytes_sent: float
+    total_bytes_sent: float
+    wire_bytes: float
+    hops: float
+    compute_s: float
+    hidden_s: float
+    relative_error: float
+    basis: Basis
+    reach: float
+
+    def latency_s(self, network: Network) -> float:
+        """compute_s + max(hidden_s, hops RTT/2 + wire_bytes / bandwidth)."""
+        return price_s(
+            network,
+            compute_s=self.compute_s,
+            hidden_s=self.hidden_s,
+            hops=self.hops,
+            wire_bytes=self.wire_bytes,
+        )
+
+    def repeated(self, count: int) -> "StepCost":
+        """That many, one after another."""
+        return StepCost(
+            bytes_sent=count * self.bytes_sent,
+            total_bytes_sent=count * self.total_bytes_sent,
+            wire_bytes=count * self.wire_bytes,
+            hops=count * self.hops,
+            compute_s=count * self.compute_s,
+            hidden_s=count * self.hidden_s,
+            relative_error=self.relative_error,
+            basis=self.basis,
+            reach=self.reach,
+        )
+
+    def minus_start(self, start: "StartCost") -> "StepCost":
+        """Without what the program pays once for all steps of the operation."""
+        return replace(
+            self,
+            bytes_sent=self.bytes_sent - start.bytes_sent,
+            total_bytes_sent=self.total_bytes_sent - start.total_bytes_sent,
+            hops=self.hops - start.hops,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartCost:
+    """What a program pays once, however often it takes an operation.
+
+    A reduction starts from a public number. aby3 makes a secret of it, once a program:
+    one message, 8 bytes a party.
+    """
+
+    bytes_sent: float = 0.0
+    total_bytes_sent: float = 0.0
+    hops: float = 0.0
+
+
+def start_cost(fit: OperationFit) -> StartCost:
+    """Of a reduction whose bytes are known exactly; nothing of all others."""
+    if fit.operation not in ROW_OPERATIONS:
+        return StartCost()
+    bytes_sent, total_bytes_sent = fit.costs.start_bytes()
+    return StartCost(
+        bytes_sent=bytes_sent,
+        total_bytes_sent=total_bytes_sent,
+        hops=1.0 if total_bytes_sent else 0.0,
+    )
+
+
+def measured_cost(fit: OperationFit, observations: Sequence[Observation]) -> StepCost:
+    """Of a size that was measured: what its records say, the mean over networks."""
+    compute_s = fmean(o.compute_s for o in observations)
+    busy_s = fmean(o.busy_s for o in observations)
+    return StepCost(
+        bytes_sent=fmean(o.bytes_sent for o in observations),
+        total_bytes_sent=fmean(o.total_bytes_sent for o in observations),
+        wire_bytes=fmean(o.wire_bytes for o in observations),
+        hops=fmean(o.hops for o in observations),
+        compute_s=compute_s,
+        hidden_s=max(busy_s - compute_s, 0.0),
+        relative_error=fit.relative_error,
+        basis="measured",
+        reach=1.0,
+    )
+
+
+def fitted_cost(fit: OperationFit, size: Size) -> StepCost:
+    """Of a size that was not measured."""
+    reach = fit.reach(size)
+    costs = fit.costs
+    return StepCost(
+        bytes_sent=costs.bytes_sent.predict(size),
+        total_bytes_sent=costs.total_bytes_sent.predict(size),
+        wire_bytes=costs.wire_bytes.predict(size),
+        hops=costs.hops.predict(size),
+        compute_s=costs.compute_s.predict(size),
+        hidden_s=costs.hidden_s(size),
+        relative_error=fit.relative_error,
+        basis="extrapolated" if reach > 1 else "interpolated",
+        reach=reach,
+    )
+
+
+_TRUSTED_REACH = 2.0  # up to here the held-out error is taken as it is
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartCost:
+    """The steps of one part, or of one operation; without what the call costs.
+
+    Attributes:
+        name: As the steps carry it: `layer 1/attention/softmax`, or `exp`.
+        count: Steps; products, of an operation that multiplies matrices.
+        bytes_sent: By rank 0.
+        compute_s: What would be left of the latency on a network that costs nothing; a
+            slow one hides a part of it.
+    """
+
+    name: str
+    count: int
+    latency_s: float
+    bytes_sent: float
+    hops: float
+    compute_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """One call of a function made of steps.
+
+    Attributes:
+        latency_s: per_call_s + the latencies of the parts.
+        interval_s: Low and high: all steps 95 % as wrong, in the same direction.
+        bytes_sent: By rank 0.
+        total_bytes_sent: Summed over ranks.
+        compute_s: As of a part, and per_call_s.
+        per_call_s: What every call costs, once, with the hops that all of its
+            reductions share.
+        basis: The worst of the steps: measured, interpolated, extrapolated.
+        notes: What to know before trusting it.
+        parts: In the order of the steps.
+        operations: Likewise.
+    """
+
+    latency_s: float
+    interval_s: tuple[float, float]
+    bytes_sent: float
+    total_bytes_sent: float
+    hops: float
+    compute_s: float
+    per_call_s: float
+    basis: Basis
+    notes: tuple[str, ...]
+    parts: tuple[PartCost, ...]
+    operations: tuple[PartCost, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PricedStep:
+    """Equal steps of one part, and what one of them costs."""
+
+    step: Step
+    count: int
+    cost: StepCost
+    latency_s: float
+    error_s: float
+
+
+def priced_step(
+    step: Step, count: int, cost: StepCost, network: Network, reference: Network
+) -> PricedStep:
+    """One of `count` equal steps on `network`.
+
+    The error is that of the held-out latencies. They were measured on `reference`, and
+    where the network is faster than that, the seconds of the error stay, for they are
+    compute. Beyond twice the largest measured size it grows in proportion.
+    """
+    latency_s = cost.latency_s(network)
+    error_s = cost.relative_error * max(latency_s, cost.latency_s(reference))
+    return PricedStep(
+        step=step,
+        count=count,
+        cost=cost,
+        latency_s=latency_s,
+        error_s=error_s * max(cost.reach / _TRUSTED_REACH, 1.0),
+    )
+
+
+def sum_up(
+    priced: tuple[PricedStep, ...],
+    starts: Sequence[StartCost],
+    call_s: float,
+    network: Network,
+    notes: tuple[str, ...] = (),
+) -> Prediction:
+    """The whole call."""
+    start_hops = sum(start.hops for start in starts)
+    per_call_s = call_s + start_hops * network.one_way_s
+    parts = _by_name((p.step.part, p.count, p) for p in priced)
+    latency_s = per_call_s + sum(part.latency_s for part in parts)
+    error_s = sum(p.count * p.error_s for p in priced)
+    bases = [p.cost.basis for p in priced]
+    return Prediction(
+        latency_s=latency_s,
+        interval_s=(max(latency_s - error_s, 0.0), latency_s + error_s),
+        bytes_sent=sum(p.count * p.cost.bytes_sent for p in priced)
+        + sum(start.bytes_sent for start in starts),
+        total_bytes_sent=sum(p.count * p.cost.total_bytes_sent for p in priced)
+        + sum(start.total_bytes_sent for start in starts),
+        hops=sum(p.count * p.cost.hops for p in priced) + start_hops,
+        compute_s=call_s + _compute_s(priced),
+        per_call_s=per_call_s,
+        basis=max(bases, key=BASES.index, default="measured"),
+        notes=(*notes, *_extrapolations(priced)),
+        parts=parts,
+        operations=_by_name(
+            (p.step.operation, p.count * _n_products(p.step.size), p) for p in priced
+        ),
+    )
+
+
+def _compute_s(priced: Iterable[PricedStep]) -> float:
+    return sum(p.count * (p.cost.compute_s + p.cost.hidden_s) for p in priced)
+
+
+def _n_products(size: Size) -> int:
+    return size[0] if len(size) == 4 else 1
+
+
+def _by_name(named: Iterable[tuple[str, int, PricedStep]]) -> tuple[PartCost, ...]:
+    groups: dict[str, list[tuple[int, PricedStep]]] = {}
+    for name, count, priced in named:
+        groups.setdefault(name, []).append((count, priced))
+    return tuple(
+        PartCost(
+            name=name,
+            count=sum(count for count, _ in group),
+            latency_s=sum(p.count * p.latency_s for _, p in group),
+            bytes_sent=sum(p.count * p.cost.bytes_sent for _, p in group),
+            hops=sum(p.count * p.cost.hops for _, p in group),
+            compute_s=_compute_s(p for _, p in group),
+        )
+        for name, group in groups.items()
+    )
+
+
+def _extrapolations(priced: Iterable[PricedStep]) -> tuple[str, ...]:
+    """A note for each operation, of its largest step."""
+    largest: dict[str, PricedStep] = {}
+    for p in priced:
+        known = largest.get(p.step.operation)
+        if p.cost.reach > (known.cost.reach if known else 1.0):
+            largest[p.step.operation] = p
+    return tuple(
+        f"{name}: size {n_entries(p.step.size):.1e} is {p.cost.reach:.3g} times the "
+        "largest measured"
+        for name, p in largest.items()
+    )
+
 
 MODEL_VERSION = 3  # 3: a result of one ciphertext comes back unpacked
 

@@ -4,12 +4,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mpcprof.blocks.steps import PRIMITIVE_SIZES, Size, primitive_step
 from mpcprof.costmodel.features import check_size
 from mpcprof.errors import MissingEntryError
 from mpcprof.network import Network
-from mpcprof.profiles import Profile
-from mpcprof.records import Record
+from mpcprof.nn.steps import PRIMITIVE_SIZES, Size, primitive_step
+from mpcprof.profile.merge import Profile
+from mpcprof.profile.record import Record
 
 _PAUSING_RUNTIME = "spu-0.3.1b0"
 

@@ -2,11 +2,11 @@
 
 import json
 
-from mpcprof.costmodel.fitting import fit_cost_model
+from mpcprof.costmodel.heldout import fit_cost_model
 from mpcprof.costmodel.model import MODEL_VERSION, CostModel
 from mpcprof.costmodel.observations import digest, primitive_records
 from mpcprof.errors import ProfileError
-from mpcprof.profiles import Profile
+from mpcprof.profile.merge import Profile
 
 _KEY = "cost_model"
 

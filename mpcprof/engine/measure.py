@@ -14,8 +14,7 @@ from mpcprof.engine.lowering import Lowered
 from mpcprof.engine.session import Call, Session
 from mpcprof.errors import EngineError, LinkError, MpcprofError, PartyDiedError
 from mpcprof.network import LOOPBACK, Network
-from mpcprof.workloads import Workload
-from mpcprof.workloads.registry import Piece, WorkloadKind
+from mpcprof.workloads.registry import Piece, Workload, WorkloadKind
 
 _MOST_REPEATS = 8  # times the repeats asked for
 

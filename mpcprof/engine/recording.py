@@ -7,14 +7,14 @@ from statistics import fmean, median
 
 from mpcprof.deployment import Deployment
 from mpcprof.engine.calibration import hidden_s
+from mpcprof.engine.emulation.backend import Counters
 from mpcprof.engine.measure import Timing
 from mpcprof.engine.session import Call, Setup
 from mpcprof.engine.spulog import SpuRun
-from mpcprof.engine.wan.backend import Counters
 from mpcprof.errors import EngineError
 from mpcprof.network import LOOPBACK, Network
 from mpcprof.pricing import Calibration, price_s
-from mpcprof.records import Emulation, HopsBasis, Mode, Record
+from mpcprof.profile.record import Emulation, HopsBasis, Mode, Record
 
 _SYNCHRONOUS_PROTOCOLS = ("cheetah",)  # their oblivious transfers wait for each send
 

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from mpcprof.deployment import Deployment
 from mpcprof.engine.child import ANSWER_LIMIT_S, Child, Reply, ask_all
+from mpcprof.engine.emulation.backend import Counters, Emulation
 from mpcprof.engine.lowering import Lowered, ShareMaker, lower
 from mpcprof.engine.priming import a_bit_of_all, priming_input
 from mpcprof.engine.runtime import Runtime, runtime_settings
 from mpcprof.engine.spulog import SpuRun, parse_spu_log
-from mpcprof.engine.wan.backend import Counters, Emulation
 from mpcprof.errors import EngineError, NoAnswerError
 from mpcprof.network import LOOPBACK, Network
 

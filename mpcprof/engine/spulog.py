@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from mpcprof.errors import LogError
-from mpcprof.records import Level, Operation
+from mpcprof.profile.record import Level, Operation
 
 _HEADER = "[Profiling] SPU execution "
 _HEADER_END = " completed, input processing took "

@@ -7,25 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from types import MappingProxyType
 
-from mpcprof.figures.canvas import FORMATS
-from mpcprof.figures.formula import plot_measured_against_formula
+from mpcprof.figures.agreement import (
+    plot_measured_against_formula,
+    plot_predicted_against_measured,
+)
 from mpcprof.figures.latency import plot_latency
-from mpcprof.figures.predicted import plot_predicted_against_measured
 from mpcprof.figures.shares import plot_shares
-from mpcprof.figures.style import COLORS, Style, workload_style
-from mpcprof.profiles import Profile
-
-__all__ = [
-    "COLORS",
-    "FIGURES",
-    "FORMATS",
-    "Style",
-    "plot_latency",
-    "plot_measured_against_formula",
-    "plot_predicted_against_measured",
-    "plot_shares",
-    "workload_style",
-]
+from mpcprof.profile.merge import Profile
 
 FIGURES: MappingProxyType[str, Callable[[Profile, Path], int]] = MappingProxyType(
     {

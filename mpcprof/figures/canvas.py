@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from mpcprof.errors import ProfileError, UsageError
-from mpcprof.profile_io import replace_file
-from mpcprof.profiles import Profile
+from mpcprof.profile.io import replace_file
+from mpcprof.profile.merge import Profile
 
 FORMATS = (".png", ".svg")
 _SETTINGS: dict[Any, Any] = {  # Any: the stubs of its versions disagree

@@ -9,10 +9,9 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from mpcprof.blocks import MODELS, Step, trace_model
-from mpcprof.blocks.architecture import Heads, uniform_architecture
-from mpcprof.costmodel import CostModel, load_cost_model
+from mpcprof.costmodel.model import CostModel
 from mpcprof.costmodel.observations import primitive_records
+from mpcprof.costmodel.storage import load_cost_model
 from mpcprof.figures.canvas import (
     add_legend,
     check_format,
@@ -21,7 +20,10 @@ from mpcprof.figures.canvas import (
     open_figure,
 )
 from mpcprof.figures.style import workload_style
-from mpcprof.profiles import Profile
+from mpcprof.nn.architecture import MODELS, Heads, uniform_architecture
+from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.steps import Step
+from mpcprof.profile.merge import Profile
 
 _MODELS: Final = ("cifar", "tiny-imagenet")
 _ATTENTIONS: Final = ("softmax", "relu_softmax", "scale")

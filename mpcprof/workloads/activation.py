@@ -11,13 +11,14 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from mpcprof.workloads.layout import (
+from mpcprof.workloads.registry import (
     ATTENTION_DIMS,
     HIDDEN_DIMS,
+    Workload,
     attention_map,
     hidden_layer,
+    register,
 )
-from mpcprof.workloads.registry import Workload, register
 
 _TANH_SCALE = math.sqrt(2 / math.pi)
 _TANH_CUBIC = 0.044715

@@ -13,7 +13,7 @@ from mpcprof.workloads import activation, comparison, elementwise, linear
 
 
 class JaxAlgebra:
-    """See `mpcprof.blocks.algebra.Algebra`; each primitive as it is measured."""
+    """See `mpcprof.nn.algebra.Algebra`; each primitive as it is measured."""
 
     def part(self, name: str) -> AbstractContextManager[None]:
         return jax.named_scope(name)

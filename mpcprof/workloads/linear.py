@@ -8,8 +8,7 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from mpcprof.workloads.layout import ATTENTION_DIMS, attention_map
-from mpcprof.workloads.registry import Workload, register
+from mpcprof.workloads.registry import ATTENTION_DIMS, Workload, attention_map, register
 
 
 def matmul(x: Array, weight: Array) -> Array:

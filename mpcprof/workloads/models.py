@@ -8,15 +8,15 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
-from mpcprof.blocks.architecture import Architecture
-from mpcprof.blocks.transformer import (
+from mpcprof.dims import Dims
+from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.transformer import (
     Shape,
     layer_variants,
     patches_shape,
     vit,
     weight_shapes,
 )
-from mpcprof.dims import Dims
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.reference import vit64
 from mpcprof.workloads.registry import Interval, Workload

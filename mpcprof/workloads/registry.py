@@ -16,6 +16,21 @@ from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 if TYPE_CHECKING:
     from jax import Array
 
+
+ATTENTION_DIMS = ("n_heads", "n_tokens")
+HIDDEN_DIMS = ("n_tokens", "hidden")
+
+
+def attention_map(dims: Dims) -> Shape:
+    """(H, N, N): the scores of every head of one layer."""
+    return (dims.n_heads, dims.n_tokens, dims.n_tokens)
+
+
+def hidden_layer(dims: Dims) -> Shape:
+    """(N, D): what the activation of an MLP sees, D being the hidden width."""
+    return (dims.n_tokens, dims.hidden)
+
+
 WorkloadKind = Literal["primitive", "block", "model", "function", "steps"]
 DType = Literal["float32", "bool"]
 Shape: TypeAlias = tuple[int, ...]

@@ -12,11 +12,12 @@ from mpcprof.cli.options import json_option
 from mpcprof.network import parse_network
 
 if TYPE_CHECKING:
-    from mpcprof.blocks.architecture import Heads
     from mpcprof.network import Network
-    from mpcvit.breakdown import Made, Request
-    from mpcvit.breakdown.selection import FigureName
-    from mpcvit.breakdown.subjects import Division
+    from mpcprof.nn.architecture import Heads
+    from mpcvit.paper.output import Made
+    from mpcvit.paper.run import Request
+    from mpcvit.paper.selection import FigureName
+    from mpcvit.paper.subjects import Division
 
 _FILE = click.Path(path_type=Path)
 
@@ -95,7 +96,9 @@ def command(
 
     What the paper says of the figure is held against the numbers, and printed.
     """
-    from mpcvit.breakdown import Request, Setting, choose_profiles, make_figure
+    from mpcvit.paper.run import Request, make_figure
+    from mpcvit.paper.selection import choose_profiles
+    from mpcvit.paper.subjects import Setting
 
     request = Request(
         figure=figure,
@@ -119,12 +122,12 @@ def _measure(request: "Request", repeats: int) -> "Made":
     from mpcprof.cli.interruption import resumable
     from mpcprof.cli.progress import SweepProgress
     from mpcprof.cli.streams import spu_prints_to_stderr
-    from mpcvit.breakdown import Measuring, make_figure
-    from mpcvit.breakdown.measuring import (
+    from mpcvit.paper.measuring import (
         MeasureRequest,
         measure_costs,
         measure_softmax_error,
     )
+    from mpcvit.paper.run import Measuring, make_figure
 
     how = MeasureRequest(network=request.setting.network, repeats=repeats)
     with (

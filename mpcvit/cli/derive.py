@@ -10,7 +10,7 @@ from mpcprof.errors import UsageError
 from mpcprof.units import parse_duration_s
 
 if TYPE_CHECKING:
-    from mpcprof.blocks.architecture import Heads
+    from mpcprof.nn.architecture import Heads
 
 
 def _parse_shares(text: str) -> tuple[float, ...]:
@@ -70,8 +70,7 @@ def command(
 
     Each goes into an architecture.json; its predicted seconds are printed.
     """
-    from mpcvit.search.derive import family
-    from mpcvit.search.family_files import write_family
+    from mpcvit.search.derive import family, write_family
     from mpcvit.search.result import read_result
 
     derived = family(

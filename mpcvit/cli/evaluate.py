@@ -11,8 +11,8 @@ from mpcprof.cli.streams import spu_prints_to_stderr
 from mpcprof.network import parse_network
 
 if TYPE_CHECKING:
-    from mpcprof.blocks.architecture import Heads
     from mpcprof.network import Network
+    from mpcprof.nn.architecture import Heads
 
 _FILE = click.Path(path_type=Path)
 
@@ -88,7 +88,7 @@ def _plain(
 ) -> str:
     from mpcvit.checkpoint import read_checkpoint
     from mpcvit.checkpoint_data import load_test_data
-    from mpcvit.training.evaluate import evaluate_plain
+    from mpcvit.train.evaluate import evaluate_plain
 
     checkpoint = read_checkpoint(path)
     dataset = load_test_data(checkpoint, name, folder=data, limit=limit)

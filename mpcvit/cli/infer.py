@@ -10,8 +10,8 @@ from mpcprof.cli.streams import spu_prints_to_stderr
 from mpcprof.network import parse_network
 
 if TYPE_CHECKING:
-    from mpcprof.blocks.architecture import Heads
     from mpcprof.network import Network
+    from mpcprof.nn.architecture import Heads
 
 _FILE = click.Path(path_type=Path)
 

@@ -10,9 +10,9 @@ from mpcprof.cli.options import json_option
 from mpcprof.network import parse_network
 
 if TYPE_CHECKING:
-    from mpcprof.blocks.architecture import Heads
     from mpcprof.network import Network
-    from mpcvit.pareto.family import Measure
+    from mpcprof.nn.architecture import Heads
+    from mpcvit.pareto import Measure
 
 _FILE = click.Path(path_type=Path)
 
@@ -63,7 +63,7 @@ def _by_parties(profile: Path, network: "Network") -> "Measure":
     from PIL import Image
 
     from mpcprof.cli.streams import spu_prints_to_stderr
-    from mpcprof.profile_io import read_profile
+    from mpcprof.profile.io import read_profile
     from mpcvit.secure.conditions import Conditions
     from mpcvit.secure.inference import InferenceRequest, infer
 

@@ -1,7 +1,7 @@
 """What a person sees of a loop while it runs, on standard error."""
 
-from mpcprof.cli.progress_bar import ProgressBar
-from mpcvit.training.log import EpochRecord
+from mpcprof.cli.progress import ProgressBar
+from mpcvit.train.log import EpochRecord
 
 
 class FitProgress(ProgressBar):

@@ -10,12 +10,12 @@ from mpcprof.cli.options import json_option
 from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s
 from mpcvit.cli.run_options import run_options
-from mpcvit.search.penalty import parse_eta
+from mpcvit.search.objective import parse_eta
 
 if TYPE_CHECKING:
     from mpcprof.network import Network
-    from mpcvit.cost import CostForm
-    from mpcvit.search_space import Granularity, SearchedActivation
+    from mpcvit.search.cost import CostForm
+    from mpcvit.search.space import Granularity, SearchedActivation
 
 
 @click.command("search")
@@ -93,15 +93,10 @@ def command(
     architectures from it with `mpcvit derive`.
     """
     from mpcvit.cli.progress import FitProgress
-    from mpcvit.search.penalty import choose_penalty
-    from mpcvit.search.search import (
-        SearchRequest,
-        default_output,
-        search,
-        search_recipe,
-    )
-    from mpcvit.search_space import SearchSpace
-    from mpcvit.training.run_request import make_run_request
+    from mpcvit.search.objective import choose_penalty
+    from mpcvit.search.run import SearchRequest, default_output, search, search_recipe
+    from mpcvit.search.space import SearchSpace
+    from mpcvit.train.run_request import make_run_request
 
     request = SearchRequest(
         profile=profile,

@@ -10,7 +10,7 @@ from mpcprof.cli.options import json_option
 from mpcvit.cli.run_options import run_options
 
 if TYPE_CHECKING:
-    from mpcprof.blocks.architecture import Heads
+    from mpcprof.nn.architecture import Heads
 
 
 def _parse_kd(text: str) -> frozenset[str]:
@@ -63,11 +63,11 @@ def command(
     with the weights of one that was not. Under torchrun it uses several devices.
     """
     from mpcvit.cli.progress import FitProgress
-    from mpcvit.training.choice import choose_architecture, default_output
-    from mpcvit.training.distillation import choose_terms
-    from mpcvit.training.recipe import get_recipe
-    from mpcvit.training.run_request import make_run_request
-    from mpcvit.training.train import TrainRequest, train
+    from mpcvit.train.choice import choose_architecture, default_output
+    from mpcvit.train.distillation import choose_terms
+    from mpcvit.train.recipe import get_recipe
+    from mpcvit.train.run import TrainRequest, train
+    from mpcvit.train.run_request import make_run_request
 
     chosen = get_recipe(dataset, recipe).with_distillation(
         chi=chi, beta=beta, gamma=gamma, temperature=temperature

@@ -1,19 +1,111 @@
 """How training images are varied, and the targets that go with them."""
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import torch
-from kornia.augmentation import RandomAffine, RandomErasing, RandomHorizontalFlip
+from kornia.augmentation import (
+    RandomAffine,
+    RandomErasing,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+)
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.distributions import Beta
+from torch.nn.functional import one_hot, pad
 
 from mpcprof.errors import UsageError
-from mpcvit.data.cropping import crop, crop_and_resize
-from mpcvit.data.mixing import cutmix, draw_box, draw_share, mixup
 from mpcvit.data.randaugment import RandAugment
+
+_RATIO: Final = (3 / 4, 4 / 3)  # of width to height
+
+
+def crop(images: Tensor, padding: int) -> Tensor:
+    """Each image moved by up to `padding` pixels either way, black at the edges."""
+    n_images, _, size, _ = images.shape
+    padded = pad(images, [padding] * 4)  # (B, c, S + 2p, S + 2p)
+    offsets = torch.randint(2 * padding + 1, (2, n_images, 1)).to(images.device)
+    rows, columns = offsets + torch.arange(size, device=images.device)  # (B, S) each
+    number = torch.arange(n_images, device=images.device)
+    moved = padded[number[:, None, None], :, rows[:, :, None], columns[:, None, :]]
+    return moved.permute(0, 3, 1, 2)  # from (B, S, S, c)
+
+
+def crop_and_resize(images: Tensor, least_share: float) -> Tensor:
+    """A box of each image, (B, c, S, S), brought back to S x S.
+
+    The box has `least_share` to 1 of the area and a width of 3/4 to 4/3 of its height.
+
+    Source: Szegedy et al. 2015; `RandomResizedCrop` of timm, scale (0.8, 1.0), in the
+        public configurations for CIFAR.
+    Differs: always bilinear, the corners of box and image aligned; timm draws bilinear
+        or bicubic for each image ("random").
+    """
+    size = images.shape[-1]
+    # one resampling for the batch; kornia's other mode crops image by image
+    resized: Tensor = RandomResizedCrop(
+        (size, size), scale=(least_share, 1.0), ratio=_RATIO, cropping_mode="resample"
+    )(images)
+    return resized
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """A rectangle of pixels: rows top to bottom, columns left to right."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def area(self) -> int:
+        """Pixels."""
+        return (self.bottom - self.top) * (self.right - self.left)
+
+
+def draw_share(concentration: float) -> float:
+    """How much of the first image stays: Beta(concentration, concentration)."""
+    return float(Beta(concentration, concentration).sample())
+
+
+def mixup(images: Tensor, targets: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """share x + (1 - share) x', x' the batch backwards; targets (B, C) likewise.
+
+    Source: Zhang et al. 2018.
+    """
+    return (
+        share * images + (1 - share) * images.flip(0),
+        share * targets + (1 - share) * targets.flip(0),
+    )
+
+
+def cutmix(images: Tensor, targets: Tensor, box: Box) -> tuple[Tensor, Tensor]:
+    """The batch with that box of the batch backwards; targets by area.
+
+    Source: Yun et al. 2019.
+    """
+    mixed = images.clone()
+    rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
+    mixed[:, :, rows, columns] = images.flip(0)[:, :, rows, columns]
+    share = 1 - box.area / math.prod(images.shape[2:])
+    return mixed, share * targets + (1 - share) * targets.flip(0)
+
+
+def draw_box(size: int, share: float) -> Box:
+    """A square of 1 - share of the image around a random pixel, cut at the edges."""
+    half = int(size * math.sqrt(1 - share)) // 2
+    y, x = (int(centre) for centre in torch.randint(size, (2,)))
+    return Box(
+        top=max(y - half, 0),
+        bottom=min(y + half, size),
+        left=max(x - half, 0),
+        right=min(x + half, size),
+    )
+
 
 _MOST_MAGNITUDE: Final = 10.0
 _LARGEST: Final = sys.float_info.max

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mpcprof.blocks.presets import ModelPreset
 from mpcprof.errors import UsageError
+from mpcprof.nn.architecture import ModelPreset
 
 _logger = logging.getLogger(__name__)
 _MODES: Final = {1: "L", 3: "RGB"}  # of Pillow, by channels

@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 
 from mpcprof.errors import UsageError
 from mpcvit.data.fitting import ImageShape, decode_images, shape_of_images
-from mpcvit.data.image_set import Dataset, ImageSet, choose_evenly
-from mpcvit.data.normalization import measure_normalization
+from mpcvit.data.image_set import (
+    Dataset,
+    ImageSet,
+    choose_evenly,
+    measure_normalization,
+)
 
 _IMAGE_COLUMNS: Final = ("img", "image")
 _LABEL_COLUMNS: Final = ("fine_label", "label", "labels")

@@ -6,11 +6,11 @@ from typing import Final
 
 import numpy as np
 
-from mpcprof.blocks.architecture import Architecture, Heads
 from mpcprof.errors import UsageError
+from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.units import format_duration
 from mpcvit.experiments.trial import Trial
-from mpcvit.published import Published
+from mpcvit.paper.published import Published
 from mpcvit.search.baselines import at_random
 from mpcvit.search.derive import Derived
 from mpcvit.search.result import SearchResult

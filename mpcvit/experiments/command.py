@@ -224,8 +224,8 @@ def _make_setting(given: dict[str, Any]) -> tuple["Setting", dict[str, Any]]:
     """The setting, and what is the script's own."""
     from mpcvit.experiments.searches import with_search
     from mpcvit.experiments.setting import Setting
-    from mpcvit.training.recipe import get_recipe
-    from mpcvit.training.run_request import make_run_request
+    from mpcvit.train.recipe import get_recipe
+    from mpcvit.train.run_request import make_run_request
 
     own = dict(given)
     run_names = (

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mpcprof.costmodel import load_cost_model
-from mpcprof.profile_io import read_profile
+from mpcprof.costmodel.storage import load_cost_model
+from mpcprof.profile.io import read_profile
 from mpcprof.provenance import commit, host_description, now_utc
 from mpcvit.experiments.search_config import Searched
 from mpcvit.experiments.setting import Setting

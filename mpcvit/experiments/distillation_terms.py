@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from mpcprof.blocks.architecture import Architecture
 from mpcprof.errors import UsageError
+from mpcprof.nn.architecture import Architecture
 from mpcvit.experiments.comparison import compare_means
 from mpcvit.experiments.jobs import JobsObserver
 from mpcvit.experiments.report import Report
@@ -13,11 +13,11 @@ from mpcvit.experiments.running import run_trials
 from mpcvit.experiments.searches import with_search
 from mpcvit.experiments.setting import NO_TEACHER, Setting
 from mpcvit.experiments.trial import Outcome, Trial
-from mpcvit.published import TABLE_4, Published
+from mpcvit.paper.published import TABLE_4, Published
 from mpcvit.search.derive import derive_by_mu
 from mpcvit.search.result import read_result
-from mpcvit.training.choice import choose_architecture
-from mpcvit.training.distillation import KdTerm
+from mpcvit.train.choice import choose_architecture
+from mpcvit.train.distillation import KdTerm
 
 _KD: Final[dict[str, frozenset[KdTerm]]] = {
     "CE": frozenset(),

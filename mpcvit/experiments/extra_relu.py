@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from mpcprof.blocks.architecture import Architecture
 from mpcprof.errors import UsageError
+from mpcprof.nn.architecture import Architecture
 from mpcprof.units import format_duration
 from mpcvit.experiments.choices import make_trial
 from mpcvit.experiments.comparison import compare_means
@@ -14,10 +14,10 @@ from mpcvit.experiments.search_config import recall_search
 from mpcvit.experiments.searches import SearchPlan, make_search, run_searches
 from mpcvit.experiments.setting import Setting
 from mpcvit.experiments.trial import Outcome, Trial
-from mpcvit.published import TABLE_5, Published
+from mpcvit.paper.published import TABLE_5, Published
 from mpcvit.search.derive import SIGMA, Derived, family
 from mpcvit.search.result import SearchResult
-from mpcvit.search_space import SearchedActivation, SearchSpace
+from mpcvit.search.space import SearchedActivation, SearchSpace
 
 _WITH, _WITHOUT = "identity_relu", "identity"
 

@@ -11,9 +11,9 @@ from mpcvit.experiments.search_config import recall_search
 from mpcvit.experiments.searches import SearchPlan, make_search, run_searches
 from mpcvit.experiments.setting import Setting
 from mpcvit.experiments.trial import Outcome
-from mpcvit.published import TABLE_3, Published
+from mpcvit.paper.published import TABLE_3, Published
 from mpcvit.search.derive import family
-from mpcvit.search_space import Granularity, SearchSpace
+from mpcvit.search.space import Granularity, SearchSpace
 
 _GRANULARITIES: Final[tuple[Granularity, ...]] = ("layer", "row", "head")
 

@@ -8,11 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from mpcprof.costmodel import load_cost_model
+from mpcprof.costmodel.storage import load_cost_model
 from mpcprof.errors import UsageError
-from mpcprof.profile_io import read_profile
+from mpcprof.profile.io import read_profile
 from mpcprof.units import format_duration
-from mpcvit.cost import CostForm, SearchCost
 from mpcvit.experiments.choices import make_trial, spread_budgets_s
 from mpcvit.experiments.comparison import compare_means
 from mpcvit.experiments.jobs import JobsObserver
@@ -23,10 +22,11 @@ from mpcvit.experiments.searches import SearchPlan, make_search, run_searches
 from mpcvit.experiments.setting import Setting
 from mpcvit.experiments.trial import Outcome, Trial
 from mpcvit.search.budget import choose_within
+from mpcvit.search.cost import CostForm, SearchCost
 from mpcvit.search.derive import Derived, derive_by_budget, make_derived
-from mpcvit.search.penalty import Penalty
+from mpcvit.search.objective import Penalty
 from mpcvit.search.result import SearchResult
-from mpcvit.search_space import SearchSpace
+from mpcvit.search.space import SearchSpace
 
 _GROUPED: Final = "grouped"
 _STEPS: Final = 100  # budgets that the quickest is looked for among

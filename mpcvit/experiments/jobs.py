@@ -13,9 +13,9 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 from mpcprof.errors import EngineError, MpcprofError
-from mpcvit.training.log import EpochRecord
-from mpcvit.training.loop import DivergedError, FitObserver, SilentObserver
-from mpcvit.training.run_request import RunRequest
+from mpcvit.train.log import EpochRecord
+from mpcvit.train.loop import DivergedError, FitObserver, SilentObserver
+from mpcvit.train.run_request import RunRequest
 
 _TICK_S = 0.5
 _LOG = logging.getLogger(__name__)

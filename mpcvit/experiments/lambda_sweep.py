@@ -20,9 +20,9 @@ from mpcvit.experiments.search_config import Searched, recall_search
 from mpcvit.experiments.searches import SearchPlan, make_search, run_searches
 from mpcvit.experiments.setting import Setting
 from mpcvit.search.derive import Derived, derive_by_mu
-from mpcvit.search.penalty import Penalty
+from mpcvit.search.objective import Penalty
 from mpcvit.search.result import SearchResult
-from mpcvit.search_space import SearchSpace
+from mpcvit.search.space import SearchSpace
 
 _PICTURE = "alpha.png"
 

@@ -8,9 +8,9 @@ from mpcvit.experiments.jobs import JobsObserver
 from mpcvit.experiments.search_config import SearchConfig, read_search_config
 from mpcvit.experiments.searches import SearchPlan, make_search, run_searches
 from mpcvit.experiments.setting import Setting
-from mpcvit.search.penalty import Penalty
+from mpcvit.search.objective import Penalty
 from mpcvit.search.result import SearchResult
-from mpcvit.search.search import SearchRequest
+from mpcvit.search.run import SearchRequest
 
 _NAME = "per-layer"
 

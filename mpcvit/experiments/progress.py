@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mpcprof.cli.progress_bar import ProgressBar
+from mpcprof.cli.progress import ProgressBar
 from mpcvit.experiments.jobs import Job
 
 

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpcprof.profile_io import replace_file
+from mpcprof.profile.io import replace_file
 from mpcprof.units import format_duration
 from mpcvit.experiments.conditions import Options, conditions, state_conditions
 from mpcvit.experiments.search_config import Searched
 from mpcvit.experiments.setting import Setting
 from mpcvit.experiments.trial import Outcome, SeedRun
-from mpcvit.published import Published
+from mpcvit.paper.published import Published
 
 _HEADINGS = (
     "group",

@@ -6,23 +6,22 @@ from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
-from mpcprof.blocks.architecture import Architecture, uniform_architecture
-from mpcprof.blocks.attention import ATTENTIONS
-from mpcprof.blocks.presets import ModelPreset
-from mpcprof.costmodel import CostModel, load_cost_model
+from mpcprof.costmodel.model import CostModel
+from mpcprof.costmodel.storage import load_cost_model
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
-from mpcprof.profile_io import read_profile
+from mpcprof.nn.architecture import Architecture, ModelPreset, uniform_architecture
+from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.profile.io import read_profile
 from mpcvit.data.dataset import Dataset, load_dataset
 from mpcvit.experiments.jobs import JobsObserver, run_jobs
 from mpcvit.experiments.setting import NO_TEACHER, Setting
 from mpcvit.experiments.trial import Outcome, SeedRun, Trial
-from mpcvit.pareto.family import Request, gather, predict_s
-from mpcvit.pareto.measured import MEASURED, read_measured
-from mpcvit.training.distillation import choose_terms
-from mpcvit.training.log import read_log
-from mpcvit.training.loop import DivergedError, FitObserver
-from mpcvit.training.run_folder import RunFolder
-from mpcvit.training.train import TrainRequest, TrainResult, train
+from mpcvit.pareto import MEASURED, Request, gather, predict_s, read_measured
+from mpcvit.train.distillation import choose_terms
+from mpcvit.train.log import read_log
+from mpcvit.train.loop import DivergedError, FitObserver
+from mpcvit.train.run import TrainRequest, TrainResult, train
+from mpcvit.train.run_folder import RunFolder
 
 TRAINED = "trained"  # below the experiment's folder: GROUP/NAME-seed-SEED
 

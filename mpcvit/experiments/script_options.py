@@ -4,7 +4,7 @@ from typing import Final
 
 import click
 
-from mpcvit.search.penalty import LAMBDA_PER_S
+from mpcvit.search.objective import LAMBDA_PER_S
 
 lambda_option: Final = click.option(
     "--lambda", "lambda_per_s", default=LAMBDA_PER_S, show_default=True

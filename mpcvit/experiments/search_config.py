@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from mpcprof.errors import UsageError
 from mpcvit.data.augmentation import Augmentation
-from mpcvit.models.regularization import Regularization
-from mpcvit.search.penalty import Penalty
+from mpcvit.models.layers import Regularization
+from mpcvit.search.objective import Penalty
 from mpcvit.search.result import SearchResult
-from mpcvit.training.recipe import Distillation, Recipe
+from mpcvit.train.recipe import Distillation, Recipe
 
 _CONFIG: Final = "config.json"
 

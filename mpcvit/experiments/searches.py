@@ -4,18 +4,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mpcprof.costmodel import load_cost_model
+from mpcprof.costmodel.storage import load_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
-from mpcprof.profile_io import read_profile
-from mpcvit.cost import FORM_OF_HEADS, HEADS_OF_FORM, CostForm
+from mpcprof.profile.io import read_profile
 from mpcvit.experiments.jobs import JobsObserver, run_jobs
 from mpcvit.experiments.setting import Setting
-from mpcvit.search.penalty import Penalty
+from mpcvit.search.cost import FORM_OF_HEADS, HEADS_OF_FORM, CostForm
+from mpcvit.search.objective import Penalty
 from mpcvit.search.result import SearchResult, read_result
-from mpcvit.search.search import SearchReport, SearchRequest, search, search_recipe
-from mpcvit.search_space import SearchSpace
-from mpcvit.training.loop import DivergedError, FitObserver
+from mpcvit.search.run import SearchReport, SearchRequest, search, search_recipe
+from mpcvit.search.space import SearchSpace
+from mpcvit.train.loop import DivergedError, FitObserver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

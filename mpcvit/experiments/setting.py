@@ -3,14 +3,13 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mpcprof.blocks.architecture import Architecture, Heads
-from mpcprof.blocks.presets import ModelPreset
 from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS, Network
-from mpcvit.training.choice import choose_model
-from mpcvit.training.distillation import KdTerm
-from mpcvit.training.run_request import RunRequest
-from mpcvit.training.train import TrainRequest
+from mpcprof.nn.architecture import Architecture, Heads, ModelPreset
+from mpcvit.train.choice import choose_model
+from mpcvit.train.distillation import KdTerm
+from mpcvit.train.run import TrainRequest
+from mpcvit.train.run_request import RunRequest
 
 NO_TEACHER = "none"
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from mpcprof.blocks.architecture import Architecture
-from mpcvit.published import Published
-from mpcvit.training.distillation import KdTerm
+from mpcprof.nn.architecture import Architecture
+from mpcvit.paper.published import Published
+from mpcvit.train.distillation import KdTerm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

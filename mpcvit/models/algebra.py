@@ -10,7 +10,7 @@ from torch.nn import functional
 
 
 class TorchAlgebra:
-    """See `mpcprof.blocks.algebra.Algebra`; differentiable, on any device.
+    """See `mpcprof.nn.algebra.Algebra`; differentiable, on any device.
 
     With it the functions that are priced and run privately are also those trained.
     """

@@ -9,10 +9,9 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from mpcprof.blocks.architecture import Head, LayerHeads
-from mpcprof.blocks.attention import get_attention
-from mpcprof.blocks.presets import ModelPreset
-from mpcprof.blocks.transformer import layer_variants
+from mpcprof.nn.architecture import Head, LayerHeads, ModelPreset
+from mpcprof.nn.attention import get_attention
+from mpcprof.nn.transformer import layer_variants
 from mpcvit.models.algebra import TorchAlgebra
 from mpcvit.models.layers import Linear
 

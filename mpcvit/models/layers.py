@@ -1,15 +1,109 @@
 """What stands around attention and MLP; weights as `weight_shapes` has them."""
 
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mpcprof.blocks.norm import NORM_EPSILON
-from mpcprof.blocks.presets import ModelPreset
 from mpcprof.errors import UsageError
-from mpcvit.models.patches import to_patches
+from mpcprof.nn.architecture import ModelPreset
+from mpcprof.nn.norm import NORM_EPSILON
+
+
+def to_patches(images: Tensor, patch: int) -> Tensor:
+    """(B, c, S, S) to (B, N - 1, P), P = patch^2 c.
+
+    Raises:
+        UsageError: If patches do not fill the image.
+    """
+    n_batch, n_channels, n_rows, n_columns = _axes(tuple(images.shape), patch)
+    grid = images.reshape(
+        n_batch, n_channels, n_rows, patch, n_columns, patch
+    )  # (B, c, row, p, column, p)
+    entries = grid.permute(0, 2, 4, 3, 5, 1)  # (B, row, column, p, p, c)
+    return entries.reshape(n_batch, n_rows * n_columns, patch * patch * n_channels)
+
+
+def to_patches_numpy(images: NDArray[Any], patch: int) -> NDArray[Any]:
+    """The same of a numpy array, of any kind of number.
+
+    Raises:
+        UsageError: If patches do not fill the image.
+    """
+    n_batch, n_channels, n_rows, n_columns = _axes(images.shape, patch)
+    grid = images.reshape(n_batch, n_channels, n_rows, patch, n_columns, patch)
+    entries = np.transpose(grid, (0, 2, 4, 3, 5, 1))  # (B, row, column, p, p, c)
+    return entries.reshape(n_batch, n_rows * n_columns, patch * patch * n_channels)
+
+
+def _axes(shape: tuple[int, ...], patch: int) -> tuple[int, int, int, int]:
+    """Images, channels, and rows and columns of patches."""
+    if len(shape) != 4 or shape[2] % patch or shape[3] % patch:
+        raise UsageError(
+            f"images of shape {tuple(shape)}: expected (images, channels, height, "
+            f"width), height and width multiples of patch={patch}; resize them"
+        )
+    return shape[0], shape[1], shape[2] // patch, shape[3] // patch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regularization:
+    """Probabilities of dropping.
+
+    Attributes:
+        attention_dropout: Of an entry of what a head gives.
+        path_dropout: Of a whole branch of the last layer, by image; it rises linearly
+            from 0 in the first layer.
+
+    Raises:
+        UsageError: If one is not in [0, 1).
+    """
+
+    attention_dropout: float = 0.0
+    path_dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("attention_dropout", "path_dropout"):
+            probability = getattr(self, name)
+            if not 0 <= probability < 1:
+                raise UsageError(
+                    f"{name}={probability}: expected a probability in [0, 1)"
+                )
+
+    def path_dropout_of(self, layer: int, n_layers: int) -> float:
+        """The probability in that layer, the first being 0."""
+        return self.path_dropout * layer / max(n_layers - 1, 1)
+
+
+NONE: Final = Regularization()
+
+
+class DropPath(nn.Module):
+    """A branch left out for some images, and larger for the others: the mean is kept.
+
+    Source: Huang et al. 2016, stochastic depth.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """(B, ...) to the same shape; unchanged in evaluation."""
+        if not self.training or self.probability == 0:
+            return branch
+        kept = 1 - self.probability
+        shape = (branch.shape[0],) + (1,) * (branch.ndim - 1)
+        return branch * (branch.new_empty(shape).bernoulli_(kept) / kept)
+
+    def extra_repr(self) -> str:
+        """What `print` shows of it."""
+        return f"probability={self.probability}"
+
 
 _DEVIATION: Final = 0.02  # of the class token and of the head's weights at the start
 # As in compact ViTs. Positions of 0.02 drown in the patches at first: after 12 epochs
@@ -31,7 +125,7 @@ class Linear(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """`mpcprof.blocks.norm.layernorm` in one kernel."""
+    """`mpcprof.nn.norm.layernorm` in one kernel."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -6,9 +6,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from mpcprof.blocks.architecture import LayerActivation
-from mpcprof.blocks.mlp import get_activation
-from mpcprof.blocks.presets import ModelPreset
+from mpcprof.nn.architecture import LayerActivation, ModelPreset
+from mpcprof.nn.mlp import get_activation
 from mpcvit.models.algebra import TorchAlgebra
 from mpcvit.models.layers import Linear
 

@@ -3,15 +3,14 @@
 import torch
 from torch import Tensor, nn
 
-from mpcprof.blocks.architecture import Architecture
-from mpcprof.blocks.presets import ModelPreset
-from mpcprof.blocks.transformer import weight_shapes
 from mpcprof.errors import UsageError
+from mpcprof.nn.architecture import Architecture, ModelPreset
+from mpcprof.nn.transformer import weight_shapes
 from mpcvit.models.attention import MixedAttention
+from mpcvit.models.layers import NONE, Regularization
 from mpcvit.models.mlp import FixedMlp, MixedMlp
-from mpcvit.models.regularization import NONE, Regularization
 from mpcvit.models.vit import Classifier, Layer
-from mpcvit.search_space import SearchSpace
+from mpcvit.search.space import SearchSpace
 
 
 class MixedLayer(Layer):

@@ -1,7 +1,7 @@
 """The Vision Transformer that `architecture.json` describes, to be trained.
 
 Pre-norm, class token, learned positions, no bias in qkv: as
-`mpcprof.blocks.transformer.vit`, whose weights have the same names and shapes.
+`mpcprof.nn.transformer.vit`, whose weights have the same names and shapes.
 """
 
 from collections.abc import Mapping
@@ -9,14 +9,19 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mpcprof.blocks.architecture import Architecture
-from mpcprof.blocks.presets import ModelPreset
-from mpcprof.blocks.transformer import weight_shapes
 from mpcprof.errors import UsageError
+from mpcprof.nn.architecture import Architecture, ModelPreset
+from mpcprof.nn.transformer import weight_shapes
 from mpcvit.models.attention import FixedAttention
-from mpcvit.models.layers import Embedding, Head, LayerNorm
+from mpcvit.models.layers import (
+    NONE,
+    DropPath,
+    Embedding,
+    Head,
+    LayerNorm,
+    Regularization,
+)
 from mpcvit.models.mlp import FixedMlp, FusedMlp
-from mpcvit.models.regularization import NONE, DropPath, Regularization
 
 
 class Layer(nn.Module):

@@ -7,8 +7,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcprof.blocks.architecture import Architecture, Heads, uniform_architecture
-from mpcprof.blocks.presets import ModelPreset
+from mpcprof.nn.architecture import (
+    Architecture,
+    Heads,
+    ModelPreset,
+    uniform_architecture,
+)
 from mpcvit.search.budget import Mask, Numbers, choose_within
 from mpcvit.search.derive import Derived, make_derived
 from mpcvit.search.result import SearchResult

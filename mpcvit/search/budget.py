@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from mpcprof.errors import UsageError
 from mpcprof.units import format_at_least, format_duration
-from mpcvit.cost import SearchCost, VariantCost
 from mpcvit.search.budget_program import solve_program
 from mpcvit.search.budget_rows import Block, Group, fill, least_ticks
+from mpcvit.search.cost import SearchCost, VariantCost
 
 Numbers = NDArray[np.float64]
 Counts = NDArray[np.int64]

@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 
 from mpcprof.errors import UsageError
 from mpcprof.units import format_duration
-from mpcvit.cost import SearchCost, VariantCost
+from mpcvit.search.cost import SearchCost, VariantCost
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]

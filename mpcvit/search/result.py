@@ -14,11 +14,11 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
-from mpcprof.blocks.presets import ModelPreset, get_model
 from mpcprof.errors import UsageError
-from mpcprof.profile_io import replace_file
-from mpcvit.cost import SearchCost
-from mpcvit.search_space import SearchSpace
+from mpcprof.nn.architecture import ModelPreset, get_model
+from mpcprof.profile.io import replace_file
+from mpcvit.search.cost import SearchCost
+from mpcvit.search.space import SearchSpace
 
 SCHEMA_VERSION: Final = 1
 SETTINGS: Final = "search.json"

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mpcprof.blocks.architecture import Heads
+from mpcprof.nn.architecture import Heads
 from mpcvit.checkpoint import read_checkpoint
 from mpcvit.checkpoint_data import load_test_data
 from mpcvit.data.dataset import ImageSet

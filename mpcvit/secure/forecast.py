@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpcprof.blocks import Architecture, trace_model
-from mpcprof.costmodel import Prediction, load_cost_model
-from mpcprof.costmodel.prediction import PartCost
+from mpcprof.costmodel.model import PartCost, Prediction
+from mpcprof.costmodel.storage import load_cost_model
 from mpcprof.deployment import Deployment
 from mpcprof.errors import MissingEntryError, ProfileError, UsageError
 from mpcprof.network import Network
-from mpcprof.prediction_report import sum_by_layer
-from mpcprof.profile_io import read_profile
+from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.catalogue import trace_model
+from mpcprof.predict import sum_by_layer
+from mpcprof.profile.io import read_profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

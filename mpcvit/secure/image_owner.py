@@ -110,7 +110,7 @@ def write_patches(
     Args:
         pixels: uint8, (n, c, S, S).
     """
-    from mpcvit.models.patches import to_patches
+    from mpcvit.models.layers import to_patches
 
     images = public.normalize(pixels)
     patches = to_patches(images, public.architecture.model.patch).numpy()

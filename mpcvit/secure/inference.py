@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcprof.blocks.architecture import Heads
 from mpcprof.deployment import Deployment
 from mpcprof.engine.session import Call, Transfer
 from mpcprof.errors import UsageError
 from mpcprof.network import Network
+from mpcprof.nn.architecture import Heads
 from mpcvit.secure.conditions import Conditions
 from mpcvit.secure.forecast import Forecast, forecast
 from mpcvit.secure.image_owner import Prepared, prepare_apart

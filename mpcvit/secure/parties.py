@@ -13,15 +13,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcprof.blocks import Architecture
-from mpcprof.blocks.transformer import patches_shape, weight_shapes
-from mpcprof.engine.link_check import trim_link
+from mpcprof.engine.calibration import trim_link
+from mpcprof.engine.emulation.choose import choose_emulation, make_emulation
 from mpcprof.engine.lowering import Lowered
 from mpcprof.engine.runtime import get_runtime
 from mpcprof.engine.session import Call, Owned, Session, Setup, Transfer
-from mpcprof.engine.wan.choose import choose_emulation, make_emulation
 from mpcprof.errors import LinkError
 from mpcprof.network import Network
+from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.transformer import patches_shape, weight_shapes
 from mpcprof.workloads.models import model_workload
 from mpcvit.secure.conditions import Conditions
 from mpcvit.secure.public_model import PublicModel

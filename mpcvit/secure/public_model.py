@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mpcprof.blocks import Architecture
+from mpcprof.nn.architecture import Architecture
 from mpcvit.checkpoint_header import read_header
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class PublicModel:
 
     def normalize(self, pixels: "Tensor") -> "Tensor":
         """uint8 images (n, c, S, S) as the model takes them."""
-        from mpcvit.data.normalization import Normalization
+        from mpcvit.data.image_set import Normalization
 
         own = Normalization(mean=self.mean, deviation=self.deviation)
         return own.apply(pixels.float() / _WHITE)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 
-from mpcprof.costmodel.prediction import PartCost
+from mpcprof.costmodel.model import PartCost
 from mpcprof.engine.session import Transfer
 from mpcprof.units import format_bytes, format_duration
 from mpcvit.secure.forecast import Forecast

@@ -1,0 +1,1 @@
+"""Networks between the parties of one machine: emulated, and measured."""

@@ -1,0 +1,160 @@
+"""Which ways of emulating a wide-area network this machine and this user have.
+
+Probing really tries: in a short-lived process with namespaces of its own, which are
+gone when it ends.
+
+Usage: `python -m mpcprof.engine.emulation.choose` prints reasons as JSON.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mpcprof.engine.emulation import namespaces
+from mpcprof.engine.emulation.backend import Emulation
+from mpcprof.engine.emulation.lifetime import die_with_parent
+from mpcprof.engine.emulation.namespaces import find_nsenter
+from mpcprof.engine.emulation.netem import NetemEmulation
+from mpcprof.engine.emulation.relay import RelayEmulation
+from mpcprof.engine.emulation.tun import TunEmulation
+from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+from mpcprof.profile.record import Emulation as EmulationName
+
+_TIMEOUT_S = 10.0
+_NAMES = ("tun", "netem")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendStatus:
+    """Whether an emulation back-end can run here.
+
+    Attributes:
+        name: relay, tun or netem.
+        reason: Why not, in one line; empty if it is available.
+    """
+
+    name: str
+    reason: str
+
+    @property
+    def is_available(self) -> bool:
+        """Whether there is no reason against it."""
+        return not self.reason
+
+
+def probe_backends() -> tuple[BackendStatus, ...]:
+    """The state of every back-end; takes about 0.3 s and leaves nothing behind."""
+    reasons = _ask_child() if sys.platform == "linux" else _all("it needs Linux")
+    return (
+        BackendStatus(name="relay", reason=""),  # needs loopback alone
+        *(BackendStatus(name=name, reason=reasons[name]) for name in _NAMES),
+    )
+
+
+def _all(reason: str) -> dict[str, str]:
+    return dict.fromkeys(_NAMES, reason)
+
+
+def _ask_child() -> dict[str, str]:
+    try:
+        find_nsenter()
+        answer = subprocess.run(
+            [sys.executable, "-m", __name__],
+            capture_output=True,
+            check=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=_TIMEOUT_S,
+        ).stdout
+    except subprocess.CalledProcessError as error:
+        lines = error.stderr.strip().splitlines() or [str(error)]
+        return _all(f"the probe failed: {lines[-1]}")
+    except subprocess.TimeoutExpired:
+        return _all(f"the probe did not end within {_TIMEOUT_S:.0f} s")
+    except namespaces.UNAVAILABLE as error:
+        return _all(namespaces.reason(error))
+    reasons = json.loads(answer)
+    return {name: str(reasons[name]) for name in _NAMES}
+
+
+# --- what follows runs in the short-lived process ---
+
+
+def _try(action: Callable[[], None]) -> str:
+    try:
+        action()
+    except namespaces.UNAVAILABLE as error:
+        return namespaces.reason(error)
+    return ""
+
+
+def _try_namespaces() -> None:
+    namespaces.isolate()
+    namespaces.make_namespace()
+    namespaces.widen_tcp_buffers(0)
+
+
+def _try_tun() -> None:
+    from mpcprof.engine.emulation.tun import open_tun
+
+    os.close(open_tun(0))
+
+
+def _try_netem() -> None:
+    from mpcprof.engine.emulation.netem import Veth, add_pair, plan_qdisc, shape
+
+    here = namespaces.make_namespace()
+    veth = Veth(rank=0, peer=1)
+    add_pair(veth, here)
+    with namespaces.netlink() as route:
+        index = route.link_lookup(ifname=veth.device)[0]
+        shape(route, index, "netem", plan_qdisc(0.020, 44e6), command="add")
+
+
+def main() -> None:
+    """Print `{"tun": reason, "netem": reason}`; an empty reason is a success."""
+    die_with_parent()
+    reason = _try(_try_namespaces)
+    tries = {"tun": _try_tun, "netem": _try_netem}
+    reasons = _all(reason) if reason else {name: _try(tries[name]) for name in _NAMES}
+    sys.stdout.write(json.dumps(reasons))
+
+
+EMULATIONS = ("auto", "relay", "tun", "netem")
+
+
+def choose_emulation(name: str) -> EmulationName:
+    """The back-end of that name; `auto` is the relay, which runs everywhere.
+
+    Raises:
+        UnknownNameError: If there is none.
+    """
+    if name == "tun":
+        return "tun"
+    if name == "netem":
+        return "netem"
+    if name in ("auto", "relay"):
+        return "relay"
+    raise UnknownNameError(f"no emulation {name!r}; {did_you_mean(name, EMULATIONS)}")
+
+
+def make_emulation(name: EmulationName, base_port: int = 0) -> Emulation:
+    """A back-end that has not started yet.
+
+    Raises:
+        UsageError: If ports are asked for where each party has its own address.
+    """
+    if name == "relay":
+        return RelayEmulation(base_port)
+    if base_port:
+        raise UsageError(
+            f"--base-port {base_port}: only the relay takes ports, not {name}"
+        )
+    return TunEmulation() if name == "tun" else NetemEmulation()
+
+
+if __name__ == "__main__":
+    main()

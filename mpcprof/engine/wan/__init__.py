@@ -1,1 +1,0 @@
-"""Ways of putting a wide-area network between processes of one machine."""

@@ -1,0 +1,233 @@
+"""The steps that a block is made of: primitives with their sizes, and nothing else.
+
+A step carries the name of the primitive that profiles store. Additions, transpositions,
+slices and concatenations of shares cost no message and are no steps.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from mpcprof.dims import Dims
+from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+
+Size: TypeAlias = tuple[int, ...]
+
+ROW_OPERATIONS: Final = ("max", "sum")
+PRODUCT_OPERATIONS: Final = ("matmul",)
+
+
+class Step(NamedTuple):
+    """One primitive of a block. A named tuple: a model has thousands of them.
+
+    Attributes:
+        operation: Name of the primitive.
+        size: (n_entries,) of an elementwise one; (n_rows, row_length) of `max` and
+            `sum`; (n_products, P, Q, R) of `matmul`, products of (P, Q) and (Q, R).
+        part: What it belongs to, from the outside in: `layer 1/attention/softmax`.
+    """
+
+    operation: str
+    size: Size
+    part: str = ""
+
+
+def _attention_map(dims: Dims) -> Size:
+    return (dims.n_heads * dims.n_tokens**2,)
+
+
+def _attention_rows(dims: Dims) -> Size:
+    return (dims.n_heads * dims.n_tokens, dims.n_tokens)
+
+
+def _hidden_layer(dims: Dims) -> Size:
+    return (dims.n_tokens * dims.hidden,)
+
+
+PRIMITIVE_SIZES: Final[dict[str, Callable[[Dims], Size]]] = {
+    **dict.fromkeys(
+        ("exp", "less", "mul", "reciprocal", "relu", "select", "square", "truncation"),
+        _attention_map,
+    ),
+    **dict.fromkeys(ROW_OPERATIONS, _attention_rows),
+    **dict.fromkeys(("gelu_exact", "gelu_tanh", "sigmoid", "tanh"), _hidden_layer),
+    "matmul": lambda dims: (1, dims.n_tokens, dims.width, dims.hidden),
+    "rsqrt": lambda dims: (dims.n_tokens,),
+}
+_DIMS: Final[dict[Callable[[Dims], Size], tuple[str, ...]]] = {
+    _attention_map: ("n_heads", "n_tokens"),
+    _attention_rows: ("n_heads", "n_tokens"),
+    _hidden_layer: ("n_tokens", "hidden"),
+    PRIMITIVE_SIZES["matmul"]: ("n_tokens", "width", "hidden"),
+    PRIMITIVE_SIZES["rsqrt"]: ("n_tokens",),
+}
+
+
+def check_sizes(name: str, dims: Dims, dim_names: tuple[str, ...]) -> None:
+    """Refuse sizes of other dimensions than these, or of fewer.
+
+    Raises:
+        UsageError: If they are not exactly these.
+    """
+    given = {key for key, _ in dims.items()}
+    if given != {*dim_names}:
+        raise UsageError(f"{name} [{dims}]: expected sizes of {', '.join(dim_names)}")
+
+
+def primitive_step(workload: str, dims: Dims) -> Step:
+    """The one step that a primitive is.
+
+    Raises:
+        UnknownNameError: If it is no primitive.
+        UsageError: If the sizes are not those of its dimensions.
+    """
+    if workload not in PRIMITIVE_SIZES:
+        hint = did_you_mean(workload, tuple(PRIMITIVE_SIZES))
+        raise UnknownNameError(f"no primitive {workload!r}; {hint}")
+    size = PRIMITIVE_SIZES[workload]
+    check_sizes(workload, dims, _DIMS[size])
+    return Step(workload, size(dims), workload)
+
+
+def n_entries(size: Size) -> int:
+    """Entries that a step works on; multiplications, for a product."""
+    return math.prod(size)
+
+
+# ruff: noqa: D102 - the methods are documented in `Algebra`
+
+
+class Bare(NamedTuple):
+    """An array that is only its shape."""
+
+    shape: tuple[int, ...]
+
+
+def broadcast_shape(x: tuple[int, ...], y: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an elementwise result, as numpy has it.
+
+    Raises:
+        ValueError: If the shapes do not broadcast.
+    """
+    if x == y:
+        return x
+    length = max(len(x), len(y))
+    padded_x, padded_y = ((1,) * (length - len(z)) + z for z in (x, y))
+    shape = []
+    for a, b in zip(padded_x, padded_y, strict=True):
+        if a != b and 1 not in (a, b):
+            raise ValueError(f"shapes {x} and {y} do not broadcast")
+        shape.append(max(a, b))
+    return tuple(shape)
+
+
+class CountingAlgebra:
+    """See `Algebra`; the steps taken stand in `steps`."""
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self._part = ""
+
+    @contextlib.contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Steps inside belong to this part, within the part around it."""
+        outer = self._part
+        self._part = f"{outer}/{name}" if outer else name
+        try:
+            yield
+        finally:
+            self._part = outer
+
+    def _entries(self, operation: str, shape: tuple[int, ...]) -> Bare:
+        self.steps.append(Step(operation, (math.prod(shape),), self._part))
+        return Bare(shape)
+
+    def _rows(self, operation: str, x: Bare) -> Bare:
+        *rows, length = x.shape
+        self.steps.append(Step(operation, (math.prod(rows), length), self._part))
+        return Bare((*rows, 1))
+
+    def matmul(self, x: Bare, y: Bare) -> Bare:
+        *leading, p, q = x.shape
+        *leading_y, q_y, r = y.shape
+        if leading != leading_y or q != q_y:
+            raise ValueError(f"no product of {x.shape} and {y.shape}")
+        size = (math.prod(leading), p, q, r)
+        self.steps.append(Step("matmul", size, self._part))
+        return Bare((*leading, p, r))
+
+    def mul(self, x: Bare, y: Bare) -> Bare:
+        return self._entries("mul", broadcast_shape(x.shape, y.shape))
+
+    def square(self, x: Bare) -> Bare:
+        return self._entries("square", x.shape)
+
+    def scale(self, x: Bare, factor: float) -> Bare:
+        return self._entries("truncation", x.shape)
+
+    def exp(self, x: Bare) -> Bare:
+        return self._entries("exp", x.shape)
+
+    def reciprocal(self, x: Bare) -> Bare:
+        return self._entries("reciprocal", x.shape)
+
+    def divide(self, x: Bare, y: Bare) -> Bare:
+        return self.mul(x, self.reciprocal(Bare(broadcast_shape(x.shape, y.shape))))
+
+    def rsqrt(self, x: Bare) -> Bare:
+        return self._entries("rsqrt", x.shape)
+
+    def relu(self, x: Bare) -> Bare:
+        return self._entries("relu", x.shape)
+
+    def gelu_exact(self, x: Bare) -> Bare:
+        return self._entries("gelu_exact", x.shape)
+
+    def gelu_tanh(self, x: Bare) -> Bare:
+        return self._entries("gelu_tanh", x.shape)
+
+    def row_max(self, x: Bare) -> Bare:
+        return self._rows("max", x)
+
+    def row_sum(self, x: Bare) -> Bare:
+        return self._rows("sum", x)
+
+    def add(self, x: Bare, y: Bare) -> Bare:
+        return Bare(broadcast_shape(x.shape, y.shape))
+
+    def subtract(self, x: Bare, y: Bare) -> Bare:
+        return Bare(broadcast_shape(x.shape, y.shape))
+
+    def shift(self, x: Bare, constant: float) -> Bare:
+        return x
+
+    def transpose(self, x: Bare) -> Bare:
+        *leading, p, q = x.shape
+        return Bare((*leading, q, p))
+
+    def swap(self, x: Bare) -> Bare:
+        *leading, a, b, c = x.shape
+        return Bare((*leading, b, a, c))
+
+    def reshape(self, x: Bare, shape: tuple[int, ...]) -> Bare:
+        if math.prod(shape) != math.prod(x.shape):
+            raise ValueError(f"{x.shape} does not fit into {shape}")
+        return Bare(shape)
+
+    def cut(self, x: Bare, axis: int, start: int, stop: int) -> Bare:
+        if not 0 <= start < stop <= x.shape[axis]:
+            raise ValueError(f"no slice {start}:{stop} of axis {axis} of {x.shape}")
+        shape = list(x.shape)
+        shape[axis] = stop - start
+        return Bare(tuple(shape))
+
+    def join(self, arrays: Sequence[Bare], axis: int) -> Bare:
+        shape = list(arrays[0].shape)
+        for x in arrays:
+            if [*x.shape[:axis], *x.shape[axis + 1 :]] != shape[:axis] + shape[
+                axis + 1 :
+            ]:
+                raise ValueError(f"no joining of {arrays} along axis {axis}")
+        shape[axis] = sum(x.shape[axis] for x in arrays)
+        return Bare(tuple(shape))

@@ -1,0 +1,218 @@
+"""A whole Vision Transformer, as `architecture.json` describes it.
+
+Pre-norm, class token, learned positions, no bias in qkv. Patches are cut in the clear
+by the owner of the image; everything from there on is secret.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from mpcprof.nn.algebra import Algebra, T
+from mpcprof.nn.architecture import Architecture, Head
+from mpcprof.nn.attention import get_attention
+from mpcprof.nn.mlp import by_token, fused_mlp, linear, mlp
+from mpcprof.nn.norm import layernorm
+
+Shape: TypeAlias = tuple[int, ...]
+
+
+def patches_shape(architecture: Architecture, n_batch: int) -> Shape:
+    """(B, N - 1, P): the input, images cut into patches."""
+    model = architecture.model
+    return (n_batch, model.n_patches, model.patch_dim)
+
+
+def weight_shapes(architecture: Architecture) -> dict[str, Shape]:
+    """Every weight by name, in the order in which `vit` takes them."""
+    model = architecture.model
+    shapes: dict[str, Shape] = {
+        "embedding.weight": (model.patch_dim, model.width),
+        "embedding.bias": (model.width,),
+        "embedding.class_token": (1, 1, model.width),
+        "embedding.positions": (1, model.n_tokens, model.width),
+    }
+    for layer in range(architecture.n_layers):
+        for name, shape in _layer_shapes(architecture, layer).items():
+            shapes[f"layers.{layer}.{name}"] = shape
+    shapes["norm.gamma"] = shapes["norm.beta"] = (model.width,)
+    shapes["head.weight"] = (model.width, model.n_classes)
+    shapes["head.bias"] = (model.n_classes,)
+    return shapes
+
+
+def _layer_shapes(architecture: Architecture, layer: int) -> dict[str, Shape]:
+    model = architecture.model
+    width, hidden = model.width, model.hidden
+    shapes: dict[str, Shape] = {"norm1.gamma": (width,), "norm1.beta": (width,)}
+    shapes["attention.qkv"] = (width, 3 * width)
+    for name in layer_variants(architecture.attention[layer]):
+        for index, shape in enumerate(
+            get_attention(name).weight_shapes(model.n_tokens)
+        ):
+            shapes[f"attention.{name}.{index}"] = shape
+    shapes["attention.projection.weight"] = (width, width)
+    shapes["attention.projection.bias"] = (width,)
+    shapes["norm2.gamma"] = shapes["norm2.beta"] = (width,)
+    if architecture.is_fused(layer):
+        shapes["mlp.fused.weight"] = (width, width)
+        shapes["mlp.fused.bias"] = (width,)
+    else:
+        shapes["mlp.linear1.weight"] = (width, hidden)
+        shapes["mlp.linear1.bias"] = (hidden,)
+        shapes["mlp.linear2.weight"] = (hidden, width)
+        shapes["mlp.linear2.bias"] = (width,)
+    return shapes
+
+
+def layer_variants(heads: Sequence[Head]) -> tuple[str, ...]:
+    """The attention variants of a layer, each once, in the order of its heads."""
+    return tuple(dict.fromkeys(name for head in heads for name in head))
+
+
+def vit(
+    ops: Algebra[T], architecture: Architecture, patches: T, weights: Mapping[str, T]
+) -> T:
+    """Logits (B, C) of images given as patches (B, N - 1, P)."""
+    with ops.part("embedding"):
+        x = embed(ops, patches, weights)  # (B, N, D)
+    for layer in range(architecture.n_layers):
+        prefix = f"layers.{layer}."
+        own = {
+            name.removeprefix(prefix): weight
+            for name, weight in weights.items()
+            if name.startswith(prefix)
+        }
+        with ops.part(f"layer {layer + 1}"):
+            x = transformer_layer(ops, architecture, layer, x, own)
+    with ops.part("head"):
+        return classify(ops, x, weights)
+
+
+def embed(ops: Algebra[T], patches: T, weights: Mapping[str, T]) -> T:
+    """Patches, projected, behind the class token, with their positions: (B, N, D)."""
+    tokens = linear(
+        ops, patches, weights["embedding.weight"], weights["embedding.bias"]
+    )
+    n_batch = patches.shape[0]
+    class_token = ops.join([weights["embedding.class_token"]] * n_batch, 0)
+    both = ops.join([class_token, tokens], 1)  # (B, N, D)
+    return ops.add(both, weights["embedding.positions"])
+
+
+def classify(ops: Algebra[T], x: T, weights: Mapping[str, T]) -> T:
+    """Logits from the class token alone, normalised: (B, C)."""
+    n_batch, _, width = x.shape
+    token = ops.reshape(ops.cut(x, 1, 0, 1), (n_batch, width))
+    normed = layernorm(ops, token, weights["norm.gamma"], weights["norm.beta"])
+    return linear(ops, normed, weights["head.weight"], weights["head.bias"])
+
+
+def transformer_layer(
+    ops: Algebra[T],
+    architecture: Architecture,
+    layer: int,
+    x: T,
+    weights: Mapping[str, T],
+) -> T:
+    """x + attention(norm(x)), then x + mlp(norm(x)): (B, N, D)."""
+    with ops.part("norm"):
+        normed = layernorm(ops, x, weights["norm1.gamma"], weights["norm1.beta"])
+    with ops.part("attention"):
+        x = ops.add(x, _attend(ops, architecture, layer, normed, weights))
+    with ops.part("norm"):
+        normed = layernorm(ops, x, weights["norm2.gamma"], weights["norm2.beta"])
+    names = architecture.activation[layer]
+    names = names * architecture.model.n_tokens if len(names) == 1 else names
+    with ops.part("mlp"):
+        if architecture.is_fused(layer):
+            weight, bias = weights["mlp.fused.weight"], weights["mlp.fused.bias"]
+            return ops.add(x, fused_mlp(ops, normed, weight, bias, names))
+        w1, b1 = weights["mlp.linear1.weight"], weights["mlp.linear1.bias"]
+        w2, b2 = weights["mlp.linear2.weight"], weights["mlp.linear2.bias"]
+        return ops.add(x, mlp(ops, normed, w1, b1, w2, b2, names))
+
+
+def _attend(
+    ops: Algebra[T],
+    architecture: Architecture,
+    layer: int,
+    x: T,
+    weights: Mapping[str, T],
+) -> T:
+    width = architecture.model.width
+    with ops.part("qkv"):
+        qkv = linear(ops, x, weights["attention.qkv"])  # (B, N, 3 D)
+    q, k, v = (ops.cut(qkv, 2, i * width, (i + 1) * width) for i in range(3))
+    heads = architecture.attention[layer]
+    values = attend_heads(ops, heads, q, k, v, weights, architecture.heads == "batched")
+    with ops.part("projection"):
+        return linear(
+            ops,
+            values,
+            weights["attention.projection.weight"],
+            weights["attention.projection.bias"],
+        )
+
+
+def attend_heads(
+    ops: Algebra[T],
+    heads: Sequence[Head],
+    q: T,
+    k: T,
+    v: T,
+    weights: Mapping[str, T],
+    is_batched: bool,
+) -> T:
+    """Every head of q, k, v of (B, N, D) with its own variant: (B, N, D).
+
+    Batched, the heads of one variant go together, B times as many deep: their hops are
+    shared, but for matrix products, of which SPU runs one per head. Heads whose rows
+    differ go one by one.
+    """
+    n_batch, _, width = q.shape
+    head_dim = width // len(heads)
+
+    def cut_head(x: T, head: int) -> T:
+        return ops.cut(x, 2, head * head_dim, (head + 1) * head_dim)  # (B, N, K)
+
+    done: dict[int, T] = {}
+    for group in _groups(heads, is_batched):
+        qs, ks, vs = (_join([cut_head(x, h) for h in group], ops) for x in (q, k, v))
+        values = _attend_rows(ops, heads[group[0]], qs, ks, vs, weights)
+        for place, head in enumerate(group):
+            start = place * n_batch
+            is_alone = len(group) == 1
+            done[head] = (
+                values if is_alone else ops.cut(values, 0, start, start + n_batch)
+            )
+    return _join([done[head] for head in range(len(heads))], ops, axis=2)
+
+
+def _groups(heads: Sequence[Head], is_batched: bool) -> list[list[int]]:
+    if not is_batched:
+        return [[head] for head in range(len(heads))]
+    groups: dict[object, list[int]] = {}
+    for index, head in enumerate(heads):
+        groups.setdefault(head if len({*head}) == 1 else index, []).append(index)
+    return list(groups.values())
+
+
+def _join(arrays: list[T], ops: Algebra[T], axis: int = 0) -> T:
+    return arrays[0] if len(arrays) == 1 else ops.join(arrays, axis)
+
+
+def _attend_rows(
+    ops: Algebra[T], names: Head, q: T, k: T, v: T, weights: Mapping[str, T]
+) -> T:
+    """Rows of one variant together; (G, N, K)."""
+    n_tokens = k.shape[1]
+
+    def attend(name: str, rows: T) -> T:
+        variant = get_attention(name)
+        n_own = len(variant.weight_shapes(n_tokens))
+        own = [weights[f"attention.{name}.{index}"] for index in range(n_own)]
+        with ops.part(name):
+            values: T = variant.function(ops, rows, k, v, *own)
+        return values
+
+    return by_token(ops, q, names * n_tokens if len(names) == 1 else names, attend)

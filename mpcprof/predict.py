@@ -1,0 +1,210 @@
+"""A model or a block, predicted on one network or several, for people and programs."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mpcprof.costmodel.model import CostModel, PartCost, Prediction
+from mpcprof.errors import UsageError
+from mpcprof.network import Network
+from mpcprof.nn.architecture import (
+    Architecture,
+    Heads,
+    get_model,
+    read_architecture,
+    uniform_architecture,
+)
+from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.steps import Step
+from mpcprof.units import format_bytes, format_duration
+
+_SHOWN = 14  # lines of a split
+
+
+def choose_architecture(
+    *,
+    model: str,
+    attention: str,
+    activation: str | None,
+    heads: Heads | None,
+    n_layers: int | None,
+) -> Architecture:
+    """From what a person types: a variant for all heads, or an architecture file.
+
+    Raises:
+        UsageError: If a name is unknown, or the file says otherwise.
+    """
+    if attention.endswith(".json"):
+        if activation:
+            raise UsageError(
+                f"--activation {activation}: {attention} names its own; leave it out"
+            )
+        read = read_architecture(Path(attention))
+        if model and model != read.model.name:
+            raise UsageError(
+                f"--model {model}: {attention} is of {read.model.name}; leave one out"
+            )
+        if n_layers and n_layers != read.n_layers:
+            raise UsageError(
+                f"--layers {n_layers}: {attention} has {read.n_layers}; leave it out"
+            )
+        return replace(read, heads=heads or read.heads)
+    if attention not in ATTENTIONS:
+        known = ", ".join(ATTENTIONS)
+        raise UsageError(
+            f"--attention {attention!r}: expected {known}, or a file arch.json"
+        )
+    preset = get_model(model or "cifar")
+    preset = replace(preset, n_layers=n_layers or preset.n_layers)
+    return uniform_architecture(
+        preset,
+        attention=attention,
+        activation=activation or "gelu_tanh",
+        heads=heads or "serial",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictionReport:
+    """Predictions of one model on several networks.
+
+    Attributes:
+        predictions: In the order of the networks.
+    """
+
+    title: str
+    deployment: str
+    hosts: str
+    networks: tuple[Network, ...]
+    predictions: tuple[Prediction, ...]
+
+    def to_json(self) -> str:
+        """The document of `predict --json`: the first network, and all of them."""
+        first = _prediction_json(self.networks[0], self.predictions[0])
+        every = [
+            _prediction_json(network, prediction, is_short=True)
+            for network, prediction in zip(self.networks, self.predictions, strict=True)
+        ]
+        head = {"title": self.title, "deployment": self.deployment, "hosts": self.hosts}
+        return json.dumps({**head, **first, "networks": every})
+
+    def lines(self) -> list[str]:
+        """A line per network, then the split on the first one."""
+        lines = [f"{self.title}; {self.deployment}"]
+        for network, prediction in zip(self.networks, self.predictions, strict=True):
+            low, high = prediction.interval_s
+            lines.append(
+                f"{network}: {format_duration(prediction.latency_s, digits=4)} "
+                f"({format_duration(low, digits=4)} to "
+                f"{format_duration(high, digits=4)}, {prediction.basis}), "
+                f"{format_bytes(prediction.bytes_sent, digits=4)} sent by rank 0, "
+                f"{prediction.hops:g} hops, compute "
+                f"{format_duration(prediction.compute_s, digits=3)}"
+            )
+        first = self.predictions[0]
+        lines += [f"note: {note}" for note in first.notes]
+        lines += [f"by layer, on {self.networks[0]}:", *_split(sum_by_layer(first))]
+        lines += ["by operation:", *_split(first.operations)]
+        return lines
+
+
+def predict_model(
+    model: CostModel,
+    architecture: Architecture,
+    networks: Sequence[Network],
+    n_batch: int = 1,
+) -> PredictionReport:
+    """A whole Vision Transformer for a batch of images.
+
+    Raises:
+        MissingEntryError: If the profile lacks an operation of it.
+    """
+    steps = trace_model(architecture, n_batch)
+    preset = architecture.model
+    title = (
+        f"{preset.name}, {preset.n_layers} layers, {preset.n_heads} heads "
+        f"{architecture.heads}, {preset.n_tokens} tokens, width {preset.width}, "
+        f"batch {n_batch}"
+    )
+    return predict_steps(model, title, steps, networks)
+
+
+def predict_steps(
+    model: CostModel, title: str, steps: Sequence[Step], networks: Sequence[Network]
+) -> PredictionReport:
+    """Any sequence of steps."""
+    return PredictionReport(
+        title=title,
+        deployment=str(model.deployment),
+        hosts=model.hosts,
+        networks=tuple(networks),
+        predictions=tuple(model.predict(steps, network) for network in networks),
+    )
+
+
+def sum_by_layer(prediction: Prediction) -> tuple[PartCost, ...]:
+    """The parts of a prediction, added up by the first word of their path."""
+    layers: dict[str, PartCost] = {}
+    for part in prediction.parts:
+        name = part.name.split("/")[0]
+        seen = layers.get(name)
+        layers[name] = replace(part, name=name) if seen is None else _add(seen, part)
+    return tuple(layers.values())
+
+
+def _add(a: PartCost, b: PartCost) -> PartCost:
+    return PartCost(
+        name=a.name,
+        count=a.count + b.count,
+        latency_s=a.latency_s + b.latency_s,
+        bytes_sent=a.bytes_sent + b.bytes_sent,
+        hops=a.hops + b.hops,
+        compute_s=a.compute_s + b.compute_s,
+    )
+
+
+def _part_json(part: PartCost) -> dict[str, object]:
+    return {name: getattr(part, name) for name in part.__dataclass_fields__}
+
+
+def _prediction_json(
+    network: Network, prediction: Prediction, *, is_short: bool = False
+) -> dict[str, object]:
+    short = {
+        "network": str(network),
+        "latency_s": prediction.latency_s,
+        "interval_s": list(prediction.interval_s),
+        "bytes_sent": prediction.bytes_sent,
+        "total_bytes_sent": prediction.total_bytes_sent,
+        "hops": prediction.hops,
+        "compute_s": prediction.compute_s,
+        "basis": prediction.basis,
+    }
+    if is_short:
+        return short
+    return {
+        **short,
+        "per_call_s": prediction.per_call_s,
+        "notes": list(prediction.notes),
+        "layers": [_part_json(part) for part in sum_by_layer(prediction)],
+        "parts": [_part_json(part) for part in prediction.parts],
+        "operations": [_part_json(part) for part in prediction.operations],
+    }
+
+
+def _split(parts: Sequence[PartCost]) -> list[str]:
+    total_s = sum(part.latency_s for part in parts) or 1.0
+    slowest = sorted(parts, key=lambda part: -part.latency_s)
+    lines = [
+        f"  {part.name:24} {part.latency_s / total_s:6.1%} "
+        f"{format_duration(part.latency_s, digits=3):>9} "
+        f"{format_bytes(part.bytes_sent, digits=3):>9} {part.hops:8.6g} hops"
+        for part in slowest[:_SHOWN]
+    ]
+    rest = slowest[_SHOWN:]
+    if rest:
+        rest_s = sum(part.latency_s for part in rest)
+        lines.append(f"  {len(rest)} more: {format_duration(rest_s, digits=3)}")
+    return lines

@@ -1,0 +1,1 @@
+"""A profile: its columns, its records, its file, its exports."""

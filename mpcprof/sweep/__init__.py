@@ -1,0 +1,1 @@
+"""A grid of workloads, measured by the engine into a profile."""

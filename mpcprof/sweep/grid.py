@@ -1,0 +1,122 @@
+"""Which cases a sweep measures: sizes by dimension, and their presets."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mpcprof.dims import Dims
+from mpcprof.engine.measure import Case
+from mpcprof.errors import UsageError, look_up
+from mpcprof.workloads.registry import Workload, all_workloads, get_workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Sizes of each dimension; a workload takes those of the dimensions it has.
+
+    Raises:
+        UsageError: If a size is below 1 or comes twice.
+    """
+
+    n_batch: tuple[int, ...] = (1,)
+    n_heads: tuple[int, ...]
+    n_tokens: tuple[int, ...]
+    head_dim: tuple[int, ...]
+    width: tuple[int, ...]
+    hidden: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            sizes = getattr(self, name)
+            if not sizes or min(sizes) < 1 or len({*sizes}) != len(sizes):
+                raise UsageError(
+                    f"{name}={sizes}: expected different whole numbers of at least 1"
+                )
+
+    def override(self, **sizes: tuple[int, ...] | None) -> "Grid":
+        """This grid with the dimensions given, those that are None as they were."""
+        return replace(self, **{name: s for name, s in sizes.items() if s is not None})
+
+    def dims_of(self, workload: Workload) -> tuple[Dims, ...]:
+        """Every combination of the sizes of the workload's dimensions."""
+        sizes = [getattr(self, name) for name in workload.dim_names]
+        return tuple(
+            Dims(**dict(zip(workload.dim_names, combination, strict=True)))
+            for combination in itertools.product(*sizes)
+        )
+
+
+def make_cases(workloads: Sequence[Workload], grid: Grid) -> tuple[Case, ...]:
+    """Every workload at every combination of its sizes."""
+    return tuple(
+        Case(workload=workload, dims=dims)
+        for workload in workloads
+        for dims in grid.dims_of(workload)
+    )
+
+
+PRESETS = {
+    # one minute: a figure over heads and over hidden, all primitives
+    "quick": Grid(
+        n_heads=(1, 4),
+        n_tokens=(65,),
+        head_dim=(64,),
+        width=(64, 256),
+        hidden=(64, 256),
+    ),
+    # the sizes of the paper's figures; widths of its two models
+    "paper": Grid(
+        n_heads=(1, 2, 4, 8, 12),
+        n_tokens=(17, 65, 197, 257),
+        head_dim=(16, 64),
+        width=(192, 256),
+        hidden=(64, 128, 192, 256, 384, 512, 768, 1024),
+    ),
+    # beyond the paper: token counts between its own, the MLP of larger models
+    "full": Grid(
+        n_heads=(1, 2, 3, 4, 6, 8, 12, 16),
+        n_tokens=(17, 50, 65, 101, 145, 197, 257),
+        head_dim=(16, 32, 64),
+        width=(64, 192, 256, 384, 768),
+        hidden=(64, 128, 192, 256, 384, 512, 768, 1024, 1536, 3072),
+    ),
+}
+
+
+def get_preset(name: str) -> Grid:
+    """The grid of that name.
+
+    Raises:
+        UnknownNameError: If there is none.
+    """
+    return look_up("preset", name, PRESETS)
+
+
+def default_repeats(preset: str, mode: str) -> int:
+    """Timed calls of each case: few where the preset is to be quick.
+
+    A priced sweep calls the case on loopback only, and once after the first call.
+    """
+    if mode == "priced":
+        return 1
+    return 2 if preset == "quick" else 5
+
+
+def choose_workloads(only: str) -> tuple[Workload, ...]:
+    """The workloads named in `exp,relu`; all primitives if none is.
+
+    A name that begins the names of several, such as `gelu`, stands for all of them.
+
+    Raises:
+        UnknownNameError: If a name is not registered.
+    """
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    if not names:
+        return all_workloads("primitive")
+    chosen: dict[str, Workload] = {}
+    for name in names:
+        known = all_workloads()
+        family = [w for w in known if w.name == name or w.name.startswith(f"{name}_")]
+        for workload in family or [get_workload(name)]:
+            chosen[workload.name] = workload
+    return tuple(chosen.values())

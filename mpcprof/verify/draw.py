@@ -1,0 +1,202 @@
+"""Which cases are verified: shapes of no preset, and heterogeneous models."""
+
+import itertools
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, get_args
+
+from mpcprof.costmodel.model import CostModel
+from mpcprof.dims import Dims
+from mpcprof.errors import UsageError
+from mpcprof.network import Network
+from mpcprof.nn.architecture import (
+    MODELS,
+    Architecture,
+    Head,
+    Heads,
+    LayerActivation,
+    ModelPreset,
+)
+from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.nn.catalogue import BLOCKS, trace_block, trace_model
+from mpcprof.nn.mlp import ACTIVATIONS
+from mpcprof.nn.steps import Step
+from mpcprof.sweep.grid import PRESETS
+from mpcprof.workloads.registry import all_workloads, get_workload
+
+_LOW_HIGH: Final = {
+    "n_heads": (1, 12),
+    "n_tokens": (12, 256),
+    "head_dim": (8, 64),
+    "width": (48, 320),
+    "hidden": (48, 1000),
+}
+_TRIES: Final = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drawn:
+    """A case to predict and to measure.
+
+    Attributes:
+        architecture: Of a model; None for a primitive or a block.
+    """
+
+    name: str
+    dims: Dims
+    steps: tuple[Step, ...]
+    architecture: Architecture | None = None
+
+
+def draw_cases(
+    model: CostModel,
+    networks: Sequence[Network],
+    *,
+    n_cases: int,
+    seed: int,
+    limit_s: float,
+) -> tuple[Drawn, ...]:
+    """Primitives and blocks in turn, at sizes that no preset has.
+
+    Only cases that are foreseen to take at most `limit_s` on each network are drawn.
+
+    A workload of which every shape takes longer, or of an operation that the profile
+    lacks, is passed over.
+
+    Raises:
+        UsageError: If too few shapes of all workloads are left.
+    """
+    chance = random.Random(seed)
+    primitives = [workload.name for workload in all_workloads("primitive")]
+    names = _in_turn(_shuffled(primitives, chance), _shuffled([*BLOCKS], chance))
+    drawn: list[Drawn] = []
+    passed_over: set[str] = set()
+    while len(drawn) < n_cases:
+        if len(passed_over) == len(primitives) + len(BLOCKS):
+            raise UsageError(
+                f"only {len(drawn)} shapes take at most {limit_s:g} s, of operations "
+                "that the profile has; allow more with --limit, measure more with "
+                "`mpcprof sweep`, or draw fewer with --cases"
+            )
+        name = next(names)
+        if name in passed_over:
+            continue
+        one = _draw_one(name, chance, drawn, model, networks, limit_s)
+        if one is None:
+            passed_over.add(name)
+        else:
+            drawn.append(one)
+    return tuple(drawn)
+
+
+def _draw_one(
+    name: str,
+    chance: random.Random,
+    drawn: Sequence[Drawn],
+    model: CostModel,
+    networks: Sequence[Network],
+    limit_s: float,
+) -> Drawn | None:
+    """A new case of a workload; None if none is quick enough."""
+    for _ in range(_TRIES):
+        dims = _draw_dims(name, chance)
+        one = Drawn(name=name, dims=dims, steps=trace_block(name, dims))
+        if not {step.operation for step in one.steps} <= {*model.operations}:
+            return None
+        if one not in drawn and _slowest_s(model, one.steps, networks) <= limit_s:
+            return one
+    return None
+
+
+def draw_models(
+    model: CostModel,
+    networks: Sequence[Network],
+    *,
+    presets: Sequence[str],
+    n_models: int,
+    seed: int,
+    limit_s: float,
+) -> tuple[Drawn, ...]:
+    """Heterogeneous Vision Transformers: 1 to all layers, serial and batched in turn.
+
+    Raises:
+        UsageError: If none is as quick as `limit_s`.
+    """
+    chance = random.Random(seed)
+    drawn: list[Drawn] = []
+    for number in range(n_models):
+        preset = MODELS[presets[number % len(presets)]]
+        heads = get_args(Heads)[number // len(presets) % 2]
+        for _ in range(_TRIES):
+            one = model_case(_draw_architecture(preset, heads, chance))
+            if _slowest_s(model, one.steps, networks) <= limit_s:
+                drawn.append(one)
+                break
+        else:
+            raise UsageError(
+                f"no {preset.name} model takes at most {limit_s:g} s; "
+                "allow more with --limit"
+            )
+    return tuple(drawn)
+
+
+def model_case(architecture: Architecture, n_batch: int = 1) -> Drawn:
+    """An architecture as a case."""
+    from mpcprof.workloads.models import model_workload
+
+    return Drawn(
+        name=model_workload(architecture).name,
+        dims=Dims(n_batch=n_batch),
+        steps=trace_model(architecture, n_batch),
+        architecture=architecture,
+    )
+
+
+def _shuffled(names: Sequence[str], chance: random.Random) -> list[str]:
+    return chance.sample(list(names), len(names))
+
+
+def _in_turn(*lists: Sequence[str]) -> Iterator[str]:
+    for names in zip(*(itertools.cycle(names) for names in lists), strict=False):
+        yield from names
+
+
+def _slowest_s(
+    model: CostModel, steps: Sequence[Step], networks: Sequence[Network]
+) -> float:
+    return max(model.predict(steps, network).latency_s for network in networks)
+
+
+def _draw_dims(name: str, chance: random.Random) -> Dims:
+    sizes = {}
+    for dim in get_workload(name).dim_names:
+        low, high = _LOW_HIGH[dim]
+        seen = {n for grid in PRESETS.values() for n in getattr(grid, dim)}
+        # evenly over orders of magnitude: small shapes are no rarer than large ones
+        fresh = [n for n in range(low, high + 1) if n not in seen or dim == "n_heads"]
+        wanted = low * (high / low) ** chance.random()
+        sizes[dim] = min(fresh, key=lambda n: abs(n - wanted))
+    return Dims(**sizes)
+
+
+def _draw_architecture(
+    preset: ModelPreset, heads: Heads, chance: random.Random
+) -> Architecture:
+    n_layers = chance.randint(1, preset.n_layers)
+    variants = chance.sample([*ATTENTIONS], 3)
+    activations = chance.sample([*ACTIVATIONS], 2)
+
+    def layer_heads() -> tuple[Head, ...]:
+        return tuple((chance.choice(variants),) for _ in range(preset.n_heads))
+
+    def layer_activation() -> LayerActivation:
+        n_names = chance.choice((1, preset.n_tokens))
+        return tuple(chance.choice(activations) for _ in range(n_names))
+
+    return Architecture(
+        model=replace(preset, n_layers=n_layers),
+        heads=heads,
+        attention=tuple(layer_heads() for _ in range(n_layers)),
+        activation=tuple(layer_activation() for _ in range(n_layers)),
+    )

@@ -1,0 +1,252 @@
+"""How far predictions were off."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from mpcprof.dims import Dims
+from mpcprof.network import Network
+from mpcprof.nn.architecture import parse_architecture
+from mpcprof.nn.transformer import layer_variants
+from mpcprof.units import format_duration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseResult:
+    """A case on one network: predicted, then measured.
+
+    Attributes:
+        architecture: JSON text of a model's; empty for the rest.
+        bytes_error: Relative, of what SPU counted, summed over ranks.
+        hops_error: Relative.
+    """
+
+    workload: str
+    kind: str
+    dims: Dims
+    network: Network
+    predicted_s: float
+    interval_s: tuple[float, float]
+    basis: str
+    measured_s: float
+    latencies_s: tuple[float, ...]
+    bytes_error: float
+    hops_error: float
+    architecture: str = ""
+
+    @property
+    def error(self) -> float:
+        """Predicted over measured, minus 1."""
+        return self.predicted_s / self.measured_s - 1
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the measured latency lies in the interval."""
+        low, high = self.interval_s
+        return low <= self.measured_s <= high
+
+    def to_json(self) -> dict[str, object]:
+        """As in `verify --json`."""
+        return {
+            "workload": self.workload,
+            "kind": self.kind,
+            "dims": dict(self.dims.items()),
+            "network": str(self.network),
+            "predicted_s": self.predicted_s,
+            "interval_s": list(self.interval_s),
+            "basis": self.basis,
+            "measured_s": self.measured_s,
+            "latencies_s": list(self.latencies_s),
+            "error": self.error,
+            "bytes_error": _finite(self.bytes_error),
+            "hops_error": _finite(self.hops_error),
+            **(
+                {"architecture": json.loads(self.architecture)}
+                if self.architecture
+                else {}
+            ),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """Of several results.
+
+    Attributes:
+        within_5: Share of cases whose latency is within 5 %.
+        within_10: Within 10 %.
+        within_15: Within 15 %.
+        within_interval: Whose latency lies in the predicted interval.
+        max_bytes_error: Infinite where bytes were foreseen and none were sent.
+        spearman: Rank correlation of predicted and measured; NaN where one of them is
+            the same in all cases.
+    """
+
+    n: int
+    within_5: float
+    within_10: float
+    within_15: float
+    within_interval: float
+    median_error: float
+    max_error: float
+    max_bytes_error: float
+    max_hops_error: float
+    spearman: float
+
+    def to_json(self) -> dict[str, object]:
+        """As in `verify --json`; what is no finite number is null."""
+        return {
+            name: _finite(getattr(self, name)) for name in self.__dataclass_fields__
+        }
+
+    def __str__(self) -> str:
+        spearman = "none" if math.isnan(self.spearman) else f"{self.spearman:.4f}"
+        return (
+            f"{self.n} cases: {self.within_5:.1%} within 5 %, {self.within_10:.1%} "
+            f"within 10 %, {self.within_15:.1%} within 15 %; median error "
+            f"{self.median_error:.2%}, largest {self.max_error:.2%}; "
+            f"{self.within_interval:.1%} in the interval; bytes off by at most "
+            f"{self.max_bytes_error:.3%}, hops by {self.max_hops_error:.2%}; Spearman "
+            f"{spearman}"
+        )
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no infinity and no NaN."""
+    return value if math.isfinite(value) else None
+
+
+def summarise(results: Sequence[CaseResult]) -> Summary:
+    """Over all cases and networks.
+
+    Raises:
+        ValueError: If there are none.
+    """
+    errors = [abs(result.error) for result in results]
+
+    def share(limit: float) -> float:
+        return sum(error <= limit for error in errors) / len(errors)
+
+    return Summary(
+        n=len(results),
+        within_5=share(0.05),
+        within_10=share(0.10),
+        within_15=share(0.15),
+        within_interval=sum(r.is_inside for r in results) / len(results),
+        median_error=median(errors),
+        max_error=max(errors),
+        max_bytes_error=max(abs(r.bytes_error) for r in results),
+        max_hops_error=max(abs(r.hops_error) for r in results),
+        spearman=_spearman(results),
+    )
+
+
+def _spearman(results: Sequence[CaseResult]) -> float:
+    from scipy.stats import spearmanr
+
+    predicted = [result.predicted_s for result in results]
+    measured = [result.measured_s for result in results]
+    if min(len({*predicted}), len({*measured})) < 2:
+        return math.nan  # no ranks to compare
+    return float(spearmanr(predicted, measured).statistic)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """Every case of a verification.
+
+    Attributes:
+        profile_hosts: The machines that the predictions are for.
+        hosts: Those that measured.
+        left_out: What could not be measured, and why.
+    """
+
+    deployment: str
+    profile_hosts: tuple[str, ...]
+    hosts: tuple[str, ...]
+    seed: int
+    results: tuple[CaseResult, ...]
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> Summary:
+        """Over all cases."""
+        return summarise(self.results)
+
+    def summaries(self) -> dict[str, Summary]:
+        """By kind and by network, each with its own cases."""
+        keys = dict.fromkeys(
+            [result.kind for result in self.results]
+            + [str(result.network) for result in self.results]
+        )
+        return {
+            key: summarise([r for r in self.results if key in (r.kind, str(r.network))])
+            for key in keys
+        }
+
+    def to_json(self) -> str:
+        """The document of `verify --json`."""
+        return json.dumps(
+            {
+                "deployment": self.deployment,
+                "profile_hosts": [*self.profile_hosts],
+                "hosts": [*self.hosts],
+                "seed": self.seed,
+                "cases": [result.to_json() for result in self.results],
+                "summary": self.summary.to_json(),
+                "summary_by": {k: s.to_json() for k, s in self.summaries().items()},
+                "left_out": list(self.left_out),
+            },
+            indent=1,
+        )
+
+    def _machines(self) -> str:
+        measured = "; ".join(self.hosts)
+        if self.hosts == self.profile_hosts:
+            return f"The profile and these cases were measured on {measured}."
+        return (
+            f"These cases were measured on {measured}, the profile on "
+            f"{'; '.join(self.profile_hosts)}: seconds of compute are of the latter."
+        )
+
+    def to_markdown(self) -> str:
+        """A table of every case, largest error first, and the summaries."""
+        lines = [
+            f"# Predicted against measured: {self.deployment}",
+            "",
+            f"{self.summary}.",
+            "",
+            self._machines(),
+            "",
+            *(f"- {key}: {summary}" for key, summary in self.summaries().items()),
+            *(f"- left out: {reason}" for reason in self.left_out),
+            "",
+            "| workload | dims | network | predicted | measured | error | basis |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        worst_first = sorted(self.results, key=lambda result: -abs(result.error))
+        lines += [_markdown_row(result) for result in worst_first]
+        return "\n".join(lines) + "\n"
+
+
+def _describe(result: CaseResult) -> str:
+    """The sizes; of a model, its layers, how its heads go, and their variants."""
+    if not result.architecture:
+        return str(result.dims)
+    architecture = parse_architecture(result.architecture)
+    heads = [head for layer in architecture.attention for head in layer]
+    return (
+        f"{result.dims}, {architecture.n_layers} layers, {architecture.heads}, "
+        f"{' '.join(layer_variants(heads))}"
+    )
+
+
+def _markdown_row(result: CaseResult) -> str:
+    return (
+        f"| `{result.workload}` | {_describe(result)} | {result.network} | "
+        f"{format_duration(result.predicted_s, digits=4)} | "
+        f"{format_duration(result.measured_s, digits=4)} | {result.error:+.1%} | "
+        f"{result.basis} |"
+    )

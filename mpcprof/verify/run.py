@@ -1,0 +1,243 @@
+"""From what a person asks for to the cases of a verification."""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from mpcprof.costmodel.model import CostModel
+from mpcprof.costmodel.storage import load_cost_model
+from mpcprof.engine.measure import Case
+from mpcprof.errors import EngineError, UsageError
+from mpcprof.network import Network
+from mpcprof.nn.architecture import Heads
+from mpcprof.predict import choose_architecture
+from mpcprof.pricing import Calibration
+from mpcprof.profile.io import read_profile
+from mpcprof.profile.merge import Profile
+from mpcprof.profile.record import Record, RecordKey
+from mpcprof.sweep.config import check_combination
+from mpcprof.sweep.run import Observer, SweepConfig, known_calibration, sweep
+from mpcprof.verify.draw import Drawn, draw_cases, draw_models, model_case
+from mpcprof.verify.report import CaseResult, Verification
+from mpcprof.workloads.models import model_workload
+from mpcprof.workloads.registry import Workload, get_workload
+
+_DRAWN_MODELS = ("digits", "cifar")
+_NAMED = re.compile(r"([^:]+):([^:]+):(serial|batched)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyRequest:
+    """How cases are measured; see `mpcprof verify --help`."""
+
+    networks: tuple[Network, ...]
+    emulation: str = "auto"
+    repeats: int = 3
+    warmups: int = 1
+    seed: int = 0
+    base_port: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is verified, before anything is measured."""
+
+    profile: Profile
+    model: CostModel
+    cases: tuple[Drawn, ...]
+    request: VerifyRequest
+
+
+def plan_verification(
+    profile_path: Path,
+    *,
+    n_cases: int,
+    n_models: int,
+    architectures: Sequence[str],
+    seed: int,
+    networks: Sequence[Network],
+    emulation: str,
+    repeats: int,
+    warmups: int,
+    limit_s: float,
+) -> Plan:
+    """Named cases, then drawn ones; see `mpcprof verify --help`.
+
+    Raises:
+        ProfileError: If there is no profile.
+        MissingEntryError: If it lacks an operation of a case.
+        UsageError: If nothing is asked for, or an architecture is not acceptable.
+    """
+    profile = read_profile(profile_path)
+    model = load_cost_model(profile)
+    networks = tuple(dict.fromkeys(networks))
+    found = (
+        *(_named_case(text) for text in architectures),
+        *draw_cases(model, networks, n_cases=n_cases, seed=seed, limit_s=limit_s),
+        *draw_models(
+            model,
+            networks,
+            presets=_DRAWN_MODELS,
+            n_models=n_models,
+            seed=seed,
+            limit_s=limit_s,
+        ),
+    )
+    if not found:
+        raise UsageError("no cases: expected --cases, --models or --architecture")
+    cases = tuple({(one.name, one.dims): one for one in found}.values())
+    request = VerifyRequest(
+        networks=networks,
+        emulation=emulation,
+        repeats=repeats,
+        warmups=warmups,
+        seed=seed,
+    )
+    return Plan(profile=profile, model=model, cases=cases, request=request)
+
+
+def _named_case(text: str) -> Drawn:
+    """`cifar:scale:batched`, or an architecture file.
+
+    Raises:
+        UsageError: If it is neither.
+    """
+    if text.endswith(".json"):
+        model, attention, heads = "", text, None
+    elif match := _NAMED.fullmatch(text):
+        model, attention, heads = match.groups()
+    else:
+        raise UsageError(
+            f"--architecture {text!r}: expected MODEL:ATTENTION:HEADS, such as "
+            "cifar:scale:batched, or a file arch.json"
+        )
+    return model_case(
+        choose_architecture(
+            model=model,
+            attention=attention,
+            activation=None,
+            heads=cast("Heads | None", heads),
+            n_layers=None,
+        )
+    )
+
+
+def verify(
+    profile: Profile,
+    model: CostModel,
+    cases: Sequence[Drawn],
+    request: VerifyRequest,
+    path: str | os.PathLike[str],
+    observer: Observer,
+    *,
+    is_fresh: bool = False,
+) -> Verification:
+    """Measure `cases` on every network into the profile at `path`, then compare.
+
+    Cases that are on file there are not measured again, so that a verification that was
+    stopped goes on where it was.
+
+    Raises:
+        EngineError: If nothing could be measured; it says why.
+        ProfileError: If the file is of another deployment.
+        UsageError: If the back-end cannot count this deployment's hops.
+    """
+    check_combination(profile.deployment, request.emulation)
+    left_out: list[str] = []
+    measured = Profile(deployment=profile.deployment)
+    for network in request.networks:
+        result = sweep(
+            _config(profile, cases, request, network),
+            path,
+            observer,
+            is_fresh=is_fresh and not len(measured),
+            calibration=_calibration(profile),
+        )
+        measured = result.profile
+        left_out += [
+            f"{one.case} on {network}: {one.reason}" for one in result.left_out
+        ]
+    results = [
+        _compare(model, case, measured, measured.get(key))
+        for network in request.networks
+        for case in cases
+        if (key := _key(case, network)) in measured
+    ]
+    if not results:
+        raise EngineError(f"no case could be measured: {'; '.join(left_out)}")
+    return Verification(
+        deployment=str(profile.deployment),
+        profile_hosts=profile.hosts,
+        hosts=measured.hosts,
+        seed=request.seed,
+        results=tuple(results),
+        left_out=tuple(left_out),
+    )
+
+
+def _config(
+    profile: Profile, cases: Sequence[Drawn], request: VerifyRequest, network: Network
+) -> SweepConfig:
+    return SweepConfig(
+        deployment=profile.deployment,
+        network=network,
+        mode="emulated",
+        emulation=request.emulation,
+        cases=tuple(Case(workload=_workload(c), dims=c.dims) for c in cases),
+        repeats=request.repeats,
+        enough_s=1.0,  # short ones, on which noise weighs most, are called more often
+        warmups=request.warmups,
+        seed=request.seed,
+        case_limit_s=float("inf"),
+        base_port=request.base_port,
+    )
+
+
+def _workload(case: Drawn) -> Workload:
+    if case.architecture is not None:
+        return model_workload(case.architecture)
+    return get_workload(case.name)
+
+
+def _calibration(profile: Profile) -> Calibration | None:
+    """The host's, if the profile was measured here; it is not what is verified."""
+    networks = {record.network for record in profile}
+    known = (known_calibration(profile, network) for network in sorted(networks))
+    return next((one for one in known if one), None)
+
+
+def _key(case: Drawn, network: Network) -> RecordKey:
+    return RecordKey(
+        workload=case.name, dims=case.dims, network=network, mode="emulated"
+    )
+
+
+def _compare(
+    model: CostModel, case: Drawn, measured: Profile, record: Record
+) -> CaseResult:
+    predicted = model.predict(case.steps, record.network)
+    architecture = case.architecture
+    return CaseResult(
+        workload=record.workload,
+        kind=record.kind,
+        dims=record.dims,
+        network=record.network,
+        predicted_s=predicted.latency_s,
+        interval_s=predicted.interval_s,
+        basis=predicted.basis,
+        measured_s=measured.call_s(record),
+        latencies_s=record.latencies_s,
+        bytes_error=_relative(predicted.total_bytes_sent, record.mean_total_bytes_sent),
+        hops_error=_relative(predicted.hops, record.hops),
+        architecture=architecture.to_json() if architecture else "",
+    )
+
+
+def _relative(predicted: float, measured: float) -> float:
+    """0 where both are 0."""
+    if predicted == measured:
+        return 0.0
+    return predicted / measured - 1 if measured else float("inf")

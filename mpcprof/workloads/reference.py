@@ -1,0 +1,304 @@
+"""Attention of each variant in float64: q (G, M, K), k and v (G, N, K) to (G, M, K)."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, ndtr
+
+from mpcprof.nn.architecture import Architecture, Head
+from mpcprof.nn.attention import EPSILON
+from mpcprof.nn.norm import NORM_EPSILON
+
+Array64: TypeAlias = NDArray[np.float64]
+AnyFloat: TypeAlias = NDArray[np.floating[Any]]  # Any: float32 as drawn, or float64
+Weights64: TypeAlias = Callable[[Array64], Array64]  # (M, N) scores to what weighs V
+
+
+def one_head_at_a_time(
+    head: Callable[..., Array64],
+) -> Callable[..., Array64]:
+    """Make attention of (G, M, K) out of that of one head, (M, K)."""
+
+    def every_head(q: AnyFloat, k: AnyFloat, v: AnyFloat, *own: AnyFloat) -> Array64:
+        q64, k64, v64, *own64 = (np.asarray(x, np.float64) for x in (q, k, v, *own))
+        return np.stack([head(*qkv, *own64) for qkv in zip(q64, k64, v64, strict=True)])
+
+    return every_head
+
+
+def attend_by(weights: Weights64) -> Callable[..., Array64]:
+    """weights(Q K^T / sqrt K) V of every head."""
+
+    def head(q: Array64, k: Array64, v: Array64) -> Array64:
+        return np.asarray(weights(q @ k.T / math.sqrt(q.shape[1])) @ v)
+
+    return one_head_at_a_time(head)
+
+
+def softmax_rows(scores: Array64) -> Array64:
+    """exp(x_j - log sum_i exp(x_i)) in each row."""
+    logs = np.logaddexp.reduce(scores, axis=1)[:, None]  # (M, 1)
+    return np.asarray(np.exp(scores - logs), np.float64)
+
+
+def sparsemax_rows(scores: Array64) -> Array64:
+    """Projection of each row onto the simplex, exactly, by sorting.
+
+    Source: Martins and Astudillo 2016, algorithm 1.
+    """
+    projected = np.empty_like(scores)
+    for row, x in enumerate(scores):
+        falling = np.sort(x)[::-1]
+        above = np.cumsum(falling) - 1  # of the j largest, if they alone were kept
+        places = np.arange(1, len(x) + 1)
+        n_kept = int(np.max(places[places * falling > above]))
+        projected[row] = np.clip(x - above[n_kept - 1] / n_kept, 0, None)
+    return projected
+
+
+def _relu_softmax_rows(scores: Array64) -> Array64:
+    positive = np.where(scores > 0, scores, 0.0)
+    return np.asarray(positive / (positive.sum(axis=1)[:, None] + EPSILON))
+
+
+def _two_quad_rows(scores: Array64) -> Array64:
+    return np.asarray(scores**2 / (np.sum(scores**2, axis=1)[:, None] + EPSILON))
+
+
+def _square_rows(scores: Array64) -> Array64:
+    return np.asarray(np.power(scores, 2))
+
+
+def _relu6_rows(scores: Array64) -> Array64:
+    return np.clip(scores, 0, 6)
+
+
+@one_head_at_a_time
+def scale64(q: Array64, k: Array64, v: Array64) -> Array64:
+    """ScaleAttn / sqrt K = (1/N) (Q K^T) V / sqrt K.
+
+    Source: MPCViT section 2.1; the root from equation 2.
+    """
+    n_tokens, head_dim = k.shape
+    return np.asarray((1 / n_tokens) * ((q @ k.T) @ v) / math.sqrt(head_dim))
+
+
+@one_head_at_a_time
+def xnorm64(q: Array64, k: Array64, v: Array64) -> Array64:
+    """Rows of Q and of K^T V / N over their length, multiplied.
+
+    Source: UFO-ViT, equation 4, with our epsilon beneath the root.
+    """
+
+    def unit(x: Array64) -> Array64:
+        return np.asarray([row / math.sqrt(row @ row + EPSILON) for row in x])
+
+    return np.asarray(unit(q) @ unit(k.T @ v / len(k)))
+
+
+@one_head_at_a_time
+def linformer64(q: Array64, k: Array64, v: Array64, e: Array64, f: Array64) -> Array64:
+    """Softmax attention over E K and F V. Source: arXiv 2006.04768, equation 7."""
+    scores = q @ (e @ k).T / math.sqrt(q.shape[1])
+    return np.asarray(softmax_rows(scores) @ (f @ v))
+
+
+ATTENTIONS64: Final[dict[str, Callable[..., Array64]]] = {
+    "softmax": attend_by(softmax_rows),
+    "relu_softmax": attend_by(_relu_softmax_rows),
+    "softmax_by_entry": attend_by(softmax_rows),
+    "relu_softmax_by_entry": attend_by(_relu_softmax_rows),
+    "scale": scale64,
+    "scale_plain": scale64,
+    "2quad": attend_by(_two_quad_rows),
+    "square": attend_by(_square_rows),
+    "relu6": attend_by(_relu6_rows),
+    "sparsemax": attend_by(sparsemax_rows),
+    "xnorm": xnorm64,
+    "linformer": linformer64,
+}
+
+
+def _gelu_exact(x: Array64) -> Array64:
+    """x Phi(x), Phi being the normal distribution function."""
+    return np.asarray(x * ndtr(x), np.float64)
+
+
+def _gelu_tanh(x: Array64) -> Array64:
+    """x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x^3)."""
+    return np.asarray(x * expit(np.sqrt(8 / np.pi) * (x + 0.044715 * x**3)), np.float64)
+
+
+def _relu(x: Array64) -> Array64:
+    return np.where(x > 0, x, 0.0)
+
+
+def _quad(x: Array64) -> Array64:
+    return np.asarray(np.polyval([0.125, 0.25, 0.5], x), np.float64)
+
+
+def _identity(x: Array64) -> Array64:
+    return x
+
+
+ACTIVATIONS64: Final[dict[str, Callable[[Array64], Array64]]] = {
+    "gelu_exact": _gelu_exact,
+    "gelu_tanh": _gelu_tanh,
+    "relu": _relu,
+    "quad": _quad,
+    "identity": _identity,
+    "identity_relu": _identity,
+}
+
+
+def mlp64(
+    activation: str, x: AnyFloat, w1: AnyFloat, b1: AnyFloat, w2: AnyFloat, b2: AnyFloat
+) -> Array64:
+    """act(x W1 + b1) W2 + b2, and a ReLU behind `identity_relu`; x (N, D) or (D,)."""
+    x, w1, b1, w2, b2 = _float64(x, w1, b1, w2, b2)
+    hidden = ACTIVATIONS64[activation](np.dot(x, w1) + b1)
+    return _behind(activation, np.dot(hidden, w2) + b2)
+
+
+def fused64(activation: str, x: AnyFloat, weight: AnyFloat, bias: AnyFloat) -> Array64:
+    """x W + b, and a ReLU behind `identity_relu`; x (N, D) or (D,)."""
+    x, weight, bias = _float64(x, weight, bias)
+    return _behind(activation, np.dot(x, weight) + bias)
+
+
+def _behind(activation: str, x: Array64) -> Array64:
+    return _relu(x) if activation == "identity_relu" else x
+
+
+def layernorm64(x: AnyFloat, gamma: AnyFloat, beta: AnyFloat) -> Array64:
+    """Each token to mean 0 and variance 1, times gamma, plus beta; x (..., D).
+
+    Source: Ba et al. 2016 (arXiv 1607.06450), equation 4.
+    """
+    x, gamma, beta = _float64(x, gamma, beta)
+    mean = np.mean(x, axis=-1, keepdims=True)
+    variance = np.var(x, axis=-1, keepdims=True)
+    return np.asarray((x - mean) * gamma / np.sqrt(variance + NORM_EPSILON) + beta)
+
+
+def patch_embedding64(
+    patches: AnyFloat,
+    weight: AnyFloat,
+    bias: AnyFloat,
+    class_token: AnyFloat,
+    positions: AnyFloat,
+) -> Array64:
+    """(B, N - 1, F) patches to (B, N, D): the class token first, positions added."""
+    patches, weight, bias = _float64(patches, weight, bias)
+    n_batch, n_patches, _ = patches.shape
+    tokens = np.empty((n_batch, n_patches + 1, weight.shape[1]))
+    tokens[:, 0] = class_token[0, 0]
+    for place in range(n_patches):
+        tokens[:, place + 1] = patches[:, place] @ weight + bias
+    return np.asarray(tokens + positions.astype(np.float64))
+
+
+def head64(
+    x: AnyFloat, gamma: AnyFloat, beta: AnyFloat, weight: AnyFloat, bias: AnyFloat
+) -> Array64:
+    """Logits (B, C) of the class token of (B, N, D), normalised."""
+    weight, bias = _float64(weight, bias)
+    return np.asarray(layernorm64(x, gamma, beta)[:, 0] @ weight + bias)
+
+
+def _float64(*arrays: AnyFloat) -> tuple[Array64, ...]:
+    return tuple(np.asarray(x, np.float64) for x in arrays)
+
+
+def vit64(
+    architecture: Architecture, patches: AnyFloat, weights: Mapping[str, AnyFloat]
+) -> Array64:
+    """Logits (B, C) of images given as patches (B, N - 1, P).
+
+    Args:
+        weights: By the names of `mpcprof.nn.transformer.weight_shapes`.
+    """
+    wide = {name: np.asarray(w, np.float64) for name, w in weights.items()}
+    images = patch_embedding64(
+        patches,
+        wide["embedding.weight"],
+        wide["embedding.bias"],
+        wide["embedding.class_token"],
+        wide["embedding.positions"],
+    )
+    logits = []
+    for image in images:  # (N, D)
+        tokens = image
+        for layer in range(architecture.n_layers):
+            tokens = tokens + _attention(architecture, layer, tokens, wide)
+            tokens = tokens + _mlp(architecture, layer, tokens, wide)
+        logits.append(
+            head64(
+                tokens[None],
+                wide["norm.gamma"],
+                wide["norm.beta"],
+                wide["head.weight"],
+                wide["head.bias"],
+            )[0]
+        )
+    return np.stack(logits)
+
+
+def _attention(
+    architecture: Architecture, layer: int, x: Array64, weights: Mapping[str, Array64]
+) -> Array64:
+    own = f"layers.{layer}."
+    normed = layernorm64(x, weights[f"{own}norm1.gamma"], weights[f"{own}norm1.beta"])
+    queries, keys, values = np.split(normed @ weights[f"{own}attention.qkv"], 3, axis=1)
+    found = np.empty_like(x)  # (N, D)
+    head_dim = architecture.model.width // architecture.model.n_heads
+    for number, head in enumerate(architecture.attention[layer]):
+        columns = np.arange(number * head_dim, (number + 1) * head_dim)
+        q, k, v = (full[:, columns] for full in (queries, keys, values))  # (N, K)
+        found[:, columns] = _head(head, q, k, v, weights, f"{own}attention.")
+    projection = weights[f"{own}attention.projection.weight"]
+    return np.asarray(found @ projection + weights[f"{own}attention.projection.bias"])
+
+
+def _head(
+    head: Head,
+    q: Array64,
+    k: Array64,
+    v: Array64,
+    weights: Mapping[str, Array64],
+    prefix: str,
+) -> Array64:
+    """One head: every row by each of its variants, of which the row keeps its own."""
+    by_variant = {}
+    for name in {*head}:
+        own = [
+            weights[key] for key in weights if key.startswith(f"{prefix}{name}.")
+        ]  # Linformer's E, then F
+        by_variant[name] = ATTENTIONS64[name](q[None], k[None], v[None], *own)[0]
+    names = head if len(head) > 1 else head * len(q)
+    return np.stack([by_variant[name][row] for row, name in enumerate(names)])
+
+
+def _mlp(
+    architecture: Architecture, layer: int, x: Array64, weights: Mapping[str, Array64]
+) -> Array64:
+    own = f"layers.{layer}."
+    normed = layernorm64(x, weights[f"{own}norm2.gamma"], weights[f"{own}norm2.beta"])
+    names = architecture.activation[layer]
+    found = []
+    for place, token in enumerate(normed):  # (D,)
+        name = names[place] if len(names) > 1 else names[0]
+        if f"{own}mlp.fused.weight" in weights:
+            fused = (weights[f"{own}mlp.fused.{part}"] for part in ("weight", "bias"))
+            found.append(fused64(name, token, *fused))
+        else:
+            parts = (
+                weights[f"{own}mlp.{linear}.{part}"]
+                for linear in ("linear1", "linear2")
+                for part in ("weight", "bias")
+            )
+            found.append(mlp64(name, token, *parts))
+    return np.stack(found)

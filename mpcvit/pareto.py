@@ -1,0 +1,375 @@
+"""`measured.json`: seconds of a private inference, beside the checkpoint it ran."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from mpcprof.costmodel.model import CostModel
+from mpcprof.costmodel.storage import load_cost_model
+from mpcprof.errors import UsageError
+from mpcprof.figures.canvas import add_legend, check_format, label_figure, open_figure
+from mpcprof.figures.style import COLORS
+from mpcprof.network import Network
+from mpcprof.nn.architecture import Architecture, Heads
+from mpcprof.nn.catalogue import trace_model
+from mpcprof.profile.io import read_profile, replace_file
+from mpcprof.units import format_duration
+from mpcvit.checkpoint import read_checkpoint
+
+MEASURED: Final = "measured.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredConditions:
+    """What was run, how and where; seconds of other conditions say nothing.
+
+    Attributes:
+        architecture: The text of `architecture.json`.
+        deployment: In words, as `str` of it.
+        network: Likewise.
+    """
+
+    architecture: str
+    deployment: str
+    network: str
+
+    def __post_init__(self) -> None:
+        # equal whatever the order of keys in the file
+        canonical = json.dumps(json.loads(self.architecture), sort_keys=True)
+        object.__setattr__(self, "architecture", canonical)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A private inference of one image, by real parties.
+
+    Raises:
+        UsageError: If the seconds are not above 0 and finite.
+    """
+
+    conditions: MeasuredConditions
+    latency_s: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.latency_s < math.inf:  # refuses NaN too
+            raise UsageError(
+                f"latency_s={self.latency_s}: expected a finite time above 0"
+            )
+
+
+def write_measured(path: Path, measured: Measured) -> None:
+    """Make it the content of the file, at once.
+
+    Raises:
+        ProfileError: If the folder or the disk does not let us.
+    """
+    conditions = measured.conditions
+    document = {
+        "conditions": {
+            "architecture": json.loads(conditions.architecture),
+            "deployment": conditions.deployment,
+            "network": conditions.network,
+        },
+        "latency_s": measured.latency_s,
+    }
+    replace_file(path, json.dumps(document).encode())
+
+
+def read_measured(path: Path) -> Measured | None:
+    """What `write_measured` wrote; None if there is no file.
+
+    Raises:
+        UsageError: If it cannot be read, or is not such a file; one line that says
+            what is wrong.
+    """
+    try:
+        return _parse(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (ArithmeticError, OSError, RecursionError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(
+            f"cannot read {str(path)!r}: {reason}; expected a file that `mpcvit pareto "
+            "--measured` wrote: move it away, and that command measures anew"
+        ) from None
+
+
+def _parse(text: str) -> Measured:
+    document = _checked_object("the file", json.loads(text))
+    conditions = _checked_object("conditions", _entry(document, "conditions"))
+    architecture = _checked_object("architecture", _entry(conditions, "architecture"))
+    return Measured(
+        conditions=MeasuredConditions(
+            architecture=json.dumps(architecture),
+            deployment=_text(conditions, "deployment"),
+            network=_text(conditions, "network"),
+        ),
+        latency_s=_number(document, "latency_s"),
+    )
+
+
+def _checked_object(what: str, value: object) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{what} is {_short(value)}: expected a JSON object")
+    return value
+
+
+def _entry(values: dict[str, object], key: str) -> object:
+    if key not in values:
+        raise UsageError(f"it has no {key!r}, but {_short([*values])}")
+    return values[key]
+
+
+def _text(values: dict[str, object], key: str) -> str:
+    value = _entry(values, key)
+    if not isinstance(value, str):
+        raise UsageError(f"{key} is {_short(value)}: expected a text")
+    return value
+
+
+def _number(values: dict[str, object], key: str) -> float:
+    value = _entry(values, key)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(f"{key} is {_short(value)}: expected a number of seconds")
+    return float(value)
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:36]} ..."
+
+
+_CHECKPOINT = "model.safetensors"
+_DECIMALS = 9  # of seconds: heads in another order add up to no other latency
+
+# (checkpoint's file, heads) to seconds of a private inference of one image
+Measure = Callable[[Path, Heads | None], float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One trained network.
+
+    Attributes:
+        group: What it is drawn as: `searched`, `random`, ...
+        name: Its folder.
+        accuracy: On the test images, in [0, 1].
+        predicted_s: A private inference of one image.
+        measured_s: The same by real parties; None if nobody measured it.
+    """
+
+    group: str
+    name: str
+    accuracy: float
+    predicted_s: float
+    measured_s: float | None = None
+
+    @property
+    def latency_s(self) -> float:
+        """Measured where it was, else predicted."""
+        return self.predicted_s if self.measured_s is None else self.measured_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is compared.
+
+    Attributes:
+        runs: GROUP=FOLDER, or FOLDER as a group of its own name; every checkpoint in
+            and below it. A checkpoint's file instead of a folder is that one alone.
+        heads: As in each checkpoint if None.
+    """
+
+    runs: tuple[str, ...]
+    profile: Path
+    network: Network
+    heads: Heads | None = None
+
+
+def gather(request: Request, measure: Measure | None = None) -> tuple[Member, ...]:
+    """Every member, the fastest first.
+
+    What was measured under the same conditions is on file beside its checkpoint and
+    not measured again.
+
+    Raises:
+        UsageError: If a folder holds no checkpoint, one was never tested, or what was
+            measured of one is damaged.
+        ProfileError: If the profile cannot be read.
+        MissingEntryError: If it lacks an operation.
+    """
+    model = load_cost_model(read_profile(request.profile))
+    members = [
+        _member(request, model, group, path, measure)
+        for group, folder in map(_parse_run, request.runs)
+        for path in _checkpoints(folder)
+    ]
+    return tuple(sorted(members, key=lambda member: (member.latency_s, member.name)))
+
+
+def _parse_run(text: str) -> tuple[str, Path]:
+    if Path(text).exists():  # whatever its name has an = for
+        return Path(text).name, Path(text)
+    group, separator, folder = text.partition("=")
+    return (group, Path(folder)) if separator else (Path(text).name, Path(text))
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    found = [folder] if folder.is_file() else sorted(folder.rglob(_CHECKPOINT))
+    if not found:
+        raise UsageError(
+            f"no {_CHECKPOINT} in or below {str(folder)!r}: expected the folder of a "
+            "finished `mpcvit train`, or one of several"
+        )
+    return found
+
+
+def _member(
+    request: Request,
+    model: CostModel,
+    group: str,
+    path: Path,
+    measure: Measure | None,
+) -> Member:
+    checkpoint = read_checkpoint(path)
+    if checkpoint.accuracy is None:
+        raise UsageError(
+            f"{path} does not say its test accuracy: expected a checkpoint that "
+            "`mpcvit train` wrote"
+        )
+    architecture = checkpoint.architecture
+    architecture = replace(architecture, heads=request.heads or architecture.heads)
+    return Member(
+        group=group,
+        name=path.parent.name,
+        accuracy=checkpoint.accuracy,
+        predicted_s=predict_s(model, architecture, request.network),
+        measured_s=_measured_s(request, model, path, architecture, measure),
+    )
+
+
+def predict_s(model: CostModel, architecture: Architecture, network: Network) -> float:
+    """Seconds of one image; equal for equal heads in whatever order."""
+    latency_s = model.predict(trace_model(architecture), network).latency_s
+    return round(latency_s, _DECIMALS)
+
+
+def _measured_s(
+    request: Request,
+    model: CostModel,
+    path: Path,
+    architecture: Architecture,
+    measure: Measure | None,
+) -> float | None:
+    conditions = MeasuredConditions(
+        architecture=architecture.to_json(),
+        deployment=str(model.deployment),
+        network=str(request.network),
+    )
+    file = path.with_name(MEASURED)
+    known = read_measured(file)
+    if known and known.conditions == conditions:
+        return known.latency_s
+    if measure is None:
+        return None
+    latency_s = measure(path, request.heads)
+    write_measured(file, Measured(conditions=conditions, latency_s=latency_s))
+    return latency_s
+
+
+def is_on_front(member: Member, members: Sequence[Member]) -> bool:
+    """Whether no other is at least as accurate and quicker, or as quick and better."""
+    return not any(
+        other.accuracy >= member.accuracy
+        and other.latency_s <= member.latency_s
+        and (other.accuracy, other.latency_s) != (member.accuracy, member.latency_s)
+        for other in members
+    )
+
+
+def pareto_table(members: Sequence[Member]) -> str:
+    """Markdown; `*` marks those that no other beats in both."""
+    lines = [
+        "| | group | name | accuracy | predicted | measured |",
+        "|---|---|---|---|---|---|",
+    ]
+    for member in members:
+        mark = "*" if is_on_front(member, members) else ""
+        measured = (
+            ""
+            if member.measured_s is None
+            else format_duration(member.measured_s, digits=4)
+        )
+        lines.append(
+            f"| {mark} | {member.group} | {member.name} | {member.accuracy:.2%} | "
+            f"{format_duration(member.predicted_s, digits=4)} | {measured} |"
+        )
+    return "\n".join(lines)
+
+
+def pareto_json(members: Sequence[Member]) -> str:
+    """One document; seconds, shares."""
+    return json.dumps(
+        {
+            "members": [
+                {**asdict(member), "is_on_front": is_on_front(member, members)}
+                for member in members
+            ]
+        }
+    )
+
+
+_MARKERS = "os^Dv<>P"
+
+
+def draw_pareto(members: Sequence[Member], title: str, path: Path) -> None:
+    """Test accuracy in percent over seconds of a private inference.
+
+    Filled marks were measured by real parties, open ones are predicted; the line joins
+    those that no other beats in both.
+
+    Raises:
+        UsageError: If the name ends in neither .png nor .svg.
+        ProfileError: If the file cannot be written.
+    """
+    check_format(path)
+    colors = [*COLORS.values()]
+    with open_figure(1.6, 1.2, path) as figure:
+        axes = figure.subplots()
+        front = sorted(
+            (m.latency_s, m.accuracy) for m in members if is_on_front(m, members)
+        )
+        axes.plot(
+            [latency_s for latency_s, _ in front],
+            [100 * accuracy for _, accuracy in front],
+            color="0.6",
+            zorder=1,
+        )
+        handles = {}
+        for index, group in enumerate(dict.fromkeys(m.group for m in members)):
+            color = colors[index % len(colors)]
+            for member in (m for m in members if m.group == group):
+                is_measured = member.measured_s is not None
+                handles[group] = axes.scatter(
+                    member.latency_s,
+                    100 * member.accuracy,
+                    s=28,
+                    marker=_MARKERS[index % len(_MARKERS)],
+                    edgecolors=color,
+                    facecolors=color if is_measured else "white",
+                    zorder=2,
+                )
+        axes.set_xlabel("seconds of a private inference of one image")
+        axes.set_ylabel("test accuracy (%)")
+        axes.set_xlim(left=0)
+        axes.set_ylim(top=min(axes.get_ylim()[1], 100.2))
+        add_legend(figure, handles, is_sorted=False)
+        label_figure(
+            figure,
+            title,
+            "Filled: measured by real parties; open: predicted. Line: no other network "
+            "is both quicker and more accurate.",
+        )

@@ -1,0 +1,38 @@
+"""Accuracy of a plain model on test images."""
+
+import torch
+from torch import nn
+
+from mpcvit.checkpoint import Checkpoint
+from mpcvit.checkpoint_data import check_test_data
+from mpcvit.data.batches import batches
+from mpcvit.data.dataset import Dataset, ImageSet
+from mpcvit.data.image_set import Normalization
+
+_BATCH = 500  # fills a GPU, and fits any
+
+
+def evaluate_plain(checkpoint: Checkpoint, dataset: Dataset) -> float:
+    """Share of the test images that the checkpoint's model labels right.
+
+    Raises:
+        UsageError: If the images do not fit the model or are of other classes, or the
+            weights are not its.
+    """
+    check_test_data(checkpoint, dataset)
+    return accuracy(checkpoint.build_model(), dataset.test, checkpoint.normalization)
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, images: ImageSet, normalization: Normalization) -> float:
+    """Share of images whose largest logit is their label's; leaves the mode alone."""
+    was_training = model.training
+    device = next(model.parameters()).device
+    model.eval()
+    n_right = torch.zeros((), dtype=torch.int64, device=device)
+    parts = batches(images, batch_size=_BATCH, device=device, is_shuffled=False)
+    for pixels, labels in parts:
+        logits = model(normalization.apply(pixels))  # (B, C)
+        n_right += (logits.argmax(-1) == labels).sum()
+    model.train(was_training)
+    return float(n_right) / len(images)

@@ -1,0 +1,161 @@
+"""Train one architecture, from scratch, with a teacher or without."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mpcprof.errors import UsageError
+from mpcprof.nn.architecture import Architecture
+from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from mpcvit.data.dataset import Dataset
+from mpcvit.models.vit import VisionTransformer
+from mpcvit.train.distillation import KdTerm, Teacher, TrainingObjective, check_terms
+from mpcvit.train.hardware import seed_all
+from mpcvit.train.log import EpochRecord
+from mpcvit.train.loop import FitObserver, FitResult, fit
+from mpcvit.train.run_request import RunRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """What to train, on what, and where to put it.
+
+    Attributes:
+        teacher: A checkpoint; needs `kd`, the terms it teaches by.
+    """
+
+    run: RunRequest
+    architecture: Architecture
+    teacher: Path | None = None
+    kd: frozenset[KdTerm] = frozenset()
+
+    def settings(self) -> dict[str, Any]:  # Any: JSON
+        """What decides the result, as it stands in `config.json`."""
+        return {
+            "architecture": json.loads(self.architecture.to_json()),
+            "dataset": self.run.dataset,
+            "limit": self.run.limit,
+            "recipe": asdict(self.run.recipe),
+            "teacher_sha256": self.teacher and _digest(self.teacher),
+            "kd": sorted(self.kd),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainResult:
+    """What came out.
+
+    Attributes:
+        checkpoint: File of the trained model.
+        accuracy: Share of the test images labelled right, after the last epoch.
+        epochs: All of them, those of an earlier run too.
+        duration_s: Of this run's epochs.
+        is_first_process: Of those that torchrun started: the one that prints.
+    """
+
+    checkpoint: Path
+    accuracy: float
+    epochs: tuple[EpochRecord, ...]
+    n_resumed: int
+    duration_s: float
+    device: str
+    is_first_process: bool = True
+
+    @property
+    def images_per_s(self) -> float:
+        """Training images over the time of the steps, of all epochs."""
+        steps_s = sum(record.duration_s for record in self.epochs)
+        images = sum(record.images_per_s * record.duration_s for record in self.epochs)
+        return images / steps_s
+
+    def to_json(self) -> str:
+        """One document; seconds, shares."""
+        return json.dumps(
+            {
+                "checkpoint": str(self.checkpoint),
+                "accuracy": self.accuracy,
+                "losses": dict(self.epochs[-1].losses),
+                "n_epochs": len(self.epochs),
+                "n_resumed": self.n_resumed,
+                "duration_s": self.duration_s,
+                "images_per_s": self.images_per_s,
+                "device": self.device,
+            }
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.checkpoint}: test accuracy {self.accuracy:.2%} after "
+            f"{len(self.epochs)} epochs ({self.n_resumed} of an earlier run); "
+            f"{self.duration_s:.1f} s on {self.device}, "
+            f"{self.images_per_s:.0f} images/s"
+        )
+
+
+def train(
+    request: TrainRequest,
+    observer: FitObserver | None = None,
+    *,
+    dataset: Dataset | None = None,
+) -> TrainResult:
+    """Train, or go on training, and write the checkpoint.
+
+    Args:
+        dataset: That of the request, where it is loaded already.
+
+    Raises:
+        UsageError: If parts of the request do not fit each other or the folder.
+        DivergedError: If the loss is not finite.
+    """
+    check_terms(request.kd, has_teacher=request.teacher is not None)
+    taught_by = read_checkpoint(request.teacher) if request.teacher else None
+    architecture, recipe = request.architecture, request.run.recipe
+    dataset = dataset or request.run.load_dataset(architecture.model)
+    dataset.check_fits(architecture.model)
+    seed_all(recipe.seed)
+    model = VisionTransformer(architecture, recipe.regularization)
+    teacher = None
+    if taught_by is not None:
+        teacher = Teacher(taught_by, model, dataset, request.kd)
+    objective = TrainingObjective(
+        model, dataset, recipe, teacher=teacher, kd=request.kd
+    )
+    fitted = fit(objective, dataset, request.run, request.settings(), observer)
+    if fitted.is_first_process:
+        _write(model, dataset, fitted)
+    return TrainResult(
+        checkpoint=fitted.folder.model,
+        accuracy=_final_accuracy(fitted),
+        epochs=fitted.epochs,
+        n_resumed=fitted.n_resumed,
+        duration_s=fitted.duration_s,
+        device=str(fitted.device),
+        is_first_process=fitted.is_first_process,
+    )
+
+
+def _write(model: VisionTransformer, dataset: Dataset, fitted: FitResult) -> None:
+    checkpoint = Checkpoint(
+        architecture=model.architecture,
+        weights=model.weights(),
+        normalization=dataset.normalization,
+        dataset=dataset.name,
+        class_names=dataset.class_names,
+        accuracy=_final_accuracy(fitted),
+    )
+    write_checkpoint(fitted.folder.model, checkpoint)
+
+
+def _final_accuracy(fitted: FitResult) -> float:
+    return fitted.epochs[-1].metrics["accuracy"]
+
+
+def _digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(
+            f"cannot read teacher {str(path)!r}: {error.strerror}"
+        ) from None

@@ -1,0 +1,216 @@
+"""`fit`, `predict`, `table export --terms` and `verify` as a person types them."""
+
+import json
+import re
+
+import pytest
+from click.testing import CliRunner
+
+from mpcprof.cli import main
+from mpcprof.costmodel.heldout import fit_cost_model
+from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.profile.io import read_profile, write_profile
+from tests.factories import make_full_profile, make_profile, make_record
+
+FULL = make_full_profile()
+PREDICT_KEYS = "latency_s interval_s bytes_sent hops compute_s layers operations basis"
+PART_KEYS = {"name", "count", "latency_s", "bytes_sent", "hops", "compute_s"}
+FIT_KEYS = {"operation", "n_records", "median", "percentile_95", "max_bytes_error"}
+TERM_KEYS = {"kind", "layer", "variant", "latency_s", "fixed_s", "per_unit_s"}
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch):
+    """A profile of every primitive, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    write_profile("a.parquet", FULL)
+    write_profile("exp.parquet", make_profile(make_record()))
+    (tmp_path / "broken.json").write_text("{")
+    digits = uniform_architecture(MODELS["digits"], attention="scale", heads="batched")
+    (tmp_path / "arch.json").write_text(digits.to_json())
+    document = json.loads(digits.to_json())
+    document["attention"].pop()
+    (tmp_path / "misfit.json").write_text(json.dumps(document))
+    return tmp_path / "a.parquet"
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [*map(str, arguments)])
+
+
+def predict(*arguments):
+    shown = run("predict", "a.parquet", *arguments, "--json")
+    assert shown.exit_code == 0, shown.output
+    return json.loads(shown.stdout)
+
+
+def test_fit_json_has_a_row_per_operation(path):
+    shown = run("fit", path, "--json")
+
+    assert shown.exit_code == 0, shown.output
+    rows = json.loads(shown.stdout)["workloads"]
+    assert [row["operation"] for row in rows] == [*fit_cost_model(FULL).operations]
+    assert all({*row} >= FIT_KEYS for row in rows)
+    assert max(row["median"] for row in rows) < 0.01  # a linear profile
+
+
+def test_fit_prints_a_line_per_operation_and_says_what_has_one_size(path):
+    every, single = (run("fit", name) for name in (path, "exp.parquet"))
+
+    assert len(every.stdout.splitlines()) == 1 + len(fit_cost_model(FULL).fits)
+    assert "(one size only)" in single.stdout
+
+
+def test_fit_writes_nothing_unless_asked(path):
+    before = path.read_bytes()
+
+    run("fit", path)
+
+    assert path.read_bytes() == before
+
+
+def test_a_saved_fit_predicts_the_same_to_the_bit(path):
+    before = predict("--model", "digits", "--network", "30MBps,70ms")
+
+    saved = run("fit", path, "--save")
+
+    assert saved.exit_code == 0, saved.output
+    assert "cost_model" in json.loads(read_profile(path).extra)
+    assert read_profile(path).records == FULL.records
+    assert predict("--model", "digits", "--network", "30MBps,70ms") == before
+
+
+def test_predict_json_has_the_keys_of_the_design(path):
+    document = predict("--model", "cifar", "--attention", "relu_softmax")
+
+    assert {*PREDICT_KEYS.split()} <= {*document}
+    low_s, high_s = document["interval_s"]
+    assert low_s <= document["latency_s"] <= high_s
+    assert len(document["layers"]) == 7 + 2
+    for part in (*document["layers"], *document["operations"]):
+        assert {*part} == PART_KEYS
+
+
+def test_predict_takes_an_architecture_with_its_heads(path):
+    batched = predict("--attention", "arch.json")
+    serial = predict("--attention", "arch.json", "--heads", "serial")
+
+    assert "heads batched" in batched["title"]
+    assert serial["hops"] >= batched["hops"]
+    assert serial["bytes_sent"] == batched["bytes_sent"]
+
+
+def test_predict_prints_units_and_a_line_per_network(path):
+    shown = run("predict", path, "--network", "wan", "--network", "100MBps,10ms")
+
+    first, second = shown.stdout.splitlines()[1:3]
+    for line, network in ((first, "44MBps,40ms"), (second, "100MBps,10ms")):
+        assert re.match(rf"{network}: [\d.]+ (s|min) \(.*\), [\d.]+ [MG]B sent", line)
+
+
+def test_what_is_far_outside_is_flagged_in_notes_and_basis(path):
+    document = predict("--model", "digits", "--batch", "4096")
+
+    assert document["basis"] == "extrapolated"
+    assert any(
+        re.fullmatch(r"exp: size .* is [\d.e+]+ times the largest measured", note)
+        for note in document["notes"]
+    )
+    text = run("predict", path, "--model", "digits", "--batch", "4096").stdout
+    assert "extrapolated" in text
+    assert "note: exp: size" in text
+
+
+@pytest.mark.parametrize("export_format", ["csv", "json", "md", "parquet"])
+def test_terms_go_to_stdout_or_to_a_file_alike(path, export_format):
+    arguments = ("table", "export", path, "--terms", "--format", export_format)
+
+    shown = run(*arguments, "--model", "digits")
+    written = run(*arguments, "--model", "digits", "-o", "terms")
+
+    assert shown.exit_code == written.exit_code == 0, shown.output
+    assert shown.stdout_bytes == path.with_name("terms").read_bytes()
+
+
+def test_terms_json_is_one_document_of_that_network_and_batch(path):
+    shown = run(
+        *("table", "export", path, "--terms", "--format", "json", "--model", "digits"),
+        *("--network", "lan", "--batch", "2"),
+    )
+
+    document = json.loads(shown.stdout)
+    assert document["model"] == "digits"
+    assert document["network"] == "384MBps,300us"
+    assert document["n_batch"] == 2
+    assert all({*term} >= TERM_KEYS for term in document["terms"])
+
+
+WRONG = [
+    (("fit", "none.parquet"), 1, "`mpcprof sweep --output` makes one"),
+    (("fit", "broken.json"), 1, "it is not parquet"),
+    (("fit", "a.parquet", "--folds", "1"), 2, "1 is not in the range x>=2"),
+    (("predict", "none.parquet"), 1, "`mpcprof sweep --output` makes one"),
+    (("predict", "exp.parquet"), 1, "`mpcprof sweep --protocol semi2k --only"),
+    (("predict", "a.parquet", "--model", "cifr"), 2, "did you mean cifar?"),
+    (("predict", "a.parquet", "--attention", "sofmax"), 2, "expected softmax,"),
+    (("predict", "a.parquet", "--activation", "gelu"), 2, "gelu_tanh"),
+    (("predict", "a.parquet", "--network", "44MBps"), 2, "such as 44MBps,40ms"),
+    (("predict", "a.parquet", "--network", "44,40ms"), 2, "has no unit"),
+    (("predict", "a.parquet", "--batch", "0"), 2, "0 is not in the range 1<="),
+    (("predict", "a.parquet", "--batch", "9" * 20), 2, "is not in the range"),
+    (("predict", "a.parquet", "--attention", "none.json"), 2, "cannot read arch"),
+    (("predict", "a.parquet", "--attention", "broken.json"), 2, "not JSON"),
+    (("predict", "a.parquet", "--attention", "misfit.json"), 2, "attention has 2"),
+    (
+        ("predict", "a.parquet", "--attention", "arch.json", "--model", "cifar"),
+        2,
+        "arch.json is of digits; leave one out",
+    ),
+    (
+        ("predict", "a.parquet", "--attention", "arch.json", "--activation", "relu"),
+        2,
+        "arch.json names its own; leave it out",
+    ),
+    (("table", "export", "none.parquet", "--terms"), 1, "`mpcprof sweep --output`"),
+    (("table", "export", "exp.parquet", "--terms"), 1, "`mpcprof sweep --protocol"),
+    (("table", "export", "a.parquet", "--terms", "--model", "x"), 2, "no model 'x'"),
+    (("table", "export", "a.parquet", "--terms", "-o", "a.parquet"), 2, "itself"),
+    (("verify", "none.parquet"), 1, "`mpcprof sweep --output` makes one"),
+    (("verify", "a.parquet", "--cases", "0"), 2, "no cases: expected --cases"),
+    (("verify", "a.parquet", "--limit", "1ms"), 2, "allow more with --limit"),
+    (("verify", "a.parquet", "--limit", "20"), 2, "has no unit"),
+    (("verify", "a.parquet", "--tolerance", "0.1"), 2, "has no unit"),
+    (("verify", "a.parquet", "--network", "wam"), 2, "did you mean wan"),
+    (("verify", "a.parquet", "--output", "a.parquet"), 2, "is the profile itself"),
+    (("verify", "a.parquet", "--report", "a.parquet"), 2, "is a profile; name"),
+    (
+        ("verify", "a.parquet", "--output", "b.parquet", "--report", "b.parquet"),
+        2,
+        "is a profile; name another file",
+    ),
+    (("verify", "a.parquet", "--report", "none/a.md"), 2, "expected a file in a"),
+    (("verify", "a.parquet", "--architecture", "cifar"), 2, "MODEL:ATTENTION:HEADS"),
+    (
+        ("verify", "a.parquet", "--architecture", "cifar:scale:serial:2"),
+        2,
+        "MODEL:ATTENTION:HEADS",
+    ),
+    (("verify", "a.parquet", "--architecture", "misfit.json"), 2, "attention has 2"),
+    (("verify", "a.parquet", "--architecture", "x:scale:serial"), 2, "no model 'x'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "expected"), WRONG)
+def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
+    path, arguments, code, expected
+):
+    before = {p.name: p.read_bytes() for p in path.parent.iterdir() if p.is_file()}
+
+    shown = run(*arguments)
+
+    assert shown.exit_code == code, shown.output
+    assert shown.stdout == ""
+    assert shown.stderr.count("\n") == 1
+    assert expected in shown.stderr
+    after = {p.name: p.read_bytes() for p in path.parent.iterdir() if p.is_file()}
+    assert after == before

@@ -1,0 +1,348 @@
+"""The cost model on the profile that is committed, and its laws."""
+
+import json
+import math
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpcprof.costmodel.heldout import fit_cost_model, held_out_errors, held_out_pairs
+from mpcprof.costmodel.model import CostModel
+from mpcprof.costmodel.storage import attach, load_cost_model
+from mpcprof.dims import Dims
+from mpcprof.errors import MissingEntryError, ProfileError, UsageError
+from mpcprof.network import LOOPBACK, NETWORKS, Network
+from mpcprof.nn.steps import Step, primitive_step
+from mpcprof.profile.io import read_profile
+from mpcprof.profile.merge import Profile
+from tests import PROFILES
+from tests.factories import make_profile, make_record
+
+WAN = NETWORKS["wan"]
+SEMI2K = read_profile(PROFILES / "semi2k.parquet")
+MODEL = fit_cost_model(SEMI2K)
+HELD_OUT = held_out_errors(SEMI2K)
+TINY = fit_cost_model(make_profile(make_record()))
+
+entries = st.integers(1, 10**7)
+steps = st.one_of(
+    st.builds(
+        Step,
+        st.sampled_from(["exp", "mul", "gelu_exact"]),
+        st.tuples(entries),
+        st.sampled_from(["a", "a/b", "c"]),
+    ),
+    st.builds(Step, st.sampled_from(["max", "sum"]), st.tuples(entries, entries)),
+    st.builds(Step, st.just("matmul"), st.tuples(*[st.integers(1, 300)] * 4)),
+)
+sequences = st.lists(steps, max_size=8)
+networks = st.builds(
+    Network,
+    bandwidth_bytes_per_s=st.floats(1e3, 1e12) | st.just(math.inf),
+    rtt_s=st.floats(0, 10),
+)
+
+
+def aby3_like_profile(n_shapes: int = 8) -> Profile:
+    """Rank 0's bytes and the hops vary, the bytes of both ranks together do not."""
+    return make_profile(
+        *(
+            make_record(
+                dims=Dims(n_heads=heads, n_tokens=65),
+                bytes_sent_by_rank=(heads * 100_000 + heads % 3, 0 - heads % 3 + 7_000),
+                hops=17.0 + heads % 2 / 2,
+                hops_basis="measured",
+            )
+            for heads in range(3, 3 + n_shapes)
+        )
+    )
+
+
+@pytest.mark.parametrize("held_out", HELD_OUT, ids=lambda h: h.operation)
+def test_bytes_and_hops_of_shapes_left_out_are_exact_in_semi2k(held_out):
+    assert held_out.has_exact_bytes
+    assert held_out.has_exact_hops
+    assert held_out.max_bytes_error == 0
+    assert held_out.max_rank_bytes_error == 0
+    assert held_out.max_hops_error == 0
+
+
+@pytest.mark.parametrize("held_out", HELD_OUT, ids=lambda h: h.operation)
+def test_latencies_of_shapes_left_out_are_near(held_out):
+    # a sum sends nothing: 3 to 50 ms of compute on two shared cores, and their noise
+    is_sum = held_out.operation == "sum"
+
+    assert held_out.median < (0.15 if is_sum else 0.03)
+    assert held_out.percentile_95 < (0.40 if is_sum else 0.10)
+
+
+def test_held_out_pairs_have_the_held_out_errors():
+    pairs = held_out_pairs(SEMI2K)
+
+    for held_out in HELD_OUT:
+        errors = [
+            abs(pair.predicted_s / pair.measured_s - 1)
+            for pair in pairs
+            if pair.operation == held_out.operation
+        ]
+        assert len(errors) == held_out.n_records
+        assert max(errors) == pytest.approx(held_out.largest)
+
+
+def test_a_primitive_that_was_measured_costs_what_was_measured():
+    for record in SEMI2K:
+        step = primitive_step(record.workload, record.dims)
+
+        prediction = MODEL.predict([step], record.network)
+
+        assert prediction.latency_s == pytest.approx(record.latency_s, rel=1e-9)
+        assert prediction.basis == "measured"
+        assert prediction.bytes_sent == record.bytes_sent
+        assert prediction.hops == record.hops
+
+
+@given(sequence=sequences, network=networks, more=st.floats(0, 10))
+def test_a_longer_round_trip_is_never_cheaper(sequence, network, more):
+    slower = replace(network, rtt_s=network.rtt_s + more)
+
+    near, far = (MODEL.predict(sequence, n).latency_s for n in (network, slower))
+
+    assert far >= near or far == pytest.approx(near)
+
+
+@given(sequence=sequences, network=networks, factor=st.floats(1, 1e3))
+def test_a_narrower_line_is_never_cheaper(sequence, network, factor):
+    slower = replace(
+        network, bandwidth_bytes_per_s=network.bandwidth_bytes_per_s / factor
+    )
+
+    wide, narrow = (MODEL.predict(sequence, n).latency_s for n in (network, slower))
+
+    assert narrow >= wide or narrow == pytest.approx(wide)
+
+
+@given(
+    name=st.sampled_from(["exp", "gelu_exact", "reciprocal", "truncation"]),
+    pair=st.tuples(entries, entries).map(sorted),
+    network=networks,
+)
+def test_more_entries_that_nobody_measured_never_cost_less(name, pair, network):
+    costs = [MODEL.step_cost(name, (n,)) for n in pair]
+    if "measured" in {cost.basis for cost in costs}:
+        return  # what was measured is reported with its noise
+
+    small, large = (cost.latency_s(network) for cost in costs)
+
+    assert 0 <= small <= large or small == pytest.approx(large)
+
+
+@given(sequence=sequences, network=networks)
+def test_a_call_costs_the_sum_of_its_parts_and_its_overhead_once(sequence, network):
+    prediction = MODEL.predict(sequence, network)
+
+    for split in (prediction.parts, prediction.operations):
+        latency_s = MODEL.per_call_s + sum(part.latency_s for part in split)
+        assert latency_s == pytest.approx(prediction.latency_s)
+        bytes_sent = sum(part.bytes_sent for part in split)
+        assert bytes_sent == pytest.approx(prediction.bytes_sent)
+        assert sum(part.hops for part in split) == pytest.approx(prediction.hops)
+
+
+@given(sequence=sequences, network=networks)
+def test_the_interval_holds_the_latency(sequence, network):
+    prediction = MODEL.predict(sequence, network)
+
+    low_s, high_s = prediction.interval_s
+    assert 0 <= low_s <= prediction.latency_s <= high_s
+
+
+@given(sequence=sequences, network=networks)
+def test_a_model_that_was_stored_predicts_the_same_to_the_bit(sequence, network):
+    stored = CostModel.from_json(MODEL.to_json(), SEMI2K)
+
+    assert stored.predict(sequence, network) == MODEL.predict(sequence, network)
+
+
+def test_the_order_of_records_does_not_matter():
+    reversed_profile = replace(SEMI2K, records=SEMI2K.records[::-1])
+
+    assert fit_cost_model(reversed_profile) == MODEL
+
+
+@pytest.mark.parametrize("size", [(1, 65, 192, 64), (1, 70, 70, 70)])
+def test_many_products_cost_as_many_times_one(size):
+    one = MODEL.step_cost("matmul", size)
+
+    many = MODEL.step_cost("matmul", (12, *size[1:]))
+
+    assert many.hops == 12 * one.hops
+    assert many.bytes_sent == 12 * one.bytes_sent
+    assert many.latency_s(WAN) == pytest.approx(12 * one.latency_s(WAN))
+    assert many.basis == one.basis
+
+
+def test_what_is_larger_than_anything_measured_is_flagged_and_less_certain():
+    small, large = (Step("exp", (n,), "x") for n in (500_000, 500_000_000))
+
+    near, far = (MODEL.predict([step], WAN) for step in (small, large))
+
+    assert (near.basis, far.basis) == ("interpolated", "extrapolated")
+    assert near.notes == ()
+    assert far.notes == ("exp: size 5.0e+08 is 631 times the largest measured",)
+    widths = [found.interval_s[1] / found.latency_s - 1 for found in (near, far)]
+    assert widths[1] == pytest.approx(631 / 2 * widths[0], rel=0.01)
+
+
+def test_the_basis_of_a_call_is_that_of_its_worst_step():
+    measured = Step("exp", (4225,))
+
+    bases = [
+        MODEL.predict([measured, *more], WAN).basis
+        for more in ([], [Step("exp", (4226,))], [Step("max", (1, 1000))])
+    ]
+
+    assert bases == ["measured", "interpolated", "extrapolated"]
+
+
+def test_on_a_faster_network_the_error_of_the_compute_stays():
+    wan, lan = (MODEL.predict([Step("exp", (5000,))], n) for n in (WAN, LOOPBACK))
+
+    errors_s = [p.interval_s[1] - p.latency_s for p in (wan, lan)]
+
+    assert errors_s[0] == pytest.approx(errors_s[1])
+
+
+def test_thousands_of_steps_are_priced_in_milliseconds():
+    sequence = [Step("exp", (5000 + i % 50,), f"layer {i % 12}") for i in range(3000)]
+    MODEL.predict(sequence, WAN)
+
+    def seconds() -> float:
+        start_s = time.perf_counter()
+        MODEL.predict(sequence, WAN)
+        return time.perf_counter() - start_s
+
+    assert min(seconds() for _ in range(5)) < 0.010
+
+
+def test_an_operation_that_is_not_on_file_is_named_with_what_to_do():
+    model = fit_cost_model(make_profile(make_record()))
+
+    with pytest.raises(MissingEntryError, match=r"'max'.*exp.*--only max --output"):
+        model.predict([Step("max", (4, 65))], WAN)
+
+
+@pytest.mark.parametrize(
+    "profile", [make_profile(), make_profile(make_record(kind="model"))]
+)
+def test_a_profile_without_primitives_is_named_with_what_to_do(profile):
+    with pytest.raises(MissingEntryError, match="sweep --protocol semi2k --output"):
+        fit_cost_model(profile)
+
+
+def test_records_of_blocks_are_no_primitives():
+    with_block = make_profile(make_record(), make_record(workload="b", kind="block"))
+
+    model = fit_cost_model(with_block)
+
+    assert model == fit_cost_model(make_profile(make_record()))
+
+
+def test_fewer_than_two_folds_are_refused():
+    with pytest.raises(UsageError, match="n_folds=1: expected at least 2"):
+        held_out_errors(SEMI2K, n_folds=1)
+
+
+def test_one_size_says_that_its_error_is_a_guess():
+    profile = make_profile(make_record())
+
+    (held_out,) = held_out_errors(profile)
+    prediction = fit_cost_model(profile).predict([Step("exp", (50,))], WAN)
+
+    assert held_out.median is None
+    assert prediction.notes == ("exp: measured at one size only, its error is a guess",)
+    assert prediction.hops == 17
+
+
+def test_hops_that_were_measured_and_the_bytes_of_one_rank_are_not_exact():
+    (held_out,) = held_out_errors(aby3_like_profile())
+
+    assert not held_out.has_exact_hops
+    assert held_out.max_rank_bytes_error > 0
+    assert held_out.max_hops_error < 0.05
+
+
+def test_a_priced_record_gives_way_to_one_that_was_waited_for():
+    waited = make_record(latencies_s=(0.5,))
+    priced = make_record(mode="priced", emulation="none", latencies_s=(0.4,))
+
+    model = fit_cost_model(make_profile(waited, priced))
+
+    step = primitive_step("exp", waited.dims)
+    assert model.predict([step], WAN).latency_s == pytest.approx(0.5)
+
+
+def test_records_of_two_networks_are_each_netted_with_their_own():
+    far = Network(bandwidth_bytes_per_s=44e6, rtt_s=0.080)
+    near_s = make_record().latency_s
+    profile = make_profile(
+        make_record(), make_record(network=far, latencies_s=(near_s + 17 * 0.020,))
+    )
+
+    model = fit_cost_model(profile)
+
+    step = primitive_step("exp", make_record().dims)
+    assert model.predict([step], WAN).latency_s == pytest.approx(near_s)
+    assert model.predict([step], far).latency_s == pytest.approx(near_s + 0.34)
+
+
+def test_priced_records_alone_are_enough():
+    record = make_record(mode="priced", emulation="none", compute_s=0.1, hidden_s=0.02)
+
+    model = fit_cost_model(make_profile(record))
+
+    step = primitive_step("exp", record.dims)
+    assert model.predict([step], LOOPBACK).latency_s == pytest.approx(0.12)
+
+
+def test_a_model_is_stored_in_its_profile_and_taken_from_there():
+    stored = attach(make_profile(make_record(), extra='{"note": 1}'), TINY)
+
+    assert json.loads(stored.extra)["note"] == 1
+    assert load_cost_model(stored) == TINY
+
+
+def test_a_stored_model_of_other_records_is_fitted_anew():
+    stored = attach(make_profile(make_record()), TINY)
+    more = stored.extended((make_record(dims=Dims(n_heads=1, n_tokens=17)),))
+
+    assert load_cost_model(more) == fit_cost_model(more)
+    assert load_cost_model(more) != TINY
+
+
+def test_a_model_of_other_records_is_not_stored_or_read():
+    other = make_profile(make_record(latencies_s=(0.9,)))
+
+    with pytest.raises(ProfileError, match="fitted to other records"):
+        attach(other, TINY)
+    with pytest.raises(ProfileError, match="fitted to other records"):
+        CostModel.from_json(TINY.to_json(), other)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 2}', '{"version": 3}'])
+def test_what_is_no_cost_model_is_refused(text):
+    with pytest.raises(ProfileError, match="no cost model of this profile"):
+        CostModel.from_json(text, make_profile(make_record()))
+
+
+@given(sequence=sequences)
+def test_compute_is_what_a_network_that_costs_nothing_leaves(sequence):
+    on_wan = MODEL.predict(sequence, WAN)
+
+    free_s = MODEL.predict(sequence, LOOPBACK).latency_s
+
+    assert on_wan.compute_s == pytest.approx(free_s)
+    parts_s = sum(part.compute_s for part in on_wan.parts)
+    assert on_wan.compute_s == pytest.approx(MODEL.per_call_s + parts_s)

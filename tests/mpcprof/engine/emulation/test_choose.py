@@ -1,0 +1,89 @@
+"""Tests of `mpcprof.engine.emulation.choose`."""
+
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mpcprof.engine.emulation import choose as probe
+from mpcprof.engine.emulation.choose import BackendStatus, probe_backends
+
+
+def _reasons() -> dict[str, str]:
+    return {status.name: status.reason for status in probe_backends()}
+
+
+def test_every_backend_is_reported_and_the_relay_always_works() -> None:
+    statuses = probe_backends()
+
+    assert [status.name for status in statuses] == ["relay", "tun", "netem"]
+    assert statuses[0].is_available
+
+
+def test_a_backend_is_available_exactly_when_there_is_no_reason_against_it() -> None:
+    for status in probe_backends():
+        assert status.is_available == (status.reason == "")
+        assert "\n" not in status.reason
+
+
+def test_probing_takes_less_than_a_second() -> None:
+    begin_s = time.perf_counter()
+
+    probe_backends()
+
+    assert time.perf_counter() - begin_s < 1.0
+
+
+def test_probing_leaves_the_devices_and_namespaces_of_this_process_alone() -> None:
+    def state() -> tuple[list[str], str, list[str]]:
+        named = Path("/run/netns")
+        return (
+            sorted(path.name for path in Path("/sys/class/net").iterdir()),
+            str(Path("/proc/self/ns/net").readlink()),
+            sorted(path.name for path in named.iterdir()) if named.exists() else [],
+        )
+
+    before = state()
+
+    probe_backends()
+
+    assert state() == before
+
+
+def test_a_machine_without_nsenter_gets_that_as_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+
+    reasons = _reasons()
+
+    assert reasons["relay"] == ""
+    assert reasons["tun"] == reasons["netem"] != ""
+    assert "nsenter" in reasons["tun"]
+
+
+def test_another_system_gets_that_as_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+
+    assert _reasons() == {
+        "relay": "",
+        "tun": "it needs Linux",
+        "netem": "it needs Linux",
+    }
+
+
+def test_a_probe_that_crashes_is_reported_with_its_last_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probe, "__name__", "mpcprof.no_such_module")
+
+    assert "no_such_module" in _reasons()["tun"]
+
+
+def test_an_available_backend_is_said_so() -> None:
+    assert BackendStatus(name="tun", reason="").is_available
+    assert not BackendStatus(name="tun", reason="no TUN").is_available

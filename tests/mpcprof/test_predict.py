@@ -1,0 +1,183 @@
+"""What `predict` prints, and how it reads what a person types."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpcprof.costmodel.heldout import fit_cost_model
+from mpcprof.errors import UnknownNameError, UsageError
+from mpcprof.network import NETWORKS, Network
+from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.nn.catalogue import trace_model
+from mpcprof.predict import choose_architecture, predict_model, sum_by_layer
+from tests.factories import make_full_profile
+
+WAN, LAN = NETWORKS["wan"], NETWORKS["lan"]
+MODEL = fit_cost_model(make_full_profile())
+DIGITS = uniform_architecture(MODELS["digits"], attention="relu_softmax")
+
+networks = st.builds(
+    Network, bandwidth_bytes_per_s=st.floats(1e4, 1e12), rtt_s=st.floats(0, 5)
+)
+
+
+def choose(**overrides):
+    values = {
+        "model": "",
+        "attention": "softmax",
+        "activation": None,
+        "heads": None,
+        "n_layers": None,
+    }
+    return choose_architecture(**(values | overrides))
+
+
+@pytest.fixture
+def path(tmp_path):
+    """An architecture file of digits."""
+    (tmp_path / "arch.json").write_text(DIGITS.to_json())
+    return str(tmp_path / "arch.json")
+
+
+def test_a_variant_is_that_of_every_head_of_cifar_by_default():
+    chosen = choose()
+
+    assert chosen == uniform_architecture(MODELS["cifar"], attention="softmax")
+    assert chosen.activation[0] == ("gelu_tanh",)
+    assert chosen.heads == "serial"
+
+
+def test_names_choose_model_activation_heads_and_layers():
+    chosen = choose(model="digits", activation="relu", heads="batched", n_layers=1)
+
+    assert chosen.model.name == "digits"
+    assert chosen.activation == (("relu",),)
+    assert chosen.heads == "batched"
+
+
+def test_a_file_is_taken_as_it_is(path):
+    assert choose(attention=path) == DIGITS
+    assert choose(attention=path, model="digits", n_layers=3) == DIGITS
+
+
+def test_heads_may_be_chosen_beside_a_file(path):
+    assert choose(attention=path, heads="batched").heads == "batched"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"model": "cifar"}, r"--model cifar: .*arch\.json is of digits; leave one"),
+        ({"n_layers": 2}, r"--layers 2: .*arch\.json has 3; leave it out"),
+        ({"activation": "relu"}, r"--activation relu: .* names its own; leave it out"),
+    ],
+)
+def test_what_a_file_contradicts_is_one_clear_line(path, overrides, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        choose(attention=path, **overrides)
+
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"attention": "sofmax"}, r"--attention 'sofmax': expected softmax, .*or a"),
+        ({"attention": "none.json"}, r"cannot read architecture 'none.json'"),
+        ({"activation": "gelu"}, r"no activation 'gelu'; .*gelu_tanh"),
+        ({"model": "cifr"}, r"no model 'cifr'; did you mean cifar"),
+    ],
+)
+def test_an_unknown_name_is_one_clear_line(overrides, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        choose(**overrides)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_model_is_an_unknown_name():
+    with pytest.raises(UnknownNameError):
+        choose(model="vit")
+
+
+@pytest.mark.parametrize("heads", ["serial", "batched"])
+def test_layers_add_up_to_the_total_without_what_the_call_costs(heads):
+    architecture = choose(model="digits", heads=heads)
+
+    (prediction,) = predict_model(MODEL, architecture, [WAN]).predictions
+
+    layers = sum_by_layer(prediction)
+    names = ["embedding", "layer 1", "layer 2", "layer 3", "head"]
+    assert [layer.name for layer in layers] == names
+    latency_s = sum(layer.latency_s for layer in layers)
+    assert latency_s + prediction.per_call_s == pytest.approx(prediction.latency_s)
+    bytes_sent = sum(layer.bytes_sent for layer in layers)
+    assert bytes_sent == pytest.approx(prediction.bytes_sent)
+
+
+def test_two_images_have_twice_the_rows_in_a_product_with_weights():
+    one, two = (
+        [step for step in trace_model(DIGITS, n) if step.part.endswith("qkv")]
+        for n in (1, 2)
+    )
+
+    for a, b in zip(one, two, strict=True):
+        assert (a.operation, b.operation) == ("matmul", "matmul")
+        assert b.size == (a.size[0], 2 * a.size[1], *a.size[2:])
+
+
+def test_two_images_share_weights_and_most_hops():
+    one, two = (predict_model(MODEL, DIGITS, [WAN], n).predictions[0] for n in (1, 2))
+
+    assert one.latency_s < two.latency_s < 2 * one.latency_s
+    assert one.hops < two.hops < 2 * one.hops  # one product after another per head
+    assert one.bytes_sent < two.bytes_sent < 2 * one.bytes_sent
+
+
+@given(network=networks, more_s=st.floats(0, 5), factor=st.floats(1, 1e3))
+def test_a_longer_or_narrower_line_is_never_cheaper(network, more_s, factor):
+    slower = Network(
+        bandwidth_bytes_per_s=network.bandwidth_bytes_per_s / factor,
+        rtt_s=network.rtt_s + more_s,
+    )
+
+    near, far = predict_model(MODEL, DIGITS, [network, slower]).predictions
+
+    assert far.latency_s >= near.latency_s * (1 - 1e-12)
+    assert (far.hops, far.bytes_sent) == (near.hops, near.bytes_sent)
+
+
+def test_each_network_has_its_own_prediction_and_the_first_one_the_split():
+    report = predict_model(MODEL, DIGITS, [WAN, LAN])
+
+    document = json.loads(report.to_json())
+
+    wan, lan = document["networks"]
+    assert (wan["network"], lan["network"]) == ("44MBps,40ms", "384MBps,300us")
+    assert lan["latency_s"] < wan["latency_s"] == document["latency_s"]
+    assert wan["hops"] == lan["hops"]
+    assert "layers" in document
+    assert "layers" not in wan
+
+
+def test_the_text_has_a_line_per_network_and_both_splits():
+    lines = predict_model(MODEL, DIGITS, [WAN, LAN], n_batch=2).lines()
+
+    assert lines[0].startswith("digits, 3 layers, 4 heads serial, 17 tokens, width 64")
+    assert "batch 2" in lines[0]
+    assert lines[1].startswith("44MBps,40ms: ")
+    assert lines[2].startswith("384MBps,300us: ")
+    assert "by layer, on 44MBps,40ms:" in lines
+    operations = lines[lines.index("by operation:") + 1 :]
+    assert any(line.split()[0] == "matmul" for line in operations)
+    assert all(line.endswith(" hops") for line in operations)
+
+
+def test_a_long_split_ends_with_what_is_left():
+    lines = predict_model(MODEL, choose(model="tiny-imagenet", n_layers=18), [WAN])
+
+    by_layer = lines.lines()
+
+    assert any(line.startswith("  6 more: ") for line in by_layer)

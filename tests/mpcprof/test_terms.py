@@ -1,0 +1,292 @@
+"""Lat(ATTN_ij) and Lat(Act_ij): sums of terms are what the cost model predicts."""
+
+import functools
+import io
+import json
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpcprof.costmodel.heldout import fit_cost_model
+from mpcprof.errors import MissingEntryError, UnknownNameError
+from mpcprof.network import NETWORKS, Network
+from mpcprof.nn.architecture import MODELS, Architecture, Heads, uniform_architecture
+from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.mlp import ACTIVATIONS
+from mpcprof.profile.io import read_profile
+from mpcprof.terms import Term, Terms, compute_terms, export_terms, price_architecture
+from tests import PROFILES
+from tests.factories import make_full_profile, make_profile, make_record
+
+WAN = NETWORKS["wan"]
+SEMI2K = read_profile(PROFILES / "semi2k.parquet")
+MODEL = fit_cost_model(SEMI2K)
+FULL = fit_cost_model(make_full_profile())
+COLUMNS = (
+    *("kind", "layer", "variant", "n_units", "latency_s", "fixed_s", "per_unit_s"),
+    *("bytes_sent", "hops", "basis"),
+)
+
+presets = st.sampled_from(["digits", "cifar"])
+networks = st.builds(
+    Network,
+    bandwidth_bytes_per_s=st.floats(1e5, 1e11),
+    rtt_s=st.floats(0, 1),
+)
+
+
+@functools.cache
+def terms_of(name: str, n_batch: int = 1) -> Terms:
+    return compute_terms(MODEL, MODELS[name], WAN, n_batch)
+
+
+def predicted_s(architecture: Architecture, n_batch: int = 1) -> float:
+    return MODEL.predict(trace_model(architecture, n_batch), WAN).latency_s
+
+
+def from_terms_s(architecture: Architecture, n_batch: int = 1) -> float:
+    terms = terms_of(architecture.model.name, n_batch)
+    return price_architecture(terms, architecture, MODEL.per_call_s)
+
+
+def draw_mixed(data: st.DataObject, name: str, heads: Heads) -> Architecture:
+    """Any variant in any head, one activation a layer."""
+    model = replace(MODELS[name], n_layers=2)
+    head = st.tuples(st.sampled_from([*ATTENTIONS]))
+    activation = st.tuples(st.sampled_from([*ACTIVATIONS]))
+    return Architecture(
+        model=model,
+        heads=heads,
+        attention=data.draw(st.tuples(*[st.tuples(*[head] * model.n_heads)] * 2)),
+        activation=data.draw(st.tuples(activation, activation)),
+    )
+
+
+def make_term(**overrides: object) -> Term:
+    values: dict[str, object] = {
+        "kind": "attention",
+        "layer": 0,
+        "variant": "scale",
+        "n_units": 4,
+        "latency_s": 1.0,
+        "fixed_s": 0.75,
+        "per_unit_s": 0.25,
+        "bytes_sent": 100.0,
+        "hops": 10.0,
+        "basis": "measured",
+    }
+    return Term(**(values | overrides))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar"])
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_terms_of_serial_heads_add_up_to_the_prediction(name, attention, activation):
+    architecture = uniform_architecture(
+        MODELS[name], attention=attention, activation=activation
+    )
+
+    total_s = from_terms_s(architecture)
+
+    assert total_s == pytest.approx(predicted_s(architecture), rel=1e-9)
+
+
+@settings(max_examples=25)
+@given(data=st.data(), name=presets)
+def test_terms_of_mixed_serial_heads_add_up_to_the_prediction(data, name):
+    architecture = draw_mixed(data, name, "serial")
+
+    total_s = from_terms_s(architecture)
+
+    assert total_s == pytest.approx(predicted_s(architecture), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar"])
+def test_terms_of_a_batch_add_up_to_its_prediction(name):
+    architecture = uniform_architecture(MODELS[name], attention="softmax")
+
+    total_s = from_terms_s(architecture, n_batch=3)
+
+    assert total_s == pytest.approx(predicted_s(architecture, 3), rel=1e-9)
+
+
+@settings(max_examples=25)
+@given(data=st.data(), name=presets)
+def test_a_fixed_time_and_one_per_head_reproduce_batched_heads(data, name):
+    architecture = draw_mixed(data, name, "batched")
+
+    total_s = from_terms_s(architecture)
+
+    assert total_s == pytest.approx(predicted_s(architecture), rel=0.02)
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar"])
+@pytest.mark.parametrize("n_tokens", [1, 5, 12])
+def test_tokens_of_two_activations_cost_both_fixed_times(name, n_tokens):
+    one = uniform_architecture(replace(MODELS[name], n_layers=1), attention="scale")
+    n_rest = one.model.n_tokens - n_tokens
+    tokens = ("gelu_tanh",) * n_tokens + ("relu",) * n_rest
+    mixed = replace(one, activation=(tokens,))
+
+    total_s = from_terms_s(mixed)
+
+    assert total_s == pytest.approx(predicted_s(mixed), rel=0.02)
+
+
+@pytest.mark.parametrize("n_batch", [1, 8])
+@pytest.mark.parametrize("name", MODELS)
+def test_no_term_is_below_zero(name, n_batch):
+    for term in terms_of(name, n_batch).terms:
+        quantities = (term.latency_s, term.fixed_s, term.per_unit_s)
+
+        assert min(*quantities, term.bytes_sent, term.hops) >= 0, term
+
+
+def test_every_choice_of_every_layer_has_one_term():
+    model = MODELS["digits"]
+
+    terms = terms_of("digits").terms
+
+    per_layer = len(ATTENTIONS) + len(ACTIVATIONS) + len(("mlp", "fused", "rest"))
+    assert len(terms) == model.n_layers * per_layer + 1
+    keys = {(term.kind, term.layer, term.variant) for term in terms}
+    assert len(keys) == len(terms)
+    assert {term.layer for term in terms} == {-1, *range(model.n_layers)}
+
+
+@settings(max_examples=10)
+@given(network=networks, more_s=st.floats(0, 1), factor=st.floats(1, 100))
+def test_a_longer_or_narrower_line_makes_no_term_cheaper(network, more_s, factor):
+    slower = Network(
+        bandwidth_bytes_per_s=network.bandwidth_bytes_per_s / factor,
+        rtt_s=network.rtt_s + more_s,
+    )
+
+    near, far = (
+        compute_terms(FULL, MODELS["digits"], n).terms for n in (network, slower)
+    )
+
+    for a, b in zip(near, far, strict=True):
+        assert b.latency_s >= a.latency_s or b.latency_s == pytest.approx(a.latency_s)
+
+
+def test_lambda_over_eta_is_a_layer_of_attention_over_one_of_activation():
+    token = make_term(kind="activation", variant="gelu_tanh", n_units=5, latency_s=0.1)
+    terms = Terms(
+        model=MODELS["digits"], network=WAN, n_batch=1, terms=(make_term(), token)
+    )
+
+    assert terms.lambda_over_eta("scale", "gelu_tanh") == pytest.approx(4.0 / 0.5)
+
+
+def test_softmax_is_dearer_than_relu_softmax_and_that_than_scale():
+    ratios = [
+        terms_of("cifar").lambda_over_eta(name, "gelu_tanh")
+        for name in ("softmax", "relu_softmax", "scale")
+    ]
+
+    assert ratios == sorted(ratios, reverse=True)
+
+
+def test_a_variant_that_no_unit_uses_costs_nothing():
+    term = make_term()
+
+    assert [term.layer_s(n) for n in (0, 1, 4)] == [0.0, 1.0, 1.75]
+
+
+def test_what_has_no_term_is_a_key_error():
+    with pytest.raises(KeyError, match="'attention', 0, 'none'"):
+        terms_of("digits").get("attention", 0, "none")
+
+
+def test_a_profile_without_a_needed_operation_has_no_terms():
+    model = fit_cost_model(make_profile(make_record()))
+
+    with pytest.raises(MissingEntryError, match="to price it from"):
+        compute_terms(model, MODELS["digits"], WAN)
+
+
+def test_what_a_build_cannot_run_is_left_out_and_said_so():
+    old = PROFILES / "semi2k-spu0.3.1b0.parquet"
+    model = fit_cost_model(read_profile(old))
+
+    terms = compute_terms(model, MODELS["digits"], WAN)
+
+    assert {t.variant for t in terms.terms if t.kind == "attention"} == {*ATTENTIONS}
+    (line,) = terms.left_out
+    assert line.startswith("activation gelu_exact: no record of 'gelu_exact'")
+    document = json.loads(export_terms(terms, "json"))
+    assert document["left_out"] == [line]
+    assert {*document["lambda_over_eta"]} == {"softmax", "relu_softmax", "scale"}
+    with pytest.raises(MissingEntryError, match="gelu_exact"):
+        compute_terms(model, MODELS["digits"], WAN, activations=["gelu_exact"])
+
+
+def test_json_has_the_model_the_ratios_and_every_term():
+    terms = terms_of("digits")
+
+    document = json.loads(export_terms(terms, "json"))
+
+    assert (document["model"], document["n_batch"]) == ("digits", 1)
+    assert document["network"] == "44MBps,40ms"
+    ratio = document["lambda_over_eta"]["softmax"]
+    assert ratio == terms.lambda_over_eta("softmax", "gelu_tanh")
+    assert tuple(Term(**row) for row in document["terms"]) == terms.terms
+
+
+def read_csv(content: str | bytes) -> pd.DataFrame:
+    assert isinstance(content, str)
+    return pd.read_csv(
+        io.StringIO(content), keep_default_na=False, float_precision="round_trip"
+    )
+
+
+def read_parquet(content: str | bytes) -> pd.DataFrame:
+    assert isinstance(content, bytes)
+    return pd.read_parquet(io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    ("export_format", "read"), [("csv", read_csv), ("parquet", read_parquet)]
+)
+def test_a_table_that_is_read_again_has_the_same_terms(export_format, read):
+    terms = terms_of("digits")
+
+    frame = read(export_terms(terms, export_format))
+
+    assert tuple(frame.columns) == COLUMNS
+    rows = frame.to_dict("records")
+    assert tuple(Term(**row) for row in rows) == terms.terms
+
+
+def test_markdown_has_a_line_for_each_term():
+    terms = terms_of("digits")
+
+    header, rule, *lines = str(export_terms(terms, "md")).splitlines()
+
+    assert [cell.strip() for cell in header.strip("|").split("|")] == [*COLUMNS]
+    assert rule == "|" + "---|" * len(COLUMNS)
+    assert len(lines) == len(terms.terms)
+    assert {line.count("|") for line in lines} == {len(COLUMNS) + 1}
+
+
+def test_an_unknown_format_is_named():
+    with pytest.raises(UnknownNameError, match=r"no format 'xlsx'; .*parquet"):
+        export_terms(terms_of("digits"), "xlsx")
+
+
+@pytest.mark.parametrize(("attention", "n_left_out"), [("scale", 0), ("softmax", 1)])
+def test_terms_of_aby3_lack_the_hop_of_the_first_maximum_alone(attention, n_left_out):
+    model = fit_cost_model(read_profile(PROFILES / "aby3.parquet"))
+    architecture = uniform_architecture(MODELS["digits"], attention=attention)
+    steps = trace_model(architecture, 1)
+
+    terms = compute_terms(model, MODELS["digits"], WAN, attentions=[attention])
+
+    total_s = price_architecture(terms, architecture, model.per_call_s)
+    predicted = model.predict(steps, WAN).latency_s
+    assert predicted - total_s == pytest.approx(n_left_out * WAN.one_way_s, abs=1e-9)

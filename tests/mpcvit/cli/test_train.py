@@ -1,0 +1,179 @@
+"""`mpcvit train` from the command line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from mpcprof.errors import EngineError, UsageError
+from mpcvit.checkpoint import read_checkpoint
+from mpcvit.cli import progress
+from mpcvit.cli.train import command
+from mpcvit.data.dataset import load_dataset
+from mpcvit.train.evaluate import evaluate_plain
+from tests.image_folders import write_image_folder, write_parquet_folder
+from tests.training_runs import StopAfter, interrupt, tiny_architecture
+
+QUICK = ("--limit", "40", "--epochs", "1", "--accelerator", "cpu", "--json")
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def call(*arguments: object) -> str:
+    given = [str(argument) for argument in (*arguments, *QUICK)]
+    result = CliRunner().invoke(command, given, catch_exceptions=False)
+    assert result.exit_code == 0, result.stderr
+    return result.stdout
+
+
+def write_architecture(folder: Path, attention: str) -> Path:
+    path = folder / f"{attention}.json"
+    path.write_text(tiny_architecture(attention).to_json())
+    return path
+
+
+def test_a_student_learns_from_the_checkpoint_that_its_teacher_left(tmp_path):
+    teacher = write_architecture(tmp_path, "relu_softmax")
+    student = write_architecture(tmp_path, "scale")
+
+    taught = json.loads(call(teacher, "--output", tmp_path / "teacher"))
+    text = call(
+        *(student, "--output", tmp_path / "student", "--gamma", "0.5"),
+        *("--teacher", taught["checkpoint"]),
+    )
+
+    document = json.loads(text)
+    losses = document["losses"]
+    assert losses["total"] == pytest.approx(
+        losses["ce"] + losses["logits"] + 0.5 * losses["feature"], rel=1e-4
+    )
+    checkpoint = read_checkpoint(Path(document["checkpoint"]))
+    assert checkpoint.architecture == tiny_architecture("scale")
+    dataset = load_dataset("digits", model=checkpoint.architecture.model, limit=40)
+    assert evaluate_plain(checkpoint, dataset) == document["accuracy"]
+
+
+@pytest.mark.parametrize("write", [write_parquet_folder, write_image_folder])
+def test_a_folder_of_images_says_how_many_classes_a_variant_has(write, tmp_path):
+    classes = 3 if write is write_parquet_folder else ("a", "b", "c")
+    folder = write(tmp_path / "images", classes)
+
+    text = call(
+        *("relu_softmax", "--model", "digits", "--dataset", folder),
+        *("--recipe", "digits", "--batch-size", "4", "--output", tmp_path / "run"),
+    )
+
+    trained = read_checkpoint(Path(json.loads(text)["checkpoint"]))
+    assert trained.architecture.model.n_classes == 3
+
+
+def test_a_teacher_of_other_classes_is_refused(tmp_path):
+    options = ("--model", "digits", "--recipe", "digits", "--batch-size", "4")
+    for name, classes in (("pets", ("cat", "dog")), ("beasts", ("cat", "wolf"))):
+        write_image_folder(tmp_path / name, classes)
+    taught = call(
+        *("relu_softmax", "--dataset", tmp_path / "pets", *options),
+        *("--output", tmp_path / "teacher"),
+    )
+
+    with pytest.raises(UsageError, match=r"'wolf' as class 1, the teacher 'dog'"):
+        call(
+            *("scale", "--dataset", tmp_path / "beasts", *options),
+            *("--output", tmp_path / "student"),
+            *("--teacher", json.loads(taught)["checkpoint"]),
+        )
+
+
+def test_what_an_architecture_file_says_is_not_passed_over(tmp_path):
+    path = write_architecture(tmp_path, "scale")
+
+    with pytest.raises(UsageError, match=r"quad: .*scale.json has gelu_tanh; leave"):
+        call(path, "--activation", "quad", "--output", tmp_path / "refused")
+    same = call(path, "--activation", "gelu_tanh", "--output", tmp_path / "same")
+    batched = call(path, "--heads", "batched", "--output", tmp_path / "batched")
+
+    heads = [
+        read_checkpoint(Path(json.loads(text)["checkpoint"])).architecture.heads
+        for text in (same, batched)
+    ]
+    assert heads == ["serial", "batched"]
+
+
+def test_ctrl_c_leaves_a_line_that_says_how_to_go_on(tmp_path, monkeypatch):
+    class Impatient(StopAfter):
+        def __init__(self, title: str) -> None:
+            super().__init__(1, interrupt)
+
+        def __enter__(self) -> "Impatient":
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(progress, "FitProgress", Impatient)
+
+    with pytest.raises(EngineError) as raised:
+        call(write_architecture(tmp_path, "scale"), "--output", tmp_path / "run")
+
+    assert str(raised.value) == (
+        f"stopped; finished epochs are in {tmp_path / 'run'}, the same command goes on "
+        "there"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("softmx",), "neither a file nor a variant; did you mean softmax"),
+        (("softmax", "--kd", "logits"), "kd but no teacher: give --teacher and --kd"),
+        (("softmax", "--teacher", "none.st"), r"none\.st"),
+        (("softmax", "--dataset", "digit"), "no model of its own: give --model"),
+        (("softmax", "--model", "digit"), "no model 'digit'; did you mean digits"),
+        (("softmax", "--recipe", "quik"), "no recipe 'quik'; did you mean quick"),
+        (("softmax", "--learning-rate", "1e-9"), "expected 0 <= least <= peak"),
+        (("softmax", "--model", "cifar", "--chi", "-1"), "weights of at least 0"),
+        (("softmax", "--chi", "nan"), "chi=nan.*all finite"),
+        (("softmax", "--temperature", "inf"), "temperature=inf.*all finite"),
+        (("softmax", "--learning-rate", "inf"), "learning_rate=inf: expected .*finite"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(arguments, message, tmp_path):
+    with pytest.raises(UsageError, match=message) as raised:
+        call(*arguments, "--output", tmp_path)
+
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "message"),
+    [
+        ("gpux", r"accelerator 'gpux': expected auto, cpu, cuda, gpu$"),
+        ("cuda", r"accelerator 'cuda': torch finds no GPU here; give --accelerator"),
+    ],
+)
+def test_a_device_that_is_not_there_is_said_before_images_are_read(
+    accelerator, message, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    nowhere = ("--dataset", "cifar10", "--data", tmp_path / "nowhere")
+    words = ["softmax", *nowhere, "--accelerator", accelerator]
+
+    with pytest.raises(UsageError, match=message) as raised:
+        CliRunner().invoke(command, [*map(str, words)], catch_exceptions=False)
+
+    assert "\n" not in str(raised.value)
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys, mpcvit.cli.train as t; "
+        "print({'torch', 'lightning_fabric', 'kornia'} & {*sys.modules})"
+    )
+
+    found = subprocess.check_output([sys.executable, "-c", code], text=True)
+
+    assert found.strip() == "set()"

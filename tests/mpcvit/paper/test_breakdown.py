@@ -1,0 +1,517 @@
+"""Figures 1, 3 and 8: their numbers, sentences and files, on committed data."""
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mpcprof.costmodel.heldout import fit_cost_model
+from mpcprof.deployment import Deployment
+from mpcprof.dims import Dims
+from mpcprof.errors import EngineError, ProfileError
+from mpcprof.figures.style import COLORS, group_style, workload_style
+from mpcprof.network import NETWORKS
+from mpcprof.nn.architecture import MODELS
+from mpcprof.nn.catalogue import trace_block
+from mpcprof.nn.steps import Bare, CountingAlgebra
+from mpcprof.profile.io import write_profile
+from mpcprof.profile.merge import Profile
+from mpcprof.workloads.blocks import steps_workload
+from mpcprof.workloads.registry import get_workload
+from mpcvit.paper.costs import Source, read_source
+from mpcvit.paper.figures import fig1_costs, fig3_costs, fig8_costs
+from mpcvit.paper.groups import GROUPS, SOFTMAX_GROUPS, operation_group
+from mpcvit.paper.measuring import MeasureRequest, measure_costs
+from mpcvit.paper.run import Measuring, Request, make_figure
+from mpcvit.paper.softmax_error import (
+    KERNELS,
+    VARIANCES,
+    measure_errors,
+    read_errors,
+    relu_softmax64,
+    relu_softmax_rows,
+    softmax64,
+    softmax_rows,
+    write_errors,
+)
+from mpcvit.paper.subjects import (
+    HEADS,
+    STATED_HEADS,
+    TOKENS,
+    Setting,
+    block_steps,
+    fig8_models,
+    model_steps,
+)
+from tests import ROOT
+from tests.factories import make_errors, make_full_profile, make_record
+
+WAN = Setting(network=NETWORKS["wan"])
+SEMI2K = read_source(ROOT / "profiles" / "semi2k.parquet")
+FULL = make_full_profile()
+
+
+def make_source(**deployment):
+    fields = {"protocol": "semi2k"} | deployment
+    profile = Profile(deployment=Deployment(**fields), records=FULL.records)
+    name = f"{profile.deployment.protocol}.parquet"
+    return Source(path=Path(name), profile=profile, model=fit_cost_model(profile))
+
+
+def make_request(tmp_path, figure="fig1", **overrides):
+    n_files = 2 if figure == "fig3" else 1
+    names = ("semi2k.parquet", "cheetah.parquet")[:n_files]
+    for name in names:
+        protocol = name.partition(".")[0]
+        own = Profile(deployment=Deployment(protocol=protocol), records=FULL.records)
+        write_profile(tmp_path / name, own)
+    values = {
+        "figure": figure,
+        "rows": (tuple(tmp_path / name for name in names),),
+        "profiles": tmp_path,
+        "setting": WAN,
+        "output": tmp_path / "out",
+        "command": f"mpcvit breakdown {figure}",
+    }
+    return Request(**(values | overrides))
+
+
+def by_text(sentences):
+    return {sentence.text: sentence for sentence in sentences}
+
+
+# numbers
+
+
+def test_the_groups_of_a_block_add_up_to_its_latency():
+    steps = block_steps(4, 65, WAN)
+    costs = fig1_costs(SEMI2K, WAN)
+
+    bar = [cost for cost in costs if (cost.panel, cost.x) == ("a", "4")]
+
+    whole = SEMI2K.model.predict(steps, WAN.network)
+    assert [cost.group for cost in bar] == [*GROUPS]
+    assert sum(c.latency_s for c in bar) == pytest.approx(whole.latency_s, abs=1e-9)
+    assert sum(c.bytes_sent for c in bar) == pytest.approx(whole.bytes_sent)
+    assert sum(c.hops for c in bar) == pytest.approx(whole.hops)
+
+
+def test_both_panels_of_figure_1_share_the_block_that_they_have_in_common():
+    costs = fig1_costs(SEMI2K, WAN)
+
+    common = [
+        [cost.latency_s for cost in costs if (cost.panel, cost.x) == place]
+        for place in (("a", "4"), ("b", "65"))
+    ]
+
+    assert common[0] == common[1]
+    assert {cost.x for cost in costs if cost.panel == "a"} == {str(n) for n in HEADS}
+    assert {cost.x for cost in costs if cost.panel == "b"} == {str(n) for n in TOKENS}
+
+
+def test_heads_one_by_one_cost_their_number_times_one_head():
+    costs = fig1_costs(SEMI2K, WAN)
+
+    softmax = {
+        cost.x: cost.hops
+        for cost in costs
+        if (cost.panel, cost.group) == ("a", "softmax")
+    }
+
+    assert all(softmax[str(n)] == n * softmax["1"] for n in HEADS)
+
+
+def test_batched_heads_share_the_hops_of_softmax():
+    costs = fig1_costs(SEMI2K, replace(WAN, heads="batched"))
+
+    hops = {c.hops for c in costs if (c.panel, c.group) == ("a", "softmax")}
+
+    assert len(hops) == 1
+
+
+def test_the_softmax_of_a_ring_is_what_its_operations_add_up_to():
+    costs = fig3_costs([SEMI2K, make_source(protocol="cheetah")], WAN)
+
+    for deployment in {cost.deployment for cost in costs}:
+        own = [cost for cost in costs if cost.deployment == deployment]
+        (softmax,) = (c for c in own if (c.panel, c.group) == ("a", "softmax"))
+        inside = [cost for cost in own if cost.panel == "b"]
+        assert [cost.group for cost in inside] == [*SOFTMAX_GROUPS]
+        assert sum(c.latency_s for c in inside) == pytest.approx(softmax.latency_s)
+
+
+def test_every_step_of_a_model_has_a_group_and_norms_are_not_softmax():
+    groups = {}
+    for step in model_steps("cifar", WAN):
+        groups.setdefault(operation_group(step), set()).add(step.operation)
+
+    assert {*groups} == {*GROUPS}
+    assert groups["softmax"] == {"max", "exp", "sum", "reciprocal", "mul"}
+    assert "rsqrt" in groups["LayerNorm"]
+    assert groups["MatMul"] == {"matmul"}
+
+
+def test_the_layers_of_figure_8_add_up_to_the_model_without_its_ends():
+    costs = fig8_costs(SEMI2K, WAN)
+
+    parts = SEMI2K.model.predict(model_steps("tiny-imagenet", WAN), WAN.network).parts
+    whole_s = sum(p.latency_s for p in parts if p.name.startswith("layer "))
+    softmax = [cost.latency_s for cost in costs if cost.series == "softmax"]
+    assert len(softmax) == 9
+    assert sum(softmax) == pytest.approx(whole_s)
+
+
+def test_the_stated_architecture_keeps_half_of_the_heads_in_the_middle():
+    preset = MODELS["tiny-imagenet"]
+
+    assert 2 * sum(STATED_HEADS) == preset.n_layers * preset.n_heads
+    assert STATED_HEADS[1:5] == (preset.n_heads,) * 4
+    assert len(STATED_HEADS) == preset.n_layers
+
+
+# sentences, on committed data
+
+
+def test_division_by_entry_takes_more_reciprocals_and_nothing_else():
+    by_row = model_steps("cifar", WAN)
+    by_entry = model_steps("cifar", replace(WAN, division="entry"))
+
+    others = [
+        [
+            (step.operation, step.size, operation_group(step))
+            for step in steps
+            if step.operation != "reciprocal"
+        ]
+        for steps in (by_row, by_entry)
+    ]
+    n_reciprocals = [
+        sum(step.size[0] for step in steps if step.operation == "reciprocal")
+        for steps in (by_row, by_entry)
+    ]
+
+    assert others[0] == others[1]
+    assert n_reciprocals[1] == 65 * n_reciprocals[0]
+
+
+def test_division_by_entry_holds_for_all_models_of_figure_8(tmp_path):
+    setting = replace(WAN, division="entry")
+    architecture = fig8_models(WAN)["MPCViT"]
+    path = tmp_path / "arch.json"
+    path.write_text(architecture.to_json())
+
+    stated = fig8_models(setting)
+    read = fig8_models(replace(setting, architecture=path))
+
+    names = {
+        name
+        for model in stated.values()
+        for layer in model.attention
+        for head in layer
+        for name in head
+    }
+    assert names == {"softmax_by_entry", "relu_softmax_by_entry", "scale"}
+    assert read == stated
+
+    path.write_text(read["MPCViT"].to_json())
+    by_row = fig8_models(replace(WAN, architecture=path))
+    assert by_row["MPCViT"] == architecture
+
+
+# the error under MPC
+
+
+class Exact:
+    """Parties whose result is off by a known factor."""
+
+    deployment = Deployment(protocol="semi2k")
+
+    def __init__(self, factor):
+        self.factor = factor
+        self.loaded = {}
+
+    def lower(self, case, function, inputs):
+        return "relu" if "relu" in case else "softmax"
+
+    def load(self, case, lowered, inputs):
+        reference = relu_softmax64 if lowered == "relu" else softmax64
+        self.loaded[case] = reference(inputs[0].astype(np.float64))
+
+    def run(self, case):
+        assert case in self.loaded
+
+    def fetch(self, case):
+        return self.factor * self.loaded[case]
+
+    def unload(self, case):
+        del self.loaded[case]
+
+
+def test_relative_error_is_that_of_the_entries_that_are_not_zero(tmp_path):
+    table = measure_errors(Exact(1.25), CountingAlgebra())
+
+    assert len(table.points) == len(KERNELS) * len(VARIANCES)
+    assert all(p.relative_error == pytest.approx(0.25) for p in table.points)
+    assert all(p.norm_error == pytest.approx(0.25) for p in table.points)
+    write_errors(tmp_path / "e.csv", table)
+    assert read_errors(tmp_path / "e.csv") == table
+    assert read_errors(tmp_path / "none.csv") is None
+
+
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "deployment,kernel\nx,softmax\n"])
+def test_a_csv_that_is_no_table_of_errors_is_refused(tmp_path, text):
+    (tmp_path / "e.csv").write_text(text)
+
+    with pytest.raises(ProfileError, match="measure it again with"):
+        read_errors(tmp_path / "e.csv")
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [("softmax", softmax_rows), ("relu_softmax", relu_softmax_rows)],
+)
+def test_the_rows_whose_error_is_measured_are_those_of_the_attention(name, function):
+    ops = CountingAlgebra()
+
+    function(ops, Bare((4, 65, 65)))
+
+    whole = trace_block(f"attn.{name}", Dims(n_heads=4, n_tokens=65, head_dim=64))
+    inside = [s for s in whole if s.operation not in ("matmul", "truncation")]
+    assert [s[:2] for s in ops.steps] == [s[:2] for s in inside]
+
+
+# measured figures
+
+
+def scripted_sweep(left_out=()):
+    """Stands in for real parties: each group takes 2 s."""
+
+    def run(config, path, observer, *, calibration):
+        records = tuple(
+            make_record(
+                workload=case.workload.name,
+                kind="steps",
+                dims=case.dims,
+                network=config.network,
+                latencies_s=(2.0,),
+            )
+            for case in config.cases
+        )
+        names = [case.workload.name for case in config.cases]
+        assert len({*names}) == len(names), "each list of steps is measured once"
+        profile = Profile(deployment=config.deployment, records=records)
+        return SimpleNamespace(profile=profile, left_out=left_out)
+
+    return run
+
+
+def test_measured_groups_stand_beside_the_predicted_ones():
+    costs = fig8_costs(SEMI2K, WAN)
+    request = MeasureRequest(network=WAN.network)
+
+    found = measure_costs(
+        SEMI2K, costs, request, Path("m.parquet"), None, scripted_sweep()
+    )
+
+    assert {cost.measured_s for cost in found} == {2.0}
+    assert {cost.shown_s for cost in found} == {2.0}
+    assert [c.latency_s for c in found] == [c.latency_s for c in costs]
+
+
+def test_a_group_that_cannot_be_measured_stops_the_figure():
+    left_out = (SimpleNamespace(reason="the result is wrong"),)
+    request = MeasureRequest(network=WAN.network)
+
+    with pytest.raises(EngineError, match="the first because: the result is wrong"):
+        measure_costs(
+            SEMI2K,
+            fig8_costs(SEMI2K, WAN),
+            request,
+            Path("m.parquet"),
+            None,
+            scripted_sweep(left_out),
+        )
+
+
+def test_measuring_one_deployment_leaves_the_numbers_of_the_other():
+    cheetah = make_source(protocol="cheetah")
+    costs = fig3_costs([SEMI2K, cheetah], WAN)
+    request = MeasureRequest(network=WAN.network)
+
+    found = measure_costs(
+        cheetah, costs, request, Path("m.parquet"), None, scripted_sweep()
+    )
+
+    for cost in found:
+        is_cheetah = cost.deployment == cheetah.deployment
+        assert cost.measured_s == (2.0 if is_cheetah else None)
+
+
+def test_each_step_of_a_group_is_judged_by_its_own_tolerance():
+    steps = block_steps(2, 17, WAN)
+    workload = steps_workload(steps)
+    inputs = workload.make_inputs(Dims(), np.random.default_rng(0))
+
+    n_results = workload.reference(*inputs).size
+
+    assert sum(piece.n_entries for piece in workload.pieces) == n_results
+    assert [piece.name for piece in workload.pieces] == [s.operation for s in steps]
+    gelu = next(piece for piece in workload.pieces if piece.name == "gelu_tanh")
+    assert gelu.atol == get_workload("gelu_tanh").atol
+
+
+def test_what_is_measured_of_a_group_is_exactly_its_steps():
+    steps = block_steps(2, 17, WAN)
+    workload = steps_workload(steps)
+    inputs = workload.make_inputs(Dims(), np.random.default_rng(0))
+
+    found = np.asarray(workload.function(*inputs), np.float64)
+
+    expected = workload.reference(*inputs)
+    assert found.shape == expected.shape
+    assert np.allclose(found, expected, rtol=1e-3, atol=workload.atol)
+
+
+def test_measured_figures_say_so_and_how_far_predictions_were_off(tmp_path):
+    def twice(source, costs, path):
+        assert path.parent.is_dir()
+        return [replace(cost, measured_s=2 * cost.latency_s) for cost in costs]
+
+    deployment = str(Deployment(protocol="semi2k"))
+    measuring = Measuring(
+        costs=twice, errors=lambda one: make_errors(deployment=str(one))
+    )
+
+    made = make_figure(make_request(tmp_path), measuring)
+
+    assert made.disagreement == pytest.approx(0.5)
+    assert json.loads(made.to_json())["basis"]["shown"] == "measured"
+    assert read_errors(tmp_path / "softmax-error-semi2k.csv").deployment == deployment
+
+
+# files
+
+
+@pytest.mark.parametrize("figure", ["fig1", "fig3", "fig8"])
+def test_a_figure_is_two_pictures_its_data_and_its_provenance(tmp_path, figure):
+    made = make_figure(make_request(tmp_path, figure))
+
+    assert [path.name for path in made.files] == [
+        f"{figure}.{suffix}" for suffix in ("png", "svg", "csv", "json")
+    ]
+    assert made.files[0].read_bytes().startswith(b"\x89PNG")
+    rows = [*csv.DictReader(io.StringIO(made.files[2].read_text()))]
+    assert len(rows) == len(made.costs)
+    assert all(row["basis"] and float(row["latency_s"]) >= 0 for row in rows)
+    document = json.loads(made.files[3].read_text())
+    assert document["command"] == f"mpcvit breakdown {figure}"
+    assert document["network"] == "44MBps,40ms"
+    protocols = {entry["protocol"] for entry in document["profiles"]}
+    assert protocols == {row["protocol"] for row in rows}
+    assert all(entry["runtime"] == "spu-0.9.5" for entry in document["profiles"])
+
+
+def test_shares_of_a_bar_add_up_to_one(tmp_path):
+    made = make_figure(make_request(tmp_path))
+
+    totals = {}
+    for row in csv.DictReader(io.StringIO(made.files[2].read_text())):
+        place = (row["panel"], row["x"])
+        totals[place] = totals.get(place, 0.0) + float(row["share"])
+    assert all(total == pytest.approx(1.0) for total in totals.values())
+
+
+def test_the_same_profile_gives_the_same_pictures(tmp_path):
+    request = make_request(tmp_path)
+    first = [path.read_bytes() for path in make_figure(request).files[:3]]
+
+    second = [path.read_bytes() for path in make_figure(request).files[:3]]
+
+    assert first == second
+
+
+def test_a_missing_panel_says_what_to_run(tmp_path):
+    made = make_figure(make_request(tmp_path))
+
+    assert any("--measured --profiles FOLDER" in note for note in made.notes)
+
+
+def test_two_runtimes_are_two_rows_each_with_its_own_numbers(tmp_path):
+    request = make_request(tmp_path)
+    old = Deployment(protocol="semi2k", runtime="spu-0.3.1b0")
+    path = tmp_path / "semi2k-spu0.3.1b0.parquet"
+    write_profile(path, Profile(deployment=old, records=FULL.records))
+
+    made = make_figure(replace(request, rows=((path,), *request.rows)))
+
+    runtimes = {cost.deployment.runtime for cost in made.costs}
+    assert runtimes == {"spu-0.9.5", "spu-0.3.1b0"}
+    assert len({sentence.of for sentence in made.sentences}) == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"protocol": "cheetah", "runtime": "spu-0.3.1b0"},
+        {"protocol": "cheetah", "fraction_bits": 20},
+        {"protocol": "cheetah", "field_bits": 128},
+        {"protocol": "semi2k"},
+    ],
+)
+def test_rings_of_one_figure_differ_in_the_protocol_only(other):
+    with pytest.raises(ProfileError, match="expected two protocols"):
+        fig3_costs([make_source(), make_source(**other)], WAN)
+
+
+def test_rows_that_differ_in_more_than_the_runtime_are_refused(tmp_path):
+    request = make_request(tmp_path)
+    path = tmp_path / "cheetah.parquet"
+    cheetah = Deployment(protocol="cheetah", runtime="spu-0.3.1b0")
+    write_profile(path, Profile(deployment=cheetah, records=FULL.records))
+
+    with pytest.raises(ProfileError, match="no comparison of runtimes"):
+        make_figure(replace(request, rows=((path,), *request.rows)))
+
+
+def test_rows_of_one_runtime_are_no_comparison(tmp_path):
+    request = make_request(tmp_path)
+
+    with pytest.raises(ProfileError, match="expected two runtimes"):
+        make_figure(replace(request, rows=request.rows * 2))
+
+
+def test_errors_of_another_deployment_are_not_drawn_beside_a_profile(tmp_path):
+    request = make_request(tmp_path)
+    write_errors(
+        tmp_path / "softmax-error-semi2k.csv", make_errors(deployment="another")
+    )
+
+    made = make_figure(request)
+
+    (missing,) = [note for note in made.notes if "panel (c) is missing" in note]
+    assert "softmax-error-semi2k.csv of this deployment" in missing
+
+
+def test_an_operation_has_the_same_colour_in_every_figure():
+    for name in ("exp", "max", "reciprocal"):
+        assert group_style(name) == workload_style(name)
+    assert group_style("GeLU") == workload_style("gelu_tanh")
+    assert group_style("MatMul") == workload_style("matmul")
+    names = (*GROUPS, *SOFTMAX_GROUPS)
+    assert len({group_style(name).color for name in names}) == len(names)
+    assert group_style("softmax").color not in COLORS.values()
+
+
+def test_the_axes_of_figure_1_have_units_and_a_legend(tmp_path):
+    make_figure(make_request(tmp_path))
+
+    drawn = (tmp_path / "out" / "fig1.svg").read_text()
+    for text in ("number of heads", "latency of a Transformer block (s)", *GROUPS):
+        assert f"<!-- {text} -->" in drawn, text
+    color = re.escape(group_style("softmax").color)
+    assert len(re.findall(f"fill: {color}", drawn)) >= len(HEADS) + len(TOKENS)

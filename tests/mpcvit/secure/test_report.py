@@ -1,0 +1,265 @@
+"""Private and plain answers side by side; commands from end to end."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from mpcprof.deployment import make_deployment
+from mpcprof.errors import MissingEntryError, ProfileError, UsageError
+from mpcprof.network import NETWORKS
+from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.profile.io import write_profile
+from mpcvit.checkpoint import Checkpoint, write_checkpoint
+from mpcvit.checkpoint_data import load_test_data
+from mpcvit.cli import main
+from mpcvit.data.dataset import load_dataset
+from mpcvit.data.image_set import Normalization
+from mpcvit.models.vit import VisionTransformer
+from mpcvit.secure.evaluate import compare
+from mpcvit.secure.forecast import forecast
+from mpcvit.secure.inference import call_cost
+from mpcvit.secure.public_model import read_public_model
+from tests.factories import make_full_profile
+from tests.image_folders import write_image_folder, write_parquet_folder
+
+MODEL = replace(MODELS["digits"], n_layers=1)
+SEMI2K = make_deployment("semi2k")
+SCALE = uniform_architecture(MODEL, attention="scale", activation="identity")
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    path = tmp_path / "model.safetensors"
+    leave_checkpoint(path)
+    return path
+
+
+def leave_checkpoint(path, **changes):
+    torch.manual_seed(0)
+    checkpoint = Checkpoint(
+        architecture=SCALE,
+        weights=VisionTransformer(SCALE).weights(),
+        normalization=Normalization(mean=(0.3,), deviation=(0.4,)),
+        dataset="digits",
+        class_names=tuple("0123456789"),
+    )
+    write_checkpoint(path, replace(checkpoint, **changes))
+
+
+def test_a_label_that_differs_is_reported_with_its_margin():
+    plain = np.array([[0.0, 1.0], [2.0, 1.75], [0.0, 3.0]])
+    secure = plain + np.array([[0.5, 0.0], [-0.5, 0.0], [0.0, 0.0]])
+
+    found = compare(plain, secure, np.array([1, 0, 0]))
+
+    (only,) = found.disagreements
+    assert (only.index, only.expected, only.plain, only.secure) == (1, 0, 0, 1)
+    assert only.margin == pytest.approx(0.25)
+    assert found.agreement == pytest.approx(2 / 3)
+    assert found.plain_accuracy == pytest.approx(2 / 3)
+    assert found.secure_accuracy == pytest.approx(1 / 3)
+    assert (found.max_logit_error, found.median_logit_error) == (0.5, 0.0)
+
+
+def call_of(*runs, counters=None):
+    return SimpleNamespace(
+        call=SimpleNamespace(latency_s=1.5, runs=runs, counters=counters),
+        images=None,
+        result=None,
+    )
+
+
+def test_hops_are_those_that_spu_counts_or_that_the_relay_saw():
+    run = SimpleNamespace(bytes_sent=100, send_actions=7)
+    counters = SimpleNamespace(deepest=SimpleNamespace(hops=5))
+
+    counted = call_cost(call_of(run, run, counters=counters), SEMI2K)
+    aby3 = make_deployment("aby3")
+    seen = call_cost(call_of(run, run, run, counters=counters), aby3)
+    unknown = call_cost(call_of(run, run, run), aby3)
+
+    assert (counted.hops, seen.hops, unknown.hops) == (7, 5, None)
+    assert (counted.bytes_sent, counted.total_bytes_sent) == (100, 200)
+    assert seen.total_bytes_sent == 300
+
+
+def test_a_profile_of_another_deployment_foresees_nothing(monkeypatch, tmp_path):
+    profile = Path("profiles/semi2k.parquet").resolve()
+    wide = make_deployment("semi2k", field_bits=128)
+
+    found, why_not = forecast(None, SCALE, wide, NETWORKS["wan"], 1)
+    with pytest.raises(UsageError, match="of another deployment: field_bits is 64"):
+        forecast(profile, SCALE, wide, NETWORKS["wan"], 1)
+    monkeypatch.chdir(tmp_path)
+    absent, no_file = forecast(None, SCALE, SEMI2K, NETWORKS["wan"], 1)
+
+    assert (found, absent) == (None, None)
+    assert "field_bits is 64 in one, 128 in the other" in why_not
+    assert "there is no profiles/semi2k.parquet" in no_file
+
+
+def write_incomplete(path):
+    profile = make_full_profile()
+    kept = tuple(one for one in profile.records if one.workload != "matmul")
+    write_profile(path, replace(profile, records=kept))
+
+
+@pytest.mark.parametrize(
+    ("write", "error", "reason"),
+    [
+        (lambda path: path.write_bytes(b"PAR1"), ProfileError, "truncated or damaged"),
+        (write_incomplete, MissingEntryError, "matmul"),
+    ],
+)
+def test_only_a_profile_that_was_named_has_to_foresee(
+    write, error, reason, monkeypatch, tmp_path
+):
+    path = tmp_path / "profiles" / "semi2k.parquet"
+    path.parent.mkdir()
+    write(path)
+    monkeypatch.chdir(tmp_path)
+
+    found, why_not = forecast(None, SCALE, SEMI2K, NETWORKS["wan"], 1)
+    with pytest.raises(error, match=reason):
+        forecast(path, SCALE, SEMI2K, NETWORKS["wan"], 1)
+
+    assert found is None
+    assert why_not.startswith("no forecast: ")
+    assert reason in why_not
+
+
+def test_the_commands_load_no_torch_until_they_run():
+    code = (
+        "import sys, mpcvit.cli.infer, mpcvit.cli.evaluate;"
+        "print({'torch', 'jax', 'spu'} & {*sys.modules})"
+    )
+
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True)
+
+    assert loaded.strip() == "set()"
+
+
+def test_evaluate_says_the_accuracy_of_the_plain_model(checkpoint):
+    done = CliRunner().invoke(
+        main, ["evaluate", str(checkpoint), "--images", "50", "--json"]
+    )
+
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["dataset"], found["n_images"]) == ("digits", 50)
+    assert 0 <= found["accuracy"] <= 1
+
+
+def evaluate(*arguments):
+    words = ["evaluate", *map(str, arguments), "--network", "loopback"]
+    return CliRunner().invoke(main, words)
+
+
+BOTH_WAYS = pytest.mark.parametrize("way", [(), ("--secure",)], ids=["plain", "secure"])
+
+
+@BOTH_WAYS
+def test_images_of_other_classes_are_refused(way, checkpoint, tmp_path):
+    names = (*(f"{digit}" for digit in range(9)), "ten")
+    folder = write_image_folder(tmp_path / "numbers", names)
+
+    done = evaluate(checkpoint, "--dataset", folder, *way)
+
+    assert done.exit_code == 2, done.output
+    assert "numbers has 'ten' as class 9, the checkpoint '9'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@BOTH_WAYS
+def test_a_checkpoint_of_a_folder_asks_for_the_folder(way, tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    leave_checkpoint(path, dataset="numbers")
+    monkeypatch.chdir(tmp_path)
+
+    done = evaluate(path, *way)
+
+    assert done.exit_code == 2, done.output
+    assert "trained on a folder 'numbers'" in done.stderr
+    assert "give --dataset FOLDER" in done.stderr
+
+
+@pytest.mark.parametrize("limit", [None, 3])
+@pytest.mark.parametrize("kind", ["images", "parquet", "digits"])
+def test_what_a_network_was_trained_on_always_has_its_classes(kind, limit, tmp_path):
+    if kind == "images":
+        source = str(write_image_folder(tmp_path / kind, tuple("abcdefghij")))
+    elif kind == "parquet":
+        source = str(write_parquet_folder(tmp_path / kind, 10))
+    else:
+        source = kind
+    dataset = load_dataset(source, model=MODEL)
+    path = tmp_path / "model.safetensors"
+    leave_checkpoint(path, dataset=dataset.name, class_names=dataset.class_names)
+
+    found = load_test_data(read_public_model(path), source, limit=limit)
+
+    assert found.class_names == dataset.class_names
+    assert len(found.test) == (limit or len(dataset.test))
+
+
+@pytest.mark.parametrize("command", ["infer", "evaluate"])
+def test_a_checkpoint_that_is_not_there_is_one_line(command):
+    image = ["digits:0"] if command == "infer" else []
+
+    done = CliRunner().invoke(main, [command, "absent.safetensors", *image])
+
+    assert done.exit_code == 2
+    assert "cannot read checkpoint 'absent.safetensors'" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def run_command(*arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "mpcvit", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.spu
+def test_infer_tells_labels_cost_and_forecast(checkpoint):
+    images = ["digits:0", "digits:1", "digits:2"]
+    options = ["--network", "44MBps,10ms", "--batch", "2", "--json"]
+
+    found = json.loads(run_command("infer", checkpoint, *images, *options))
+
+    forecast_of_call = found["forecast"]
+    assert [label["image"] for label in found["labels"]] == images
+    assert len(found["calls"]) == 2  # the second one filled up
+    for call in found["calls"]:
+        assert call["hops"] == forecast_of_call["hops"]
+        assert call["total_bytes_sent"] == pytest.approx(
+            forecast_of_call["total_bytes_sent"], rel=0.01
+        )
+    assert [layer["name"] for layer in forecast_of_call["layers"]] == [
+        "embedding",
+        "layer 1",
+        "head",
+    ]
+    assert any("TrustedFirstParty" in note for note in found["notes"])
+
+
+@pytest.mark.spu
+def test_evaluate_secure_agrees_with_the_plain_model(checkpoint):
+    options = ["--secure", "--images", "20", "--batch", "10", "--heads", "batched"]
+
+    text = run_command("evaluate", checkpoint, *options, "--network", "loopback")
+
+    assert text.startswith("digits, 20 test images in batches of 10")
+    assert "same label as the plain model: 100.0%" in text

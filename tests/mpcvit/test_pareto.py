@@ -1,0 +1,241 @@
+"""A family of trained networks: which are beaten, and what is measured once only."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mpcprof.errors import UsageError
+from mpcprof.network import NETWORKS
+from mpcprof.nn.architecture import get_model, uniform_architecture
+from mpcprof.profile.io import read_profile
+from mpcvit.checkpoint import Checkpoint, write_checkpoint
+from mpcvit.cli.pareto import command
+from mpcvit.data.fitting import read_image
+from mpcvit.data.image_set import Normalization
+from mpcvit.models.vit import VisionTransformer
+from mpcvit.pareto import (
+    Member,
+    Request,
+    draw_pareto,
+    gather,
+    is_on_front,
+    pareto_table,
+)
+from tests import PROFILES
+
+PROFILE = PROFILES / "semi2k.parquet"
+
+
+def member(latency_s, accuracy):
+    return Member(group="g", name="n", accuracy=accuracy, predicted_s=latency_s)
+
+
+def write(folder, attention, accuracy, *, attention_of_layers=None, dataset="digits"):
+    torch.manual_seed(0)
+    architecture = uniform_architecture(get_model("digits"), attention=attention)
+    layers = attention_of_layers or architecture.attention
+    architecture = replace(architecture, attention=layers)
+    checkpoint = Checkpoint(
+        architecture=architecture,
+        weights=VisionTransformer(architecture).weights(),
+        normalization=Normalization(mean=(0.5,), deviation=(0.5,)),
+        dataset=dataset,
+        class_names=tuple("0123456789"),
+        accuracy=accuracy,
+    )
+    write_checkpoint(folder / "model.safetensors", checkpoint)
+
+
+def request(*runs):
+    return Request(runs=tuple(map(str, runs)), profile=PROFILE, network=NETWORKS["wan"])
+
+
+@given(
+    st.lists(
+        st.builds(member, st.floats(0.1, 9), st.floats(0, 1)), min_size=1, max_size=8
+    )
+)
+def test_the_front_holds_the_quickest_and_the_most_accurate_and_rises(members):
+    front = sorted(
+        (m.latency_s, m.accuracy) for m in members if is_on_front(m, members)
+    )
+
+    assert front[0][0] == min(m.latency_s for m in members)
+    assert front[-1][1] == max(m.accuracy for m in members)
+    assert [a for _, a in front] == sorted(a for _, a in front)
+
+
+def test_every_checkpoint_below_a_folder_is_a_member_the_fastest_first(tmp_path):
+    write(tmp_path / "a" / "softmax", "softmax", 0.98)
+    write(tmp_path / "a" / "scale", "scale", 0.91)
+
+    found = gather(request(f"uniform={tmp_path / 'a'}"))
+
+    assert [(m.group, m.name) for m in found] == [
+        ("uniform", "scale"),
+        ("uniform", "softmax"),
+    ]
+    assert 0 < found[0].predicted_s < found[1].predicted_s
+    assert {m.measured_s for m in found} == {None}
+
+
+def test_equal_heads_in_another_order_beat_nobody(tmp_path):
+    accurate, cheap = ("relu_softmax",), ("scale",)
+    for order in ((2, 2, 2), (1, 3, 2), (0, 2, 4)):
+        layers = tuple((accurate,) * n + (cheap,) * (4 - n) for n in order)
+        name = "-".join(map(str, order))
+        write(tmp_path / name, "scale", 0.98, attention_of_layers=layers)
+
+    found = gather(request(tmp_path))
+
+    assert len({one.predicted_s for one in found}) == 1
+    assert all(is_on_front(one, found) for one in found)
+
+
+def test_parties_measure_what_a_folder_of_images_taught(tmp_path, monkeypatch):
+    write(tmp_path, "scale", 0.91, dataset="pets")
+    seen = []
+
+    def infer(asked):
+        pixels = read_image(Path(asked.images[0]), get_model("digits"))
+        seen.append(tuple(pixels.shape))
+        return SimpleNamespace(latency_s=1.5)
+
+    monkeypatch.setattr("mpcvit.secure.inference.infer", infer)
+    arguments = [str(tmp_path), "--cost-table", str(PROFILE), "--measured", "--json"]
+
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+
+    assert json.loads(done.stdout)["members"][0]["measured_s"] == 1.5
+    assert seen == [(1, 8, 8)]
+
+
+def test_what_was_measured_is_not_measured_again(tmp_path):
+    write(tmp_path / "scale", "scale", 0.91)
+    asked = []
+
+    def measure(path, heads):
+        asked.append(path.name)
+        return 1.5
+
+    first = gather(request(tmp_path), measure)
+    second = gather(request(tmp_path), measure)
+    batched = gather(
+        Request(
+            runs=(str(tmp_path),),
+            profile=PROFILE,
+            network=NETWORKS["wan"],
+            heads="batched",
+        )
+    )
+
+    assert asked == ["model.safetensors"]
+    assert first == second
+    assert first[0].measured_s == 1.5
+    assert batched[0].measured_s is None
+
+
+def test_a_file_of_what_was_measured_counts_whatever_the_order_of_its_keys(tmp_path):
+    write(tmp_path, "scale", 0.91)
+    architecture = uniform_architecture(get_model("digits"), attention="scale")
+    backwards = dict(reversed(json.loads(architecture.to_json()).items()))
+    document = {
+        "latency_s": 3,
+        "conditions": {
+            "network": str(NETWORKS["wan"]),
+            "deployment": str(read_profile(PROFILE).deployment),
+            "architecture": backwards,
+        },
+    }
+    (tmp_path / "measured.json").write_text(json.dumps(document))
+
+    (found,) = gather(request(tmp_path))
+
+    assert found.measured_s == 3.0
+
+
+CONDITIONS = {"architecture": {}, "deployment": "semi2k", "network": "wan"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Expecting value"),
+        ('{"latency_s": 1', "Expecting ',' delimiter"),
+        ("[" * 100_000, "recursion"),
+        ("[1.5]", r"the file is \[1\.5\]: expected a JSON object"),
+        ("null", "the file is null: expected a JSON object"),
+        ({"latency_s": 1.5}, r"it has no 'conditions', but \[\"latency_s\"\]"),
+        ({"conditions": CONDITIONS}, "it has no 'latency_s'"),
+        ({"conditions": 7, "latency_s": 1}, "conditions is 7: expected a JSON obj"),
+        ({"conditions": {}, "latency_s": 1}, "it has no 'architecture'"),
+        (
+            {"conditions": CONDITIONS | {"network": 44}, "latency_s": 1},
+            "network is 44: expected a text",
+        ),
+        (
+            {"conditions": CONDITIONS | {"architecture": "scale"}, "latency_s": 1},
+            'architecture is "scale": expected a JSON object',
+        ),
+        (
+            {"conditions": CONDITIONS, "latency_s": "9.5 s"},
+            'latency_s is "9.5 s": expected a number of seconds',
+        ),
+        ({"conditions": CONDITIONS, "latency_s": True}, "latency_s is true: expected"),
+        ({"conditions": CONDITIONS, "latency_s": None}, "latency_s is null: expected"),
+        ({"conditions": CONDITIONS, "latency_s": -1}, "latency_s=-1.0: expected a fin"),
+        (
+            {"conditions": CONDITIONS, "latency_s": float("nan")},
+            "latency_s=nan: expected",
+        ),
+        ({"conditions": CONDITIONS, "latency_s": 10**400}, "int too large to convert"),
+    ],
+)
+def test_a_damaged_file_of_what_was_measured_is_one_line(tmp_path, text, message):
+    write(tmp_path, "scale", 0.91)
+    path = tmp_path / "measured.json"
+    path.write_text(text if isinstance(text, str) else json.dumps(text))
+
+    with pytest.raises(UsageError, match=message) as caught:
+        gather(request(tmp_path))
+
+    said = str(caught.value)
+    assert said.startswith(f"cannot read {str(path)!r}: ")
+    assert "`mpcvit pareto --measured` wrote: move it away" in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.write_bytes(b"\xff")])
+def test_what_was_measured_that_is_no_text_is_one_line(tmp_path, make):
+    write(tmp_path, "scale", 0.91)
+    make(tmp_path / "measured.json")
+
+    with pytest.raises(UsageError, match=r"cannot read '.*measured\.json': .*move it"):
+        gather(request(tmp_path))
+
+
+def test_a_folder_without_a_checkpoint_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"no model\.safetensors in or below"):
+        gather(request(tmp_path))
+
+
+def test_the_picture_is_written(tmp_path):
+    draw_pareto([member(1, 0.9), member(2, 0.95)], "title", tmp_path / "p.png")
+
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_marks_the_front_and_rounds_seconds():
+    slow, quick = member(12.083259788, 0.97), member(9.5493777, 0.98)
+
+    table = pareto_table([quick, slow])
+
+    assert "| * | g | n | 98.00% | 9.549 s |" in table
+    assert "|  | g | n | 97.00% | 12.08" in table

@@ -1,0 +1,144 @@
+"""The loop, with objectives whose course is known."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mpcvit.data.dataset import load_dataset
+from mpcvit.train.hardware import Hardware
+from mpcvit.train.log import read_log
+from mpcvit.train.loop import DivergedError, fit
+from mpcvit.train.objective import Group, decayed_groups
+from mpcvit.train.run_request import RunRequest
+from tests.training_runs import steady_recipe, tiny_recipe
+
+RECIPE = steady_recipe()
+
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Line(nn.Module):
+    """A share per class, a decayed weight nothing else pulls at, and a counter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.share = nn.Parameter(torch.full((10,), 1.0))
+        self.idle = nn.Parameter(torch.ones(2, 2))
+        self.register_buffer("n_epochs", torch.zeros(()))
+
+
+class LineObjective:
+    """Pulls every share of `Line` down by the same force."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        self.module = Line()
+        self.n_steps = 0
+        self._scale = scale
+
+    def groups(self):
+        module = self.module
+        alpha = Group(
+            parameters=(module.share,),
+            learning_rate=1.0,
+            min_learning_rate=1.0,
+            weight_decay=0.0,
+        )
+        decayed = Group(
+            parameters=(module.idle,),
+            learning_rate=1e-2,
+            min_learning_rate=1e-2,
+            weight_decay=0.5,
+        )
+        return alpha, decayed
+
+    def to(self, device):
+        assert device.type == "cpu"
+
+    def losses(self, images, targets):
+        force = self._scale * self.module.share.sum()
+        unmoved = 0 * self.module.idle.sum()
+        return {"total": force + unmoved, "images": images.new_tensor(len(images))}
+
+    def after_step(self):
+        self.n_steps += 1
+        with torch.no_grad():
+            self.module.share.clamp_(0, 1)
+
+    def after_epoch(self):
+        self.module.n_epochs += 1
+
+    def metrics(self):
+        return {"counted": float(self.module.n_epochs)}
+
+
+def run(folder: Path, objective, recipe=RECIPE):
+    request = RunRequest(
+        dataset="digits",
+        recipe=recipe,
+        output=folder,
+        hardware=Hardware(accelerator="cpu"),
+    )
+    dataset = load_dataset("digits", limit=40)
+    return fit(objective, dataset, request, {"epochs": recipe.epochs})
+
+
+def test_groups_move_by_their_own_rates_and_decay(tmp_path):
+    objective = LineObjective()
+    recipe = tiny_recipe(epochs=1, warmup_epochs=0, cooldown_epochs=0)
+
+    run(tmp_path, objective, recipe)
+
+    assert objective.module.share.tolist() == [0.0] * 10  # clamped, never below
+    decay = (1 - 1e-2 * 0.5) ** objective.n_steps
+    torch.testing.assert_close(
+        objective.module.idle.detach(), torch.full((2, 2), decay)
+    )
+
+
+def test_losses_are_means_over_images_not_over_batches(tmp_path):
+    result = run(tmp_path, LineObjective())
+
+    # batches of 16, 16 and 8
+    assert result.epochs[0].losses["images"] == (16 * 16 + 16 * 16 + 8 * 8) / 40
+
+
+def test_buffers_of_the_module_survive_a_resume(tmp_path):
+    run(tmp_path, LineObjective())
+
+    again = run(tmp_path, objective := LineObjective())
+
+    assert again.n_resumed == RECIPE.epochs
+    assert float(objective.module.n_epochs) == RECIPE.epochs
+    counted = [record.metrics["counted"] for record in read_log(tmp_path / "log.jsonl")]
+    assert counted == [1, 2, 3]
+
+
+def test_tensorboard_has_each_epoch_once(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(tmp_path, LineObjective())
+
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    points = events.Scalars("metric/counted")
+    assert [(point.step, point.value) for point in points] == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tmp_path):
+    with pytest.raises(DivergedError, match=r"epoch 1: .* lower learning rate"):
+        run(tmp_path, LineObjective(scale=float("inf")))
+
+    assert not (tmp_path / "last.safetensors").exists()
+
+
+def test_only_matrices_decay():
+    line = nn.Linear(3, 2)
+
+    matrices, others = decayed_groups(
+        line.parameters(), learning_rate=1.0, min_learning_rate=0.0, weight_decay=0.1
+    )
+
+    assert matrices.parameters == (line.weight,)
+    assert (others.parameters, others.weight_decay) == ((line.bias,), 0.0)

@@ -1,0 +1,166 @@
+"""A training may be stopped at any moment: its end is that of an unbroken one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mpcprof.errors import ProfileBusyError, UsageError
+from mpcprof.profile.io import ProfileLock
+from mpcvit.data.augmentation import Augmentation
+from mpcvit.train.log import read_log
+from mpcvit.train.run import train
+from tests import ROOT
+from tests.training_runs import (
+    N_EPOCHS,
+    N_STEPS,
+    StopAfter,
+    interrupt,
+    tiny_recipe,
+    tiny_request,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, one_thread) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    train(tiny_request(folder))
+    return folder
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    return [dict(record.losses) for record in read_log(folder / "log.jsonl")]
+
+
+def assert_same_run(folder: Path, unbroken: Path) -> None:
+    for name in ("last.safetensors", "model.safetensors"):
+        ours, theirs = load_file(folder / name), load_file(unbroken / name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert losses(folder) == losses(unbroken)
+
+
+@pytest.mark.parametrize("n_steps", [1, N_STEPS, N_STEPS + 2, 3 * N_STEPS])
+def test_an_interrupted_run_resumes_to_the_same_bits(n_steps, tmp_path, unbroken):
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_request(tmp_path), StopAfter(n_steps, interrupt))
+
+    result = train(tiny_request(tmp_path))
+
+    assert result.n_resumed == (n_steps - 1) // N_STEPS
+    assert_same_run(tmp_path, unbroken)
+
+
+def test_a_killed_process_resumes_to_the_same_bits(tmp_path, unbroken):
+    command = [
+        sys.executable,
+        "-m",
+        "tests.training_runs",
+        str(tmp_path),
+        str(N_STEPS + 1),
+    ]
+    threads = {"OMP_NUM_THREADS": "1"}
+
+    killed = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **threads}, check=False
+    )
+    result = train(tiny_request(tmp_path))
+
+    assert killed.returncode == -signal.SIGKILL
+    assert result.n_resumed == 1
+    assert_same_run(tmp_path, unbroken)
+
+
+def test_what_was_logged_but_not_saved_is_logged_once(tmp_path, unbroken):
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_request(tmp_path), StopAfter(N_STEPS + 1, interrupt))
+    log = tmp_path / "log.jsonl"
+    record = json.loads(log.read_text().splitlines()[0])
+    unsaved = json.dumps({**record, "epoch": 2, "losses": {"total": 9.0, "ce": 9.0}})
+    log.write_text(f'{log.read_text()}{unsaved}\n{{"epoch": 3, "lea')
+
+    train(tiny_request(tmp_path))
+
+    assert losses(tmp_path) == losses(unbroken)
+
+
+def test_a_finished_run_is_only_read_again(tmp_path, unbroken):
+    again = train(tiny_request(unbroken))
+
+    assert again.n_resumed == len(again.epochs) == N_EPOCHS
+    assert again.accuracy == read_log(unbroken / "log.jsonl")[-1].metrics["accuracy"]
+
+
+def test_a_run_that_mixes_in_its_first_epoch_alone_resumes_to_the_same_bits(tmp_path):
+    first, always = (
+        tiny_recipe(augmentation=Augmentation(mixup=1.0, mixing_epochs=n_epochs))
+        for n_epochs in (1, None)
+    )
+    train(tiny_request(tmp_path / "first", first))
+    train(tiny_request(tmp_path / "always", always))
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_request(tmp_path / "stopped", first), StopAfter(5, interrupt))
+
+    train(tiny_request(tmp_path / "stopped", first))
+
+    assert_same_run(tmp_path / "stopped", tmp_path / "first")
+    assert losses(tmp_path / "first")[0] == losses(tmp_path / "always")[0]
+    assert losses(tmp_path / "first")[1] != losses(tmp_path / "always")[1]
+
+
+def test_a_finished_run_whose_log_is_gone_is_refused_in_one_line(tmp_path):
+    recipe = tiny_recipe(epochs=1)
+    train(tiny_request(tmp_path, recipe))
+    (tmp_path / "log.jsonl").unlink()
+
+    with pytest.raises(UsageError, match=r"finished run without a log .*--fresh"):
+        train(tiny_request(tmp_path, recipe))
+
+
+def test_another_seed_ends_elsewhere(tmp_path, unbroken):
+    train(tiny_request(tmp_path, tiny_recipe(seed=1)))
+
+    assert losses(tmp_path) != losses(unbroken)
+
+
+def test_a_run_with_other_settings_is_not_continued(unbroken):
+    with pytest.raises(UsageError, match=r"recipe.epochs=3, not 4: start anew with"):
+        train(tiny_request(unbroken, tiny_recipe(epochs=4)))
+
+
+def test_a_fresh_run_replaces_what_is_there(tmp_path, unbroken):
+    train(tiny_request(tmp_path, tiny_recipe(epochs=1)))
+
+    train(tiny_request(tmp_path, is_fresh=True))
+
+    assert_same_run(tmp_path, unbroken)
+
+
+def test_one_process_writes_a_folder_at_a_time(tmp_path):
+    lock = ProfileLock(tmp_path / "run")
+
+    with pytest.raises(ProfileBusyError, match="written by another process"):
+        train(tiny_request(tmp_path))
+
+    lock.release()
+
+
+@pytest.mark.parametrize("n_bytes", [0, 7, 200, -1])
+def test_a_damaged_state_is_refused_in_one_line(n_bytes, tmp_path):
+    recipe = tiny_recipe(epochs=1)
+    train(tiny_request(tmp_path, recipe))
+    state = tmp_path / "last.safetensors"
+    state.write_bytes(state.read_bytes()[:n_bytes])
+
+    with pytest.raises(UsageError, match=r"cannot resume from .*--fresh") as raised:
+        train(tiny_request(tmp_path, recipe))
+
+    assert "\n" not in str(raised.value)
