@@ -5,10 +5,11 @@ on together: images, or images times heads. M is N, or fewer rows of it. It retu
 (G, M, K).
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from mpcprof.errors import look_up
 from mpcprof.nn.algebra import Algebra, T
@@ -26,59 +27,96 @@ def linformer_rank(n_tokens: int) -> int:
     return math.ceil(n_tokens / LINFORMER_RATIO)
 
 
-def _scores(ops: Algebra[T], q: T, k: T) -> T:
-    """Q K^T / sqrt K, scaled where it is smallest: one truncation of (G, M, K)."""
-    scaled = ops.scale(q, q.shape[-1] ** -0.5)
-    return ops.matmul(scaled, ops.transpose(k))  # (G, M, N)
-
-
 def _normalise(
     ops: Algebra[T], weights: T, epsilon: float = 0.0, *, is_by_entry: bool = False
 ) -> T:
-    """Each row over its sum: one reciprocal a row, or an entry; a product an entry."""
-    total = ops.row_sum(weights)  # (G, M, 1)
+    """Divide each row by its sum: one reciprocal a row, or an entry; a product each."""
+    total = ops.row_sum(weights)  # (..., M, 1)
     divisor = ops.shift(total, epsilon) if epsilon else total
     if is_by_entry:
         return ops.divide(weights, divisor)
     return ops.mul(weights, ops.reciprocal(divisor))
 
 
-def softmax(ops: Algebra[T], q: T, k: T, v: T, *, is_by_entry: bool = False) -> T:
-    """exp(s - max s) over its sum along each row, times V; s = Q K^T / sqrt K.
+def softmax_rows(ops: Algebra[T], scores: T, *, is_by_entry: bool = False) -> T:
+    """Return exp(s - max s) over its sum along each row.
+
+    By entry, each entry is divided by its row's sum: N reciprocals a row, as SPU runs
+    the x / sum of MPCViT's code.
 
     Source: Vaswani et al. 2017, equation 1.
     """
-    scores = _scores(ops, q, k)
     shifted = ops.subtract(scores, ops.row_max(scores))
-    weights = _normalise(ops, ops.exp(shifted), is_by_entry=is_by_entry)
-    return ops.matmul(weights, v)
+    return _normalise(ops, ops.exp(shifted), is_by_entry=is_by_entry)
 
 
-def softmax_by_entry(ops: Algebra[T], q: T, k: T, v: T) -> T:
-    """`softmax`, but each entry divided by its row's sum: N reciprocals a row.
-
-    Source: the code of MPCViT, x / sum, as SPU runs it.
-    """
-    return softmax(ops, q, k, v, is_by_entry=True)
-
-
-def relu_softmax(ops: Algebra[T], q: T, k: T, v: T, *, is_by_entry: bool = False) -> T:
-    """Rows of relu(Q K^T / sqrt K) over their sum + epsilon, times V.
+def relu_softmax_rows(ops: Algebra[T], scores: T, *, is_by_entry: bool = False) -> T:
+    """Return relu(s) over its sum + epsilon along each row; by entry as in softmax.
 
     Source: MPCViT section 2.2, RSAttn.
+    Differs: the epsilon of MPCViT's code is 1e-5.
     """
-    positive = ops.relu(_scores(ops, q, k))
-    weights = _normalise(ops, positive, EPSILON, is_by_entry=is_by_entry)
-    return ops.matmul(weights, v)
+    return _normalise(ops, ops.relu(scores), EPSILON, is_by_entry=is_by_entry)
 
 
-def relu_softmax_by_entry(ops: Algebra[T], q: T, k: T, v: T) -> T:
-    """`relu_softmax`, but each entry divided by its row's sum: N reciprocals a row.
+def two_quad_rows(ops: Algebra[T], scores: T) -> T:
+    """Return s^2 over its sum + epsilon along each row.
 
-    Source: the code of MPCViT, x / sum, as SPU runs it.
-    Differs: their epsilon is 1e-5.
+    Source: MPCViT Table 2, after MPCFormer.
+    Differs: MPCFormer squares s + 5.
     """
-    return relu_softmax(ops, q, k, v, is_by_entry=True)
+    return _normalise(ops, ops.square(scores), EPSILON)
+
+
+def square_rows(ops: Algebra[T], scores: T) -> T:
+    """Return s^2 of each entry. Source: MPCViT Table 2."""
+    return ops.square(scores)
+
+
+def relu6_rows(ops: Algebra[T], scores: T) -> T:
+    """Return min(relu(s), 6) of each entry, as a difference of two ReLUs.
+
+    Source: MPCViT Table 2.
+    """
+    return ops.subtract(ops.relu(scores), ops.relu(ops.shift(scores, -6.0)))
+
+
+def sparsemax_rows(ops: Algebra[T], scores: T) -> T:
+    """Return relu(s - tau), tau such that each row sums to 1.
+
+    Newton's method on the convex f(tau) = sum relu(s - tau) - 1 from max(s) - 1, where
+    f >= 0. The slope is a difference of two sums of ReLUs: a count of s > tau would
+    turn shared bits into numbers, 9 hops in aby3. It is never too flat, so tau does not
+    overshoot.
+
+    Source: Martins and Astudillo 2016.
+    Differs: they sort; sorting secrets costs more than six steps.
+    """
+    tau = ops.shift(ops.row_max(scores), -1.0)  # (..., M, 1)
+    for _ in range(SPARSEMAX_STEPS):
+        above = ops.subtract(scores, tau)
+        total = ops.row_sum(ops.relu(above))
+        wider = ops.row_sum(ops.relu(ops.shift(above, SPARSEMAX_WIDTH)))
+        n_active = ops.scale(ops.subtract(wider, total), 1 / SPARSEMAX_WIDTH)
+        step = ops.mul(ops.shift(total, -1.0), ops.reciprocal(n_active))
+        tau = ops.add(tau, step)
+    return ops.relu(ops.subtract(scores, tau))
+
+
+# Any: the algebra's own array
+Function: TypeAlias = Callable[..., Any]
+
+
+def attend_by(rows: Function) -> Function:
+    """Make attention of the weights of rows: rows(Q K^T / sqrt K) V."""
+
+    def attend(ops: Algebra[T], q: T, k: T, v: T) -> T:
+        # scaled where it is smallest: one truncation of (G, M, K)
+        scaled = ops.scale(q, q.shape[-1] ** -0.5)
+        scores = ops.matmul(scaled, ops.transpose(k))  # (G, M, N)
+        return ops.matmul(rows(ops, scores), v)
+
+    return attend
 
 
 def scale_plain(ops: Algebra[T], q: T, k: T, v: T) -> T:
@@ -100,54 +138,6 @@ def scale(ops: Algebra[T], q: T, k: T, v: T) -> T:
     context = ops.matmul(ops.transpose(k), v)  # (G, K, K)
     factor = k.shape[-2] ** -1.0 * k.shape[-1] ** -0.5
     return ops.matmul(q, ops.scale(context, factor))
-
-
-def two_quad(ops: Algebra[T], q: T, k: T, v: T) -> T:
-    """Rows of x^2 over their sum + epsilon, times V; x = Q K^T / sqrt K.
-
-    Source: MPCViT Table 2, after MPCFormer.
-    Differs: MPCFormer squares x + 5.
-    """
-    squares = ops.square(_scores(ops, q, k))
-    return ops.matmul(_normalise(ops, squares, EPSILON), v)
-
-
-def square(ops: Algebra[T], q: T, k: T, v: T) -> T:
-    """(Q K^T / sqrt K)^2 V, entry by entry. Source: MPCViT Table 2."""
-    return ops.matmul(ops.square(_scores(ops, q, k)), v)
-
-
-def relu6(ops: Algebra[T], q: T, k: T, v: T) -> T:
-    """min(relu(Q K^T / sqrt K), 6) V, as a difference of two ReLUs.
-
-    Source: MPCViT Table 2.
-    """
-    scores = _scores(ops, q, k)
-    capped = ops.subtract(ops.relu(scores), ops.relu(ops.shift(scores, -6.0)))
-    return ops.matmul(capped, v)
-
-
-def sparsemax(ops: Algebra[T], q: T, k: T, v: T) -> T:
-    """relu(x - tau) V, tau such that each row sums to 1; x = Q K^T / sqrt K.
-
-    Newton's method on the convex f(tau) = sum relu(x - tau) - 1 from max(x) - 1, where
-    f >= 0. The slope is a difference of two sums of ReLUs: a count of x > tau would
-    turn shared bits into numbers, 9 hops in aby3. It is never too flat, so tau does not
-    overshoot.
-
-    Source: Martins and Astudillo 2016.
-    Differs: they sort; sorting secrets costs more than six steps.
-    """
-    scores = _scores(ops, q, k)
-    tau = ops.shift(ops.row_max(scores), -1.0)  # (G, M, 1)
-    for _ in range(SPARSEMAX_STEPS):
-        above = ops.subtract(scores, tau)
-        total = ops.row_sum(ops.relu(above))
-        wider = ops.row_sum(ops.relu(ops.shift(above, SPARSEMAX_WIDTH)))
-        n_active = ops.scale(ops.subtract(wider, total), 1 / SPARSEMAX_WIDTH)
-        step = ops.mul(ops.shift(total, -1.0), ops.reciprocal(n_active))
-        tau = ops.add(tau, step)
-    return ops.matmul(ops.relu(ops.subtract(scores, tau)), v)
 
 
 def _unit_rows(ops: Algebra[T], x: T) -> T:
@@ -176,7 +166,10 @@ def linformer(ops: Algebra[T], q: T, k: T, v: T, e: T, f: T) -> T:
 
     Source: Wang et al. 2020 (arXiv 2006.04768), equation 7.
     """
-    return softmax(ops, q, _project(ops, e, k), _project(ops, f, v))
+    attended: T = attend_by(softmax_rows)(
+        ops, q, _project(ops, e, k), _project(ops, f, v)
+    )
+    return attended
 
 
 def _project(ops: Algebra[T], weight: T, x: T) -> T:
@@ -192,52 +185,39 @@ class Attention:
     """An attention variant.
 
     Attributes:
-        function: (algebra, q, k, v, *weights) to the values out.
-        weight_shapes: Shapes of its own weights at a number of tokens.
-        is_row_wise: Whether each row of q is worked on by itself, so that rows of one
-            head may have different variants.
-        meaning: In one line.
+        function: (algebra, q, k, v, *weights) to the attended values.
+        weight_shapes: Shapes of the variant's own weights at a number of tokens.
     """
 
-    function: Callable[..., Any]  # Any: the algebra's own array
+    function: Function
     weight_shapes: Callable[[int], tuple[tuple[int, ...], ...]] = lambda n_tokens: ()
-    is_row_wise: bool = True
-    meaning: str
 
 
 def _linformer_weights(n_tokens: int) -> tuple[tuple[int, ...], ...]:
     return ((linformer_rank(n_tokens), n_tokens),) * 2
 
 
+_softmax_by_entry = functools.partial(softmax_rows, is_by_entry=True)
+_relu_softmax_by_entry = functools.partial(relu_softmax_rows, is_by_entry=True)
+
 ATTENTIONS: Final = {
-    "softmax": Attention(function=softmax, meaning="softmax"),
-    "relu_softmax": Attention(function=relu_softmax, meaning="ReLU softmax (RSAttn)"),
-    "scale": Attention(function=scale, meaning="ScaleAttn, re-parametrised"),
-    "scale_plain": Attention(function=scale_plain, meaning="ScaleAttn as written"),
-    "softmax_by_entry": Attention(
-        function=softmax_by_entry,
-        meaning="softmax, each entry divided by its row's sum, as the paper ran it",
-    ),
-    "relu_softmax_by_entry": Attention(
-        function=relu_softmax_by_entry,
-        meaning="ReLU softmax, each entry divided by its row's sum, as the paper ran "
-        "it",
-    ),
-    "2quad": Attention(function=two_quad, meaning="squares over their sum"),
-    "square": Attention(function=square, meaning="squares"),
-    "relu6": Attention(function=relu6, meaning="ReLU6"),
-    "sparsemax": Attention(function=sparsemax, meaning="sparsemax by Newton steps"),
-    "xnorm": Attention(function=xnorm, meaning="XNorm of UFO-ViT"),
-    "linformer": Attention(
-        function=linformer,
-        weight_shapes=_linformer_weights,
-        meaning="softmax over a quarter of the tokens",
-    ),
+    "softmax": Attention(function=attend_by(softmax_rows)),
+    "relu_softmax": Attention(function=attend_by(relu_softmax_rows)),
+    "scale": Attention(function=scale),
+    "scale_plain": Attention(function=scale_plain),
+    "softmax_by_entry": Attention(function=attend_by(_softmax_by_entry)),
+    "relu_softmax_by_entry": Attention(function=attend_by(_relu_softmax_by_entry)),
+    "2quad": Attention(function=attend_by(two_quad_rows)),
+    "square": Attention(function=attend_by(square_rows)),
+    "relu6": Attention(function=attend_by(relu6_rows)),
+    "sparsemax": Attention(function=attend_by(sparsemax_rows)),
+    "xnorm": Attention(function=xnorm),
+    "linformer": Attention(function=linformer, weight_shapes=_linformer_weights),
 }
 
 
 def get_attention(name: str) -> Attention:
-    """The variant of that name.
+    """Return the variant of that name.
 
     Raises:
         UnknownNameError: If there is none.

@@ -29,7 +29,7 @@ def one_head_at_a_time(
     return every_head
 
 
-def attend_by(weights: Weights64) -> Callable[..., Array64]:
+def attend_by64(weights: Weights64) -> Callable[..., Array64]:
     """weights(Q K^T / sqrt K) V of every head."""
 
     def head(q: Array64, k: Array64, v: Array64) -> Array64:
@@ -38,13 +38,13 @@ def attend_by(weights: Weights64) -> Callable[..., Array64]:
     return one_head_at_a_time(head)
 
 
-def softmax_rows(scores: Array64) -> Array64:
+def softmax_rows64(scores: Array64) -> Array64:
     """exp(x_j - log sum_i exp(x_i)) in each row."""
     logs = np.logaddexp.reduce(scores, axis=1)[:, None]  # (M, 1)
     return np.asarray(np.exp(scores - logs), np.float64)
 
 
-def sparsemax_rows(scores: Array64) -> Array64:
+def sparsemax_rows64(scores: Array64) -> Array64:
     """Projection of each row onto the simplex, exactly, by sorting.
 
     Source: Martins and Astudillo 2016, algorithm 1.
@@ -59,20 +59,20 @@ def sparsemax_rows(scores: Array64) -> Array64:
     return projected
 
 
-def _relu_softmax_rows(scores: Array64) -> Array64:
+def _relu_softmax_rows64(scores: Array64) -> Array64:
     positive = np.where(scores > 0, scores, 0.0)
     return np.asarray(positive / (positive.sum(axis=1)[:, None] + EPSILON))
 
 
-def _two_quad_rows(scores: Array64) -> Array64:
+def _two_quad_rows64(scores: Array64) -> Array64:
     return np.asarray(scores**2 / (np.sum(scores**2, axis=1)[:, None] + EPSILON))
 
 
-def _square_rows(scores: Array64) -> Array64:
+def _square_rows64(scores: Array64) -> Array64:
     return np.asarray(np.power(scores, 2))
 
 
-def _relu6_rows(scores: Array64) -> Array64:
+def _relu6_rows64(scores: Array64) -> Array64:
     return np.clip(scores, 0, 6)
 
 
@@ -103,20 +103,20 @@ def xnorm64(q: Array64, k: Array64, v: Array64) -> Array64:
 def linformer64(q: Array64, k: Array64, v: Array64, e: Array64, f: Array64) -> Array64:
     """Softmax attention over E K and F V. Source: arXiv 2006.04768, equation 7."""
     scores = q @ (e @ k).T / math.sqrt(q.shape[1])
-    return np.asarray(softmax_rows(scores) @ (f @ v))
+    return np.asarray(softmax_rows64(scores) @ (f @ v))
 
 
 ATTENTIONS64: Final[dict[str, Callable[..., Array64]]] = {
-    "softmax": attend_by(softmax_rows),
-    "relu_softmax": attend_by(_relu_softmax_rows),
-    "softmax_by_entry": attend_by(softmax_rows),
-    "relu_softmax_by_entry": attend_by(_relu_softmax_rows),
+    "softmax": attend_by64(softmax_rows64),
+    "relu_softmax": attend_by64(_relu_softmax_rows64),
+    "softmax_by_entry": attend_by64(softmax_rows64),
+    "relu_softmax_by_entry": attend_by64(_relu_softmax_rows64),
     "scale": scale64,
     "scale_plain": scale64,
-    "2quad": attend_by(_two_quad_rows),
-    "square": attend_by(_square_rows),
-    "relu6": attend_by(_relu6_rows),
-    "sparsemax": attend_by(sparsemax_rows),
+    "2quad": attend_by64(_two_quad_rows64),
+    "square": attend_by64(_square_rows64),
+    "relu6": attend_by64(_relu6_rows64),
+    "sparsemax": attend_by64(sparsemax_rows64),
     "xnorm": xnorm64,
     "linformer": linformer64,
 }

@@ -1,6 +1,7 @@
 """Blocks and whole models under JAX against their float64 references."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
@@ -11,12 +12,12 @@ from hypothesis import strategies as st
 from mpcprof.dims import Dims
 from mpcprof.errors import UnknownNameError, UsageError
 from mpcprof.nn.architecture import MODELS, uniform_architecture
-from mpcprof.nn.attention import SPARSEMAX_STEPS, sparsemax
+from mpcprof.nn.attention import SPARSEMAX_STEPS, sparsemax_rows
 from mpcprof.nn.catalogue import BLOCKS
 from mpcprof.sweep.grid import choose_workloads
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.models import model_workload
-from mpcprof.workloads.reference import sparsemax_rows
+from mpcprof.workloads.reference import sparsemax_rows64
 from mpcprof.workloads.registry import all_workloads, get_workload
 from tests.architectures import TINY, architectures, make_architecture
 
@@ -120,15 +121,6 @@ def test_an_embedding_without_a_patch_is_refused():
         )
 
 
-def sparsemax_weights(scores: np.ndarray) -> np.ndarray:
-    """The block's weights of (M, N) scores: its values where V is the identity."""
-    n_tokens = scores.shape[1]
-    identity = np.eye(n_tokens, dtype=np.float32)[None]
-    queries = (scores * n_tokens**0.5).astype(np.float32)[None]
-    attend = jax.jit(lambda *qkv: sparsemax(JaxAlgebra(), *qkv))
-    return np.asarray(attend(queries, identity, identity))[0]
-
-
 # (tokens, deviation of the scores) to the most by which weights of a row sum over 1
 EXCESS = {
     (5, 1.0): 1e-4,
@@ -144,11 +136,12 @@ EXCESS = {
 @pytest.mark.parametrize(("n_tokens", "deviation"), EXCESS)
 def test_six_newton_steps_of_sparsemax_leave_so_much_too_much(n_tokens, deviation):
     assert SPARSEMAX_STEPS == 6, "other steps, other numbers"
-    scores = np.random.default_rng(0).normal(0, deviation, (500, n_tokens))
+    drawn = np.random.default_rng(0).normal(0, deviation, (500, n_tokens))
+    scores = drawn.astype(np.float32)
 
-    weights = sparsemax_weights(scores)
+    weights = np.asarray(jax.jit(partial(sparsemax_rows, JaxAlgebra()))(scores))
 
-    exact = sparsemax_rows(scores)
+    exact = sparsemax_rows64(scores.astype(np.float64))
     assert np.allclose(exact.sum(axis=1), 1)
     assert (weights > exact - 1e-4).all(), "Newton comes from below and stays there"
     assert (weights - exact).sum(axis=1).max() < EXCESS[n_tokens, deviation]
