@@ -18,7 +18,7 @@ from mpcvit.models.layers import Linear
 _OPS: Final = TorchAlgebra()
 
 
-class Attention(nn.Module):
+class MultiHeadAttention(nn.Module):
     """What is the same whichever variants a layer has: qkv, projection, own weights."""
 
     def __init__(
@@ -59,7 +59,7 @@ class Attention(nn.Module):
         return projected
 
 
-class FixedAttention(Attention):
+class FixedAttention(MultiHeadAttention):
     """Each head, or each row of it, has its variant."""
 
     order: Tensor
@@ -114,7 +114,7 @@ def _row_mask(users: dict[str, list[int]], heads: Sequence[Head]) -> Tensor | No
     return torch.tensor(rows)[:, None, :, None]  # (slots, 1, N, 1)
 
 
-class MixedAttention(Attention):
+class MixedAttention(MultiHeadAttention):
     """alpha accurate(q, k, v) + (1 - alpha) cheap(q, k, v) of every head.
 
     Source: MPCViT equation 2.

@@ -171,7 +171,7 @@ class Embedding(nn.Module):
         return torch.cat([class_token, tokens], dim=1) + self.positions  # (B, N, D)
 
 
-class Head(Linear):
+class ClassifierHead(Linear):
     """Logits of the class token, all near 0 at the start."""
 
     def __init__(self, width: int, n_classes: int) -> None:

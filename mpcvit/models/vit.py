@@ -15,9 +15,9 @@ from mpcprof.nn.transformer import weight_shapes
 from mpcvit.models.attention import FixedAttention
 from mpcvit.models.layers import (
     NONE,
+    ClassifierHead,
     DropPath,
     Embedding,
-    Head,
     LayerNorm,
     Regularization,
 )
@@ -56,7 +56,7 @@ class Classifier(nn.Module):
         self.embedding = Embedding(model)
         self.layers = nn.ModuleList(layers)
         self.norm = LayerNorm(model.width)
-        self.head = Head(model.width, model.n_classes)
+        self.head = ClassifierHead(model.width, model.n_classes)
 
     def transform(self, tokens: Tensor) -> Tensor:
         """(B, N, D) through every layer."""
