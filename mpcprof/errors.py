@@ -31,6 +31,14 @@ class UnitError(UsageError):
     """A quantity lacks its unit, or is not a quantity."""
 
 
+class FileError(MpcprofError, OSError):
+    """A file cannot be written."""
+
+
+class FileBusyError(FileError):
+    """Another process is writing the same file or folder."""
+
+
 class ProfileError(MpcprofError, ValueError):
     """A profile cannot be read, written, or combined."""
 

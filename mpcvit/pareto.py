@@ -12,10 +12,11 @@ from mpcprof.costmodel.storage import load_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.figures.canvas import add_legend, check_format, label_figure, open_figure
 from mpcprof.figures.style import COLORS
+from mpcprof.files import replace_file
 from mpcprof.network import Network
 from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.nn.catalogue import trace_model
-from mpcprof.profile.io import read_profile, replace_file
+from mpcprof.profile.io import read_profile
 from mpcprof.units import format_duration
 from mpcvit.checkpoint import read_checkpoint
 
@@ -64,7 +65,7 @@ def write_measured(path: Path, measured: Measured) -> None:
     """Make it the content of the file, at once.
 
     Raises:
-        ProfileError: If the folder or the disk does not let us.
+        FileError: If the folder or the disk does not let us.
     """
     conditions = measured.conditions
     document = {
@@ -75,7 +76,7 @@ def write_measured(path: Path, measured: Measured) -> None:
         },
         "latency_s": measured.latency_s,
     }
-    replace_file(path, json.dumps(document).encode())
+    replace_file(path, json.dumps(document))
 
 
 def read_measured(path: Path) -> Measured | None:
@@ -333,7 +334,7 @@ def draw_pareto(members: Sequence[Member], title: str, path: Path) -> None:
 
     Raises:
         UsageError: If the name ends in neither .png nor .svg.
-        ProfileError: If the file cannot be written.
+        FileError: If the file cannot be written.
     """
     check_format(path)
     colors = [*COLORS.values()]

@@ -101,8 +101,9 @@ def export(
     With --terms, the seconds of every attention and activation in every layer of a
     model, as the search reads them, instead of the records.
     """
+    from mpcprof.files import replace_file
     from mpcprof.profile.export import export_profile
-    from mpcprof.profile.io import read_profile, replace_file
+    from mpcprof.profile.io import read_profile
 
     if not has_terms:
         _refuse(ctx, "model", "network", "n_batch")
@@ -116,7 +117,7 @@ def export(
         return
     if output.resolve() == profile.resolve():
         raise UsageError(f"-o {str(output)!r} is the profile itself; name another file")
-    replace_file(output, content.encode() if isinstance(content, str) else content)
+    replace_file(output, content)
 
 
 def _refuse(ctx: click.Context, *names: str) -> None:

@@ -94,7 +94,7 @@ def command(
     Stopped at any moment, the same command goes on where it was.
     """
     from mpcprof.cli.progress import SweepProgress
-    from mpcprof.profile.io import replace_file
+    from mpcprof.files import replace_file
     from mpcprof.verify.run import plan_verification, verify
 
     path = path or profile.with_name(f"{profile.stem}-verify-{asked['seed']}.parquet")
@@ -116,7 +116,7 @@ def command(
         )
     text = verification.to_markdown()
     if report:
-        replace_file(report, text.encode())
+        replace_file(report, text)
     click.echo(verification.to_json() if is_json else text, nl=is_json)
     ctx.exit(1 if verification.summary.max_error > tolerance else 0)
 

@@ -217,7 +217,8 @@ def plot_measured_against_formula(profile: Profile, path: Path) -> int:
 
     Raises:
         UsageError: If the name ends in neither .png nor .svg.
-        ProfileError: If there is nothing to compare, or the file cannot be written.
+        ProfileError: If there is nothing to compare.
+        FileError: If the file cannot be written.
     """
     check_format(path)
     check_not_empty(profile)
@@ -272,7 +273,8 @@ def plot_predicted_against_measured(profile: Profile, path: Path) -> int:
 
     Raises:
         UsageError: If the name ends in neither .png nor .svg.
-        ProfileError: If there is nothing to draw, or the file cannot be written.
+        ProfileError: If there is nothing to draw.
+        FileError: If the file cannot be written.
         MissingEntryError: If there is no record of a primitive.
     """
     check_format(path)

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from mpcprof.errors import ProfileError, UsageError
-from mpcprof.profile.io import replace_file
+from mpcprof.files import replace_file
 from mpcprof.profile.merge import Profile
 
 FORMATS = (".png", ".svg")

@@ -71,7 +71,8 @@ def plot_latency(profile: Profile, path: Path) -> int:
 
     Raises:
         UsageError: If the name ends in neither .png nor .svg.
-        ProfileError: If there is nothing to draw, or the file cannot be written.
+        ProfileError: If there is nothing to draw.
+        FileError: If the file cannot be written.
     """
     check_format(path)
     check_not_empty(profile)

@@ -36,7 +36,7 @@ def draw_panels(
 
     Raises:
         UsageError: If the name ends in neither .png nor .svg.
-        ProfileError: If the file cannot be written.
+        FileError: If the file cannot be written.
     """
     check_format(path)
     handles: Handles = {}

@@ -74,7 +74,8 @@ def plot_shares(profile: Profile, path: Path) -> int:
 
     Raises:
         UsageError: If the name ends in neither .png nor .svg.
-        ProfileError: If there is nothing to draw, or the file cannot be written.
+        ProfileError: If there is nothing to draw.
+        FileError: If the file cannot be written.
         MissingEntryError: If the profile lacks an operation of the models.
     """
     check_format(path)

@@ -1,16 +1,8 @@
-"""One writer per profile: a lock that the kernel releases when its holder dies.
-
-flock and not a lock file that is there or not: the latter outlives a killed writer. The
-descriptor is not inherited by the parties that a sweep starts, so a party that outlives
-its sweep does not keep the profile locked. `filelock` does the same, but reports a
-place where no file can be made as one that is busy.
-"""
+"""Profile files: read whole, written durably, by one writer at a time."""
 
 import contextlib
-import fcntl
-import itertools
 import os
-import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -18,49 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mpcprof.deployment import Deployment
-from mpcprof.errors import ProfileBusyError, ProfileError
+from mpcprof.errors import FileBusyError, FileError, ProfileBusyError, ProfileError
+from mpcprof.files import free_backup, locked, replace_file
 from mpcprof.profile.columns import profile_to_table, table_to_profile
 from mpcprof.profile.merge import Profile
 from mpcprof.profile.record import Record
-
-
-class ProfileLock:
-    """Exclusive from its making until `release`; the lock file goes with it.
-
-    Raises:
-        ProfileBusyError: If another process, or another lock of this one, holds it.
-        OSError: If the lock file cannot be made.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path.with_name(f"{path.name}.lock")
-        self._fd = self._open()
-        while os.fstat(self._fd).st_nlink == 0:  # its last holder just removed it
-            os.close(self._fd)
-            self._fd = self._open()
-
-    def _open(self) -> int:
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            profile = os.fspath(self._path.with_suffix(""))
-            raise ProfileBusyError(
-                f"{profile!r} is being written by another process; wait for it, or "
-                "choose another file with --output"
-            ) from None
-        except OSError:
-            os.close(fd)
-            raise
-        return fd
-
-    def release(self) -> None:
-        """Let the next writer in."""
-        with contextlib.suppress(OSError):  # a lock file that stays blocks nobody
-            self._path.unlink()
-        fcntl.flock(self._fd, fcntl.LOCK_UN)  # a forked child may hold a copy
-        os.close(self._fd)
 
 
 def read_profile(path: str | os.PathLike[str]) -> Profile:
@@ -105,92 +59,15 @@ def encode_table(table: pa.Table) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Make `content` the file at `path`, at once and durably.
-
-    Temporary files that dead writers left are removed on the way. A pipe or a device
-    is written to as it is.
-
-    Raises:
-        ProfileError: If the folder or the disk does not let us; the old file stays.
-    """
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        _write_into(path, content)
-        return
-    path = path.resolve()  # a link stays a link
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+@contextlib.contextmanager
+def _profile_errors() -> Iterator[None]:
+    """Tell of a file that cannot be written as of a profile that cannot."""
     try:
-        _remove_stale_temporaries(path)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise _unwritable(path, error) from None
-
-
-def _write_into(path: Path, content: bytes) -> None:
-    try:
-        path.write_bytes(content)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _unwritable(path: Path, error: OSError) -> ProfileError:
-    return ProfileError(
-        f"cannot write {os.fspath(path)!r}: {error.strerror}; "
-        "choose another place with --output"
-    )
-
-
-def _remove_stale_temporaries(path: Path) -> None:
-    pattern = re.compile(rf"\.{re.escape(path.name)}\.(\d+)\.tmp")
-    for other in path.parent.iterdir():
-        match = pattern.fullmatch(other.name)
-        if match and not _is_alive(int(match[1])):
-            other.unlink(missing_ok=True)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's process is alive too
-        return True
-    return True
-
-
-def _acquire(path: Path) -> ProfileLock:
-    """The only writer of `path`, until released or dead."""
-    if path.is_dir():
-        raise ProfileError(f"cannot write {os.fspath(path)!r}: it is a folder")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise ProfileError(f"cannot write {os.fspath(path)!r}: it is read-only")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return ProfileLock(path)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def _free_backup(path: Path) -> Path:
-    """The first of `PATH.bak`, `PATH.bak-2`, ... that is no file yet."""
-    suffixes = itertools.chain([".bak"], (f".bak-{n}" for n in itertools.count(2)))
-    backups = (path.with_name(f"{path.name}{suffix}") for suffix in suffixes)
-    return next(backup for backup in backups if not os.path.lexists(backup))
+        yield
+    except FileBusyError as error:
+        raise ProfileBusyError(str(error)) from None
+    except FileError as error:
+        raise ProfileError(str(error)) from None
 
 
 def write_profile(path: str | os.PathLike[str], profile: Profile) -> None:
@@ -201,15 +78,12 @@ def write_profile(path: str | os.PathLike[str], profile: Profile) -> None:
         ProfileError: If the place is not writable.
     """
     target = Path(path).resolve()
-    lock = _acquire(target)
-    try:
+    with _profile_errors(), locked(target):
         replace_file(target, encode_table(profile_to_table(profile)))
-    finally:
-        lock.release()
 
 
 class ProfileWriter:
-    """Adds records to a profile file, of which it is the only writer; a context.
+    """The only writer of a profile file, which adds records to it; a context.
 
     Args:
         fresh: Start anew. The old file stays until the first records are there, and
@@ -231,22 +105,22 @@ class ProfileWriter:
         self._path = Path(path).resolve()
         self._profile = Profile(deployment=deployment)
         self._is_fresh = fresh
-        self._lock: ProfileLock | None = None
+        self._opened = contextlib.ExitStack()
+        self._is_open = False
 
     @property
     def profile(self) -> Profile:
-        """What is on file; nothing yet of a fresh one."""
+        """The profile on file; still empty if it is written afresh."""
         return self._profile
 
     def __enter__(self) -> "ProfileWriter":
-        self._lock = _acquire(self._path)
-        try:
-            self._probe()
+        with contextlib.ExitStack() as stack:
+            with _profile_errors():
+                stack.enter_context(locked(self._path))
             if self._path.exists() and not self._is_fresh:
                 self._continue()
-        except BaseException:
-            self._release()
-            raise
+            self._opened = stack.pop_all()
+        self._is_open = True
         return self
 
     def __exit__(
@@ -255,7 +129,8 @@ class ProfileWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._release()
+        self._is_open = False
+        self._opened.close()
 
     def append(self, records: tuple[Record, ...]) -> None:
         """Put `records` on file; when this returns they survive a crash.
@@ -264,24 +139,16 @@ class ProfileWriter:
             ProfileError: If a key is there already, or the disk is full; the file is
                 then what it was.
         """
-        if self._lock is None:
+        if not self._is_open:
             raise ProfileError("append outside of `with ProfileWriter(...)`")
         extended = self._profile.extended(tuple(records))
         content = encode_table(profile_to_table(extended))
-        if self._is_fresh and self._path.exists():
-            replace_file(_free_backup(self._path), self._path.read_bytes())
-        replace_file(self._path, content)
+        with _profile_errors():
+            if self._is_fresh and self._path.exists():
+                replace_file(free_backup(self._path), self._path.read_bytes())
+            replace_file(self._path, content)
         self._is_fresh = False
         self._profile = extended
-
-    def _probe(self) -> None:
-        """Find out now, not after an hour, that the folder takes no file."""
-        probe = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
-        try:
-            probe.write_bytes(b"PAR1")
-            probe.unlink()
-        except OSError as error:
-            raise _unwritable(self._path, error) from None
 
     def _continue(self) -> None:
         on_file = read_profile(self._path)
@@ -293,8 +160,3 @@ class ProfileWriter:
                 "with --output"
             )
         self._profile = on_file
-
-    def _release(self) -> None:
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None

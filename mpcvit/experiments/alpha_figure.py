@@ -14,7 +14,7 @@ def draw_alpha(by_name: Mapping[str, Sequence[float]], title: str, path: Path) -
 
     Raises:
         UsageError: If the name ends in neither .png nor .svg.
-        ProfileError: If the file cannot be written.
+        FileError: If the file cannot be written.
     """
     check_format(path)
     colors = [*COLORS.values()]

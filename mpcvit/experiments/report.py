@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mpcprof.profile.io import replace_file
+from mpcprof.files import replace_file
 from mpcprof.units import format_duration
 from mpcvit.experiments.conditions import Options, conditions, state_conditions
 from mpcvit.experiments.search_config import Searched
@@ -89,9 +89,9 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """`results.md`, `results.csv` and `results.json`."""
-        replace_file(folder / "results.md", f"{self}\n".encode())
-        replace_file(folder / "results.csv", self.to_csv().encode())
-        replace_file(folder / "results.json", f"{self.to_json()}\n".encode())
+        replace_file(folder / "results.md", f"{self}\n")
+        replace_file(folder / "results.csv", self.to_csv())
+        replace_file(folder / "results.json", f"{self.to_json()}\n")
 
 
 def outcome_table(outcomes: Sequence[Outcome]) -> str:

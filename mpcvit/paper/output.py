@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mpcprof.profile.io import replace_file
+from mpcprof.files import replace_file
 from mpcprof.provenance import commit, now_utc
 from mpcvit.paper.costs import Cost, Source
 from mpcvit.paper.sentences import Sentence
@@ -108,7 +108,7 @@ def write_csv(path: Path, costs: Sequence[Cost]) -> None:
     """One row for each number; `share` is that of its bar or ring, of what is shown.
 
     Raises:
-        ProfileError: If it cannot be written.
+        FileError: If it cannot be written.
     """
     totals: dict[tuple[object, ...], float] = {}
     for cost in costs:
@@ -125,7 +125,7 @@ def write_csv(path: Path, costs: Sequence[Cost]) -> None:
         }
         row = [extra.get(n, getattr(cost, n, None)) for n in _COLUMNS]
         writer.writerow(["" if value is None else value for value in row])
-    replace_file(path, text.getvalue().encode())
+    replace_file(path, text.getvalue())
 
 
 def _place(cost: Cost) -> tuple[object, ...]:

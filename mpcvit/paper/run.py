@@ -7,7 +7,7 @@ from typing import Any
 
 from mpcprof.deployment import Deployment
 from mpcprof.errors import UsageError
-from mpcprof.profile.io import replace_file
+from mpcprof.files import replace_file
 from mpcvit.paper.costs import Cost, Source, read_source
 from mpcvit.paper.figures import fig1_costs, fig3_costs, fig8_costs
 from mpcvit.paper.output import Made, disagreement, write_csv
@@ -86,7 +86,7 @@ def make_figure(request: Request, measuring: Measuring | None = None) -> Made:
     )
     _draw(request, rows, drawn, made)
     write_csv(files[2], costs)
-    replace_file(files[3], made.to_json().encode())
+    replace_file(files[3], made.to_json())
     return made
 
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from mpcprof.deployment import Deployment
 from mpcprof.errors import ProfileError
+from mpcprof.files import replace_file
 from mpcprof.nn.algebra import Algebra, T
 from mpcprof.nn.attention import EPSILON
-from mpcprof.profile.io import replace_file
 
 VARIANCES: Final = tuple(4.0**n for n in range(-2, 5))  # 1/16 to 256
 N_ROWS: Final = 260  # of 4 heads
@@ -158,7 +158,7 @@ def write_errors(path: Path, table: ErrorTable) -> None:
     """As csv.
 
     Raises:
-        ProfileError: If it cannot be written.
+        FileError: If it cannot be written.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -167,7 +167,7 @@ def write_errors(path: Path, table: ErrorTable) -> None:
         (table.deployment, p.kernel, p.variance, p.relative_error, p.norm_error)
         for p in table.points
     )
-    replace_file(path, text.getvalue().encode())
+    replace_file(path, text.getvalue())
 
 
 def read_errors(path: Path) -> ErrorTable | None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from mpcprof.errors import UsageError
+from mpcprof.files import replace_file
 from mpcprof.nn.architecture import Architecture, Heads
-from mpcprof.profile.io import replace_file
 from mpcprof.units import format_duration
 from mpcvit.search.budget import Choice, Mask, Numbers, choose_within
 from mpcvit.search.cost import HEADS_OF_FORM
@@ -215,4 +215,4 @@ def _write(path: Path, one: Derived) -> None:
         raise UsageError(
             f"cannot write {str(path)!r}: {error.strerror}; give another -o"
         ) from None
-    replace_file(path, (one.architecture.to_json() + "\n").encode())
+    replace_file(path, one.architecture.to_json() + "\n")

@@ -15,8 +15,8 @@ import safetensors
 from numpy.typing import NDArray
 
 from mpcprof.errors import UsageError
+from mpcprof.files import replace_file
 from mpcprof.nn.architecture import ModelPreset, get_model
-from mpcprof.profile.io import replace_file
 from mpcvit.search.cost import SearchCost
 from mpcvit.search.space import SearchSpace
 
@@ -92,7 +92,7 @@ class SearchResult:
 def write_settings(folder: Path, result: SearchResult) -> None:
     """`search.json`, at once; the last file of a search, so that it is whole."""
     text = json.dumps(result.to_json(), indent=2) + "\n"
-    replace_file(folder / SETTINGS, text.encode())
+    replace_file(folder / SETTINGS, text)
 
 
 def read_result(folder: Path) -> SearchResult:

@@ -10,9 +10,10 @@ import safetensors.torch
 from mpcprof.costmodel.model import CostModel
 from mpcprof.costmodel.storage import load_cost_model
 from mpcprof.errors import UsageError
+from mpcprof.files import replace_file
 from mpcprof.network import Network
 from mpcprof.nn.architecture import ModelPreset
-from mpcprof.profile.io import read_profile, replace_file
+from mpcprof.profile.io import read_profile
 from mpcvit.data.batches import count_batches
 from mpcvit.data.dataset import Dataset
 from mpcvit.models.supernet import Supernet

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mpcprof.errors import UsageError
-from mpcprof.profile.io import replace_file
+from mpcprof.files import replace_file
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard.writer import SummaryWriter
@@ -83,7 +83,7 @@ class EpochLog:
 
         kept = read_log(self._path)[: self._n_epochs]
         text = "".join(f"{record.to_json()}\n" for record in kept)
-        replace_file(self._path, text.encode())
+        replace_file(self._path, text)
         self._writer = SummaryWriter(self._tensorboard, purge_step=self._n_epochs + 1)
         return self
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mpcprof.errors import UsageError
-from mpcprof.profile.io import ProfileLock, replace_file
+from mpcprof.errors import FileError, UsageError
+from mpcprof.files import check_writable, locked, replace_file
 
 SCHEMA_VERSION: Final = 1
 # What runs had before these settings had a name; a folder without them is resumed.
@@ -64,26 +64,17 @@ class RunFolder:
 
         Raises:
             UsageError: If a run with other settings is there.
-            ProfileBusyError: If another process writes it.
+            FileBusyError: If another process writes it.
         """
-        lock = self._acquire()
         try:
+            check_writable(self.path / "run")
+        except FileError as error:
+            raise UsageError(str(error)) from None
+        with locked(self.path / "run"):
             if is_fresh:
                 self._clear()
             self._claim()
             yield
-        finally:
-            lock.release()
-
-    def _acquire(self) -> ProfileLock:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            return ProfileLock(self.path / "run")
-        except OSError as error:
-            raise UsageError(
-                f"cannot write {str(self.path)!r}: {error.strerror}; choose another "
-                "folder with --output"
-            ) from None
 
     def _clear(self) -> None:
         results = (self.path / name for name in self.results)
@@ -95,7 +86,7 @@ class RunFolder:
         given = {"schema_version": SCHEMA_VERSION, **self.settings}
         text = json.dumps(given, indent=2, sort_keys=True, allow_nan=False)
         if not self.config.exists():
-            replace_file(self.config, text.encode())
+            replace_file(self.config, text)
             return
         there = {**_BEFORE, **_flatten(_read(self.config))}
         asked = {**_BEFORE, **_flatten(json.loads(text))}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mpcprof.errors import UsageError
-from mpcprof.profile.io import replace_file
+from mpcprof.files import replace_file
 
 NO_RUN: Final = -1  # instead of epochs, where a process sees no run at all
 
@@ -44,7 +44,7 @@ def write_state(
     """Replace the file at once; it never holds half a state.
 
     Raises:
-        ProfileError: If the folder or the disk does not let us.
+        FileError: If the folder or the disk does not let us.
     """
     tensors = {_MODULE + name: value for name, value in module.state_dict().items()}
     for index, values in optimizer.state_dict()["state"].items():

@@ -5,7 +5,7 @@ import pytest
 
 from mpcprof.costmodel.heldout import fit_cost_model
 from mpcprof.dims import Dims
-from mpcprof.errors import MissingEntryError, ProfileError, UsageError
+from mpcprof.errors import FileError, MissingEntryError, ProfileError, UsageError
 from mpcprof.figures import FIGURES
 from mpcprof.figures.agreement import (
     plot_measured_against_formula,
@@ -73,7 +73,7 @@ def test_another_format_is_wrong_usage(tmp_path, kind, name):
 
 @pytest.mark.parametrize("kind", FIGURES)
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path, kind):
-    with pytest.raises(ProfileError, match=r"cannot write .*No such file") as caught:
+    with pytest.raises(FileError, match=r"cannot write .*No such file") as caught:
         FIGURES[kind](BY_KIND[kind], tmp_path / "none" / "a.png")
 
     assert "\n" not in str(caught.value)

@@ -20,7 +20,7 @@ from mpcprof.errors import ProfileBusyError, ProfileError
 from mpcprof.network import LOOPBACK
 from mpcprof.profile.columns import profile_to_table, table_to_profile
 from mpcprof.profile.export import COLUMNS, export_profile, to_frame
-from mpcprof.profile.io import ProfileWriter, read_profile, replace_file, write_profile
+from mpcprof.profile.io import ProfileWriter, read_profile, write_profile
 from tests import ROOT
 from tests.factories import make_operation, make_profile, make_record
 
@@ -287,15 +287,6 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["a.parquet"]
 
 
-def test_a_link_to_a_profile_stays_a_link(tmp_path):
-    (tmp_path / "link").symlink_to(tmp_path / "a.parquet")
-
-    write_profile(tmp_path / "link", make_profile(*RECORDS))
-
-    assert (tmp_path / "link").is_symlink()
-    assert read_profile(tmp_path / "a.parquet") == make_profile(*RECORDS)
-
-
 _ENDLESS_WRITER = """
 import sys
 from mpcprof.deployment import Deployment
@@ -342,20 +333,6 @@ def test_a_killed_writer_leaves_whole_appends_and_no_lock(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.parquet"]
 
 
-def test_a_temporary_of_the_dead_goes_and_one_of_the_living_stays(tmp_path):
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    (tmp_path / f".a.parquet.{dead.pid}.tmp").write_text("")
-    (tmp_path / f".a.parquet.{os.getppid()}.tmp").write_text("")
-
-    write_profile(tmp_path / "a.parquet", make_profile())
-
-    assert {p.name for p in tmp_path.iterdir()} == {
-        "a.parquet",
-        f".a.parquet.{os.getppid()}.tmp",
-    }
-
-
 def test_a_frame_has_the_columns_of_the_design_first():
     frame = to_frame(make_profile(*RECORDS))
 
@@ -384,16 +361,3 @@ def test_every_export_holds_every_record(tmp_path):
     flat = pq.read_table(tmp_path / "x.parquet")
     assert flat["latency_s"].to_pylist() == [r.latency_s for r in profile]
     assert math.inf in flat["bandwidth_bytes_per_s"].to_pylist()
-
-
-def test_a_pipe_is_written_to_and_stays_one(tmp_path):
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        replace_file(pipe, b"content")
-
-        assert os.read(reader, 100) == b"content"
-    finally:
-        os.close(reader)
-    assert pipe.is_fifo()

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from mpcprof.errors import ProfileBusyError, UsageError
+from mpcprof.errors import FileBusyError, UsageError
+from mpcprof.files import locked
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import read_architecture
-from mpcprof.profile.io import ProfileLock
 from mpcvit.cli.derive import command as derive_command
 from mpcvit.cli.search import command as search_command
 from mpcvit.search.objective import Penalty
@@ -137,12 +137,10 @@ def fresh(request: SearchRequest) -> SearchRequest:
 def test_a_fresh_search_that_is_refused_leaves_the_finished_one(tmp_path):
     request = make_request(tmp_path)
     search(request)
-    lock = ProfileLock(tmp_path / "run")
 
-    with pytest.raises(ProfileBusyError):
+    with locked(tmp_path / "run"), pytest.raises(FileBusyError):
         search(fresh(request))
 
-    lock.release()
     assert read_result(tmp_path).n_epochs == 2
 
 

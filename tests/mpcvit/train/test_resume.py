@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mpcprof.errors import ProfileBusyError, UsageError
-from mpcprof.profile.io import ProfileLock
+from mpcprof.errors import FileBusyError, UsageError
+from mpcprof.files import locked
 from mpcvit.data.augmentation import Augmentation
 from mpcvit.train.log import read_log
 from mpcvit.train.run import train
@@ -145,12 +145,11 @@ def test_a_fresh_run_replaces_what_is_there(tmp_path, unbroken):
 
 
 def test_one_process_writes_a_folder_at_a_time(tmp_path):
-    lock = ProfileLock(tmp_path / "run")
-
-    with pytest.raises(ProfileBusyError, match="written by another process"):
+    with (
+        locked(tmp_path / "run"),
+        pytest.raises(FileBusyError, match="written by another process"),
+    ):
         train(tiny_request(tmp_path))
-
-    lock.release()
 
 
 @pytest.mark.parametrize("n_bytes", [0, 7, 200, -1])
