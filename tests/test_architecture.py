@@ -29,6 +29,7 @@ LAYERS = (
         "mpcprof.deployment",
         "mpcprof.builds",
         "mpcprof.files",
+        "mpcprof.progress",
         "mpcprof.provenance",
         "mpcprof.pricing",
     ),

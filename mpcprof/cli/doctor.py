@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpcprof.cli.streams import spu_prints_to_stderr
+from mpcprof.cli.progress import spu_prints_to_stderr
 from mpcprof.errors import EngineError
 from mpcprof.units import format_bandwidth, format_bytes, format_duration
 

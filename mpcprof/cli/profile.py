@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mpcprof.cli.options import deployment_options, json_option, measure_options
-from mpcprof.cli.streams import spu_prints_to_stderr
+from mpcprof.cli.progress import progress_bar, spu_prints_to_stderr
 from mpcprof.units import parse_shape
 
 if TYPE_CHECKING:
@@ -69,13 +69,12 @@ def command(
     MODULE:FUNCTION is importable from here, or a path: model.py:attention. The function
     takes one secret array per --input and returns one array.
     """
-    from mpcprof.cli.progress import SweepProgress
     from mpcprof.sweep.function import profile_function
     from mpcprof.workloads.user import load_user_function
 
     with spu_prints_to_stderr():
         workload = load_user_function(target, shapes, domain=domains or ((-1.0, 1.0),))
-        with SweepProgress() as progress:
+        with progress_bar("setting up") as progress:
             report = profile_function(workload, progress, repeats=repeats or 3, **asked)
     if is_json:
         click.echo(json.dumps(report.to_json(), allow_nan=False))

@@ -1,37 +1,61 @@
-"""What a person sees of a sweep while it runs, on standard error."""
+"""Long commands: what they show while they run, and what they leave when stopped.
 
+with (
+    resumable(folder, kept="finished epochs are"),  # a line after Ctrl-C
+    spu_prints_to_stderr(),
+    progress_bar("training") as progress,  # a `mpcprof.progress.Progress`
+):
+    result = train(request, progress)
+"""
+
+import contextlib
+import errno
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+import click
 
-from mpcprof.engine.calibration import LinkCheck
-from mpcprof.engine.measure import Case
-from mpcprof.profile.record import Record
-from mpcprof.sweep.run import LeftOut
-from mpcprof.units import format_bandwidth, format_duration
+from mpcprof.errors import EngineError
+from mpcprof.progress import Progress
+from mpcprof.units import format_duration
 
-_Bar = TypeVar("_Bar", bound="ProgressBar")  # typing.Self is of Python 3.11
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LINE_EVERY_S = 30.0
+
+
+def progress_bar(title: str) -> "contextlib.AbstractContextManager[Progress]":
+    """Return what shows progress on standard error until the end of a block.
+
+    A terminal shows a bar with the time left; elsewhere a line is printed every 30 s.
+
+    Args:
+        title: Text in front of the bar until the work describes a step.
+    """
+    return ProgressBar(title) if sys.stderr.isatty() else ProgressLines(title)
 
 
 class ProgressBar:
-    """A bar over steps with the time left, and lines above it; a context.
-
-    Args:
-        title: Stands before the bar until a step says more.
-    """
+    """A bar over steps with the time left, and lines above it; a context."""
 
     def __init__(self, title: str) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Progress as Bar
+
         self._console = Console(stderr=True)
-        self._bar = Progress(
+        self._bar = Bar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -43,7 +67,8 @@ class ProgressBar:
         )
         self._task = self._bar.add_task(title, total=None)
 
-    def __enter__(self: _Bar) -> _Bar:
+    # Any: typing.Self is of Python 3.11
+    def __enter__(self) -> Any:
         self._bar.start()
         return self
 
@@ -56,15 +81,15 @@ class ProgressBar:
         self._bar.stop()
 
     def begin(self, n_steps: int, *, n_done: int = 0) -> None:
-        """Say how far it goes, and how many steps were done before."""
+        """Set the length of the bar, and the steps that an earlier run has done."""
         self._bar.update(self._task, total=n_steps, completed=n_done)
 
     def advance(self, n_steps: int = 1) -> None:
-        """Go on."""
+        """Move the bar."""
         self._bar.update(self._task, advance=n_steps)
 
     def describe(self, text: str) -> None:
-        """Stand that before the bar."""
+        """Show `text` in front of the bar."""
         self._bar.update(self._task, description=text)
 
     def say(self, line: str) -> None:
@@ -72,34 +97,120 @@ class ProgressBar:
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-class SweepProgress(ProgressBar):
-    """A bar over calls; a line per link check and left-out case."""
+class ProgressLines:
+    """A line every 30 s where standard error is no terminal; a context.
 
-    def __init__(self) -> None:
-        super().__init__("setting up")
+    A step may take longer than that, so the lines come from a thread of their own.
+    """
 
-    def on_link(self, check: LinkCheck) -> None:
-        """Say what the parties see of the network."""
-        self.say(
-            f"link: asked for {check.network}, parties see "
-            f"{format_duration(check.rtt_s, digits=4)} round trip, "
-            f"{format_bandwidth(check.goodput_bytes_per_s, digits=3)} each way at once"
-        )
+    def __init__(
+        self,
+        title: str,
+        *,
+        every_s: float = _LINE_EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._text = title
+        self._every_s = every_s
+        self._clock = clock
+        self._begin_s = clock()
+        self._n_before = self._n_done = self._n_steps = 0
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._tell, daemon=True)
 
-    def on_start(self, n_cases: int, n_calls: int, n_resumed: int) -> None:
-        """Begin the bar."""
-        self.say(f"{n_cases} cases to measure, {n_resumed} on file already")
-        self.begin(n_calls)
+    def __enter__(self) -> "ProgressLines":
+        self._thread.start()
+        return self
 
-    def on_call(self, case: Case) -> None:
-        """Go one step on."""
-        self.describe(str(case))
-        self.advance()
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._is_over.set()
+        self._thread.join()
+        if self._n_steps:
+            self.say(self._line())
 
-    def on_case(self, record: Record) -> None:
-        """Nothing: the bar shows it."""
+    def begin(self, n_steps: int, *, n_done: int = 0) -> None:
+        """Count anew, and time the steps from now on."""
+        self._begin_s = self._clock()
+        self._n_steps, self._n_before, self._n_done = n_steps, n_done, n_done
 
-    def on_left_out(self, left_out: LeftOut, n_calls: int) -> None:
-        """Say which case and why."""
-        self.say(f"left out: {left_out.case}: {left_out.reason}")
-        self.advance(n_calls)
+    def advance(self, n_steps: int = 1) -> None:
+        """Count steps for the next line."""
+        self._n_done += n_steps
+
+    def describe(self, text: str) -> None:
+        """Keep `text` for the next line."""
+        self._text = text
+
+    def say(self, line: str) -> None:
+        """Print a line at once."""
+        click.echo(line, err=True)
+
+    def _tell(self) -> None:
+        while not self._is_over.wait(self._every_s):
+            self.say(self._line())
+
+    def _line(self) -> str:
+        passed_s = self._clock() - self._begin_s
+        line = f"{self._text}: {self._n_done}/{self._n_steps or '?'} done"
+        line += f", {format_duration(passed_s, digits=2)} so far"
+        n_new = self._n_done - self._n_before
+        if n_new and self._n_done < self._n_steps:
+            left_s = passed_s / n_new * (self._n_steps - self._n_done)
+            line += f", about {format_duration(left_s, digits=2)} left"
+        return line
+
+
+@contextlib.contextmanager
+def resumable(place: Path | str, *, kept: str) -> Iterator[None]:
+    """Say after Ctrl-C, or on a full disk, where the same command goes on.
+
+    After --fresh it is the command without --fresh that goes on.
+
+    Args:
+        place: File or folder that holds what was done.
+        kept: What that is, such as `finished epochs are`.
+
+    Raises:
+        EngineError: Instead of KeyboardInterrupt, and of the OSError of a full disk.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise EngineError(
+            f"stopped; {kept} in {place}, {_what_goes_on()} goes on there"
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise EngineError(
+            f"{error.strerror}; {kept} in {place}: make room, and {_what_goes_on()} "
+            "goes on there"
+        ) from None
+
+
+def _what_goes_on() -> str:
+    context = click.get_current_context(silent=True)
+    is_fresh = context is not None and context.params.get("is_fresh", False)
+    return "the same command without --fresh" if is_fresh else "the same command"
+
+
+@contextlib.contextmanager
+def spu_prints_to_stderr() -> Iterator[None]:
+    """Send to standard error what SPU prints: standard output is for data.
+
+    Until the end of the block, whatever writes to descriptor 1 writes to 2.
+    """
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)

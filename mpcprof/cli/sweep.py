@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpcprof.cli.interruption import resumable
 from mpcprof.cli.options import deployment_options, json_option, measure_options
-from mpcprof.cli.streams import spu_prints_to_stderr
+from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
 from mpcprof.units import format_duration, parse_duration_s, parse_int_list
 
 if TYPE_CHECKING:
@@ -64,7 +63,6 @@ def command(
     Ctrl-C or by force, goes on where it was. Exit code 1 if a case failed, or if all
     were left out.
     """
-    from mpcprof.cli.progress import SweepProgress
     from mpcprof.sweep.config import make_config
     from mpcprof.sweep.grid import (
         choose_workloads,
@@ -88,7 +86,7 @@ def command(
     with (
         resumable(path, kept="what was finished is"),
         spu_prints_to_stderr(),
-        SweepProgress() as progress,
+        progress_bar("setting up") as progress,
     ):
         result = sweep(config, path, progress, is_fresh=is_fresh)
     click.echo(_as_json(path, result) if is_json else _as_text(path, result))

@@ -5,9 +5,8 @@ from typing import Any
 
 import click
 
-from mpcprof.cli.interruption import resumable
 from mpcprof.cli.options import json_option
-from mpcprof.cli.streams import spu_prints_to_stderr
+from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
 from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s, parse_percent
@@ -93,7 +92,6 @@ def command(
 
     Stopped at any moment, the same command goes on where it was.
     """
-    from mpcprof.cli.progress import SweepProgress
     from mpcprof.files import replace_file
     from mpcprof.verify.run import plan_verification, verify
 
@@ -103,7 +101,7 @@ def command(
     with (
         resumable(path, kept="what was measured is"),
         spu_prints_to_stderr(),
-        SweepProgress() as progress,
+        progress_bar("setting up") as progress,
     ):
         verification = verify(
             plan.profile,

@@ -7,9 +7,10 @@ from typing import Any
 from mpcprof.profile.export import profile_to_json_rows
 from mpcprof.profile.merge import Profile
 from mpcprof.profile.record import Operation, Record
+from mpcprof.progress import Progress
 from mpcprof.sweep.config import make_config
 from mpcprof.sweep.grid import get_preset, make_cases
-from mpcprof.sweep.run import Observer, measure_once
+from mpcprof.sweep.run import measure_once
 from mpcprof.units import format_bytes, format_duration
 from mpcprof.workloads.registry import Workload
 
@@ -79,7 +80,7 @@ class FunctionReport:
 
 def profile_function(
     workload: Workload,
-    observer: Observer,
+    progress: Progress,
     **asked: Any,  # see make_config, which checks each
 ) -> FunctionReport:
     """Measure one function; see `mpcprof profile --help`.
@@ -90,7 +91,7 @@ def profile_function(
     """
     cases = make_cases((workload,), get_preset("quick"))
     config = make_config(cases=cases, **asked)
-    records = measure_once(config, observer)
+    records = measure_once(config, progress)
     return FunctionReport(
         profile=Profile(deployment=config.deployment, records=records)
     )

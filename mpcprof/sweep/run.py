@@ -5,10 +5,9 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 from mpcprof.deployment import Deployment
-from mpcprof.engine.calibration import ASK_FOR_LESS, LinkCheck, calibrate, trim_link
+from mpcprof.engine.calibration import ASK_FOR_LESS, calibrate, trim_link
 from mpcprof.engine.emulation.choose import choose_emulation, make_emulation
 from mpcprof.engine.measure import (
     Case,
@@ -27,7 +26,9 @@ from mpcprof.pricing import Calibration
 from mpcprof.profile.io import ProfileWriter
 from mpcprof.profile.merge import Profile
 from mpcprof.profile.record import Emulation, Mode, Record, RecordKey
+from mpcprof.progress import Progress
 from mpcprof.provenance import commit, host_description, now_utc, versions_text
+from mpcprof.units import format_bandwidth, format_duration
 
 _BLOCK_CASES = 6  # interleaved; what a killed sweep loses at most
 _STOCK_FACTOR = 4  # times enough_s where calls refill a stock, to see several refills
@@ -137,29 +138,10 @@ class Block:
     timed_s: float = 0.0
 
 
-class Observer(Protocol):
-    """Whoever wants to see how a sweep comes along."""
-
-    def on_link(self, check: LinkCheck) -> None:
-        """The link was measured."""
-
-    def on_start(self, n_cases: int, n_calls: int, n_resumed: int) -> None:
-        """So many cases are to be measured, in so many calls."""
-
-    def on_call(self, case: Case) -> None:
-        """One call of a case is done."""
-
-    def on_case(self, record: Record) -> None:
-        """A case is on file."""
-
-    def on_left_out(self, left_out: LeftOut, n_calls: int) -> None:
-        """A case is not measured; so many calls will not be made."""
-
-
 def sweep(
     config: SweepConfig,
     path: str | os.PathLike[str],
-    observer: Observer,
+    progress: Progress,
     *,
     is_fresh: bool = False,
     calibration: Calibration | None = None,
@@ -180,18 +162,16 @@ def sweep(
         missing = [c for c in cases if config.key_of(c) not in writer.profile]
         n_resumed = len(cases) - len(missing)
         left_out: list[LeftOut] = []
-        observer.on_start(len(missing), len(missing) * config.plan().n_calls, n_resumed)
+        _begin(config, len(missing), n_resumed, progress)
         known = calibration or known_calibration(writer.profile, config.network)
         begin_s, setup_s, timed_s = clock(), 0.0, 0.0
-        blocks = _measure_all(config, missing, observer, left_out, known, clock)
+        blocks = _measure_all(config, missing, progress, left_out, known, clock)
         with closing(blocks):  # no party outlives an error of the writer
             for block in blocks:
                 setup_s += block.setup_s
                 timed_s += block.timed_s
                 if block.records:
                     writer.append(block.records)
-                for record in block.records:
-                    observer.on_case(record)
         return SweepResult(
             profile=writer.profile,
             n_measured=len(missing) - len(left_out),
@@ -203,7 +183,7 @@ def sweep(
         )
 
 
-def measure_once(config: SweepConfig, observer: Observer) -> tuple[Record, ...]:
+def measure_once(config: SweepConfig, progress: Progress) -> tuple[Record, ...]:
     """Records of every case of the grid, on no file.
 
     Raises:
@@ -211,19 +191,26 @@ def measure_once(config: SweepConfig, observer: Observer) -> tuple[Record, ...]:
     """
     left_out: list[LeftOut] = []
     cases = config.cases
-    observer.on_start(len(cases), len(cases) * config.plan().n_calls, 0)
+    _begin(config, len(cases), 0, progress)
     records: list[Record] = []
-    for block in _measure_all(config, cases, observer, left_out):
+    for block in _measure_all(config, cases, progress, left_out):
         records += block.records
     if left_out:
         raise EngineError(f"{left_out[0].case}: {left_out[0].reason}")
     return tuple(records)
 
 
+def _begin(
+    config: SweepConfig, n_missing: int, n_resumed: int, progress: Progress
+) -> None:
+    progress.say(f"{n_missing} cases to measure, {n_resumed} on file already")
+    progress.begin(n_missing * config.plan().n_calls)
+
+
 def _measure_all(
     config: SweepConfig,
     cases: Sequence[Case],
-    observer: Observer,
+    progress: Progress,
     left_out: list[LeftOut],
     calibration: Calibration | None = None,
     clock: Callable[[], float] = time.monotonic,
@@ -238,10 +225,10 @@ def _measure_all(
     while waiting:
         with _open_session(config.deployment, emulation, config.base_port) as session:
             calibration = calibration or calibrate_host(config, session)
-            _trim(config, session, observer)
+            _trim(config, session, progress)
             context = _context(config, emulation, session, calibration)
             yield Block(setup_s=clock() - begin_s)
-            for block in _measure_blocks(config, session, waiting, observer, left_out):
+            for block in _measure_blocks(config, session, waiting, progress, left_out):
                 yield Block(
                     records=tuple(
                         to_record(timing, context, created_at=now_utc())
@@ -256,7 +243,7 @@ def _measure_blocks(
     config: SweepConfig,
     session: Session,
     waiting: list[Case],
-    observer: Observer,
+    progress: Progress,
     left_out: list[LeftOut],
 ) -> Iterator[list[Timing]]:
     """Take cases off `waiting` until none is left, or one failed."""
@@ -265,12 +252,17 @@ def _measure_blocks(
     def leave_out(case: Case, reason: str, *, has_failed: bool = False) -> None:
         waiting.remove(case)
         left_out.append(LeftOut(case=case, reason=reason, has_failed=has_failed))
-        observer.on_left_out(left_out[-1], plan.n_calls)
+        progress.say(f"left out: {case}: {reason}")
+        progress.advance(plan.n_calls)
+
+    def count(case: Case) -> None:
+        progress.describe(str(case))
+        progress.advance()
 
     while waiting:
         block = waiting[:_BLOCK_CASES]
         try:
-            timings, too_long = measure(session, block, plan, on_call=observer.on_call)
+            timings, too_long = measure(session, block, plan, on_call=count)
         except CaseFailedError as error:
             is_possible = not isinstance(error, CaseNotCompiledError)
             leave_out(error.case, error.reason, has_failed=is_possible)
@@ -318,10 +310,15 @@ def _open_session(
         yield session
 
 
-def _trim(config: SweepConfig, session: Session, observer: Observer) -> None:
+def _trim(config: SweepConfig, session: Session, progress: Progress) -> None:
     if config.mode == "emulated" or config.plan().counted_on:
         advice = _advice(config)
-        observer.on_link(trim_link(session, config.network, advice=advice))
+        check = trim_link(session, config.network, advice=advice)
+        progress.say(
+            f"link: asked for {check.network}, parties see "
+            f"{format_duration(check.rtt_s, digits=4)} round trip, "
+            f"{format_bandwidth(check.goodput_bytes_per_s, digits=3)} each way at once"
+        )
 
 
 def _advice(config: SweepConfig) -> str:

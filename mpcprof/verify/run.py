@@ -18,8 +18,9 @@ from mpcprof.pricing import Calibration
 from mpcprof.profile.io import read_profile
 from mpcprof.profile.merge import Profile
 from mpcprof.profile.record import Record, RecordKey
+from mpcprof.progress import Progress
 from mpcprof.sweep.config import check_combination
-from mpcprof.sweep.run import Observer, SweepConfig, known_calibration, sweep
+from mpcprof.sweep.run import SweepConfig, known_calibration, sweep
 from mpcprof.verify.draw import Drawn, draw_cases, draw_models, model_case
 from mpcprof.verify.report import CaseResult, Verification
 from mpcprof.workloads.models import model_workload
@@ -131,7 +132,7 @@ def verify(
     cases: Sequence[Drawn],
     request: VerifyRequest,
     path: str | os.PathLike[str],
-    observer: Observer,
+    progress: Progress,
     *,
     is_fresh: bool = False,
 ) -> Verification:
@@ -152,7 +153,7 @@ def verify(
         result = sweep(
             _config(profile, cases, request, network),
             path,
-            observer,
+            progress,
             is_fresh=is_fresh and not len(measured),
             calibration=_calibration(profile),
         )

@@ -119,9 +119,7 @@ def command(
 
 
 def _measure(request: "Request", repeats: int) -> "Made":
-    from mpcprof.cli.interruption import resumable
-    from mpcprof.cli.progress import SweepProgress
-    from mpcprof.cli.streams import spu_prints_to_stderr
+    from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
     from mpcvit.paper.measuring import (
         MeasureRequest,
         measure_costs,
@@ -133,9 +131,9 @@ def _measure(request: "Request", repeats: int) -> "Made":
     with (
         resumable(request.output, kept="what was measured is"),
         spu_prints_to_stderr(),
-        SweepProgress() as progress,
+        progress_bar("setting up") as progress,
     ):
-        measure = partial(measure_costs, request=how, observer=progress)
+        measure = partial(measure_costs, request=how, progress=progress)
         measuring = Measuring(
             costs=lambda source, costs, path: measure(source, costs, path=path),
             errors=measure_softmax_error,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mpcprof.cli.options import deployment_options, json_option
-from mpcprof.cli.streams import spu_prints_to_stderr
+from mpcprof.cli.progress import spu_prints_to_stderr
 from mpcprof.network import parse_network
 
 if TYPE_CHECKING:

@@ -62,7 +62,7 @@ def _by_parties(profile: Path, network: "Network") -> "Measure":
     """Of a black image: what it shows changes neither messages nor seconds."""
     from PIL import Image
 
-    from mpcprof.cli.streams import spu_prints_to_stderr
+    from mpcprof.cli.progress import spu_prints_to_stderr
     from mpcprof.profile.io import read_profile
     from mpcvit.secure.conditions import Conditions
     from mpcvit.secure.inference import InferenceRequest, infer

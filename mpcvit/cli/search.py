@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mpcprof.cli.interruption import resumable
 from mpcprof.cli.options import json_option
+from mpcprof.cli.progress import resumable
 from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s
 from mpcvit.cli.run_options import run_options

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpcprof.cli.interruption import resumable
 from mpcprof.cli.options import json_option
+from mpcprof.cli.progress import resumable
 from mpcvit.cli.run_options import run_options
 
 if TYPE_CHECKING:

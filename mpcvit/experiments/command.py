@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpcprof.cli.interruption import resumable
 from mpcprof.cli.options import json_option
+from mpcprof.cli.progress import resumable
 from mpcprof.errors import MpcprofError, UsageError
 from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s

@@ -14,7 +14,8 @@ from mpcprof.engine.session import Session
 from mpcprof.errors import EngineError
 from mpcprof.network import Network
 from mpcprof.profile.record import RecordKey
-from mpcprof.sweep.run import Observer, SweepConfig, known_calibration, sweep
+from mpcprof.progress import Progress
+from mpcprof.sweep.run import SweepConfig, known_calibration, sweep
 from mpcprof.workloads.blocks import steps_workload
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcvit.paper.costs import Cost, Source
@@ -39,7 +40,7 @@ def measure_costs(
     costs: Sequence[Cost],
     request: MeasureRequest,
     path: Path,
-    observer: Observer,
+    progress: Progress,
     run_sweep: Sweep = sweep,
 ) -> tuple[Cost, ...]:
     """Those of `costs` that are of the source's deployment, measured; the others as is.
@@ -61,7 +62,7 @@ def measure_costs(
     result = run_sweep(
         config,
         path,
-        observer,
+        progress,
         calibration=known_calibration(source.profile, request.network),
     )
     if result.left_out:

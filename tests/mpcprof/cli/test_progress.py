@@ -1,28 +1,70 @@
 """What long commands show on standard error, and leave after Ctrl-C."""
 
+import doctest
 import errno
 import os
+import time
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from mpcprof.cli.interruption import resumable
-from mpcprof.cli.progress import SweepProgress
+import mpcprof.progress
+from mpcprof.cli.progress import (
+    ProgressBar,
+    ProgressLines,
+    progress_bar,
+    resumable,
+)
 from mpcprof.errors import EngineError
 from mpcvit.cli.progress import FitProgress
 
 
-def test_a_sweep_says_what_is_on_file_and_how_far_it_came(capsys):
-    with SweepProgress() as progress:
-        progress.on_start(n_cases=3, n_calls=12, n_resumed=1)
-        progress.on_call("exp (4, 4)")
+def test_the_example_of_work_that_is_watched_runs():
+    assert doctest.testmod(mpcprof.progress).failed == 0
+
+
+def test_a_bar_shows_lines_the_step_and_how_far_it_came(capsys):
+    with ProgressBar("setting up") as progress:
+        progress.say("3 cases to measure")
+        progress.begin(12)
+        progress.describe("exp (4, 4)")
+        progress.advance()
 
     shown = capsys.readouterr()
-    assert "3 cases to measure, 1 on file already" in shown.err
+    assert "3 cases to measure" in shown.err
     assert "exp (4, 4)" in shown.err
     assert "1/12" in shown.err
     assert not shown.out
+
+
+def test_what_is_no_terminal_gets_lines_with_the_time_left(capsys):
+    now_s = iter([0.0, 0.0, 30.0])
+    lines = ProgressLines("setting up", clock=lambda: next(now_s))
+
+    with lines as progress:
+        progress.say("3 cases to measure")
+        progress.begin(12, n_done=2)
+        progress.describe("exp (4, 4)")
+        progress.advance(4)
+
+    shown = capsys.readouterr()
+    assert shown.err.splitlines() == [
+        "3 cases to measure",
+        "exp (4, 4): 6/12 done, 30 s so far, about 45 s left",
+    ]
+    assert not shown.out
+
+
+def test_a_step_that_takes_long_is_told_of_while_it_lasts(capsys):
+    with ProgressLines("setting up", every_s=0.01):
+        time.sleep(0.1)
+
+    assert "setting up: 0/? done" in capsys.readouterr().err
+
+
+def test_no_terminal_gets_no_bar():
+    assert isinstance(progress_bar("setting up"), ProgressLines)
 
 
 def test_epochs_of_an_earlier_run_count_as_done(capsys):

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcprof.cli.progress import SweepProgress
 from mpcprof.engine.calibration import TOLERANCE, LinkCheck, check_link, trim_link
 from mpcprof.errors import LinkError
 from mpcprof.network import NETWORKS, Network
+from mpcprof.progress import SILENT
 from mpcprof.sweep.config import make_config
 from mpcprof.sweep.run import _trim, calibrate_host
 
@@ -143,7 +143,7 @@ def test_the_advice_is_none_that_was_followed_already(protocol, mode, advice):
     config = make_sweep_config(protocol, mode)
 
     with pytest.raises(LinkError, match=advice):
-        _trim(config, session, SweepProgress())
+        _trim(config, session, SILENT)
 
 
 def test_a_priced_sweep_whose_calibration_fails_is_not_told_to_change_its_network():
