@@ -20,11 +20,12 @@ import pandas as pd
 from mpcprof.costmodel.model import CostModel
 from mpcprof.errors import MissingEntryError, UnknownNameError, did_you_mean
 from mpcprof.network import Network
+from mpcprof.nn.activation import ACTIVATIONS, get_activation
 from mpcprof.nn.architecture import Architecture, ModelPreset, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS, get_attention
 from mpcprof.nn.catalogue import trace_model
-from mpcprof.nn.mlp import ACTIVATIONS, fused_mlp, get_activation, mlp
 from mpcprof.nn.steps import Bare, CountingAlgebra, Step
+from mpcprof.nn.transformer import fused_mlp, mlp
 from mpcprof.profile.export import EXPORT_FORMATS
 
 TermKind = Literal[

@@ -4,9 +4,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from mpcprof.nn.activation import ACTIVATIONS
 from mpcprof.nn.architecture import Architecture, ModelPreset
 from mpcprof.nn.attention import ATTENTIONS
-from mpcprof.nn.mlp import ACTIVATIONS
 
 TINY = ModelPreset(
     name="tiny",

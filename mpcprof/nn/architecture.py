@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
 from mpcprof.errors import UsageError, look_up
+from mpcprof.nn.activation import get_activation
 from mpcprof.nn.attention import get_attention
-from mpcprof.nn.mlp import get_activation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

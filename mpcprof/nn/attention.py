@@ -19,12 +19,7 @@ from mpcprof.nn.algebra import Algebra, T
 EPSILON: Final = 2.0**-10
 SPARSEMAX_STEPS: Final = 6  # at 257 tokens rows then sum to 1.02 at most
 SPARSEMAX_WIDTH: Final = 2.0**-6  # of the difference that stands for a slope
-LINFORMER_RATIO: Final = 4  # tokens per projected token
-
-
-def linformer_rank(n_tokens: int) -> int:
-    """Length to which Linformer projects keys and values: a quarter, rounded up."""
-    return math.ceil(n_tokens / LINFORMER_RATIO)
+LINFORMER_RATIO: Final = 4  # tokens per projected token; the quotient is rounded up
 
 
 def _normalise(
@@ -182,37 +177,121 @@ def _project(ops: Algebra[T], weight: T, x: T) -> T:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attention:
-    """An attention variant.
+    """An attention variant, and what its block gets and gives on SPU.
 
     Attributes:
         function: (algebra, q, k, v, *weights) to the attended values.
+        source: Paper and equation.
+        bounds: Largest magnitude of an entry of q, k, v, and of each own weight, where
+            every primitive is accurate on SPU.
+        atol: See `rtol`.
+        rtol: |block on SPU - block in float64| <= atol + rtol |block in float64|.
         weight_shapes: Shapes of the variant's own weights at a number of tokens.
     """
 
     function: Function
+    source: str
+    bounds: tuple[float, ...]
+    atol: float
+    rtol: float = 0.0
     weight_shapes: Callable[[int], tuple[tuple[int, ...], ...]] = lambda n_tokens: ()
 
 
 def _linformer_weights(n_tokens: int) -> tuple[tuple[int, ...], ...]:
-    return ((linformer_rank(n_tokens), n_tokens),) * 2
+    rank = math.ceil(n_tokens / LINFORMER_RATIO)
+    return ((rank, n_tokens),) * 2
 
 
-_softmax_by_entry = functools.partial(softmax_rows, is_by_entry=True)
-_relu_softmax_by_entry = functools.partial(relu_softmax_rows, is_by_entry=True)
-
+# Tolerances are what the errors of the primitives make of such inputs at 18 fraction
+# bits, times two or more; another formula is off by ten times as much.
 ATTENTIONS: Final = {
-    "softmax": Attention(function=attend_by(softmax_rows)),
-    "relu_softmax": Attention(function=attend_by(relu_softmax_rows)),
-    "scale": Attention(function=scale),
-    "scale_plain": Attention(function=scale_plain),
-    "softmax_by_entry": Attention(function=attend_by(_softmax_by_entry)),
-    "relu_softmax_by_entry": Attention(function=attend_by(_relu_softmax_by_entry)),
-    "2quad": Attention(function=attend_by(two_quad_rows)),
-    "square": Attention(function=attend_by(square_rows)),
-    "relu6": Attention(function=attend_by(relu6_rows)),
-    "sparsemax": Attention(function=attend_by(sparsemax_rows)),
-    "xnorm": Attention(function=xnorm),
-    "linformer": Attention(function=linformer, weight_shapes=_linformer_weights),
+    # exp is low by exp(x) x^2 / 512; scores of deviation 0.75 reach x = -6: 2.6e-3
+    "softmax": Attention(
+        function=attend_by(softmax_rows),
+        source="Vaswani et al. 2017, equation 1",
+        bounds=(1.5, 1.5, 1.0),
+        atol=5e-3,
+    ),
+    # reciprocal within 1e-4, and 18 fraction bits of each weight: 2e-4
+    "relu_softmax": Attention(
+        function=attend_by(relu_softmax_rows),
+        source="RSAttn, MPCViT section 2.2",
+        bounds=(2.0, 2.0, 1.0),
+        atol=1e-3,
+    ),
+    # the public factor 1 / (N sqrt K) is a multiple of 2**-18: within 4e-3 of itself
+    # for 257 tokens of 64, whence rtol; the rest is truncation
+    "scale": Attention(
+        function=scale,
+        source="ScaleAttn as Q (K^T V), MPCViT section 2.1",
+        bounds=(4.0, 4.0, 4.0),
+        atol=2e-3,
+        rtol=1e-2,
+    ),
+    "scale_plain": Attention(
+        function=scale_plain,
+        source="ScaleAttn, MPCViT section 2.1",
+        bounds=(4.0, 4.0, 4.0),
+        atol=2e-3,
+        rtol=1e-2,
+    ),
+    # the reciprocal of an entry is no less exact than that of its row
+    "softmax_by_entry": Attention(
+        function=attend_by(functools.partial(softmax_rows, is_by_entry=True)),
+        source="softmax as the code of MPCViT has it",
+        bounds=(1.5, 1.5, 1.0),
+        atol=5e-3,
+    ),
+    "relu_softmax_by_entry": Attention(
+        function=attend_by(functools.partial(relu_softmax_rows, is_by_entry=True)),
+        source="RSAttn as the code of MPCViT has it",
+        bounds=(2.0, 2.0, 1.0),
+        atol=1e-3,
+    ),
+    # reciprocal of a sum up to 300, within 1e-3, and truncated squares: 5e-4
+    "2quad": Attention(
+        function=attend_by(two_quad_rows),
+        source="2Quad, MPCViT Table 2",
+        bounds=(2.0, 2.0, 1.0),
+        atol=2e-3,
+    ),
+    # truncations of N scores: 4e-4
+    "square": Attention(
+        function=attend_by(square_rows),
+        source="Square, MPCViT Table 2",
+        bounds=(1.0, 1.0, 1.0),
+        atol=2e-3,
+    ),
+    # truncations of N scores: 5e-4; one score in 50 is beyond 6
+    "relu6": Attention(
+        function=attend_by(relu6_rows),
+        source="ReLU6, MPCViT Table 2",
+        bounds=(3.0, 3.0, 0.5),
+        atol=2e-3,
+    ),
+    # scores of deviation 3: six Newton steps come within 1e-3 of the root; for
+    # scores of deviation 0.1 to 0.3 they would leave 0.6 too much (see the tests)
+    "sparsemax": Attention(
+        function=attend_by(sparsemax_rows),
+        source="sparsemax, Martins and Astudillo 2016",
+        bounds=(3.0, 3.0, 1.0),
+        atol=5e-3,
+    ),
+    # rsqrt within 4e-4, twice, over a head's width: 5e-4
+    "xnorm": Attention(
+        function=xnorm,
+        source="XNorm, UFO-ViT equation 4",
+        bounds=(1.0, 0.5, 0.5),
+        atol=2e-3,
+    ),
+    # as softmax: 1e-3; E K has deviation 0.3 at 257 tokens
+    "linformer": Attention(
+        function=linformer,
+        source="Linformer, Wang et al. 2020, equation 7",
+        bounds=(2.0, 1.0, 1.0, 0.0625, 0.125),
+        atol=5e-3,
+        weight_shapes=_linformer_weights,
+    ),
 }
 
 

@@ -3,13 +3,13 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from mpcprof.dims import Dims
 from mpcprof.errors import UsageError, look_up
+from mpcprof.nn.activation import ACTIVATIONS, Activation
 from mpcprof.nn.architecture import Architecture
-from mpcprof.nn.attention import ATTENTIONS
-from mpcprof.nn.mlp import fused_mlp, mlp
+from mpcprof.nn.attention import ATTENTIONS, Attention
 from mpcprof.nn.norm import layernorm
 from mpcprof.nn.steps import (
     PRIMITIVE_SIZES,
@@ -19,28 +19,54 @@ from mpcprof.nn.steps import (
     check_sizes,
     primitive_step,
 )
-from mpcprof.nn.transformer import classify, embed, patches_shape, vit, weight_shapes
+from mpcprof.nn.transformer import (
+    classify,
+    embed,
+    fused_mlp,
+    mlp,
+    patches_shape,
+    vit,
+    weight_shapes,
+)
 
-Shapes = tuple[tuple[int, ...], ...]
+Interval: TypeAlias = tuple[float, float]
+Shapes: TypeAlias = tuple[tuple[int, ...], ...]
+_Function: TypeAlias = Callable[..., Any]  # Any: the algebra's own array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
     """A part of a network with named dimensions.
 
+    The domain keeps each primitive where SPU is accurate (exp from -8 to 0, reciprocal
+    from 0.1 to 300, rsqrt from 0.01 to 1000) and outputs within 50, up to 257 tokens,
+    width 768 and hidden width 3072.
+
     Attributes:
         function: (algebra, *inputs) to one array.
-        shapes: Of the inputs, weights included, at given sizes.
+        dim_names: Dimensions in the order they are shown.
+        shapes: Shapes of the inputs, weights included, at given sizes.
+        domain: Smallest and largest entry of each input.
+        atol: See `rtol`.
+        rtol: |block on SPU - block in float64| <= atol + rtol |block in float64|.
+        source: Paper and equation.
     """
 
-    function: Callable[..., Any]  # Any: the algebra's own array
+    function: _Function
     dim_names: tuple[str, ...]
     shapes: Callable[[Dims], Shapes]
+    domain: tuple[Interval, ...]
+    atol: float
+    rtol: float = 0.0
+    source: str
 
 
-def _attention_block(name: str) -> Block:
+def _within(*bounds: float) -> tuple[Interval, ...]:
+    return tuple((-bound, bound) for bound in bounds)
+
+
+def _attention_block(variant: Attention) -> Block:
     """Heads of one variant, batched: q, k, v of (H, N, K), then its own weights."""
-    variant = ATTENTIONS[name]
     return Block(
         function=variant.function,
         dim_names=("n_heads", "n_tokens", "head_dim"),
@@ -48,15 +74,21 @@ def _attention_block(name: str) -> Block:
             ((dims.n_heads, dims.n_tokens, dims.head_dim),) * 3
             + variant.weight_shapes(dims.n_tokens)
         ),
+        domain=_within(*variant.bounds),
+        atol=variant.atol,
+        rtol=variant.rtol,
+        source=variant.source,
     )
 
 
-def _mlp_block(activation: str) -> Block:
+# what 3072 entries of W2 make of an error in each hidden value, with room for chance
+_MLP_GAIN: Final = 25.0
+
+
+def _mlp_block(name: str, activation: Activation) -> Block:
     """Two linear layers, all of (N, D), D to F and back."""
     return Block(
-        function=lambda ops, x, w1, b1, w2, b2: mlp(
-            ops, x, w1, b1, w2, b2, [activation]
-        ),
+        function=lambda ops, x, w1, b1, w2, b2: mlp(ops, x, w1, b1, w2, b2, [name]),
         dim_names=("n_tokens", "width", "hidden"),
         shapes=lambda dims: (
             (dims.n_tokens, dims.width),
@@ -65,6 +97,9 @@ def _mlp_block(activation: str) -> Block:
             (dims.hidden, dims.width),
             (dims.width,),
         ),
+        domain=_within(1.0, 0.125, 1.0, 0.125, 0.5),
+        atol=_MLP_GAIN * activation.spu_error,
+        source=activation.source,
     )
 
 
@@ -72,16 +107,21 @@ def _fused_block(activation: str) -> Block:
     return Block(
         function=lambda ops, x, w, b: fused_mlp(ops, x, w, b, [activation]),
         dim_names=("n_tokens", "width"),
-        shapes=_square_layer,
+        shapes=lambda dims: (
+            (dims.n_tokens, dims.width),
+            (dims.width, dims.width),
+            (dims.width,),
+        ),
+        domain=_within(1.0, 0.25, 0.5),
+        atol=2e-5,  # one truncation: as matmul
+        rtol=1e-6,
+        source="W1 W2 fused; MPCViT section 4.5",
     )
-
-
-def _square_layer(dims: Dims) -> Shapes:
-    return ((dims.n_tokens, dims.width), (dims.width, dims.width), (dims.width,))
 
 
 _EMBEDDING = ("weight", "bias", "class_token", "positions")
 _HEAD = ("norm.gamma", "norm.beta", "head.weight", "head.bias")
+_GAMMA: Final = (0.5, 1.5)
 
 
 def _embedding_block() -> Block:
@@ -106,7 +146,13 @@ def _embedding_block() -> Block:
         )
 
     return Block(
-        function=function, dim_names=("n_tokens", "width", "hidden"), shapes=shapes
+        function=function,
+        dim_names=("n_tokens", "width", "hidden"),
+        shapes=shapes,
+        domain=((0.0, 1.0), *_within(0.25, 0.5, 0.5, 0.5)),
+        atol=2e-5,
+        rtol=1e-6,
+        source="patches, class token and positions of ViT, Dosovitskiy et al. 2020",
     )
 
 
@@ -126,14 +172,19 @@ def _head_block() -> Block:
             (dims.width, dims.hidden),
             (dims.hidden,),
         ),
+        domain=((-1.0, 1.0), _GAMMA, *_within(0.5, 0.25, 0.5)),
+        atol=2e-3,
+        rtol=2e-3,  # LayerNorm's error is a factor, the same for all of the token
+        source="LayerNorm and linear classifier on the class token, ViT",
     )
 
 
 BLOCKS: Final[dict[str, Block]] = {
-    **{f"attn.{name}": _attention_block(name) for name in ATTENTIONS},
+    **{f"attn.{name}": _attention_block(ATTENTIONS[name]) for name in ATTENTIONS},
     **{
-        f"mlp.{name}": _mlp_block(name)
-        for name in ("gelu_exact", "gelu_tanh", "relu", "quad", "identity")
+        f"mlp.{name}": _mlp_block(name, activation)
+        for name, activation in ACTIVATIONS.items()
+        if not activation.has_relu_behind
     },
     "mlp.fused": _fused_block("identity"),
     "mlp.fused_relu": _fused_block("identity_relu"),
@@ -145,6 +196,11 @@ BLOCKS: Final[dict[str, Block]] = {
             (dims.width,),
             (dims.width,),
         ),
+        domain=((-1.0, 1.0), _GAMMA, (-0.5, 0.5)),
+        # rsqrt within 4e-4, 1/D rounded to 2**-18 (half of 1e-3 for width 768)
+        atol=1e-3,
+        rtol=2e-3,
+        source="LayerNorm, Ba et al. 2016 (arXiv 1607.06450), equation 4",
     ),
     "patch_embedding": _embedding_block(),
     "head": _head_block(),
@@ -152,7 +208,7 @@ BLOCKS: Final[dict[str, Block]] = {
 
 
 def get_block(name: str) -> Block:
-    """The block of that name.
+    """Return the block of that name.
 
     Raises:
         UnknownNameError: If there is none.
@@ -160,13 +216,8 @@ def get_block(name: str) -> Block:
     return look_up("block", name, BLOCKS)
 
 
-def block_function(name: str) -> Callable[..., Any]:  # Any: the algebra's own array
-    """The function of a block; see `get_block`."""
-    return get_block(name).function
-
-
 def block_shapes(name: str, dims: Dims) -> Shapes:
-    """Input shapes of a block at given sizes.
+    """Return the input shapes of a block at given sizes.
 
     Raises:
         UsageError: If a dimension is missing, is none of its own, or too small.
@@ -178,7 +229,7 @@ def block_shapes(name: str, dims: Dims) -> Shapes:
 
 @functools.lru_cache(maxsize=256)
 def trace_block(name: str, dims: Dims) -> tuple[Step, ...]:
-    """Steps of a primitive or a block at given sizes.
+    """Return the steps of a primitive or a block at given sizes.
 
     Raises:
         UnknownNameError: If there is no such one.
@@ -187,13 +238,13 @@ def trace_block(name: str, dims: Dims) -> tuple[Step, ...]:
     if name in PRIMITIVE_SIZES:
         return (primitive_step(name, dims),)
     ops = CountingAlgebra()
-    block_function(name)(ops, *(Bare(shape) for shape in block_shapes(name, dims)))
+    get_block(name).function(ops, *(Bare(shape) for shape in block_shapes(name, dims)))
     return tuple(ops.steps)
 
 
 @functools.lru_cache(maxsize=256)
 def trace_model(architecture: Architecture, n_batch: int = 1) -> tuple[Step, ...]:
-    """Steps of a whole model for a batch of images."""
+    """Return the steps of a whole model for a batch of images."""
     ops = CountingAlgebra()
     weights = {name: Bare(shape) for name, shape in weight_shapes(architecture).items()}
     vit(ops, architecture, Bare(patches_shape(architecture, n_batch)), weights)

@@ -4,13 +4,13 @@ Pre-norm, class token, learned positions, no bias in qkv. Patches are cut in the
 by the owner of the image; everything from there on is secret.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
+from mpcprof.nn.activation import get_activation
 from mpcprof.nn.algebra import Algebra, T
 from mpcprof.nn.architecture import Architecture, Head
 from mpcprof.nn.attention import get_attention
-from mpcprof.nn.mlp import by_token, fused_mlp, linear, mlp
 from mpcprof.nn.norm import layernorm
 
 Shape: TypeAlias = tuple[int, ...]
@@ -86,6 +86,17 @@ def vit(
             x = transformer_layer(ops, architecture, layer, x, own)
     with ops.part("head"):
         return classify(ops, x, weights)
+
+
+def linear(ops: Algebra[T], x: T, weight: T, bias: T | None = None) -> T:
+    """x W + b for x of (A, D), or of (B, N, D) as one product of (B N, D)."""
+    if len(x.shape) == 2:
+        product = ops.matmul(x, weight)
+    else:
+        n_batch, n_tokens, width = x.shape
+        flat = ops.matmul(ops.reshape(x, (n_batch * n_tokens, width)), weight)
+        product = ops.reshape(flat, (n_batch, n_tokens, weight.shape[-1]))
+    return product if bias is None else ops.add(product, bias)
 
 
 def embed(ops: Algebra[T], patches: T, weights: Mapping[str, T]) -> T:
@@ -216,3 +227,71 @@ def _attend_rows(
         return values
 
     return by_token(ops, q, names * n_tokens if len(names) == 1 else names, attend)
+
+
+def mlp(
+    ops: Algebra[T], x: T, w1: T, b1: T, w2: T, b2: T, activation: Sequence[str]
+) -> T:
+    """W2 act(W1 x + b1) + b2 of (B, N, D), with one activation, or one per token.
+
+    Tokens of one activation go through it together.
+    """
+    hidden = linear(ops, x, w1, b1)  # (B, N, F)
+    activated = by_token(
+        ops, hidden, activation, lambda name, x: get_activation(name).function(ops, x)
+    )
+    out = linear(ops, activated, w2, b2)  # (B, N, D)
+    return _relu_behind(ops, out, activation)
+
+
+def fused_mlp(
+    ops: Algebra[T], x: T, weight: T, bias: T, activation: Sequence[str]
+) -> T:
+    """(W1 W2) x + b1 W2 + b2: both linear layers of linearised tokens as one.
+
+    Source: MPCViT section 4.5.
+    """
+    return _relu_behind(ops, linear(ops, x, weight, bias), activation)
+
+
+def _relu_behind(ops: Algebra[T], x: T, activation: Sequence[str]) -> T:
+    behind = [
+        "relu" if get_activation(name).has_relu_behind else "" for name in activation
+    ]
+    if not any(behind):
+        return x
+    return by_token(ops, x, behind, lambda name, x: ops.relu(x) if name else x)
+
+
+def by_token(
+    ops: Algebra[T], x: T, names: Sequence[str], apply: Callable[[str, T], T]
+) -> T:
+    """Each token of (B, N, D) through what its name says; equal names in one go.
+
+    Static slices and concatenations only: SPU makes a loop of a scatter.
+    """
+    if len({*names}) == 1:
+        return apply(names[0], x)
+    pieces: dict[int, T] = {}
+    for name in dict.fromkeys(names):
+        runs = _runs(names, name)
+        cuts = [ops.cut(x, 1, start, stop) for start, stop in runs]
+        done = apply(name, ops.join(cuts, 1) if len(cuts) > 1 else cuts[0])
+        begin = 0
+        for start, stop in runs:
+            pieces[start] = ops.cut(done, 1, begin, begin + stop - start)
+            begin += stop - start
+    return ops.join([pieces[start] for start in sorted(pieces)], 1)
+
+
+def _runs(names: Sequence[str], name: str) -> list[tuple[int, int]]:
+    """(start, stop) of each stretch of equal names."""
+    runs: list[tuple[int, int]] = []
+    for index, other in enumerate(names):
+        if other != name:
+            continue
+        if runs and runs[-1][1] == index:
+            runs[-1] = (runs[-1][0], index + 1)
+        else:
+            runs.append((index, index + 1))
+    return runs

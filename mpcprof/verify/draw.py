@@ -10,6 +10,7 @@ from mpcprof.costmodel.model import CostModel
 from mpcprof.dims import Dims
 from mpcprof.errors import UsageError
 from mpcprof.network import Network
+from mpcprof.nn.activation import ACTIVATIONS
 from mpcprof.nn.architecture import (
     MODELS,
     Architecture,
@@ -20,7 +21,6 @@ from mpcprof.nn.architecture import (
 )
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import BLOCKS, trace_block, trace_model
-from mpcprof.nn.mlp import ACTIVATIONS
 from mpcprof.nn.steps import Step
 from mpcprof.sweep.grid import PRESETS
 from mpcprof.workloads.registry import all_workloads, get_workload

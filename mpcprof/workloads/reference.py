@@ -1,16 +1,20 @@
 """Attention of each variant in float64: q (G, M, K), k and v (G, N, K) to (G, M, K)."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 import numpy as np
+from jax.experimental import enable_x64
 from numpy.typing import NDArray
 from scipy.special import expit, ndtr
 
+from mpcprof.nn.activation import get_activation
 from mpcprof.nn.architecture import Architecture, Head
 from mpcprof.nn.attention import EPSILON
 from mpcprof.nn.norm import NORM_EPSILON
+from mpcprof.workloads.jax_algebra import JaxAlgebra
 
 Array64: TypeAlias = NDArray[np.float64]
 AnyFloat: TypeAlias = NDArray[np.floating[Any]]  # Any: float32 as drawn, or float64
@@ -154,12 +158,32 @@ ACTIVATIONS64: Final[dict[str, Callable[[Array64], Array64]]] = {
 }
 
 
+def activation64(name: str) -> Callable[[Array64], Array64]:
+    """Return the float64 form of an activation, independent where there is one.
+
+    A new approximation is run itself, in float64; a test holds it against the function
+    that it approximates.
+
+    Raises:
+        UnknownNameError: If there is no such activation.
+    """
+    if name in ACTIVATIONS64:
+        return ACTIVATIONS64[name]
+    function = get_activation(name).function
+
+    def activate(x: Array64) -> Array64:
+        with enable_x64():
+            return np.asarray(function(JaxAlgebra(), x), np.float64)
+
+    return activate
+
+
 def mlp64(
     activation: str, x: AnyFloat, w1: AnyFloat, b1: AnyFloat, w2: AnyFloat, b2: AnyFloat
 ) -> Array64:
     """act(x W1 + b1) W2 + b2, and a ReLU behind `identity_relu`; x (N, D) or (D,)."""
     x, w1, b1, w2, b2 = _float64(x, w1, b1, w2, b2)
-    hidden = ACTIVATIONS64[activation](np.dot(x, w1) + b1)
+    hidden = activation64(activation)(np.dot(x, w1) + b1)
     return _behind(activation, np.dot(hidden, w2) + b2)
 
 
@@ -207,6 +231,25 @@ def head64(
     """Logits (B, C) of the class token of (B, N, D), normalised."""
     weight, bias = _float64(weight, bias)
     return np.asarray(layernorm64(x, gamma, beta)[:, 0] @ weight + bias)
+
+
+_OTHERS64: Final[dict[str, Callable[..., Array64]]] = {
+    "mlp.fused": functools.partial(fused64, "identity"),
+    "mlp.fused_relu": functools.partial(fused64, "identity_relu"),
+    "layernorm": layernorm64,
+    "patch_embedding": patch_embedding64,
+    "head": head64,
+}
+
+
+def block64(name: str) -> Callable[..., Array64]:
+    """Return the float64 form of a block of `mpcprof.nn.catalogue`."""
+    if name in _OTHERS64:
+        return _OTHERS64[name]
+    family, _, variant = name.partition(".")
+    if family == "attn":
+        return ATTENTIONS64[variant]
+    return functools.partial(mlp64, variant)
 
 
 def _float64(*arrays: AnyFloat) -> tuple[Array64, ...]:

@@ -6,8 +6,8 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from mpcprof.nn.activation import get_activation
 from mpcprof.nn.architecture import LayerActivation, ModelPreset
-from mpcprof.nn.mlp import get_activation
 from mpcvit.models.algebra import TorchAlgebra
 from mpcvit.models.layers import Linear
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 from mpcprof.costmodel.model import CostModel
 from mpcprof.errors import UsageError
 from mpcprof.network import Network
+from mpcprof.nn.activation import get_activation
 from mpcprof.nn.architecture import Heads, ModelPreset
-from mpcprof.nn.mlp import get_activation
 from mpcprof.terms import LAYER_FREE, Term, Terms, compute_terms
 from mpcvit.search.space import SearchSpace
 

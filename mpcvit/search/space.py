@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpcprof.errors import UsageError
+from mpcprof.nn.activation import get_activation
 from mpcprof.nn.architecture import Architecture, Heads, ModelPreset
 from mpcprof.nn.attention import get_attention
-from mpcprof.nn.mlp import get_activation
 
 Granularity = Literal["layer", "head", "row"]
 SearchedActivation = Literal["none", "layer", "token"]

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from mpcprof.costmodel.heldout import fit_cost_model
 from mpcprof.errors import MissingEntryError, UnknownNameError
 from mpcprof.network import NETWORKS, Network
+from mpcprof.nn.activation import ACTIVATIONS
 from mpcprof.nn.architecture import MODELS, Architecture, Heads, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import trace_model
-from mpcprof.nn.mlp import ACTIVATIONS
 from mpcprof.profile.io import read_profile
 from mpcprof.terms import Term, Terms, compute_terms, export_terms, price_architecture
 from tests import PROFILES

@@ -16,7 +16,6 @@ from mpcprof.errors import UnknownNameError, UsageError
 from mpcprof.nn.architecture import MODELS, Architecture, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import BLOCKS, block_shapes, trace_block, trace_model
-from mpcprof.nn.mlp import by_token, fused_mlp, mlp
 from mpcprof.nn.steps import (
     PRIMITIVE_SIZES,
     Bare,
@@ -25,7 +24,14 @@ from mpcprof.nn.steps import (
     broadcast_shape,
     n_entries,
 )
-from mpcprof.nn.transformer import patches_shape, vit, weight_shapes
+from mpcprof.nn.transformer import (
+    by_token,
+    fused_mlp,
+    mlp,
+    patches_shape,
+    vit,
+    weight_shapes,
+)
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.registry import all_workloads, get_workload

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpcprof.errors import UsageError
+from mpcprof.nn.activation import ACTIVATIONS
 from mpcprof.nn.architecture import MODELS, Architecture, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
-from mpcprof.nn.mlp import ACTIVATIONS
 from mpcprof.nn.transformer import vit, weight_shapes
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.models import weight_domains

@@ -1,0 +1,88 @@
+"""Activations of the MLP. A new one is one entry of `ACTIVATIONS`.
+
+Blocks, prices, torch networks, `architecture.json`, workloads and their tests follow
+from the entry: see docs/adding-a-workload.md.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from mpcprof.errors import look_up
+from mpcprof.nn.algebra import Algebra, T
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """A function of each hidden value of the MLP.
+
+    Attributes:
+        function: (algebra, hidden values) to as many activated values.
+        source: Paper and equation.
+        spu_error: Error that SPU adds to a hidden value of deviation 1, at 18 fraction
+            bits; the tolerance of the MLP block is made of it.
+        approximates: Name of the activation that this one stands in for.
+        domain: Hidden values for which `max_error` is stated.
+        max_error: Largest distance from the approximated function on the domain, in
+            exact arithmetic.
+        is_linear: Whether the two linear layers can be one.
+        has_relu_behind: Whether a ReLU follows the second linear layer.
+    """
+
+    function: Callable[..., Any]  # Any: the algebra's own array
+    source: str
+    spu_error: float = 8e-6  # two truncations
+    approximates: str = ""
+    domain: tuple[float, float] = (-8.0, 8.0)
+    max_error: float = 0.0
+    is_linear: bool = False
+    has_relu_behind: bool = False
+
+
+def _identity(ops: Algebra[T], x: T) -> T:
+    return x
+
+
+def _quad(ops: Algebra[T], x: T) -> T:
+    """0.125 x^2 + 0.25 x + 0.5 as 0.125 (x (x + 2)) + 0.5: one product, one scaling."""
+    return ops.shift(ops.scale(ops.mul(x, ops.shift(x, 2.0)), 0.125), 0.5)
+
+
+ACTIVATIONS: Final = {
+    "gelu_exact": Activation(
+        function=lambda ops, x: ops.gelu_exact(x),
+        source="GeLU by erf, Hendrycks and Gimpel 2016 (arXiv 1606.08415), section 2",
+        spu_error=8e-4,
+    ),
+    "gelu_tanh": Activation(
+        function=lambda ops, x: ops.gelu_tanh(x),
+        source="GeLU by tanh, Hendrycks and Gimpel 2016 (arXiv 1606.08415), section 2",
+        spu_error=2e-3,  # 1.4e-3 |x|, and 4e-3 where tanh bends
+        approximates="gelu_exact",
+        max_error=5e-4,
+    ),
+    "relu": Activation(
+        function=lambda ops, x: ops.relu(x), source="MLP with ReLU, max(x, 0)"
+    ),
+    "quad": Activation(function=_quad, source="Quad, MPCFormer section 3"),
+    "identity": Activation(
+        function=_identity,
+        source="GeLU linearised, W1 W2 fused where all tokens are; MPCViT section 4.5",
+        is_linear=True,
+    ),
+    "identity_relu": Activation(
+        function=_identity,
+        source="as identity, a ReLU behind; MPCViT section 4.5",
+        is_linear=True,
+        has_relu_behind=True,
+    ),
+}
+
+
+def get_activation(name: str) -> Activation:
+    """Return the activation of that name.
+
+    Raises:
+        UnknownNameError: If there is none.
+    """
+    return look_up("activation", name, ACTIVATIONS)
