@@ -3,8 +3,7 @@
 from dataclasses import replace
 
 from mpcprof.pricing import Calibration
-from mpcprof.profile.merge import Profile
-from mpcprof.profile.record import Record
+from mpcprof.profile.record import Profile, Record
 
 
 def recalibrated(profile: Profile, calibration: Calibration, *, host: str) -> Profile:

@@ -7,8 +7,7 @@ from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
 from mpcprof.network import NETWORKS
 from mpcprof.nn.steps import PRIMITIVE_SIZES, primitive_step
-from mpcprof.profile.merge import Profile
-from mpcprof.profile.record import Operation, Record
+from mpcprof.profile.record import Operation, Profile, Record
 from mpcvit.paper.softmax_error import KERNELS, VARIANCES, ErrorPoint, ErrorTable
 
 

@@ -16,7 +16,7 @@ from mpcprof.network import Network, parse_network
 from mpcprof.units import parse_percent
 
 if TYPE_CHECKING:
-    from mpcprof.profile.merge import Profile
+    from mpcprof.profile.record import Profile
 
 # as profile_export.EXPORT_FORMATS, which costs half a second to import; a test compares
 _FORMATS = ("csv", "json", "md", "parquet")

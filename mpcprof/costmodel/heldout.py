@@ -18,7 +18,7 @@ from mpcprof.costmodel.observations import (
 from mpcprof.errors import UsageError
 from mpcprof.network import Network
 from mpcprof.nn.steps import Size
-from mpcprof.profile.merge import Profile
+from mpcprof.profile.record import Profile
 
 _N_FOLDS = 5
 _UNTESTED_ERROR = 0.5  # of an operation with one size, of which none can be left out

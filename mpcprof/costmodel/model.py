@@ -20,7 +20,7 @@ from mpcprof.errors import MissingEntryError, ProfileError, did_you_mean
 from mpcprof.network import Network
 from mpcprof.nn.steps import ROW_OPERATIONS, Size, Step, n_entries
 from mpcprof.pricing import price_s
-from mpcprof.profile.merge import Profile
+from mpcprof.profile.record import Profile
 
 Basis: TypeAlias = Literal["measured", "interpolated", "extrapolated"]
 BASES: Final[tuple[Basis, ...]] = ("measured", "interpolated", "extrapolated")

@@ -8,8 +8,7 @@ from mpcprof.costmodel.features import check_size
 from mpcprof.errors import MissingEntryError
 from mpcprof.network import Network
 from mpcprof.nn.steps import PRIMITIVE_SIZES, Size, primitive_step
-from mpcprof.profile.merge import Profile
-from mpcprof.profile.record import Record
+from mpcprof.profile.record import Profile, Record
 
 _PAUSING_RUNTIME = "spu-0.3.1b0"
 

@@ -6,7 +6,7 @@ from mpcprof.costmodel.heldout import fit_cost_model
 from mpcprof.costmodel.model import MODEL_VERSION, CostModel
 from mpcprof.costmodel.observations import digest, primitive_records
 from mpcprof.errors import ProfileError
-from mpcprof.profile.merge import Profile
+from mpcprof.profile.record import Profile
 
 _KEY = "cost_model"
 

@@ -13,7 +13,7 @@ from mpcprof.figures.agreement import (
 )
 from mpcprof.figures.latency import plot_latency
 from mpcprof.figures.shares import plot_shares
-from mpcprof.profile.merge import Profile
+from mpcprof.profile.record import Profile
 
 FIGURES: MappingProxyType[str, Callable[[Profile, Path], int]] = MappingProxyType(
     {

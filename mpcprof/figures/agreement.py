@@ -24,8 +24,7 @@ from mpcprof.figures.canvas import (
 )
 from mpcprof.figures.style import workload_style
 from mpcprof.pricing import price_s
-from mpcprof.profile.merge import Profile
-from mpcprof.profile.record import Record
+from mpcprof.profile.record import Profile, Record
 
 Floats: TypeAlias = NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from mpcprof.errors import ProfileError, UsageError
 from mpcprof.files import replace_file
-from mpcprof.profile.merge import Profile
+from mpcprof.profile.record import Profile
 
 FORMATS = (".png", ".svg")
 _SETTINGS: dict[Any, Any] = {  # Any: the stubs of its versions disagree

@@ -25,8 +25,7 @@ from mpcprof.figures.canvas import (
 )
 from mpcprof.figures.style import workload_style
 from mpcprof.network import Network
-from mpcprof.profile.merge import Profile
-from mpcprof.profile.record import Record
+from mpcprof.profile.record import Profile, Record
 
 _AXIS_LABELS = {
     "n_batch": "batch size (images)",

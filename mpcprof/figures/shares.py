@@ -23,7 +23,7 @@ from mpcprof.figures.style import workload_style
 from mpcprof.nn.architecture import MODELS, Heads, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.steps import Step
-from mpcprof.profile.merge import Profile
+from mpcprof.profile.record import Profile
 
 _MODELS: Final = ("cifar", "tiny-imagenet")
 _ATTENTIONS: Final = ("softmax", "relu_softmax", "scale")

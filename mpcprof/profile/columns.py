@@ -14,8 +14,7 @@ from mpcprof.deployment import Deployment
 from mpcprof.dims import DIM_NAMES, Dims
 from mpcprof.errors import MpcprofError, ProfileError
 from mpcprof.network import Network
-from mpcprof.profile.merge import Profile
-from mpcprof.profile.record import Operation, Record
+from mpcprof.profile.record import Operation, Profile, Record
 
 SCHEMA_VERSION: Final = 1
 _METADATA_KEY = b"mpcprof"

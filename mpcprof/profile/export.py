@@ -11,8 +11,8 @@ from mpcprof.dims import DIM_NAMES
 from mpcprof.errors import UnknownNameError, did_you_mean
 from mpcprof.profile.columns import SCHEMA, profile_to_table, record_to_row
 from mpcprof.profile.io import encode_table
-from mpcprof.profile.merge import Profile, ProfileDiff
-from mpcprof.profile.record import Record
+from mpcprof.profile.merge import ProfileDiff
+from mpcprof.profile.record import Profile, Record
 from mpcprof.units import format_bytes, format_duration
 
 ExportFormat = Literal["csv", "json", "md", "parquet"]

@@ -13,8 +13,7 @@ from mpcprof.deployment import Deployment
 from mpcprof.errors import FileBusyError, FileError, ProfileBusyError, ProfileError
 from mpcprof.files import free_backup, locked, replace_file
 from mpcprof.profile.columns import profile_to_table, table_to_profile
-from mpcprof.profile.merge import Profile
-from mpcprof.profile.record import Record
+from mpcprof.profile.record import Profile, Record
 
 
 def read_profile(path: str | os.PathLike[str]) -> Profile:

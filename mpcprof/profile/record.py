@@ -1,15 +1,16 @@
-"""The record: one workload, one network, measured by real parties."""
+"""The record: one workload, one network, by real parties; and the profile of many."""
 
 import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from statistics import fmean, median
 from typing import Literal, get_args
 
+from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
-from mpcprof.errors import ProfileError
+from mpcprof.errors import MissingEntryError, ProfileError, did_you_mean
 from mpcprof.network import Network
 
 Level = Literal["pphlo", "hal", "mpc"]
@@ -18,6 +19,7 @@ Mode = Literal["emulated", "priced"]
 Emulation = Literal["relay", "tun", "netem", "none"]
 HopsBasis = Literal["counted", "measured"]
 _SIGNED = ("loopback_s_per_hop", "loopback_s_per_byte")
+_RESERVED = ("schema_version", "deployment")  # the file's own, beside the extras
 _INT64_MAX = 2**63 - 1  # what a parquet column holds
 
 
@@ -241,18 +243,18 @@ def _check_choices(record: Record) -> None:
 
 
 def _check_numbers(record: Record) -> None:
-    for field in fields(record):
-        value = getattr(record, field.name)
-        if field.name in _SIGNED:
-            _check_number(field.name, value)
-        elif field.type is float:
-            _check_quantity(field.name, value)
-        elif field.type is int:
-            _check_count(field.name, value)
-        elif field.type == tuple[float, ...]:
-            _check_each(field.name, value, _check_quantity)
-        elif field.type == tuple[int, ...]:
-            _check_each(field.name, value, _check_count)
+    for one in fields(record):
+        value = getattr(record, one.name)
+        if one.name in _SIGNED:
+            _check_number(one.name, value)
+        elif one.type is float:
+            _check_quantity(one.name, value)
+        elif one.type is int:
+            _check_count(one.name, value)
+        elif one.type == tuple[float, ...]:
+            _check_each(one.name, value, _check_quantity)
+        elif one.type == tuple[int, ...]:
+            _check_each(one.name, value, _check_count)
     if not record.latencies_s or min(record.latencies_s) <= 0:
         raise ProfileError(
             f"latencies_s={record.latencies_s}: expected at least one, each above 0"
@@ -287,3 +289,125 @@ def _check_provenance(record: Record) -> None:
             f"created_at={record.created_at!r}: expected ISO 8601 in UTC, "
             "such as 2026-01-31T12:00:00+00:00"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """Immutable; sorted by key, so that the order of measuring never matters.
+
+    Attributes:
+        extra: JSON object, as text, of what else the file holds (fitted coefficients);
+            its values are kept as they are when records are added.
+
+    Raises:
+        ProfileError: If two records share a key, or one has another number of parties.
+    """
+
+    deployment: Deployment
+    records: tuple[Record, ...] = ()
+    extra: str = "{}"
+    _by_key: dict[RecordKey, Record] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        for record in self.records:
+            if record.key in self._by_key:
+                raise ProfileError(f"two records of {record.key}: expected one")
+            if record.n_parties != self.deployment.n_parties:
+                raise ProfileError(
+                    f"record of {record.key} has {record.n_parties} ranks: expected "
+                    f"{self.deployment.n_parties}, as {self.deployment.protocol} has"
+                )
+            self._by_key[record.key] = record
+        ordered = tuple(sorted(self.records, key=lambda record: record.key))
+        object.__setattr__(self, "records", ordered)
+        object.__setattr__(self, "extra", _canonical(self.extra))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._by_key
+
+    @property
+    def keys(self) -> frozenset[RecordKey]:
+        """The keys on file: what a resumed sweep leaves out."""
+        return frozenset(self._by_key)
+
+    def get(self, key: RecordKey) -> Record:
+        """The record of `key`.
+
+        Raises:
+            MissingEntryError: If it was not measured; nothing is interpolated here.
+        """
+        if key in self._by_key:
+            return self._by_key[key]
+        raise MissingEntryError(f"no record of {key}; {self._nearest(key)}")
+
+    def _nearest(self, key: RecordKey) -> str:
+        same_name = [r for r in self.records if r.workload == key.workload]
+        if not same_name:
+            names = sorted({r.workload for r in self.records})
+            return did_you_mean(key.workload, names) if names else "0 records on file"
+        same_case = [r for r in same_name if r.dims == key.dims]
+        if same_case:
+            measured = ", ".join(f"{r.network} {r.mode}" for r in same_case)
+            return f"this case was measured on: {measured}"
+        dims = sorted({r.dims for r in same_name})
+        shown = "; ".join(str(d) for d in dims[:5])
+        return f"{key.workload} was measured for {len(dims)} shapes: {shown}"
+
+    def extended(self, records: tuple[Record, ...]) -> "Profile":
+        """With `records` added.
+
+        Raises:
+            ProfileError: If one of their keys is there already.
+        """
+        return Profile(
+            deployment=self.deployment,
+            records=self.records + records,
+            extra=self.extra,
+        )
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The machines that its records were measured on."""
+        return tuple(sorted({record.host for record in self}))
+
+    def call_s(self, record: Record) -> float:
+        """Seconds of one call among many: the median of its repeats, or their mean.
+
+        See `Deployment.typical_call`.
+        """
+        return self.deployment.typical_call(record.latencies_s)
+
+    def filtered(self, workloads: tuple[str, ...]) -> "Profile":
+        """Only the records of `workloads`; all of them if it is empty.
+
+        Raises:
+            MissingEntryError: If one of them was never measured.
+        """
+        names = sorted({r.workload for r in self.records})
+        for name in workloads:
+            if name not in names:
+                hint = did_you_mean(name, names) if names else "0 records on file"
+                raise MissingEntryError(f"no record of workload {name!r}; {hint}")
+        kept = tuple(r for r in self if not workloads or r.workload in workloads)
+        return Profile(deployment=self.deployment, records=kept, extra=self.extra)
+
+
+def _canonical(extra: str) -> str:
+    """The same JSON object with its keys sorted, so that equal means equal."""
+    try:
+        values = json.loads(extra)
+    except ValueError:
+        values = None
+    if not isinstance(values, dict) or any(name in values for name in _RESERVED):
+        raise ProfileError(
+            f"extra={extra!r}: expected a JSON object without {' or '.join(_RESERVED)}"
+        )
+    return json.dumps(values, sort_keys=True)

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpcprof.profile.export import profile_to_json_rows
-from mpcprof.profile.merge import Profile
-from mpcprof.profile.record import Operation, Record
+from mpcprof.profile.record import Operation, Profile, Record
 from mpcprof.progress import Progress
 from mpcprof.sweep.config import make_config
 from mpcprof.sweep.grid import get_preset, make_cases

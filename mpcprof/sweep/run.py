@@ -24,8 +24,7 @@ from mpcprof.errors import EngineError
 from mpcprof.network import LOOPBACK, NETWORKS, Network
 from mpcprof.pricing import Calibration
 from mpcprof.profile.io import ProfileWriter
-from mpcprof.profile.merge import Profile
-from mpcprof.profile.record import Emulation, Mode, Record, RecordKey
+from mpcprof.profile.record import Emulation, Mode, Profile, Record, RecordKey
 from mpcprof.progress import Progress
 from mpcprof.provenance import commit, host_description, now_utc, versions_text
 from mpcprof.units import format_bandwidth, format_duration

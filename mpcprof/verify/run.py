@@ -16,8 +16,7 @@ from mpcprof.nn.architecture import Heads
 from mpcprof.predict import choose_architecture
 from mpcprof.pricing import Calibration
 from mpcprof.profile.io import read_profile
-from mpcprof.profile.merge import Profile
-from mpcprof.profile.record import Record, RecordKey
+from mpcprof.profile.record import Profile, Record, RecordKey
 from mpcprof.progress import Progress
 from mpcprof.sweep.config import check_combination
 from mpcprof.sweep.run import SweepConfig, known_calibration, sweep

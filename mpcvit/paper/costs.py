@@ -11,7 +11,7 @@ from mpcprof.errors import MissingEntryError
 from mpcprof.network import Network
 from mpcprof.nn.steps import Step
 from mpcprof.profile.io import read_profile
-from mpcprof.profile.merge import Profile
+from mpcprof.profile.record import Profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from mpcprof.errors import MissingEntryError, ProfileError, UsageError
 from mpcprof.network import LOOPBACK, NETWORKS, Network
 from mpcprof.nn.steps import Step, primitive_step
 from mpcprof.profile.io import read_profile
-from mpcprof.profile.merge import Profile
+from mpcprof.profile.record import Profile
 from tests import PROFILES
 from tests.factories import make_profile, make_record
 

@@ -14,7 +14,7 @@ from mpcprof.costmodel.features import (
 )
 from mpcprof.costmodel.observations import observe
 from mpcprof.deployment import make_deployment
-from mpcprof.profile.merge import Profile
+from mpcprof.profile.record import Profile
 from tests.factories import make_record
 
 axis = st.integers(1, 300)

@@ -8,7 +8,8 @@ from mpcprof.deployment import Deployment, make_deployment
 from mpcprof.dims import Dims
 from mpcprof.errors import MissingEntryError, ProfileError
 from mpcprof.network import NETWORKS
-from mpcprof.profile.merge import Profile, diff_profiles, merge_profiles
+from mpcprof.profile.merge import diff_profiles, merge_profiles
+from mpcprof.profile.record import Profile
 from tests.factories import make_profile, make_record
 
 RECORDS = tuple(make_record(dims=Dims(n_tokens=n)) for n in range(1, 7))

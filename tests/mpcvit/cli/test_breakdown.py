@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from mpcprof.deployment import Deployment
 from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcprof.profile.io import write_profile
-from mpcprof.profile.merge import Profile
+from mpcprof.profile.record import Profile
 from mpcvit.cli import COMMANDS, main
 from tests.factories import make_full_profile, make_profile, make_record
 from tests.test_architecture import NOT_FOR_HELP, modules_loaded_by

@@ -21,7 +21,7 @@ from mpcprof.nn.architecture import MODELS
 from mpcprof.nn.catalogue import trace_block
 from mpcprof.nn.steps import Bare, CountingAlgebra
 from mpcprof.profile.io import write_profile
-from mpcprof.profile.merge import Profile
+from mpcprof.profile.record import Profile
 from mpcprof.workloads.blocks import steps_workload
 from mpcprof.workloads.registry import get_workload
 from mpcvit.paper.costs import Source, read_source
