@@ -8,14 +8,13 @@ import sys
 from mpcprof.deployment import make_deployment
 from mpcprof.engine.calibration import check_link, trim_link
 from mpcprof.engine.emulation.relay import RelayEmulation
-from mpcprof.engine.runtime import DEFAULT_RUNTIME, get_runtime
 from mpcprof.engine.session import Session
 from mpcprof.network import NETWORKS
 
 n_repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 5
 for protocol in ("semi2k", "aby3"):
     deployment = make_deployment(protocol)
-    with Session(deployment, get_runtime(DEFAULT_RUNTIME), RelayEmulation()) as session:
+    with Session(deployment, RelayEmulation()) as session:
         trim_link(session, NETWORKS["wan"])
         for _ in range(n_repeats):
             seen = check_link(session, NETWORKS["wan"])

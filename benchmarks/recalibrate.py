@@ -9,7 +9,6 @@ from statistics import median
 from mpcprof.deployment import make_deployment
 from mpcprof.engine.calibration import calibrate, trim_link
 from mpcprof.engine.emulation.relay import RelayEmulation
-from mpcprof.engine.runtime import DEFAULT_RUNTIME, get_runtime
 from mpcprof.engine.session import Session
 from mpcprof.network import NETWORKS
 from mpcprof.pricing import Calibration
@@ -20,7 +19,7 @@ from mpcprof.recalibration import recalibrated
 found = []
 for _ in range(int(sys.argv[2]) if len(sys.argv) > 2 else 3):
     semi2k = make_deployment("semi2k")
-    with Session(semi2k, get_runtime(DEFAULT_RUNTIME), RelayEmulation()) as session:
+    with Session(semi2k, RelayEmulation()) as session:
         trim_link(session, NETWORKS["wan"])
         found.append(calibrate(session, NETWORKS["wan"]))
     print(found[-1])

@@ -1,127 +1,28 @@
 """Deployments: which SPU build runs which protocol, in which ring, how configured.
 
-A deployment is the identity of a profile. Importing this loads no SPU: the options of
-a build stand here as a table, and a test holds it equal to the installed build.
+A deployment is the identity of a profile.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from statistics import fmean, median
 from types import MappingProxyType
 
+from mpcprof.builds import (
+    DEFAULT_BUILD,
+    NOT_OPTIONS,
+    Build,
+    Option,
+    OptionTable,
+    get_build,
+)
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 
-Option = bool | int | str
 Options = tuple[tuple[str, Option], ...]
 
 PROTOCOLS = MappingProxyType({"semi2k": 2, "cheetah": 2, "aby3": 3, "securenn": 3})
 FRACTION_BITS = MappingProxyType({32: 8, 64: 18, 128: 26})  # SPU's own, by ring width
-BEAVERS = ("TrustedFirstParty", "TrustedThirdParty", "MultiParty")
-RUNTIMES = ("spu-0.9.5", "spu-0.3.1b0")
-# What a build has, where it has not all of them
-_PROTOCOLS_OF = MappingProxyType({"spu-0.3.1b0": ("semi2k", "cheetah", "aby3")})
-_BEAVERS_OF = MappingProxyType({"spu-0.3.1b0": BEAVERS[:1]})
-_COUNTING_RUNTIMES = ("spu-0.9.5",)  # whose logs have bytes and messages
-
-# name -> SPU's default, whose type the option has; of an enum, the default stands first
-CompilerTable = Mapping[str, Option | tuple[str, ...]]
-COMPILER_OPTIONS: Mapping[str, CompilerTable] = MappingProxyType(
-    {
-        "spu-0.9.5": {
-            "disable_deallocation_insertion": False,
-            "disable_div_sqrt_rewrite": False,
-            "disable_maxpooling_optimization": False,
-            "disable_partial_sort_optimization": False,
-            "disable_reduce_truncation_optimization": False,
-            "disable_select_optimization": False,
-            "disable_sqrt_plus_epsilon_rewrite": False,
-            "disallow_mix_types_opts": False,
-            "enable_optimize_denominator_with_broadcast": False,
-        },
-        "spu-0.3.1b0": {},
-    }
-)
-RUNTIME_OPTIONS: Mapping[str, CompilerTable] = MappingProxyType(
-    {
-        "spu-0.9.5": {
-            "enable_lower_accuracy_rsqrt": False,
-            "experimental_disable_mmul_split": False,
-            "experimental_disable_vectorization": False,
-            "experimental_enable_colocated_optimization": False,
-            "experimental_enable_exp_prime": False,
-            "experimental_exp_prime_disable_lower_bound": False,
-            "experimental_exp_prime_enable_upper_bound": False,
-            "experimental_exp_prime_offset": 0,
-            "fxp_div_goldschmidt_iters": 2,
-            "fxp_exp_iters": 8,
-            "fxp_exp_mode": ("EXP_DEFAULT", "EXP_PADE", "EXP_TAYLOR", "EXP_PRIME"),
-            "fxp_log_iters": 3,
-            "fxp_log_mode": ("LOG_DEFAULT", "LOG_PADE", "LOG_NEWTON", "LOG_MINMAX"),
-            "fxp_log_orders": 8,
-            "max_concurrency": 0,
-            "public_random_seed": 0,
-            "quick_sort_threshold": 32,
-            "share_max_chunk_size": 134217728,
-            "sigmoid_mode": (
-                "SIGMOID_DEFAULT",
-                "SIGMOID_MM1",
-                "SIGMOID_SEG3",
-                "SIGMOID_REAL",
-            ),
-            "sine_cosine_iters": 10,
-            "sort_method": ("SORT_DEFAULT", "SORT_RADIX", "SORT_QUICK", "SORT_NETWORK"),
-            "trunc_allow_msb_error": False,
-        },
-        "spu-0.3.1b0": {  # its messages say 0, which stands for these
-            "fxp_div_goldschmidt_iters": 2,
-            "fxp_exp_iters": 8,
-            "fxp_exp_mode": ("EXP_DEFAULT", "EXP_PADE", "EXP_TAYLOR"),
-            "fxp_log_iters": 3,
-            "fxp_log_mode": ("LOG_DEFAULT", "LOG_PADE", "LOG_NEWTON"),
-            "fxp_log_orders": 8,
-            "public_random_seed": 0,
-            "sigmoid_mode": (
-                "SIGMOID_DEFAULT",
-                "SIGMOID_MM1",
-                "SIGMOID_SEG3",
-                "SIGMOID_REAL",
-            ),
-        },
-    }
-)
-_MISCOUNTS = "SPU counts bytes wrongly when operations run in parallel"
-_PRINTS = "it changes what SPU prints, not what it computes"
-_OF_DEPLOYMENT = "it is a field of the deployment"
-_STRUCTURE = "it is a structure, not a number or a name"
-_REVEALS = "it gives secrets away"
-NOT_OPTIONS = MappingProxyType(
-    {
-        "beaver_type": _OF_DEPLOYMENT,
-        "cheetah_2pc_config": _STRUCTURE,
-        "enable_action_trace": _PRINTS,
-        "enable_hal_profile": _PRINTS,
-        "enable_pphlo_profile": _PRINTS,
-        "enable_pphlo_trace": _PRINTS,
-        "enable_pretty_print": _PRINTS,
-        "enable_processor_dump": _PRINTS,
-        "enable_runtime_snapshot": _PRINTS,
-        "enable_type_checker": _PRINTS,
-        "experimental_enable_inter_op_par": _MISCOUNTS,
-        "experimental_enable_intra_op_par": _MISCOUNTS,
-        "experimental_inter_op_concurrency": _MISCOUNTS,
-        "field": _OF_DEPLOYMENT,
-        "fxp_fraction_bits": _OF_DEPLOYMENT,
-        "pretty_print_dump_dir": _PRINTS,
-        "processor_dump_dir": _PRINTS,
-        "protocol": _OF_DEPLOYMENT,
-        "reveal_secret_condition": _REVEALS,
-        "reveal_secret_indicies": _REVEALS,
-        "snapshot_dump_dir": _PRINTS,
-        "ttp_beaver_config": _STRUCTURE,
-        "xla_pp_kind": _PRINTS,
-    }
-)
 
 
 def _wrong_ring(field_bits: int | str) -> str:
@@ -151,7 +52,7 @@ class Deployment:
         UsageError: If a value is not acceptable.
     """
 
-    runtime: str = "spu-0.9.5"
+    runtime: str = DEFAULT_BUILD.name
     protocol: str
     field_bits: int = 64
     fraction_bits: int = 0
@@ -160,10 +61,9 @@ class Deployment:
     runtime_options: Options = ()
 
     def __post_init__(self) -> None:
-        _check_name("runtime", self.runtime, RUNTIMES)
+        build = self.build
         _check_name("protocol", self.protocol, PROTOCOLS)
-        known = _PROTOCOLS_OF.get(self.runtime, tuple(PROTOCOLS))
-        _check_name(f"{self.runtime} protocol", self.protocol, known)
+        _check_name(f"{build.name} protocol", self.protocol, build.protocols)
         if self.field_bits not in FRACTION_BITS:
             raise UsageError(_wrong_ring(self.field_bits))
         self._fill_in_defaults()
@@ -174,21 +74,27 @@ class Deployment:
                 f"{self.field_bits // 2 - 1}, for a product has twice as many and must "
                 f"fit into {self.field_bits} bits"
             )
-        is_semi2k = self.protocol == "semi2k"
-        beavers = _BEAVERS_OF.get(self.runtime, BEAVERS)
-        known = beavers if is_semi2k else ("none",)
-        _check_name(f"{self.protocol} beaver", self.beaver, known)
+        _check_name(f"{self.protocol} beaver", self.beaver, self._beavers)
+
+    @property
+    def build(self) -> Build:
+        """The SPU release with its traits."""
+        return get_build(self.runtime)
+
+    @property
+    def _beavers(self) -> tuple[str, ...]:
+        return self.build.beavers if self.protocol == "semi2k" else ("none",)
 
     def _fill_in_defaults(self) -> None:
-        is_semi2k = self.protocol == "semi2k"
+        build = self.build
         filled = {
             "fraction_bits": self.fraction_bits or FRACTION_BITS[self.field_bits],
-            "beaver": self.beaver or (BEAVERS[0] if is_semi2k else "none"),
+            "beaver": self.beaver or self._beavers[0],
             "compiler_options": _checked_options(
-                self.compiler_options, COMPILER_OPTIONS[self.runtime], self.runtime
+                self.compiler_options, build.compiler_options, build
             ),
             "runtime_options": _checked_options(
-                self.runtime_options, RUNTIME_OPTIONS[self.runtime], self.runtime
+                self.runtime_options, build.runtime_options, build
             ),
         }
         for name, value in filled.items():
@@ -212,7 +118,7 @@ class Deployment:
 
         Else they are seen on the wire, by calls on a network with a delay.
         """
-        return self.protocol == "semi2k" and self.runtime in _COUNTING_RUNTIMES
+        return self.protocol == "semi2k" and self.build.counts_bytes
 
     @property
     def keeps_stock(self) -> bool:
@@ -260,7 +166,7 @@ class Deployment:
     @property
     def sweep_command(self) -> str:
         """What measures it, but for options that are not the default."""
-        runtime = "" if self.runtime == RUNTIMES[0] else f" --runtime {self.runtime}"
+        runtime = "" if self.build.is_default else f" --runtime {self.runtime}"
         return f"mpcprof sweep --protocol {self.protocol}{runtime}"
 
     def difference(self, other: "Deployment") -> str | None:
@@ -277,13 +183,13 @@ def _show(value: object) -> str:
     return json.dumps(dict(value)) if isinstance(value, tuple) else repr(value)
 
 
-def _checked_options(options: Options, table: CompilerTable, runtime: str) -> Options:
+def _checked_options(options: Options, table: OptionTable, build: Build) -> Options:
     """Sorted, without those that have SPU's default value."""
     if len(dict(options)) != len(options):
         names = ", ".join(name for name, _ in options)
         raise UsageError(f"options {names}: expected each of them once")
     for name, value in options:
-        _check_known(name, runtime, table)
+        _check_known(name, build, table)
         default = table[name]
         if isinstance(default, tuple):
             _check_name(f"{name} value", str(value), default)
@@ -297,18 +203,18 @@ def _default(entry: Option | tuple[str, ...]) -> Option:
     return entry[0] if isinstance(entry, tuple) else entry
 
 
-def _check_known(name: str, runtime: str, table: CompilerTable) -> None:
+def _check_known(name: str, build: Build, table: OptionTable) -> None:
     if name in NOT_OPTIONS:
         raise UsageError(f"option {name} cannot be set here: {NOT_OPTIONS[name]}")
     if name not in table:
         hint = did_you_mean(name, [*table]) if table else "none of its are known here"
-        raise UnknownNameError(f"{runtime} has no option {name!r}; {hint}")
+        raise UnknownNameError(f"{build.name} has no option {name!r}; {hint}")
 
 
-def _parse_option(text: str, runtime: str) -> tuple[str, Option]:
+def _parse_option(text: str, build: Build) -> tuple[str, Option]:
     name, equals, value = (part.strip() for part in text.partition("="))
-    table = {**COMPILER_OPTIONS[runtime], **RUNTIME_OPTIONS[runtime]}
-    _check_known(name, runtime, table)
+    table = {**build.compiler_options, **build.runtime_options}
+    _check_known(name, build, table)
     if not equals or not value:
         raise UsageError(f"option {text!r}: expected NAME=VALUE")
     default = table[name]
@@ -322,7 +228,7 @@ def _parse_option(text: str, runtime: str) -> tuple[str, Option]:
 def make_deployment(
     protocol: str,
     *,
-    runtime: str = "spu-0.9.5",
+    runtime: str = DEFAULT_BUILD.name,
     field_bits: int | str = 64,
     fraction_bits: int | None = None,
     beaver: str = "",
@@ -339,13 +245,13 @@ def make_deployment(
     Raises:
         UsageError: As `Deployment`.
     """
-    _check_name("runtime", runtime, RUNTIMES)
+    build = get_build(runtime)
     try:
         ring_bits = int(field_bits)
     except ValueError:
         raise UsageError(_wrong_ring(field_bits)) from None
-    parsed = [_parse_option(text, runtime) for text in options]
-    is_of_compiler = COMPILER_OPTIONS[runtime].__contains__
+    parsed = [_parse_option(text, build) for text in options]
+    is_of_compiler = build.compiler_options.__contains__
     return Deployment(
         runtime=runtime,
         protocol=protocol,

@@ -10,13 +10,14 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mpcprof.builds import DEFAULT_BUILD
 from mpcprof.deployment import PROTOCOLS, Deployment
 from mpcprof.engine.emulation.choose import BackendStatus, probe_backends
-from mpcprof.engine.runtime import DEFAULT_RUNTIME, Runtime, get_runtime, list_runtimes
+from mpcprof.engine.installation import Runtime, get_runtime, list_runtimes
 from mpcprof.errors import LinkError, MpcprofError
 from mpcprof.network import LOOPBACK, NETWORKS
 from mpcprof.provenance import host_description
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
 _QUICK = ("semi2k",)
 _LINK_PROTOCOLS = ("semi2k", "aby3")  # a link between two parties, and among three
 _WORKLOAD = "relu"  # a comparison and a product: what all protocols differ in
+_SHOWN_TRAITS = (
+    *("name", "backend", "dialect", "counts_bytes"),
+    *("slack", "stray_share", "first_call_limit_s"),
+)
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 SECURITY_NOTES = (
@@ -114,7 +119,12 @@ class DoctorReport:
 
     def to_json(self) -> str:
         """One document; `is_ok` is what the exit code says."""
-        document = {**asdict(self), "is_ok": not self.problem, "problem": self.problem}
+        document = {
+            **asdict(replace(self, runtimes=())),
+            "runtimes": [_runtime_row(runtime) for runtime in self.runtimes],
+            "is_ok": not self.problem,
+            "problem": self.problem,
+        }
         return json.dumps(document, indent=2, allow_nan=False)
 
 
@@ -129,7 +139,7 @@ def examine(
     backends = probe_backends()
     protocols, links = [], []
     for protocol in _QUICK if quick else PROTOCOLS:
-        on_step(f"{protocol}: {PROTOCOLS[protocol]} parties on {DEFAULT_RUNTIME}")
+        on_step(f"{protocol}: {PROTOCOLS[protocol]} parties on {DEFAULT_BUILD.name}")
         status, link = _try_protocol(protocol)
         protocols.append(status)
         if link:
@@ -191,13 +201,11 @@ def _try_protocol(protocol: str) -> tuple[ProtocolStatus, LinkStatus | None]:
 
 
 def _open_session(protocol: str) -> "Session":
-    runtime = get_runtime(
-        DEFAULT_RUNTIME
-    )  # before SPU is imported, which may be absent
+    get_runtime(DEFAULT_BUILD)  # before SPU is imported, which may be absent
     from mpcprof.engine.emulation.relay import RelayEmulation
     from mpcprof.engine.session import Session
 
-    return Session(Deployment(protocol=protocol), runtime, RelayEmulation())
+    return Session(Deployment(protocol=protocol), RelayEmulation())
 
 
 def _compute(session: "Session") -> None:
@@ -229,6 +237,11 @@ def _measure_link(session: "Session") -> LinkStatus:
         goodput_bytes_per_s=seen.goodput_bytes_per_s,
         problem=problem,
     )
+
+
+def _runtime_row(runtime: Runtime) -> dict[str, object]:
+    traits = {name: getattr(runtime.build, name) for name in _SHOWN_TRAITS}
+    return {**traits, "python": runtime.python, "problem": runtime.problem}
 
 
 def _one_line(error: BaseException) -> str:

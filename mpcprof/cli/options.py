@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 import click
 
+from mpcprof.builds import DEFAULT_BUILD
 from mpcprof.network import parse_network
 
 Command = TypeVar("Command", bound=Callable[..., Any])  # Any: click's own convention
@@ -29,7 +30,7 @@ def deployment_options(command: Command) -> Command:
             ),
             click.option(
                 "--runtime",
-                default="spu-0.9.5",
+                default=DEFAULT_BUILD.name,
                 show_default=True,
                 help="SPU build; see `mpcprof runtime list`.",
             ),

@@ -15,6 +15,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from mpcprof.builds import PAPER_BUILD
 from mpcprof.errors import ProfileError, UsageError
 from mpcprof.nn.steps import PRODUCT_OPERATIONS, ROW_OPERATIONS, Size
 
@@ -183,14 +184,6 @@ def _log2(size: Size) -> int:
     return max(size[1] - 1, 0).bit_length()
 
 
-def n_pauses(message_bytes: int) -> int:
-    """How often SPU 0.3.1b0 waits for an answer within one message.
-
-    Seen at the relay; each is a round trip, two hops.
-    """
-    return max(-(-message_bytes // _CHUNK_BYTES) - 1, 0) // _WINDOW_CHUNKS
-
-
 def _shared_entries(size: Size) -> tuple[int, ...]:
     """Entries in a message of each step.
 
@@ -232,8 +225,6 @@ _VALUES: Final = MappingProxyType[str, Callable[[Size], float]](
 _SEGMENTS: Final = ("below", "above")
 _PAUSES: Final = "pauses"
 _PAUSE_BYTES: Final = (4, 8, 16, 24, 32)  # of a message, per entry, in SPU's protocols
-_CHUNK_BYTES: Final = 32768  # into which SPU 0.3.1b0 cuts a message,
-_WINDOW_CHUNKS: Final = 10  # and how many it sends before it waits for an answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +255,9 @@ class Feature:
         if self.name == "above":
             return max(_volume(size) - self.knot, 0)
         if self.name == _PAUSES:
-            return sum(n_pauses(n * self.knot) for n in _shared_entries(size))
+            return sum(
+                PAPER_BUILD.n_pauses(n * self.knot) for n in _shared_entries(size)
+            )
         return _VALUES[self.name](size)
 
     def __str__(self) -> str:

@@ -10,8 +10,6 @@ from mpcprof.network import Network
 from mpcprof.nn.steps import PRIMITIVE_SIZES, Size, primitive_step
 from mpcprof.profile.record import Profile, Record
 
-_PAUSING_RUNTIME = "spu-0.3.1b0"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
@@ -121,7 +119,7 @@ def _observation(record: Record, profile: Profile, per_call_s: float) -> Observa
         hops=record.hops,
         compute_s=compute_s - per_call_s,
         busy_s=max(busy_s - per_call_s, 0.0),
-        has_pauses=profile.deployment.runtime == _PAUSING_RUNTIME,
+        has_pauses=profile.deployment.build.has_pauses,
     )
 
 

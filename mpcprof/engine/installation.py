@@ -1,63 +1,120 @@
-"""Isolated environments for SPU builds that the tool's own Python cannot hold.
+"""Where each SPU build lives on this machine, and how an environment is made for one.
 
-An environment is built aside and renamed when it works, so that there is never half a
-one under its name; the pins that made it stand in it.
+The default build lives in the tool's own Python, others in environments of their own.
+
+Such an environment is built aside and renamed when it works, so that a half-built one
+never has its name; the pins that made it stand in it.
 """
 
 import contextlib
-import fcntl
+import importlib.metadata
 import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
+from filelock import FileLock, Timeout
+
+from mpcprof.builds import BUILDS, Build
 from mpcprof.errors import BackendUnavailableError, EngineError, UsageError
 
-PAPER_RUNTIME: Final = "spu-0.3.1b0"
 HOME_VARIABLE: Final = "MPCPROF_HOME"
 _DEFAULT_HOME: Final = "~/.local/share/mpcprof"
-_PYTHON_VERSION: Final = "3.8"
-# Of what that build asks for, all that a party loads. The rest (JAX, its compiler,
-# gRPC) is for tracing and for a scheduler; the tool's own JAX traces. SPU pins protobuf
-# 3.19.4, which reads the same messages as the last one below 4.
-_PINS: Final[Mapping[str, str]] = MappingProxyType(
-    {"spu": "0.3.1b0", "protobuf": "3.20.3", "numpy": "1.24.4", "cachetools": "5.5.2"}
-)
 _MARK: Final = "mpcprof.json"  # written last: what was installed
-_FITS: Final = (
-    "import sys, venv, ensurepip; print(sys.version.split()[0]); "
-    "sys.exit(sys.version_info[:2] != (3, 8))"
-)
+_PYTHON: Final = "bin/python"  # below an environment
+_FITS: Final = "import sys; print(sys.version.split()[0]); import venv, ensurepip"
 _WORKS: Final = "import spu; from spu.binding.api import Io; print(spu.__version__)"
 _ASK_S: Final = 30.0
 
 OnStep = Callable[[str], None]
+_PARTY_PROGRAM: Final = Path(__file__).parent / "party"
 
 
-def runtime_home(name: str) -> Path:
-    """Where the environment of a build is, or would be."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """One SPU build on this machine.
+
+    Attributes:
+        build: The release.
+        python: The interpreter that runs its parties.
+        problem: Why it cannot be used here; empty if it can.
+    """
+
+    build: Build
+    python: str
+    problem: str
+
+    @property
+    def party_argv(self) -> tuple[str, ...]:
+        """Command line of a party, without its channel."""
+        program = str(_PARTY_PROGRAM)
+        return (self.python, "-X", "faulthandler", program, self.build.backend)
+
+
+def find_runtime(build: Build) -> Runtime:
+    """Return where a build lives, usable here or not."""
+    if not build.packages:
+        return Runtime(build=build, python=sys.executable, problem=_own_problem(build))
+    problem = installation_problem(build)
+    return Runtime(build=build, python=str(python_of(build)), problem=problem)
+
+
+def list_runtimes() -> tuple[Runtime, ...]:
+    """Return every build that mpcprof knows, usable here or not."""
+    return tuple(find_runtime(build) for build in BUILDS.values())
+
+
+def get_runtime(build: Build) -> Runtime:
+    """Return where a build lives, ready to use.
+
+    Raises:
+        BackendUnavailableError: If it cannot be used here.
+    """
+    runtime = find_runtime(build)
+    if runtime.problem:
+        raise BackendUnavailableError(f"runtime {build.name}: {runtime.problem}")
+    return runtime
+
+
+def _own_problem(build: Build) -> str:
+    """Return why a build that lives in this Python cannot be used; empty if it can."""
+    try:
+        found = importlib.metadata.version("spu")
+    except importlib.metadata.PackageNotFoundError:
+        found = "none"
+    if found == build.version:
+        return ""
+    return (
+        f"needs spu=={build.version} in this Python ({sys.version.split()[0]}), "
+        f"found {found}; run `make venv`, or install mpcprof into a Python 3.10 or 3.11"
+    )
+
+
+def runtime_home(build: Build) -> Path:
+    """Return where the environment of a build is, or would be."""
     home = os.environ.get(HOME_VARIABLE) or _DEFAULT_HOME
-    return Path(home).expanduser() / "runtimes" / name
+    return Path(home).expanduser() / "runtimes" / build.name
 
 
-def python_of(name: str) -> Path:
-    """The interpreter of that environment."""
-    return runtime_home(name) / "bin" / "python"
+def python_of(build: Build) -> Path:
+    """Return the interpreter of that environment."""
+    return runtime_home(build) / _PYTHON
 
 
-def installation_problem(name: str) -> str:
-    """Why a build in an environment of its own cannot be used; empty if it can."""
-    install = f"`mpcprof runtime install {name}`"
-    mark = runtime_home(name) / _MARK
+def installation_problem(build: Build) -> str:
+    """Return why a build's own environment cannot be used; empty if it can."""
+    install = f"`mpcprof runtime install {build.name}`"
+    mark = runtime_home(build) / _MARK
     if not mark.is_file():
         return f"not installed; run {install}"
-    if _read_pins(mark) != dict(_PINS):
+    if _read_pins(mark) != dict(build.packages):
         return f"installed with other packages; run {install} again"
-    if not os.access(python_of(name), os.X_OK):
+    if not os.access(python_of(build), os.X_OK):
         return f"the Python that it was made with is gone; run {install} again"
     return ""
 
@@ -69,101 +126,109 @@ def _read_pins(mark: Path) -> object:
         return None
 
 
-def install_runtime(name: str, on_step: OnStep, python: str | None = None) -> Path:
-    """Make the environment of a build, unless it is there; its interpreter.
+def install_runtime(build: Build, on_step: OnStep, python: str | None = None) -> Path:
+    """Make the environment of a build, unless it is there; return its interpreter.
 
     Args:
         on_step: Told what is being done.
-        python: A Python 3.8; searched for if None.
+        python: A Python 3.8; uv is asked for one, or one is searched for, if None.
 
     Raises:
-        UsageError: If the build needs no environment, or is not known.
+        UsageError: If the build needs no environment.
         BackendUnavailableError: If there is no Python 3.8.
         EngineError: If the packages cannot be installed, or do not work.
     """
-    if name != PAPER_RUNTIME:
+    if not build.packages:
+        others = ", ".join(b.name for b in BUILDS.values() if b.packages)
         raise UsageError(
-            f"runtime {name!r}: only {PAPER_RUNTIME} has an environment to install; "
-            "spu-0.9.5 is in mpcprof's own Python"
+            f"runtime {build.name!r}: only {others} has an environment to install; "
+            f"{build.name} is in mpcprof's own Python"
         )
-    with _locked(name, on_step):
-        if not installation_problem(name):
-            on_step(f"installed already, in {runtime_home(name)}")
-            return python_of(name)
-        base = find_python(python)
-        on_step(f"environment with {base}")
-        aside = runtime_home(name).with_name(f".{name}.new")
+    home = runtime_home(build)
+    with _locked(home, on_step):
+        if not installation_problem(build):
+            on_step(f"installed already, in {home}")
+            return python_of(build)
+        if python:
+            find_python(build, python)
+        aside = home.with_name(f".{home.name}.new")
         shutil.rmtree(aside, ignore_errors=True)  # of an installation that was killed
         try:
-            _build(aside, base, on_step)
-            _replace(runtime_home(name), aside)
+            if not _build_with_uv(build, aside, python, on_step):
+                _build_with_venv(build, aside, find_python(build, python), on_step)
+            _replace(home, aside)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    on_step(f"installed in {runtime_home(name)}")
-    return python_of(name)
+    on_step(f"installed in {home}")
+    return python_of(build)
 
 
 @contextlib.contextmanager
-def _locked(name: str, on_step: OnStep) -> Iterator[None]:
-    """One installation at a time; the kernel releases the lock of a killed one."""
-    home = runtime_home(name)
+def _locked(home: Path, on_step: OnStep) -> Iterator[None]:
+    """Hold the lock of one installation; the kernel releases that of a killed one."""
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
-        lock = home.with_name(f".{name}.lock").open("w")
+        lock = FileLock(home.with_name(f".{home.name}.lock"))
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            on_step(f"another process installs {home.name}; waiting for it")
+            lock.acquire()
     except OSError as error:
         raise EngineError(
             f"cannot write to {home.parent}: {error.strerror}; "
             f"name another folder in {HOME_VARIABLE}"
         ) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            on_step(f"another process installs {name}; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    try:
         yield
+    finally:
+        lock.release()
 
 
-def find_python(python: str | None = None) -> str:
-    """The first Python 3.8 that can make environments; each candidate is run.
+def find_python(build: Build, python: str | None = None) -> str:
+    """Return the first fitting Python that can make environments; each one is run.
 
     A version manager's shim may be on the PATH and refuse.
 
     Raises:
         BackendUnavailableError: If there is none; the message says what was tried.
     """
+    version = build.python_version
     tried = []
-    for candidate in [python] if python else _candidates():
-        problem = _unfitness(candidate)
+    for candidate in [python] if python else _candidates(version):
+        problem = _unfitness(candidate, version)
         if not problem:
             return candidate
         tried.append(f"{candidate} ({problem})")
     raise BackendUnavailableError(
-        f"no usable Python {_PYTHON_VERSION}: tried "
+        f"no usable Python {version}: tried "
         f"{', '.join(tried) or 'the PATH, pyenv, uv and conda'}; install one "
-        f"(`pyenv install {_PYTHON_VERSION}`, `uv python install {_PYTHON_VERSION}`) "
-        f"or name it: mpcprof runtime install {PAPER_RUNTIME} --python PATH"
+        f"(`pyenv install {version}`, `uv python install {version}`) "
+        f"or name it: mpcprof runtime install {build.name} --python PATH"
     )
 
 
-def _candidates() -> list[str]:
-    program = f"python{_PYTHON_VERSION}"
+def _candidates(version: str) -> list[str]:
+    program = f"python{version}"
     folders = [Path(f) for f in os.environ.get("PATH", "").split(os.pathsep) if f]
     found = [folder / program for folder in folders]
     home = Path.home()
     for root, pattern in (
-        (Path(os.environ.get("PYENV_ROOT", home / ".pyenv")), "versions/3.8*/bin"),
-        (home / ".local/share/uv/python", "cpython-3.8*/bin"),
+        (
+            Path(os.environ.get("PYENV_ROOT", home / ".pyenv")),
+            f"versions/{version}*/bin",
+        ),
+        (home / ".local/share/uv/python", f"cpython-{version}*/bin"),
         (Path(os.environ.get("CONDA_PREFIX", home / "miniconda3")), "envs/*/bin"),
-        (Path("/opt"), "python*3.8*/bin"),
+        (Path("/opt"), f"python*{version}*/bin"),
     ):
         found += [folder / program for folder in sorted(root.glob(pattern))]
     runnable = (str(path) for path in found if os.access(path, os.X_OK))
     return list(dict.fromkeys(runnable))
 
 
-def _unfitness(python: str) -> str:
-    """Why an interpreter cannot be used; empty if it can."""
+def _unfitness(python: str, version: str) -> str:
+    """Return why an interpreter cannot be used; empty if it can."""
     try:
         answer = subprocess.run(
             [python, "-c", _FITS],
@@ -176,28 +241,61 @@ def _unfitness(python: str) -> str:
         return error.strerror or "cannot be run"
     except subprocess.TimeoutExpired:
         return "does not answer"
+    found = answer.stdout.strip()
+    if found and not found.startswith(f"{version}."):
+        return f"is Python {found}"
     if not answer.returncode:
         return ""
-    version = answer.stdout.strip()
-    if version and not version.startswith(f"{_PYTHON_VERSION}."):
-        return f"is Python {version}"
     return f"does not run: {_last_line(answer.stderr, 'no reason given')}"
 
 
-def _build(place: Path, python: str, on_step: OnStep) -> None:
+def _build_with_uv(
+    build: Build, place: Path, python: str | None, on_step: OnStep
+) -> bool:
+    """Make the environment with uv, which finds or downloads Python; whether it worked.
+
+    Source: `uv venv --help`, `uv pip install --help` of uv 0.13.
+    """
+    uv = shutil.which("uv")
+    if not uv:
+        return False
+    on_step("environment with uv")
+    version = python or build.python_version
+    make = [uv, "venv", "--no-project", "--python", version, str(place)]
+    install = [uv, "pip", "install", "--python", str(place / _PYTHON)]
+    try:
+        _run(make, "uv failed")
+        _install_packages(build, place, install, on_step)
+    except EngineError as error:
+        on_step(f"{error}; trying without uv")
+        shutil.rmtree(place, ignore_errors=True)
+        return False
+    return True
+
+
+def _build_with_venv(build: Build, place: Path, python: str, on_step: OnStep) -> None:
+    on_step(f"environment with {python}")
     _run([python, "-m", "venv", str(place)], "the environment cannot be made")
-    own = str(place / "bin" / "python")
-    pins = [f"{package}=={version}" for package, version in _PINS.items()]
-    pip = [own, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps"]
+    pip = [str(place / _PYTHON), "-m", "pip", "--disable-pip-version-check", "install"]
+    _install_packages(build, place, pip, on_step)
+
+
+def _install_packages(
+    build: Build, place: Path, installer: list[str], on_step: OnStep
+) -> None:
+    pins = [f"{package}=={version}" for package, version in build.packages]
     on_step(f"packages {' '.join(pins)}")
-    _run([*pip, "--only-binary", ":all:", *pins], "pip failed", on_step)
+    name = "uv" if installer[1] == "pip" else "pip"
+    options = ["--no-deps", "--only-binary", ":all:"]
+    _run([*installer, *options, *pins], f"{name} failed", on_step)
     on_step("trying it")
-    _run([own, "-c", _WORKS], f"SPU {_PINS['spu']} does not work here")
-    (place / _MARK).write_text(json.dumps(dict(_PINS)), encoding="utf-8")
+    own = str(place / _PYTHON)
+    _run([own, "-c", _WORKS], f"SPU {build.version} does not work here")
+    (place / _MARK).write_text(json.dumps(dict(build.packages)), encoding="utf-8")
 
 
 def _run(argv: list[str], problem: str, on_step: OnStep = lambda step: None) -> None:
-    """Run a command, and pass on what pip says it does."""
+    """Run a command, and pass on what an installer says it does."""
     lines = []
     with subprocess.Popen(
         argv,
@@ -210,10 +308,10 @@ def _run(argv: list[str], problem: str, on_step: OnStep = lambda step: None) -> 
         assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)
-            if line.strip().startswith(("Downloading", "Installing")):
+            if line.strip().startswith(("Downloading", "Installing", "Installed")):
                 on_step(line.strip())
     if process.returncode:
-        errors = [line for line in lines if line.startswith("ERROR")] or lines
+        errors = [x for x in lines if x.lower().startswith("error")] or lines
         raise EngineError(f"{problem}: {_last_line(''.join(errors), argv[0])}")
 
 

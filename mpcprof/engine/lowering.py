@@ -11,9 +11,9 @@ from jaxlib.mlir import ir
 from numpy.typing import NDArray
 from spu.utils import frontend
 
+from mpcprof.builds import Build, Dialect
 from mpcprof.deployment import Deployment
 from mpcprof.engine.child import Child
-from mpcprof.engine.runtime import Dialect, Runtime, runtime_settings
 from mpcprof.errors import EngineError
 
 _DIALECTS = ("stablehlo", "func", "builtin")
@@ -146,13 +146,12 @@ def lower(
     *,
     case: str,
     deployment: Deployment,
-    runtime: Runtime,
     compiler: Child,
 ) -> Lowered:
     """Compile a function of secret inputs with one array as its output.
 
     Args:
-        compiler: A party program of that runtime, on no link: what SPU's compiler does
+        compiler: A party program of that build, on no link: what SPU's compiler does
             not know can end its process.
 
     Raises:
@@ -167,19 +166,23 @@ def lower(
         "options": dict(deployment.compiler_options),
     }
     try:
-        program, n_outputs = trace(function, inputs, runtime.dialect)
+        program, n_outputs = trace(function, inputs, deployment.build.dialect)
         header["output_names"] = [f"{case}-out{index}" for index in range(n_outputs)]
         code = compiler.ask_for_blobs(header, [program])[0]
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise EngineError(
-            f"{case} does not compile for {runtime.title}: {lines[0]}"
+            f"{case} does not compile for {_title(deployment.build)}: {lines[0]}"
         ) from error
     return Lowered(
         code=code,
         input_names=tuple(names),
         compile_s=time.perf_counter() - start_s,
     )
+
+
+def _title(build: Build) -> str:
+    return "SPU" if build.is_default else build.name
 
 
 def trace(
@@ -213,6 +216,24 @@ def _trace_mhlo(
 
 def _count(outputs: object) -> int:
     return len(outputs) if isinstance(outputs, tuple | list) else 1
+
+
+def runtime_settings(deployment: Deployment) -> dict[str, object]:
+    """Return SPU's RuntimeConfig fields of a deployment, by SPU's own names.
+
+    Profiling is on: it is where operations, and in newer builds bytes and messages, are
+    read from.
+    """
+    settings: dict[str, object] = {
+        "protocol": deployment.protocol.upper(),
+        "field": f"FM{deployment.field_bits}",
+        "fxp_fraction_bits": deployment.fraction_bits,
+        "enable_pphlo_profile": True,
+        "enable_hal_profile": True,
+    }
+    if deployment.beaver != "none" and deployment.build.has_beaver_field:
+        settings["beaver_type"] = deployment.beaver
+    return settings | dict(deployment.runtime_options)
 
 
 class ShareMaker:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from mpcprof.deployment import Deployment
 from mpcprof.engine.child import ANSWER_LIMIT_S, Child, Reply, ask_all
 from mpcprof.engine.emulation.backend import Counters, Emulation
-from mpcprof.engine.lowering import Lowered, ShareMaker, lower
+from mpcprof.engine.installation import get_runtime
+from mpcprof.engine.lowering import Lowered, ShareMaker, lower, runtime_settings
 from mpcprof.engine.priming import a_bit_of_all, priming_input
-from mpcprof.engine.runtime import Runtime, runtime_settings
 from mpcprof.engine.spulog import SpuRun, parse_spu_log
 from mpcprof.errors import EngineError, NoAnswerError
 from mpcprof.network import LOOPBACK, Network
@@ -106,7 +106,6 @@ class Session:
 
     Args:
         deployment: What the parties run.
-        runtime: The build and its Python.
         emulation: The network between them; this session closes it.
         clock: Monotonic seconds, common to all processes of this machine.
     """
@@ -114,7 +113,6 @@ class Session:
     def __init__(
         self,
         deployment: Deployment,
-        runtime: Runtime,
         emulation: Emulation,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -123,7 +121,8 @@ class Session:
         self.emulation = emulation
         self.network = LOOPBACK
         self.late_s = 0.0  # of a round trip, beyond what is emulated; see link_check
-        self._runtime = runtime
+        self._build = deployment.build
+        self._argv = get_runtime(self._build).party_argv
         self._clock = clock
         self._parties: list[Child] = []
         self._compiler: Child | None = None
@@ -148,18 +147,18 @@ class Session:
 
     def slack(self, workload: str, kind: str) -> float:
         """How many times the error that a workload states the runtime may make."""
-        return self._runtime.slack_of(workload, kind)
+        return self._build.slack_of(workload, kind)
 
     @property
     def advice_on_a_wrong_result(self) -> str:
         """The end of a message; empty for a build that is never wrong at random."""
-        if not self._runtime.stray_share:
+        if not self._build.stray_share:
             return ""
-        return f"; {self._runtime.name} is wrong at random: run the same command again"
+        return f"; {self._build.name} is wrong at random: run the same command again"
 
     def stray_share(self, kind: str) -> float:
         """How many entries of a result the runtime may have wrong by any amount."""
-        return self._runtime.stray_share_of(kind)
+        return self._build.stray_share_of(kind)
 
     @property
     def n_parties(self) -> int:
@@ -171,7 +170,7 @@ class Session:
         return tuple(party.pid for party in self._parties)
 
     def _start_until_primed(self) -> Setup:
-        limit_s = self._runtime.first_call_limit_s
+        limit_s = self._build.first_call_limit_s
         for n_starts in range(1, _N_STARTS + 1):
             setup = self._start(n_starts)
             if setup:
@@ -193,7 +192,7 @@ class Session:
         self.emulation.set_network(LOOPBACK)
         n_threads = threads_of_party(self.n_parties, os.sched_getaffinity(0))
         for rank in range(self.n_parties):
-            argv = (*self.emulation.command_prefix(rank), *self._runtime.party_argv())
+            argv = (*self.emulation.command_prefix(rank), *self._argv)
             cpus = cpus_of_party(rank, self.n_parties, os.sched_getaffinity(0))
             threads = {"OMP_THREAD_LIMIT": str(n_threads)}
             self._parties.append(Child(f"party {rank}", argv, cpus, threads))
@@ -233,7 +232,7 @@ class Session:
         inputs = [priming_input()]
         self.load("prime", self.lower("prime", a_bit_of_all, inputs), inputs)
         try:
-            first = self.run("prime", limit_s=self._runtime.first_call_limit_s)
+            first = self.run("prime", limit_s=self._build.first_call_limit_s)
         except NoAnswerError:
             return None
         calls = first, self.run("prime")
@@ -282,7 +281,6 @@ class Session:
                 inputs,
                 case=case,
                 deployment=self.deployment,
-                runtime=self._runtime,
                 compiler=compiler,
             )
         except EngineError:
@@ -292,7 +290,7 @@ class Session:
 
     def _compiler_child(self) -> Child:
         if self._compiler is None:
-            self._compiler = Child("compiler", self._runtime.party_argv())
+            self._compiler = Child("compiler", self._argv)
         return self._compiler
 
     def load(self, case: str, lowered: Lowered, inputs: Sequence[NDArray[Any]]) -> None:
@@ -374,7 +372,7 @@ class Session:
         replies = self._ask([header] * self.n_parties, limit_s=limit_s)
         counters = self.emulation.counters()
         runs = [_parse_run(rank, r["log"]) for rank, (r, _) in enumerate(replies)]
-        if not (self._runtime.counts_bytes or self.network.is_loopback):
+        if not (self._build.counts_bytes or self.network.is_loopback):
             runs = self._counted(runs, counters)
         return Call(
             latency_s=max(reply["end_s"] for reply, _ in replies)
@@ -390,7 +388,7 @@ class Session:
         """The runs of all ranks with what the relay counted."""
         if counters is None:
             raise EngineError(
-                f"{self._runtime.name} does not print bytes and they are counted at "
+                f"{self._build.name} does not print bytes and they are counted at "
                 f"the relay; use --emulation relay instead of {self.emulation.name}"
             )
         counted = []

@@ -5,7 +5,7 @@ import random
 from types import MappingProxyType
 from typing import Any
 
-from mpcprof.deployment import BEAVERS, RUNTIMES, Deployment, make_deployment
+from mpcprof.deployment import Deployment, make_deployment
 from mpcprof.engine.emulation.choose import choose_emulation
 from mpcprof.engine.measure import Case
 from mpcprof.errors import UsageError
@@ -63,15 +63,17 @@ def check_combination(deployment: Deployment, emulation: str) -> None:
     Raises:
         UsageError: If the deployment cannot be measured, or not on this back-end.
     """
+    build = deployment.build
     if deployment.beaver in _NOT_HERE:
         raise UsageError(
             f"--beaver {deployment.beaver}: {_NOT_HERE[deployment.beaver]}; "
-            f"expected {BEAVERS[0]}"
+            f"expected {build.beavers[0]}"
         )
-    if (deployment.runtime, deployment.field_bits) == (RUNTIMES[0], 32):
+    if deployment.field_bits not in build.program_rings:
         raise UsageError(
-            f"--field-bits 32: {RUNTIMES[0]} cannot put the integers of a compiled "
-            "program into so small a ring; expected 64 or 128"
+            f"--field-bits {deployment.field_bits}: {build.name} cannot put the "
+            "integers of a compiled program into so small a ring; expected "
+            f"{' or '.join(map(str, build.program_rings))}"
         )
     name = choose_emulation(emulation)
     if name != "relay" and not deployment.is_counted_by_spu:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from mpcprof.deployment import Deployment
 from mpcprof.engine.calibration import ASK_FOR_LESS, calibrate, trim_link
 from mpcprof.engine.emulation.choose import choose_emulation, make_emulation
+from mpcprof.engine.installation import get_runtime
 from mpcprof.engine.measure import (
     Case,
     CaseFailedError,
@@ -18,7 +19,6 @@ from mpcprof.engine.measure import (
     measure,
 )
 from mpcprof.engine.recording import Context, to_record
-from mpcprof.engine.runtime import get_runtime
 from mpcprof.engine.session import Session
 from mpcprof.errors import EngineError
 from mpcprof.network import LOOPBACK, NETWORKS, Network
@@ -155,7 +155,7 @@ def sweep(
         ProfileError: If the file cannot be continued or written.
         EngineError: If parties or network fail; what was finished is on file.
     """
-    get_runtime(config.deployment.runtime)
+    get_runtime(config.deployment.build)
     with ProfileWriter(path, config.deployment, fresh=is_fresh) as writer:
         cases = config.cases
         missing = [c for c in cases if config.key_of(c) not in writer.profile]
@@ -303,9 +303,7 @@ def calibrate_host(config: SweepConfig, session: Session) -> Calibration:
 def _open_session(
     deployment: Deployment, emulation: Emulation, base_port: int
 ) -> Iterator[Session]:
-    runtime = get_runtime(deployment.runtime)
-    back_end = make_emulation(emulation, base_port)
-    with Session(deployment, runtime, back_end) as session:
+    with Session(deployment, make_emulation(emulation, base_port)) as session:
         yield session
 
 

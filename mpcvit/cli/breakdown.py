@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mpcprof.builds import BUILDS, DEFAULT_BUILD
 from mpcprof.cli.options import json_option
 from mpcprof.network import parse_network
 
@@ -33,8 +34,8 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--runtime",
-    type=click.Choice(["spu-0.9.5", "spu-0.3.1b0"]),
-    help="Which committed profiles. [default: spu-0.9.5]",
+    type=click.Choice([*BUILDS]),
+    help=f"Which committed profiles. [default: {DEFAULT_BUILD.name}]",
 )
 @click.option(
     "--profiles",

@@ -9,7 +9,6 @@ from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
 from mpcprof.engine.emulation.choose import choose_emulation, make_emulation
 from mpcprof.engine.measure import Case
-from mpcprof.engine.runtime import get_runtime
 from mpcprof.engine.session import Session
 from mpcprof.errors import EngineError
 from mpcprof.network import Network
@@ -111,7 +110,6 @@ def measure_softmax_error(deployment: Deployment, seed: int = 0) -> ErrorTable:
     Raises:
         EngineError: If parties cannot be started, or one fails.
     """
-    runtime = get_runtime(deployment.runtime)
     emulation = make_emulation(choose_emulation("auto"))
-    with Session(deployment, runtime, emulation) as session:
+    with Session(deployment, emulation) as session:
         return measure_errors(session, JaxAlgebra(), seed)

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
+from mpcprof.builds import DEFAULT_BUILD, PAPER_BUILD, get_build
 from mpcprof.deployment import Deployment
 from mpcprof.errors import ProfileError, UsageError
 from mpcvit.paper.costs import Source
 
 FigureName = Literal["fig1", "fig3", "fig8"]
-DEFAULT_RUNTIME: Final = "spu-0.9.5"
-PAPER_RUNTIME: Final = "spu-0.3.1b0"
 PROTOCOLS: Final[dict[FigureName, tuple[str, ...]]] = {
     "fig1": ("semi2k",),
     "fig3": ("semi2k", "cheetah"),  # outside, inside
@@ -47,27 +46,22 @@ def choose_profiles(
     if is_compared and runtime:
         raise UsageError(f"--runtime {runtime}: --compare draws both; leave one out")
     runtimes = (
-        (PAPER_RUNTIME, DEFAULT_RUNTIME)
+        (PAPER_BUILD.name, DEFAULT_BUILD.name)
         if is_compared
-        else (runtime or DEFAULT_RUNTIME,)
+        else (runtime or DEFAULT_BUILD.name,)
     )
     return tuple(
         tuple(
-            profiles / f"{protocol}{_suffix(name)}.parquet"
+            profiles / f"{protocol}{get_build(name).file_suffix}.parquet"
             for protocol in PROTOCOLS[figure]
         )
         for name in runtimes
     )
 
 
-def _suffix(runtime: str) -> str:
-    """Of files that are kept apart by runtime; the default one has none."""
-    return "" if runtime == DEFAULT_RUNTIME else f"-{runtime.replace('-', '')}"
-
-
 def errors_path(profiles: Path, deployment: Deployment) -> Path:
     """Where Figure 1(c) of a deployment is kept."""
-    suffix = _suffix(deployment.runtime)
+    suffix = deployment.build.file_suffix
     return profiles / f"softmax-error-{deployment.protocol}{suffix}.csv"
 
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from mpcprof.engine.calibration import trim_link
 from mpcprof.engine.emulation.choose import choose_emulation, make_emulation
 from mpcprof.engine.lowering import Lowered
-from mpcprof.engine.runtime import get_runtime
 from mpcprof.engine.session import Call, Owned, Session, Setup, Transfer
 from mpcprof.errors import LinkError
 from mpcprof.network import Network
@@ -115,10 +114,9 @@ def open_parties(
     Raises:
         EngineError: If parties cannot be started, or the model owner's file is damaged.
     """
-    runtime = get_runtime(conditions.deployment.runtime)
     emulation = make_emulation(choose_emulation(conditions.emulation))
     on_step("starting the parties")
-    with Session(conditions.deployment, runtime, emulation) as session:
+    with Session(conditions.deployment, emulation) as session:
         on_step("compiling the model")
         lowered = _lower(session, public.architecture, n_batch)
         session.load_code(_CASE, lowered)

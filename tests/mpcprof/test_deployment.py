@@ -6,12 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpcprof.builds import DEFAULT_BUILD, NOT_OPTIONS
 from mpcprof.deployment import (
-    COMPILER_OPTIONS,
     FRACTION_BITS,
-    NOT_OPTIONS,
     PROTOCOLS,
-    RUNTIME_OPTIONS,
     Deployment,
     make_deployment,
 )
@@ -215,8 +213,8 @@ def _attributes(config: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     ("class_name", "table"),
     [
-        ("RuntimeConfig", RUNTIME_OPTIONS["spu-0.9.5"]),
-        ("CompilerOptions", COMPILER_OPTIONS["spu-0.9.5"]),
+        ("RuntimeConfig", DEFAULT_BUILD.runtime_options),
+        ("CompilerOptions", DEFAULT_BUILD.compiler_options),
     ],
 )
 def test_the_option_tables_are_those_of_the_installed_build(class_name, table):

@@ -11,9 +11,10 @@ import re
 import struct
 from dataclasses import dataclass, field
 
+from mpcprof.builds import PAPER_BUILD
+
 _HEADER = struct.Struct(">4sII")
 _MAGIC = b"PRPC"
-_CHUNKS_AT_ONCE = 10  # of SPU 0.3.1b0
 _HEAD_BYTES = 512  # the description is 59 bytes, a key some tens
 _TAIL_BYTES = 32
 # PushRequest: optional sender_rank (field 1), then the key (field 2) with its length;
@@ -152,7 +153,7 @@ class MessageReader:
             return
         self._open = {k: n for k, n in self._open.items() if n != number}
         size, payload = self._sizes.pop(number), self._payloads.pop(number)
-        n_waits = (self._n_chunks.pop(number, 1) - 1) // _CHUNKS_AT_ONCE
+        n_waits = (self._n_chunks.pop(number, 1) - 1) // PAPER_BUILD.chunks_at_once
         events.append(Event("ended", number, size, payload, n_waits))
 
 

@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 import mpcprof.doctor
+from mpcprof.builds import DEFAULT_BUILD
 from mpcprof.cli import main
 from mpcprof.doctor import (
     DoctorReport,
@@ -16,7 +17,7 @@ from mpcprof.doctor import (
     examine_machine,
 )
 from mpcprof.engine.emulation.choose import BackendStatus
-from mpcprof.engine.runtime import Runtime
+from mpcprof.engine.installation import Runtime
 from mpcprof.errors import BackendUnavailableError
 
 REFUSAL = "asked for 44MBps,40ms, the parties see 41.00 ms"
@@ -56,7 +57,9 @@ def make_report(**overrides):
             n_cpus_by_parties=((2, 1), (3, 0)),
             memory_bytes=25_000_000_000,
         ),
-        "runtimes": (Runtime(name="spu-0.9.5", python="/venv/bin/python", problem=""),),
+        "runtimes": (
+            Runtime(build=DEFAULT_BUILD, python="/venv/bin/python", problem=""),
+        ),
         "protocols": (make_protocol(),),
         "backends": (
             BackendStatus(name="relay", reason=""),
@@ -140,8 +143,10 @@ def test_another_protocol_may_fail(run):
 
 
 def test_a_missing_runtime_is_a_line_and_not_a_traceback(monkeypatch):
-    def refuse(name):
-        raise BackendUnavailableError(f"runtime {name}: needs spu==0.9.5, found none")
+    def refuse(build):
+        raise BackendUnavailableError(
+            f"runtime {build.name}: needs spu==0.9.5, found none"
+        )
 
     steps = []
     monkeypatch.setattr(mpcprof.doctor, "get_runtime", refuse)

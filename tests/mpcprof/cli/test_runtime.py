@@ -1,14 +1,18 @@
 import json
 import sys
+from dataclasses import replace
 
 from click.testing import CliRunner
 
-import mpcprof.engine.runtime
+import mpcprof.engine.installation
+from mpcprof.builds import DEFAULT_BUILD
 from mpcprof.cli import main
-from mpcprof.engine.runtime import Runtime
+from mpcprof.engine.installation import Runtime
 
 ABSENT = Runtime(
-    name="spu-9", python="/nowhere/python", problem="needs spu==9, found none"
+    build=replace(DEFAULT_BUILD, name="spu-9"),
+    python="/nowhere/python",
+    problem="needs spu==9, found none",
 )
 
 
@@ -63,7 +67,7 @@ def test_a_build_that_needs_no_installation_is_refused(monkeypatch, tmp_path):
 
 
 def test_json_says_why_a_build_cannot_be_used(monkeypatch):
-    monkeypatch.setattr(mpcprof.engine.runtime, "list_runtimes", lambda: (ABSENT,))
+    monkeypatch.setattr(mpcprof.engine.installation, "list_runtimes", lambda: (ABSENT,))
 
     shown = run("list", "--json")
 
@@ -82,7 +86,7 @@ def test_json_says_why_a_build_cannot_be_used(monkeypatch):
 
 
 def test_a_build_that_cannot_be_used_is_listed_with_its_problem(monkeypatch):
-    monkeypatch.setattr(mpcprof.engine.runtime, "list_runtimes", lambda: (ABSENT,))
+    monkeypatch.setattr(mpcprof.engine.installation, "list_runtimes", lambda: (ABSENT,))
 
     shown = run("list")
 

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpcprof.builds import PAPER_BUILD
 from mpcprof.costmodel.features import (
     ONE,
     VOLUME,
     Feature,
     check_size,
     exact_features,
-    n_pauses,
     paused_features,
     smooth_features,
 )
@@ -154,11 +154,11 @@ def test_a_size_of_another_operation_is_refused(operation, size):
 def test_hops_of_a_link_that_pauses_within_long_messages_are_found_exactly():
     sizes = [(n,) for n in (289, 4225, 16900, 38809, 66049, 155236, 264196)]
 
-    hops = [8 + 2 * 8 * n_pauses(16 * n) for (n,) in sizes]
+    hops = [8 + 2 * 8 * PAPER_BUILD.n_pauses(16 * n) for (n,) in sizes]
     fit = fit_smooth(paused_features("entries"), sizes, hops, [1 / h for h in hops])
 
     for (n,) in [*sizes, (20480,), (20481,), (100_000,)]:
-        assert fit.predict((n,)) == pytest.approx(8 + 16 * n_pauses(16 * n))
+        assert fit.predict((n,)) == pytest.approx(8 + 16 * PAPER_BUILD.n_pauses(16 * n))
 
 
 def test_bytes_and_hops_of_rows_on_the_papers_build_are_exact_at_any_length():
@@ -185,4 +185,4 @@ def test_bytes_and_hops_of_rows_on_the_papers_build_are_exact_at_any_length():
     [(0, 0), (10 * 32768, 0), (10 * 32768 + 1, 1), (1_056_784, 3)],
 )
 def test_the_link_waits_after_ten_chunks_of_a_message(message_bytes, pauses):
-    assert n_pauses(message_bytes) == pauses
+    assert PAPER_BUILD.n_pauses(message_bytes) == pauses

@@ -10,7 +10,6 @@ from mpcprof.costmodel.heldout import fit_cost_model
 from mpcprof.deployment import make_deployment
 from mpcprof.dims import Dims
 from mpcprof.engine.emulation.relay import RelayEmulation
-from mpcprof.engine.runtime import DEFAULT_RUNTIME, get_runtime
 from mpcprof.engine.session import Session
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS, uniform_architecture
@@ -28,8 +27,7 @@ SIZES = {"n_heads": 3, "n_tokens": 9, "head_dim": 6, "width": 36, "hidden": 70}
 @contextmanager
 def session_of(protocol):
     deployment = make_deployment(protocol)
-    runtime = get_runtime(DEFAULT_RUNTIME)
-    with Session(deployment, runtime, RelayEmulation()) as session:
+    with Session(deployment, RelayEmulation()) as session:
         yield session
 
 

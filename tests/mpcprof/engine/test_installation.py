@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from mpcprof.builds import PAPER_BUILD
 from mpcprof.engine import installation
 from mpcprof.engine.installation import (
-    PAPER_RUNTIME,
     find_python,
     install_runtime,
     installation_problem,
@@ -19,7 +19,7 @@ from mpcprof.errors import BackendUnavailableError, EngineError
 PYTHON = """#!/bin/sh
 echo "$@" >> {log}
 case "$1 $2" in
-    "-c import sys, venv, ensurepip"*) echo 3.8.18 ;;
+    "-c import sys; print"*) echo 3.8.18 ;;
     "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
     "-m pip") {pip} ;;
 esac
@@ -50,18 +50,21 @@ def names_in(folder):
 def test_an_installation_is_whole_and_says_what_it_does(home, make_python):
     steps = []
 
-    python = install_runtime(PAPER_RUNTIME, steps.append, make_python())
+    python = install_runtime(PAPER_BUILD, steps.append, make_python())
 
-    assert python == python_of(PAPER_RUNTIME)
+    assert python == python_of(PAPER_BUILD)
     assert python.is_file()
-    assert installation_problem(PAPER_RUNTIME) == ""
+    assert installation_problem(PAPER_BUILD) == ""
     assert any("spu==0.3.1b0" in step for step in steps)
     assert "Downloading spu" in steps
-    assert names_in(home / "runtimes") == [f".{PAPER_RUNTIME}.lock", PAPER_RUNTIME]
+    assert names_in(home / "runtimes") == [
+        f".{PAPER_BUILD.name}.lock",
+        PAPER_BUILD.name,
+    ]
 
 
 def test_packages_are_pinned_and_bring_no_others(make_python, tmp_path):
-    install_runtime(PAPER_RUNTIME, lambda step: None, make_python())
+    install_runtime(PAPER_BUILD, lambda step: None, make_python())
 
     (pip,) = (x for x in (tmp_path / "log").read_text().splitlines() if "-m pip" in x)
     assert "--no-deps" in pip
@@ -71,11 +74,11 @@ def test_packages_are_pinned_and_bring_no_others(make_python, tmp_path):
 
 def test_a_second_installation_does_nothing(make_python, tmp_path):
     python = make_python()
-    install_runtime(PAPER_RUNTIME, lambda step: None, python)
+    install_runtime(PAPER_BUILD, lambda step: None, python)
     before = (tmp_path / "log").read_text()
     steps = []
 
-    install_runtime(PAPER_RUNTIME, steps.append, python)
+    install_runtime(PAPER_BUILD, steps.append, python)
 
     assert (tmp_path / "log").read_text() == before
     assert "installed already" in steps[-1]
@@ -85,36 +88,36 @@ def test_a_failed_installation_leaves_nothing_and_names_the_reason(home, make_py
     python = make_python(pip="echo 'ERROR: no matching distribution'; exit 1")
 
     with pytest.raises(EngineError, match="pip failed: ERROR: no matching distribu"):
-        install_runtime(PAPER_RUNTIME, lambda step: None, python)
+        install_runtime(PAPER_BUILD, lambda step: None, python)
 
-    assert names_in(home / "runtimes") == [f".{PAPER_RUNTIME}.lock"]
-    assert "not installed" in installation_problem(PAPER_RUNTIME)
+    assert names_in(home / "runtimes") == [f".{PAPER_BUILD.name}.lock"]
+    assert "not installed" in installation_problem(PAPER_BUILD)
 
 
 def test_what_a_killed_installation_left_is_cleared_away(home, make_python):
-    left = home / "runtimes" / f".{PAPER_RUNTIME}.new"
+    left = home / "runtimes" / f".{PAPER_BUILD.name}.new"
     left.mkdir(parents=True)
     (left / "half").touch()
 
-    install_runtime(PAPER_RUNTIME, lambda step: None, make_python())
+    install_runtime(PAPER_BUILD, lambda step: None, make_python())
 
     assert not left.exists()
-    assert not (runtime_home(PAPER_RUNTIME) / "half").exists()
+    assert not (runtime_home(PAPER_BUILD) / "half").exists()
 
 
 @pytest.mark.parametrize("damage", ["pins", "python"])
 def test_an_environment_that_does_not_fit_any_more_is_made_anew(make_python, damage):
-    install_runtime(PAPER_RUNTIME, lambda step: None, make_python())
-    mark = runtime_home(PAPER_RUNTIME) / installation._MARK
+    install_runtime(PAPER_BUILD, lambda step: None, make_python())
+    mark = runtime_home(PAPER_BUILD) / installation._MARK
     if damage == "pins":
         mark.write_text(json.dumps({"spu": "0.3.0"}))
     else:
-        python_of(PAPER_RUNTIME).unlink()
-    assert "run `mpcprof runtime install" in installation_problem(PAPER_RUNTIME)
+        python_of(PAPER_BUILD).unlink()
+    assert "run `mpcprof runtime install" in installation_problem(PAPER_BUILD)
 
-    install_runtime(PAPER_RUNTIME, lambda step: None, make_python())
+    install_runtime(PAPER_BUILD, lambda step: None, make_python())
 
-    assert installation_problem(PAPER_RUNTIME) == ""
+    assert installation_problem(PAPER_BUILD) == ""
 
 
 def test_a_folder_that_cannot_be_written_is_named(monkeypatch, tmp_path, make_python):
@@ -122,7 +125,7 @@ def test_a_folder_that_cannot_be_written_is_named(monkeypatch, tmp_path, make_py
     monkeypatch.setenv("MPCPROF_HOME", str(tmp_path / "file"))
 
     with pytest.raises(EngineError, match="another folder in MPCPROF_HOME"):
-        install_runtime(PAPER_RUNTIME, lambda step: None, make_python())
+        install_runtime(PAPER_BUILD, lambda step: None, make_python())
 
 
 def test_a_shim_that_refuses_is_passed_over(monkeypatch, tmp_path, make_python):
@@ -134,7 +137,7 @@ def test_a_shim_that_refuses_is_passed_over(monkeypatch, tmp_path, make_python):
     shim.chmod(0o755)
     monkeypatch.setenv("PATH", f"{shims}:{tmp_path}:/usr/bin:/bin")
 
-    assert find_python() == good
+    assert find_python(PAPER_BUILD) == good
 
 
 def test_where_there_is_no_python_the_message_says_what_was_tried(
@@ -143,10 +146,10 @@ def test_where_there_is_no_python_the_message_says_what_was_tried(
     shim = tmp_path / "python3.8"
     shim.write_text("#!/bin/sh\necho 'not installed' >&2\nexit 127")
     shim.chmod(0o755)
-    monkeypatch.setattr(installation, "_candidates", lambda: [str(shim)])
+    monkeypatch.setattr(installation, "_candidates", lambda version: [str(shim)])
 
     with pytest.raises(BackendUnavailableError) as caught:
-        find_python()
+        find_python(PAPER_BUILD)
 
     message = str(caught.value)
     assert f"tried {shim} (does not run: not installed)" in message

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mpcprof.deployment import NOT_OPTIONS, RUNTIME_OPTIONS, make_deployment
+from mpcprof.builds import NOT_OPTIONS, PAPER_BUILD
+from mpcprof.deployment import make_deployment
 from mpcprof.dims import Dims
 from mpcprof.engine.emulation.relay import RelayEmulation
-from mpcprof.engine.installation import PAPER_RUNTIME, find_python, install_runtime
+from mpcprof.engine.installation import find_python, find_runtime, install_runtime
 from mpcprof.engine.measure import Case, CaseFailedError, Plan, measure
 from mpcprof.engine.recording import find_critical_path
-from mpcprof.engine.runtime import get_runtime
 from mpcprof.engine.session import Session
 from mpcprof.errors import BackendUnavailableError
 from mpcprof.network import LOOPBACK, Network
@@ -43,19 +43,19 @@ def fft(x): return jnp.fft.fft(x).real
 def home(tmp_path_factory):
     """A build installed for these tests, or the reason why there is none."""
     try:
-        python = find_python()
+        python = find_python(PAPER_BUILD)
     except BackendUnavailableError as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("mpcprof-home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPCPROF_HOME", str(folder))
-        install_runtime(PAPER_RUNTIME, lambda step: None, python)
+        install_runtime(PAPER_BUILD, lambda step: None, python)
         yield folder
 
 
 def session_of(protocol):
-    deployment = make_deployment(protocol, runtime=PAPER_RUNTIME)
-    return Session(deployment, get_runtime(PAPER_RUNTIME), RelayEmulation())
+    deployment = make_deployment(protocol, runtime=PAPER_BUILD.name)
+    return Session(deployment, RelayEmulation())
 
 
 @pytest.fixture(scope="module")
@@ -257,12 +257,12 @@ print(json.dumps(enums))
 
 
 def test_the_option_table_is_that_of_the_build(home):
-    python = get_runtime(PAPER_RUNTIME).python
+    python = find_runtime(PAPER_BUILD).python
     printed = subprocess.check_output([python, "-c", _PRINT_OPTIONS], text=True)
 
     enums = json.loads(printed)
 
-    table = RUNTIME_OPTIONS[PAPER_RUNTIME]
+    table = PAPER_BUILD.runtime_options
     assert {*enums} - {*NOT_OPTIONS} == {*table}
     for name, default in table.items():
         assert enums[name] == ([*default] if isinstance(default, tuple) else None)
@@ -270,10 +270,10 @@ def test_the_option_table_is_that_of_the_build(home):
 
 def test_an_option_reaches_the_parties():
     options = ["fxp_exp_iters=5"]
-    deployment = make_deployment("semi2k", runtime=PAPER_RUNTIME, options=options)
+    deployment = make_deployment("semi2k", runtime=PAPER_BUILD.name, options=options)
     workload = replace(get_workload("exp"), atol=1.0)
 
-    with Session(deployment, get_runtime(PAPER_RUNTIME), RelayEmulation()) as session:
+    with Session(deployment, RelayEmulation()) as session:
         timing = timing_of(session, workload, **SIZES)
 
     assert counts_of(timing) == (5, 5 * 16 * ENTRIES)
@@ -295,7 +295,7 @@ def test_profile_measures_a_function_of_ones_own(home, tmp_path):
     done = subprocess.run(
         [
             *(sys.executable, "-m", "mpcprof", "profile", "functions.py:exp"),
-            *("--input", "2x5x5", "--runtime", PAPER_RUNTIME, "--repeats", "1"),
+            *("--input", "2x5x5", "--runtime", PAPER_BUILD.name, "--repeats", "1"),
             *("--network", network, "--json"),
         ],
         cwd=tmp_path,
@@ -307,7 +307,7 @@ def test_profile_measures_a_function_of_ones_own(home, tmp_path):
 
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert report["deployment"]["runtime"] == PAPER_RUNTIME
+    assert report["deployment"]["runtime"] == PAPER_BUILD.name
     assert (report["hops"], report["hops_basis"]) == (8, "measured")
     assert report["bytes_sent"] == 128 * 50
     assert report["latency_s"] > 8 * 0.020

@@ -13,7 +13,6 @@ import pytest
 from mpcprof.deployment import make_deployment
 from mpcprof.dims import Dims
 from mpcprof.engine.emulation.relay import RelayEmulation
-from mpcprof.engine.runtime import DEFAULT_RUNTIME, get_runtime
 from mpcprof.engine.session import Session, cpus_of_party
 from mpcprof.errors import EngineError, NoAnswerError, PartyDiedError
 from mpcprof.network import LOOPBACK, NETWORKS, Network
@@ -32,8 +31,7 @@ EXP_HOPS = 17
 @contextmanager
 def session_of(protocol):
     deployment = make_deployment(protocol)
-    runtime = get_runtime(DEFAULT_RUNTIME)
-    with Session(deployment, runtime, RelayEmulation()) as session:
+    with Session(deployment, RelayEmulation()) as session:
         yield session
 
 
@@ -253,8 +251,8 @@ class HangingSession(Session):
     """Its party 1 stops before the first `n_hangs` first programs."""
 
     def __init__(self, n_hangs, limit_s):
-        runtime = replace(get_runtime(DEFAULT_RUNTIME), first_call_limit_s=limit_s)
-        super().__init__(make_deployment("semi2k"), runtime, RelayEmulation())
+        super().__init__(make_deployment("semi2k"), RelayEmulation())
+        self._build = replace(self._build, first_call_limit_s=limit_s)
         self.n_hangs = n_hangs
         self.started = []
 
@@ -307,7 +305,6 @@ def test_one_that_cannot_be_closed_leaves_none_of_the_others_open():
     ended = []
     session = Session(
         make_deployment("semi2k"),
-        get_runtime(DEFAULT_RUNTIME),
         Closing(ended, "network"),
     )
     broken = Closing(ended, "party 0", OSError("its log is gone"))

@@ -9,7 +9,6 @@ from safetensors.numpy import save_file
 
 from mpcprof.deployment import make_deployment
 from mpcprof.engine.emulation.relay import RelayEmulation
-from mpcprof.engine.runtime import DEFAULT_RUNTIME, get_runtime
 from mpcprof.engine.session import Owned, Session
 from mpcprof.errors import EngineError
 
@@ -26,8 +25,7 @@ def affine(x, weight, bias):
 
 @contextmanager
 def session_of(protocol):
-    runtime = get_runtime(DEFAULT_RUNTIME)
-    with Session(make_deployment(protocol), runtime, RelayEmulation()) as session:
+    with Session(make_deployment(protocol), RelayEmulation()) as session:
         yield session
 
 
@@ -103,7 +101,7 @@ class Recorded(Session):
     """Notes what is asked of each party instead of asking."""
 
     def __init__(self, deployment):
-        super().__init__(deployment, get_runtime(DEFAULT_RUNTIME), RelayEmulation())
+        super().__init__(deployment, RelayEmulation())
         self.headers = []
 
     def _ask(self, headers, blobs=None):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from mpcprof.engine.runtime import list_runtimes
+from mpcprof.builds import BUILDS
 
-CURRENT, OLD = list_runtimes()
+CURRENT, OLD = BUILDS.values()
 
 
 @pytest.mark.parametrize("kind", ["primitive", "steps", "block", "model", "function"])

@@ -1,0 +1,252 @@
+"""SPU builds: one frozen value per supported release, with everything builds differ in.
+
+Whatever differs between releases asks a `Build`; no other module names one. Importing
+this loads no SPU: the options of a build stand here as a table, and a test holds the
+table equal to the installed build.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+from mpcprof.errors import UnknownNameError, did_you_mean
+
+Option = bool | int | str
+# name -> SPU's default, whose type the option has; of an enum, the default stands first
+OptionTable = Mapping[str, Option | tuple[str, ...]]
+Dialect = Literal["hlo", "mhlo"]
+
+_SIGMOIDS = ("SIGMOID_DEFAULT", "SIGMOID_MM1", "SIGMOID_SEG3", "SIGMOID_REAL")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """One SPU release.
+
+    Attributes:
+        name: Value of `--runtime`, such as "spu-0.9.5"; profiles store it.
+        protocols: Names of the protocols that mpcprof drives on this build.
+        beavers: Sources of semi2k's triples; the first is SPU's default.
+        has_beaver_field: Whether SPU's RuntimeConfig names the source of triples.
+        program_rings: Ring widths in bits that can hold a compiled program's integers.
+        compiler_options: Options of SPU's compiler.
+        runtime_options: Options of SPU's virtual machine.
+        python_version: Python of the build's own environment; empty if the build lives
+            in the Python of mpcprof.
+        packages: Pinned packages of that environment, as (name, version).
+        backend: Module of the party program that speaks to this build.
+        dialect: Input of the compiler: serialised HLO, or MHLO as text.
+        counts_bytes: Whether the log has bytes and messages; if not, the relay counts.
+        chunk_bytes: Size of the chunks that a long message is cut into; 0 if the sender
+            never waits within a message.
+        chunks_at_once: Number of chunks sent before the sender waits for an answer.
+        slack: (workload or kind of workload, times its stated error that is accepted),
+            where this build's approximation is worse.
+        stray_share: Share of a primitive's entries that may be wrong by any amount.
+        first_call_limit_s: Seconds after which parties that have not finished their
+            first program (a second or two) count as hung and are started again.
+    """
+
+    name: str
+    protocols: tuple[str, ...]
+    beavers: tuple[str, ...]
+    has_beaver_field: bool = True
+    program_rings: tuple[int, ...] = (32, 64, 128)
+    compiler_options: OptionTable
+    runtime_options: OptionTable
+    python_version: str = ""
+    packages: tuple[tuple[str, str], ...] = ()
+    backend: str
+    dialect: Dialect = "hlo"
+    counts_bytes: bool = True
+    chunk_bytes: int = 0
+    chunks_at_once: int = 0
+    slack: tuple[tuple[str, float], ...] = ()
+    stray_share: float = 0.0
+    first_call_limit_s: float = 3600.0
+
+    @property
+    def version(self) -> str:
+        """SPU version, such as "0.9.5"."""
+        return self.name.removeprefix("spu-")
+
+    @property
+    def is_default(self) -> bool:
+        """Whether commands use this build unless told otherwise."""
+        return self is DEFAULT_BUILD
+
+    @property
+    def file_suffix(self) -> str:
+        """End of the names of committed files, such as "-spu0.3.1b0"; or empty."""
+        return "" if self.is_default else f"-spu{self.version}"
+
+    @property
+    def has_pauses(self) -> bool:
+        """Whether the sender of a long message waits for answers within it."""
+        return self.chunk_bytes > 0
+
+    def n_pauses(self, message_bytes: int) -> int:
+        """Return how often the sender waits within one message; each is a round trip.
+
+        Source: counted at the relay.
+        """
+        if not self.has_pauses:
+            return 0
+        n_chunks = -(-message_bytes // self.chunk_bytes)
+        return max(n_chunks - 1, 0) // self.chunks_at_once
+
+    def slack_of(self, workload: str, kind: str) -> float:
+        """Return how many times a workload's stated error is accepted."""
+        by_name = dict(self.slack)
+        return by_name.get(workload, by_name.get(kind, 1.0))
+
+    def stray_share_of(self, kind: str) -> float:
+        """Return the share of a result's entries that may be wrong by any amount.
+
+        0 for blocks and models, in which every later entry follows from a stray one.
+        """
+        return self.stray_share if kind == "primitive" else 0.0
+
+
+DEFAULT_BUILD: Final = Build(
+    name="spu-0.9.5",
+    protocols=("semi2k", "cheetah", "aby3", "securenn"),
+    beavers=("TrustedFirstParty", "TrustedThirdParty", "MultiParty"),
+    program_rings=(64, 128),
+    compiler_options=MappingProxyType(
+        {
+            "disable_deallocation_insertion": False,
+            "disable_div_sqrt_rewrite": False,
+            "disable_maxpooling_optimization": False,
+            "disable_partial_sort_optimization": False,
+            "disable_reduce_truncation_optimization": False,
+            "disable_select_optimization": False,
+            "disable_sqrt_plus_epsilon_rewrite": False,
+            "disallow_mix_types_opts": False,
+            "enable_optimize_denominator_with_broadcast": False,
+        }
+    ),
+    runtime_options=MappingProxyType(
+        {
+            "enable_lower_accuracy_rsqrt": False,
+            "experimental_disable_mmul_split": False,
+            "experimental_disable_vectorization": False,
+            "experimental_enable_colocated_optimization": False,
+            "experimental_enable_exp_prime": False,
+            "experimental_exp_prime_disable_lower_bound": False,
+            "experimental_exp_prime_enable_upper_bound": False,
+            "experimental_exp_prime_offset": 0,
+            "fxp_div_goldschmidt_iters": 2,
+            "fxp_exp_iters": 8,
+            "fxp_exp_mode": ("EXP_DEFAULT", "EXP_PADE", "EXP_TAYLOR", "EXP_PRIME"),
+            "fxp_log_iters": 3,
+            "fxp_log_mode": ("LOG_DEFAULT", "LOG_PADE", "LOG_NEWTON", "LOG_MINMAX"),
+            "fxp_log_orders": 8,
+            "max_concurrency": 0,
+            "public_random_seed": 0,
+            "quick_sort_threshold": 32,
+            "share_max_chunk_size": 134217728,
+            "sigmoid_mode": _SIGMOIDS,
+            "sine_cosine_iters": 10,
+            "sort_method": ("SORT_DEFAULT", "SORT_RADIX", "SORT_QUICK", "SORT_NETWORK"),
+            "trunc_allow_msb_error": False,
+        }
+    ),
+    backend="spu_backend",
+)
+PAPER_BUILD: Final = Build(
+    name="spu-0.3.1b0",
+    protocols=("semi2k", "cheetah", "aby3"),
+    beavers=("TrustedFirstParty",),
+    has_beaver_field=False,  # one way to make triples, and no name for it
+    compiler_options=MappingProxyType({}),
+    runtime_options=MappingProxyType(
+        {  # the messages say 0, which stands for these
+            "fxp_div_goldschmidt_iters": 2,
+            "fxp_exp_iters": 8,
+            "fxp_exp_mode": ("EXP_DEFAULT", "EXP_PADE", "EXP_TAYLOR"),
+            "fxp_log_iters": 3,
+            "fxp_log_mode": ("LOG_DEFAULT", "LOG_PADE", "LOG_NEWTON"),
+            "fxp_log_orders": 8,
+            "public_random_seed": 0,
+            "sigmoid_mode": _SIGMOIDS,
+        }
+    ),
+    python_version="3.8",
+    # The part of SPU's requirements that a party loads. The rest (JAX, its compiler,
+    # gRPC) is for tracing and for a scheduler; the tool's own JAX traces. SPU pins
+    # protobuf 3.19.4, which reads the same messages as this one, the last below 4.
+    packages=(
+        ("spu", "0.3.1b0"),
+        ("protobuf", "3.20.3"),
+        ("numpy", "1.24.4"),
+        ("cachetools", "5.5.2"),
+    ),
+    backend="spu_0_3_1_backend",
+    dialect="mhlo",
+    counts_bytes=False,
+    chunk_bytes=32768,
+    chunks_at_once=10,
+    # tanh is off by 0.012 at 5.5, and GeLU of 4 by twice that; a model, whose
+    # reciprocals stray a little, by 0.04 of a logit instead of 0.03
+    slack=(("gelu_tanh", 4.0), ("model", 1.5)),
+    # Truncation takes no message: each share is shifted by itself, which fails for one
+    # product of size x in 2**(63 - 36) / x, by orders of magnitude; gelu_tanh has about
+    # 20 products
+    stray_share=1e-3,
+    # Cheetah's first product expands keys in two threads, each over its own link and
+    # under one lock: where one party's first thread holds the lock and the other's
+    # second, each waits for the other for good
+    first_call_limit_s=30.0,
+)
+BUILDS: Final[Mapping[str, Build]] = MappingProxyType(
+    {build.name: build for build in (DEFAULT_BUILD, PAPER_BUILD)}
+)
+
+_MISCOUNTS = "SPU counts bytes wrongly when operations run in parallel"
+_PRINTS = "it changes what SPU prints, not what it computes"
+_OF_DEPLOYMENT = "it is a field of the deployment"
+_STRUCTURE = "it is a structure, not a number or a name"
+_REVEALS = "it gives secrets away"
+NOT_OPTIONS: Final = MappingProxyType(  # SPU's fields that no option sets, and why
+    {
+        "beaver_type": _OF_DEPLOYMENT,
+        "cheetah_2pc_config": _STRUCTURE,
+        "enable_action_trace": _PRINTS,
+        "enable_hal_profile": _PRINTS,
+        "enable_pphlo_profile": _PRINTS,
+        "enable_pphlo_trace": _PRINTS,
+        "enable_pretty_print": _PRINTS,
+        "enable_processor_dump": _PRINTS,
+        "enable_runtime_snapshot": _PRINTS,
+        "enable_type_checker": _PRINTS,
+        "experimental_enable_inter_op_par": _MISCOUNTS,
+        "experimental_enable_intra_op_par": _MISCOUNTS,
+        "experimental_inter_op_concurrency": _MISCOUNTS,
+        "field": _OF_DEPLOYMENT,
+        "fxp_fraction_bits": _OF_DEPLOYMENT,
+        "pretty_print_dump_dir": _PRINTS,
+        "processor_dump_dir": _PRINTS,
+        "protocol": _OF_DEPLOYMENT,
+        "reveal_secret_condition": _REVEALS,
+        "reveal_secret_indicies": _REVEALS,
+        "snapshot_dump_dir": _PRINTS,
+        "ttp_beaver_config": _STRUCTURE,
+        "xla_pp_kind": _PRINTS,
+    }
+)
+
+
+def get_build(name: str) -> Build:
+    """Return the build of that name.
+
+    >>> get_build("spu-0.9.5").version
+    '0.9.5'
+
+    Raises:
+        UnknownNameError: If there is none.
+    """
+    if name not in BUILDS:
+        raise UnknownNameError(f"no runtime {name!r}; {did_you_mean(name, [*BUILDS])}")
+    return BUILDS[name]
