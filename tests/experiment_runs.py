@@ -14,8 +14,7 @@ from mpcvit.experiments.trial import Outcome, SeedRun, Trial
 from mpcvit.search.cost import SearchCost
 from mpcvit.search.result import SearchResult
 from mpcvit.search.space import SearchSpace
-from mpcvit.train.hardware import Hardware
-from mpcvit.train.run_request import RunRequest
+from mpcvit.train.config import Hardware, RunConfig
 from tests import ROOT
 from tests.training_runs import tiny_architecture, tiny_recipe
 
@@ -24,7 +23,7 @@ QUICK = ("--limit", "40", "--epochs", "1", "--accelerator", "cpu")
 
 
 def make_setting(folder: Path, **changes: object) -> Setting:
-    run = RunRequest(
+    run = RunConfig(
         dataset="digits",
         recipe=tiny_recipe(epochs=1),
         output=folder,

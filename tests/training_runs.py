@@ -10,11 +10,10 @@ from typing import Any
 from mpcprof.nn.architecture import Architecture, get_model, uniform_architecture
 from mpcvit.data.augmentation import NO_AUGMENTATION
 from mpcvit.models.layers import NONE, Regularization
-from mpcvit.train.hardware import Hardware
+from mpcvit.train.config import Hardware, RunConfig
 from mpcvit.train.loop import SilentObserver
 from mpcvit.train.recipe import Recipe, get_recipe
-from mpcvit.train.run import TrainRequest, train
-from mpcvit.train.run_request import RunRequest
+from mpcvit.train.run import TrainConfig, train
 
 N_IMAGES = 40
 N_STEPS = 3  # of an epoch
@@ -47,8 +46,8 @@ def steady_recipe() -> Recipe:
 
 def tiny_request(
     output: Path, recipe: Recipe | None = None, *, is_fresh: bool = False
-) -> TrainRequest:
-    run = RunRequest(
+) -> TrainConfig:
+    run = RunConfig(
         dataset="digits",
         limit=N_IMAGES,
         recipe=recipe or tiny_recipe(),
@@ -56,7 +55,7 @@ def tiny_request(
         hardware=Hardware(accelerator="cpu"),
         is_fresh=is_fresh,
     )
-    return TrainRequest(run=run, architecture=tiny_architecture())
+    return TrainConfig(run=run, architecture=tiny_architecture())
 
 
 class StopAfter(SilentObserver):

@@ -94,13 +94,13 @@ def command(
     """
     from mpcvit.cli.progress import FitProgress
     from mpcvit.search.objective import choose_penalty
-    from mpcvit.search.run import SearchRequest, default_output, search, search_recipe
+    from mpcvit.search.run import SearchConfig, default_output, search, search_recipe
     from mpcvit.search.space import SearchSpace
-    from mpcvit.train.run_request import make_run_request
+    from mpcvit.train.config import make_run_config
 
-    request = SearchRequest(
+    request = SearchConfig(
         profile=profile,
-        run=make_run_request(
+        run=make_run_config(
             search_recipe(dataset, recipe),
             dataset=dataset,
             output=output or default_output(dataset),

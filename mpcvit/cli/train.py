@@ -63,17 +63,16 @@ def command(
     with the weights of one that was not. Under torchrun it uses several devices.
     """
     from mpcvit.cli.progress import FitProgress
-    from mpcvit.train.choice import choose_architecture, default_output
+    from mpcvit.train.config import make_run_config
     from mpcvit.train.distillation import choose_terms
     from mpcvit.train.recipe import get_recipe
-    from mpcvit.train.run import TrainRequest, train
-    from mpcvit.train.run_request import make_run_request
+    from mpcvit.train.run import TrainConfig, choose_architecture, default_output, train
 
     chosen = get_recipe(dataset, recipe).with_distillation(
         chi=chi, beta=beta, gamma=gamma, temperature=temperature
     )
-    request = TrainRequest(
-        run=make_run_request(
+    request = TrainConfig(
+        run=make_run_config(
             chosen,
             dataset=dataset,
             output=output or default_output(arch, dataset),

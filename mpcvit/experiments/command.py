@@ -224,8 +224,8 @@ def _make_setting(given: dict[str, Any]) -> tuple["Setting", dict[str, Any]]:
     """The setting, and what is the script's own."""
     from mpcvit.experiments.searches import with_search
     from mpcvit.experiments.setting import Setting
+    from mpcvit.train.config import make_run_config
     from mpcvit.train.recipe import get_recipe
-    from mpcvit.train.run_request import make_run_request
 
     own = dict(given)
     run_names = (
@@ -236,7 +236,7 @@ def _make_setting(given: dict[str, Any]) -> tuple["Setting", dict[str, Any]]:
         *("profile", "network", "heads", "seeds", "teacher", "model", "n_jobs"),
         "recipe",
     )
-    run = make_run_request(
+    run = make_run_config(
         get_recipe(own["dataset"], own["recipe"]),
         **{name: own.pop(name) for name in run_names},
         seed=None,

@@ -16,8 +16,8 @@ from mpcvit.experiments.trial import Outcome, Trial
 from mpcvit.paper.published import TABLE_4, Published
 from mpcvit.search.derive import derive_by_mu
 from mpcvit.search.result import read_result
-from mpcvit.train.choice import choose_architecture
 from mpcvit.train.distillation import KdTerm
+from mpcvit.train.run import choose_architecture
 
 _KD: Final[dict[str, frozenset[KdTerm]]] = {
     "CE": frozenset(),

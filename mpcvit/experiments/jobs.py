@@ -13,9 +13,9 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 from mpcprof.errors import EngineError, MpcprofError
+from mpcvit.train.config import RunConfig
 from mpcvit.train.log import EpochRecord
 from mpcvit.train.loop import DivergedError, FitObserver, SilentObserver
-from mpcvit.train.run_request import RunRequest
 
 _TICK_S = 0.5
 _LOG = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class Job(Protocol):
     """What is run: a training or a search."""
 
     @property
-    def run(self) -> RunRequest:
+    def run(self) -> RunConfig:
         """Where it is done, and how long it goes."""
 
 

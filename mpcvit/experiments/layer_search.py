@@ -5,12 +5,11 @@ from pathlib import Path
 
 from mpcprof.errors import UsageError
 from mpcvit.experiments.jobs import JobsObserver
-from mpcvit.experiments.search_config import SearchConfig, read_search_config
 from mpcvit.experiments.searches import SearchPlan, make_search, run_searches
 from mpcvit.experiments.setting import Setting
 from mpcvit.search.objective import Penalty
 from mpcvit.search.result import SearchResult
-from mpcvit.search.run import SearchRequest
+from mpcvit.search.run import SearchConfig, SearchSettings, read_search_settings
 
 _NAME = "per-layer"
 
@@ -50,13 +49,13 @@ def search_layers(
 
 def plan_layers(
     setting: Setting, folder: Path, result: SearchResult
-) -> tuple[SearchRequest, tuple[str, ...]]:
+) -> tuple[SearchConfig, tuple[str, ...]]:
     """The request, of the settings in the given search's folder; what differs.
 
     Images are read from, and devices are, those of the setting.
     """
     try:
-        config = read_search_config(folder)
+        config = read_search_settings(folder)
     except UsageError as error:
         return _make(setting, result, None), (
             f"{error}: the search by layer has the costs, penalty and epochs of the "
@@ -69,8 +68,8 @@ def plan_layers(
 
 
 def _make(
-    setting: Setting, result: SearchResult, config: SearchConfig | None
-) -> SearchRequest:
+    setting: Setting, result: SearchResult, config: SearchSettings | None
+) -> SearchConfig:
     plan = SearchPlan(
         penalty=_penalty(result, config),
         form=result.cost.form,
@@ -84,7 +83,7 @@ def _make(
     return make_search(setting, plan, space, _NAME)
 
 
-def _penalty(result: SearchResult, config: SearchConfig | None) -> Penalty:
+def _penalty(result: SearchResult, config: SearchSettings | None) -> Penalty:
     """The numbers that a fixed lambda and eta were, or the same target."""
     if result.target_s is None:
         return Penalty(

@@ -18,10 +18,10 @@ from mpcvit.experiments.setting import NO_TEACHER, Setting
 from mpcvit.experiments.trial import Outcome, SeedRun, Trial
 from mpcvit.pareto import MEASURED, Request, gather, predict_s, read_measured
 from mpcvit.train.distillation import choose_terms
+from mpcvit.train.folder import RunFolder
 from mpcvit.train.log import read_log
 from mpcvit.train.loop import DivergedError, FitObserver
-from mpcvit.train.run import TrainRequest, TrainResult, train
-from mpcvit.train.run_folder import RunFolder
+from mpcvit.train.run import TrainConfig, TrainResult, train
 
 TRAINED = "trained"  # below the experiment's folder: GROUP/NAME-seed-SEED
 
@@ -116,7 +116,7 @@ def prepare_teacher(
     return answer.checkpoint
 
 
-def _is_done(request: TrainRequest) -> bool:
+def _is_done(request: TrainConfig) -> bool:
     """Whether the run is complete, under these settings.
 
     Then its file stays as it is: what learnt from a teacher goes on only with the very
@@ -131,13 +131,13 @@ def _is_done(request: TrainRequest) -> bool:
         return folder.model.exists() and n_done == run.recipe.epochs
 
 
-def train_one(request: TrainRequest, observer: FitObserver | None) -> TrainResult:
+def train_one(request: TrainConfig, observer: FitObserver | None) -> TrainResult:
     """`train` with images that are loaded once a process."""
     dataset = _load(request.run.dataset, *_images(request))
     return train(request, observer, dataset=dataset)
 
 
-def _images(request: TrainRequest) -> tuple[ModelPreset, Path | None, int | None]:
+def _images(request: TrainConfig) -> tuple[ModelPreset, Path | None, int | None]:
     run = request.run
     return request.architecture.model, run.data_folder, run.limit
 

@@ -13,7 +13,7 @@ from mpcvit.experiments.setting import Setting
 from mpcvit.search.cost import FORM_OF_HEADS, HEADS_OF_FORM, CostForm
 from mpcvit.search.objective import Penalty
 from mpcvit.search.result import SearchResult, read_result
-from mpcvit.search.run import SearchReport, SearchRequest, search, search_recipe
+from mpcvit.search.run import SearchConfig, SearchReport, search, search_recipe
 from mpcvit.search.space import SearchSpace
 from mpcvit.train.loop import DivergedError, FitObserver
 
@@ -35,7 +35,7 @@ class SearchPlan:
 
 def make_search(
     setting: Setting, plan: SearchPlan, space: SearchSpace, name: str
-) -> SearchRequest:
+) -> SearchConfig:
     """The search of that name, in `searches/NAME` below the experiment's folder."""
     run, recipe = setting.run, setting.run.recipe
     chosen = search_recipe(run.dataset, setting.recipe).with_changes(
@@ -45,7 +45,7 @@ def make_search(
         precision=recipe.precision,
     )
     output = setting.folder / "searches" / name
-    return SearchRequest(
+    return SearchConfig(
         run=replace(run, recipe=chosen, output=output),
         profile=setting.profile,
         network=setting.network,
@@ -58,7 +58,7 @@ def make_search(
 
 def run_searches(
     setting: Setting,
-    requests: Sequence[SearchRequest],
+    requests: Sequence[SearchConfig],
     observer: JobsObserver | None = None,
 ) -> tuple[SearchResult, ...]:
     """What each found; a finished one is read, not searched again.
@@ -76,7 +76,7 @@ def run_searches(
     return tuple(results)
 
 
-def search_one(request: SearchRequest, observer: FitObserver | None) -> SearchReport:
+def search_one(request: SearchConfig, observer: FitObserver | None) -> SearchReport:
     """`search`, as a job."""
     return search(request, observer)
 

@@ -6,10 +6,9 @@ from pathlib import Path
 from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.architecture import Architecture, Heads, ModelPreset
-from mpcvit.train.choice import choose_model
+from mpcvit.train.config import RunConfig, choose_model
 from mpcvit.train.distillation import KdTerm
-from mpcvit.train.run import TrainRequest
-from mpcvit.train.run_request import RunRequest
+from mpcvit.train.run import TrainConfig
 
 NO_TEACHER = "none"
 
@@ -33,7 +32,7 @@ class Setting:
         UsageError: If there is no seed, or one twice.
     """
 
-    run: RunRequest
+    run: RunConfig
     profile: Path
     network: Network = NETWORKS["wan"]
     heads: Heads = "serial"
@@ -65,10 +64,10 @@ class Setting:
         seed: int,
         teacher: Path | None,
         kd: frozenset[KdTerm],
-    ) -> TrainRequest:
+    ) -> TrainConfig:
         """The training of one architecture with one seed."""
         recipe = replace(self.run.recipe, seed=seed)
-        return TrainRequest(
+        return TrainConfig(
             run=replace(self.run, recipe=recipe, output=output),
             architecture=replace(architecture, heads=self.heads),
             teacher=teacher,

@@ -14,7 +14,7 @@ from mpcvit.models.supernet import Supernet
 from mpcvit.search.cost import SearchCost
 from mpcvit.train.distillation import soft_cross_entropy
 from mpcvit.train.evaluate import accuracy
-from mpcvit.train.objective import Group, decayed_groups
+from mpcvit.train.loop import ParameterGroup, decayed_groups
 from mpcvit.train.recipe import Recipe
 
 # of digits, with its 20 epochs: half of the attentions stay; docs/experiments.md
@@ -177,10 +177,10 @@ class SearchObjective:
         """Supernet, multipliers, steps."""
         return self._module
 
-    def groups(self) -> Sequence[Group]:
+    def groups(self) -> Sequence[ParameterGroup]:
         """Alpha and beta without weight decay, which alone would shrink them."""
         supernet = self._module.supernet
-        choices = Group(
+        choices = ParameterGroup(
             parameters=tuple(supernet.architecture_parameters()),
             learning_rate=self._alpha_learning_rate,
             min_learning_rate=0.0,
@@ -230,9 +230,6 @@ class SearchObjective:
         lambda_per_s = min(max(lambda_per_s, least), most)
         self._module.multipliers[0] = lambda_per_s
         self._module.multipliers[1] = self._eta(lambda_per_s)
-
-    def after_epoch(self) -> None:
-        """Nothing more."""
 
     @torch.no_grad()
     def _expected_s(self) -> float:

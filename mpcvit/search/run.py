@@ -1,16 +1,16 @@
-"""`mpcvit search`: learn weights, alpha and beta together, on one dataset."""
+"""Search: learn weights, alpha and beta together, on one data set."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Literal
 
 import safetensors.torch
 
 from mpcprof.costmodel.model import CostModel
 from mpcprof.costmodel.storage import load_cost_model
 from mpcprof.errors import UsageError
-from mpcprof.files import replace_file
+from mpcprof.files import read_json, replace_file
 from mpcprof.network import Network
 from mpcprof.nn.architecture import ModelPreset
 from mpcprof.profile.io import read_profile
@@ -21,31 +21,65 @@ from mpcvit.search.cost import CostForm, SearchCost
 from mpcvit.search.objective import Penalty, SearchModule, SearchObjective
 from mpcvit.search.result import SETTINGS, TENSORS, SearchResult, write_settings
 from mpcvit.search.space import SearchSpace
-from mpcvit.train.choice import choose_model
-from mpcvit.train.hardware import seed_all
+from mpcvit.train.config import RunConfig, choose_model, seed_all
+from mpcvit.train.folder import SCHEMA_VERSION
 from mpcvit.train.loop import FitObserver, FitResult, fit
 from mpcvit.train.recipe import Recipe, get_recipe
-from mpcvit.train.run_request import RunRequest
 
-_EPOCHS: Final = {"digits": 20, "quick": 8}  # of a recipe; the paper's 300 elsewhere
+_EPOCHS: Final = {"digits": 20, "quick": 8}  # by recipe; the paper's 300 elsewhere
 _PAPER_EPOCHS: Final = 300
 _ALPHA_RATE: Final = 5.0  # times the weights' learning rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchRequest:
+class SearchSettings:
+    """All that decides the result of a search, as it stands in `config.json`.
+
+    Attributes:
+        limit: Number of images of each split; None for all.
+        records_sha256: Digest of the records that the seconds come from.
+        alpha_learning_rate: Peak rate of alpha and beta.
+        recipe: Recipe of the supernet's weights.
+    """
+
+    command: Literal["search"] = "search"
+    model: ModelPreset
+    dataset: str
+    limit: int | None
+    space: SearchSpace
+    cost: CostForm
+    penalty: Penalty
+    network: str
+    records_sha256: str
+    alpha_learning_rate: float
+    recipe: Recipe
+    schema_version: int = SCHEMA_VERSION
+    n_processes: int = 1
+
+
+def read_search_settings(folder: Path) -> SearchSettings:
+    """Return the settings of the search in a folder.
+
+    Raises:
+        UsageError: If the file is missing or damaged, or of something else.
+    """
+    return read_json(folder / "config.json", SearchSettings, what="a search's settings")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchConfig:
     """What to search for, on what, and where to put it.
 
     Attributes:
-        profile: Measured seconds of primitives.
-        model: Preset; that of the dataset without.
-        run: Its recipe is that of the supernet's weights; the schedule, that of alpha
-            and beta too.
-        alpha_learning_rate: Peak rate of alpha and beta; 5 times the weights' without.
+        profile: File of measured seconds.
+        model: Name of a preset; None for the data set's own.
+        run: Its recipe is for the supernet's weights; its schedule is that of alpha and
+            beta, too.
+        alpha_learning_rate: Peak rate of alpha and beta; None for 5 times the weights'.
     """
 
     profile: Path
-    run: RunRequest
+    run: RunConfig
     network: Network
     model: str | None = None
     space: SearchSpace = field(default_factory=SearchSpace)
@@ -63,21 +97,20 @@ class SearchRequest:
         """Learning rate of alpha and beta after warm-up."""
         return self.alpha_learning_rate or _ALPHA_RATE * self.run.recipe.learning_rate
 
-    def settings(self, model: ModelPreset, records_digest: str) -> dict[str, Any]:
-        """What decides the result, as it stands in `config.json`."""
-        return {
-            "command": "search",
-            "model": asdict(model),
-            "dataset": self.run.dataset,
-            "limit": self.run.limit,
-            "space": asdict(self.space),
-            "cost": self.form,
-            "penalty": asdict(self.penalty),
-            "network": str(self.network),
-            "records_sha256": records_digest,
-            "alpha_learning_rate": self.peak_alpha_rate,
-            "recipe": asdict(self.run.recipe),
-        }
+    def settings(self, model: ModelPreset, records_digest: str) -> SearchSettings:
+        """Return what decides the result."""
+        return SearchSettings(
+            model=model,
+            dataset=self.run.dataset,
+            limit=self.run.limit,
+            space=self.space,
+            cost=self.form,
+            penalty=self.penalty,
+            network=str(self.network),
+            records_sha256=records_digest,
+            alpha_learning_rate=self.peak_alpha_rate,
+            recipe=self.run.recipe,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +118,7 @@ class SearchReport:
     """What the command prints.
 
     Attributes:
-        n_resumed: Epochs that an earlier run had done.
+        n_resumed: Number of epochs that an earlier run had done.
     """
 
     output: Path
@@ -95,7 +128,7 @@ class SearchReport:
     is_first_process: bool
 
     def to_json(self) -> str:
-        """`search.json`, alpha and beta besides; seconds, shares."""
+        """Return one document: `search.json`, alpha and beta; seconds, shares."""
         result = self.result
         return json.dumps(
             {
@@ -118,7 +151,9 @@ class SearchReport:
 
 
 def search_recipe(dataset: str, name: str | None = None) -> Recipe:
-    """That of `get_recipe` over the epochs of a search (MPCViT section 5.1: 300).
+    """Return the recipe of `get_recipe` with the epochs of a search.
+
+    Source: MPCViT section 5.1: 300 epochs.
 
     Raises:
         UnknownNameError: If there is none of that name.
@@ -128,36 +163,41 @@ def search_recipe(dataset: str, name: str | None = None) -> Recipe:
     )
 
 
+def default_output(dataset: str) -> Path:
+    """Return `runs/search-DATASET`."""
+    return Path("runs") / f"search-{Path(dataset).name}"
+
+
 def search(
-    request: SearchRequest,
+    config: SearchConfig,
     observer: FitObserver | None = None,
     *,
     dataset: Dataset | None = None,
 ) -> SearchReport:
-    """Search, or go on searching, and write the result.
+    """Search, or resume a search, and write the result.
 
     Args:
-        dataset: That of the request, where it is loaded already.
+        dataset: The config's data set, where it is loaded already.
 
     Raises:
-        UsageError: If parts of the request do not fit each other or the folder.
+        UsageError: If parts of the config do not fit each other or the folder.
         MissingEntryError: If the profile lacks an operation of the search space.
         DivergedError: If the loss is not finite.
     """
-    cost_model = load_cost_model(read_profile(request.profile))
-    run = request.run
-    preset = choose_model(request.model, run.dataset)
+    cost_model = load_cost_model(read_profile(config.profile))
+    run = config.run
+    preset = choose_model(config.model, run.dataset)
     dataset = dataset or run.load_dataset(preset)
     model = replace(preset, n_classes=len(dataset.class_names))
     dataset.check_fits(model)
     cost = SearchCost.from_model(
-        cost_model, model, request.space, request.network, request.form
+        cost_model, model, config.space, config.network, config.form
     )
-    objective = _make_objective(request, model, cost, dataset)
-    settings = request.settings(model, cost_model.records_digest)
+    objective = _make_objective(config, model, cost, dataset)
+    settings = asdict(config.settings(model, cost_model.records_digest))
     results = (SETTINGS, TENSORS)
     fitted = fit(objective, dataset, run, settings, observer, results=results)
-    result = _result(request, model, cost_model, cost, objective.module, fitted)
+    result = _result(config, model, cost_model, cost, objective.module, fitted)
     if fitted.is_first_process:
         _write(run.output, result, objective.module)
     return SearchReport(
@@ -169,23 +209,18 @@ def search(
     )
 
 
-def default_output(dataset: str) -> Path:
-    """`runs/search-DATASET`."""
-    return Path("runs") / f"search-{Path(dataset).name}"
-
-
 def _make_objective(
-    request: SearchRequest, model: ModelPreset, cost: SearchCost, dataset: Dataset
+    config: SearchConfig, model: ModelPreset, cost: SearchCost, dataset: Dataset
 ) -> SearchObjective:
-    recipe = request.run.recipe
+    recipe = config.run.recipe
     seed_all(recipe.seed)
     return SearchObjective(
-        Supernet(model, request.space, recipe.regularization),
+        Supernet(model, config.space, recipe.regularization),
         cost,
-        request.penalty,
+        config.penalty,
         dataset,
         recipe,
-        alpha_learning_rate=request.peak_alpha_rate,
+        alpha_learning_rate=config.peak_alpha_rate,
         n_steps_per_epoch=count_batches(
             len(dataset.train), batch_size=recipe.batch_size
         ),
@@ -193,7 +228,7 @@ def _make_objective(
 
 
 def _result(
-    request: SearchRequest,
+    config: SearchConfig,
     model: ModelPreset,
     cost_model: CostModel,
     cost: SearchCost,
@@ -210,13 +245,13 @@ def _result(
     metrics = fitted.epochs[-1].metrics
     return SearchResult(
         model=model,
-        space=request.space,
-        dataset=request.run.dataset,
-        network=str(request.network),
-        profile=request.profile.name,
+        space=config.space,
+        dataset=config.run.dataset,
+        network=str(config.network),
+        profile=config.profile.name,
         records_digest=cost_model.records_digest,
         cost=cost,
-        target_s=request.penalty.target_s,
+        target_s=config.penalty.target_s,
         alpha=alpha,
         beta=beta,
         lambda_per_s=lambda_per_s,

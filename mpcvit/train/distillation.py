@@ -12,7 +12,7 @@ from mpcvit.checkpoint import Checkpoint
 from mpcvit.data.dataset import Dataset
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.train.evaluate import accuracy
-from mpcvit.train.objective import Group, decayed_groups
+from mpcvit.train.loop import ParameterGroup, decayed_groups
 from mpcvit.train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ class TrainingObjective:
         """The model; the teacher does not change."""
         return self._model
 
-    def groups(self) -> Sequence[Group]:
+    def groups(self) -> Sequence[ParameterGroup]:
         """All weights under the recipe."""
         return decayed_groups(
             self._model.parameters(),
@@ -198,9 +198,6 @@ class TrainingObjective:
 
     def after_step(self) -> None:
         """Nothing to project."""
-
-    def after_epoch(self) -> None:
-        """Nothing to adapt."""
 
     def metrics(self) -> Mapping[str, float]:
         """Accuracy on the test images."""

@@ -7,7 +7,7 @@ killed gives the weights that an unbroken one gives: on a CPU, bit for bit.
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,17 +20,88 @@ from mpcprof.errors import MpcprofError, UsageError
 from mpcvit.data.augmentation import Augment
 from mpcvit.data.batches import batches, count_batches
 from mpcvit.data.dataset import Dataset
-from mpcvit.train.hardware import seed_all
+from mpcvit.train.config import RunConfig, seed_all
+from mpcvit.train.folder import (
+    NO_RUN,
+    RunFolder,
+    check_shared,
+    read_state,
+    write_state,
+)
 from mpcvit.train.log import EpochLog, EpochRecord, read_log
-from mpcvit.train.objective import Group, Objective
 from mpcvit.train.recipe import Recipe
-from mpcvit.train.run_folder import RunFolder
-from mpcvit.train.run_request import RunRequest
-from mpcvit.train.state import NO_RUN, check_shared, read_state, write_state
 
 
 class DivergedError(MpcprofError, ArithmeticError):
     """The loss is infinite or undefined."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterGroup:
+    """Parameters that share a learning rate and a weight decay."""
+
+    parameters: tuple[nn.Parameter, ...]
+    learning_rate: float
+    min_learning_rate: float
+    weight_decay: float
+
+
+class Objective(Protocol):
+    """A loss over images, and the module that it trains.
+
+    Attributes:
+        module: All that a resume needs: parameters, and as buffers whatever else
+            changes while training (a multiplier, say). Teachers do not belong here.
+    """
+
+    @property
+    def module(self) -> nn.Module:
+        """Module that is trained and saved."""
+
+    def groups(self) -> Sequence[ParameterGroup]:
+        """Return every trained parameter, once, in an order that never changes."""
+
+    def to(self, device: torch.device) -> None:
+        """Move what is not part of the module, such as a teacher."""
+
+    def losses(self, images: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
+        """Return scalars by name; "total" is minimised, the others are logged.
+
+        Args:
+            images: (B, c, S, S), augmented and normalised.
+            targets: (B, C), probabilities.
+        """
+
+    def after_step(self) -> None:
+        """Project or clamp parameters after a step of the optimiser."""
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return what to log of the epoch that just ended, changing nothing."""
+
+
+def decayed_groups(
+    parameters: Iterable[nn.Parameter],
+    *,
+    learning_rate: float,
+    min_learning_rate: float,
+    weight_decay: float,
+) -> tuple[ParameterGroup, ParameterGroup]:
+    """Split into matrices, which decay, and norms, biases, positions, which do not."""
+    parameters = [*parameters]
+    matrices = tuple(p for p in parameters if p.ndim == 2)
+    others = tuple(p for p in parameters if p.ndim != 2)
+    first = ParameterGroup(
+        parameters=matrices,
+        learning_rate=learning_rate,
+        min_learning_rate=min_learning_rate,
+        weight_decay=weight_decay,
+    )
+    return first, ParameterGroup(
+        parameters=others,
+        learning_rate=learning_rate,
+        min_learning_rate=min_learning_rate,
+        weight_decay=0.0,
+    )
 
 
 class FitObserver(Protocol):
@@ -83,7 +154,7 @@ class FitResult:
 def fit(
     objective: Objective,
     dataset: Dataset,
-    request: RunRequest,
+    request: RunConfig,
     settings: Mapping[str, Any],  # Any: JSON
     observer: FitObserver | None = None,
     *,
@@ -123,7 +194,7 @@ def fit(
             return loop.run(log, observer or quiet)
 
 
-class _Step(nn.Module):
+class _LossModule(nn.Module):
     """The objective's losses as a forward pass, which is what Fabric can wrap."""
 
     def __init__(self, objective: Objective) -> None:
@@ -164,7 +235,7 @@ class _Loop:
             lr=recipe.learning_rate,
             fused=True,  # a fifth of the time of one kernel by parameter
         )
-        self._step, self._optimizer = fabric.setup(_Step(objective), optimizer)
+        self._step, self._optimizer = fabric.setup(_LossModule(objective), optimizer)
         objective.to(fabric.device)
         fabric.barrier()  # by now the first process has opened the folder
         self.n_done = self._resume()
@@ -236,7 +307,6 @@ class _Loop:
             observer.on_step()
         losses = self._mean_losses(epoch, sums)
         steps_s = time.perf_counter() - begin_s
-        self._objective.after_epoch()
         metrics = dict(self._objective.metrics())
         return EpochRecord(
             epoch=epoch,
@@ -297,8 +367,8 @@ class _Loop:
         return means
 
 
-def learning_rate(group: Group, recipe: Recipe, epoch: float) -> float:
-    """The rate of a group after that many epochs."""
+def learning_rate(group: ParameterGroup, recipe: Recipe, epoch: float) -> float:
+    """Return the learning rate of a group after that many epochs."""
     return recipe.schedule.learning_rate(
         epoch, peak=group.learning_rate, least=group.min_learning_rate
     )

@@ -2,31 +2,38 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from mpcprof.errors import UsageError
-from mpcprof.nn.architecture import Architecture
+from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+from mpcprof.nn.architecture import (
+    Architecture,
+    Heads,
+    read_architecture,
+    uniform_architecture,
+)
+from mpcprof.nn.attention import ATTENTIONS
 from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from mpcvit.data.dataset import Dataset
 from mpcvit.models.vit import VisionTransformer
+from mpcvit.train.config import RunConfig, choose_model, seed_all
 from mpcvit.train.distillation import KdTerm, Teacher, TrainingObjective, check_terms
-from mpcvit.train.hardware import seed_all
 from mpcvit.train.log import EpochRecord
 from mpcvit.train.loop import FitObserver, FitResult, fit
-from mpcvit.train.run_request import RunRequest
+
+_ACTIVATION: Final = "gelu_tanh"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainRequest:
+class TrainConfig:
     """What to train, on what, and where to put it.
 
     Attributes:
         teacher: A checkpoint; needs `kd`, the terms it teaches by.
     """
 
-    run: RunRequest
+    run: RunConfig
     architecture: Architecture
     teacher: Path | None = None
     kd: frozenset[KdTerm] = frozenset()
@@ -95,7 +102,7 @@ class TrainResult:
 
 
 def train(
-    request: TrainRequest,
+    request: TrainConfig,
     observer: FitObserver | None = None,
     *,
     dataset: Dataset | None = None,
@@ -159,3 +166,59 @@ def _digest(path: Path) -> str:
         raise UsageError(
             f"cannot read teacher {str(path)!r}: {error.strerror}"
         ) from None
+
+
+def choose_architecture(
+    text: str,
+    *,
+    model: str | None,
+    dataset: str,
+    activation: str | None = None,
+    heads: Heads | None = None,
+) -> Architecture:
+    """Return the architecture in a file, or one variant in every head.
+
+    Args:
+        activation: None for what the file says, or for GeLU by tanh.
+        heads: None for what the file says, or for heads one by one.
+
+    Raises:
+        UsageError: If the text is neither, or the rest does not fit.
+    """
+    path = Path(text)
+    if text in ATTENTIONS:
+        return uniform_architecture(
+            choose_model(model, dataset),
+            attention=text,
+            activation=activation or _ACTIVATION,
+            heads=heads or "serial",
+        )
+    if not path.exists():
+        raise UnknownNameError(
+            f"{text!r} is neither a file nor a variant; "
+            f"{did_you_mean(text, [*ATTENTIONS])}"
+        )
+    architecture = read_architecture(path)
+    if model not in (None, architecture.model.name):
+        raise UsageError(
+            f"--model {model}: {text} is of model {architecture.model.name}; leave "
+            "--model out"
+        )
+    _check_activation(text, architecture, activation)
+    return replace(architecture, heads=heads or architecture.heads)
+
+
+def _check_activation(
+    text: str, architecture: Architecture, activation: str | None
+) -> None:
+    own = sorted({name for layer in architecture.activation for name in layer})
+    if activation is not None and own != [activation]:
+        raise UsageError(
+            f"--activation {activation}: {text} has {', '.join(own)}; leave "
+            "--activation out"
+        )
+
+
+def default_output(text: str, dataset: str) -> Path:
+    """Return `runs/DATASET-ARCHITECTURE`, by names alone."""
+    return Path("runs", f"{Path(dataset).name}-{Path(text).stem}")

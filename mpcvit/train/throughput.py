@@ -14,8 +14,8 @@ from mpcvit.data.augmentation import NO_AUGMENTATION, Augment
 from mpcvit.data.dataset import Dataset, ImageSet
 from mpcvit.data.image_set import Normalization
 from mpcvit.models.vit import VisionTransformer
+from mpcvit.train.config import Hardware, seed_all
 from mpcvit.train.distillation import TrainingObjective
-from mpcvit.train.hardware import Hardware, seed_all
 from mpcvit.train.recipe import Precision, Recipe
 
 _SQUARE: Final = 2048  # of the matrix product that a device is judged by

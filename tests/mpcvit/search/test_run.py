@@ -18,25 +18,24 @@ from mpcvit.cli.derive import command as derive_command
 from mpcvit.cli.search import command as search_command
 from mpcvit.search.objective import Penalty
 from mpcvit.search.result import SETTINGS, TENSORS, read_result
-from mpcvit.search.run import SearchRequest, search, search_recipe
+from mpcvit.search.run import SearchConfig, search, search_recipe
 from mpcvit.search.space import SearchSpace
-from mpcvit.train.hardware import Hardware
+from mpcvit.train.config import Hardware, RunConfig
 from mpcvit.train.log import read_log
 from mpcvit.train.loop import SilentObserver
-from mpcvit.train.run_request import RunRequest
 from tests import PROFILES
 from tests.image_folders import write_parquet_folder
 
 PROFILE = PROFILES / "semi2k.parquet"
 
 
-def make_request(output: Path, **changes: object) -> SearchRequest:
+def make_request(output: Path, **changes: object) -> SearchConfig:
     recipe = search_recipe("digits").with_changes(
         epochs=2, warmup_epochs=0, cooldown_epochs=0, batch_size=20
     )
-    request = SearchRequest(
+    request = SearchConfig(
         profile=PROFILE,
-        run=RunRequest(
+        run=RunConfig(
             dataset="digits",
             recipe=recipe,
             output=output,
@@ -130,7 +129,7 @@ def test_a_folder_with_another_search_is_not_overwritten(finished):
     assert (finished / TENSORS).read_bytes() == before
 
 
-def fresh(request: SearchRequest) -> SearchRequest:
+def fresh(request: SearchConfig) -> SearchConfig:
     return replace(request, run=replace(request.run, is_fresh=True))
 
 

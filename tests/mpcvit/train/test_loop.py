@@ -7,12 +7,10 @@ import torch
 from torch import nn
 
 from mpcvit.data.dataset import load_dataset
-from mpcvit.train.hardware import Hardware
+from mpcvit.train.config import Hardware, RunConfig
 from mpcvit.train.log import read_log
-from mpcvit.train.loop import DivergedError, fit
-from mpcvit.train.objective import Group, decayed_groups
-from mpcvit.train.run_request import RunRequest
-from tests.training_runs import steady_recipe, tiny_recipe
+from mpcvit.train.loop import DivergedError, ParameterGroup, decayed_groups, fit
+from tests.training_runs import N_STEPS, steady_recipe, tiny_recipe
 
 RECIPE = steady_recipe()
 
@@ -27,7 +25,7 @@ class Line(nn.Module):
         super().__init__()
         self.share = nn.Parameter(torch.full((10,), 1.0))
         self.idle = nn.Parameter(torch.ones(2, 2))
-        self.register_buffer("n_epochs", torch.zeros(()))
+        self.register_buffer("n_steps", torch.zeros(()))
 
 
 class LineObjective:
@@ -40,13 +38,13 @@ class LineObjective:
 
     def groups(self):
         module = self.module
-        alpha = Group(
+        alpha = ParameterGroup(
             parameters=(module.share,),
             learning_rate=1.0,
             min_learning_rate=1.0,
             weight_decay=0.0,
         )
-        decayed = Group(
+        decayed = ParameterGroup(
             parameters=(module.idle,),
             learning_rate=1e-2,
             min_learning_rate=1e-2,
@@ -64,18 +62,16 @@ class LineObjective:
 
     def after_step(self):
         self.n_steps += 1
+        self.module.n_steps += 1
         with torch.no_grad():
             self.module.share.clamp_(0, 1)
 
-    def after_epoch(self):
-        self.module.n_epochs += 1
-
     def metrics(self):
-        return {"counted": float(self.module.n_epochs)}
+        return {"counted": float(self.module.n_steps)}
 
 
 def run(folder: Path, objective, recipe=RECIPE):
-    request = RunRequest(
+    request = RunConfig(
         dataset="digits",
         recipe=recipe,
         output=folder,
@@ -111,9 +107,9 @@ def test_buffers_of_the_module_survive_a_resume(tmp_path):
     again = run(tmp_path, objective := LineObjective())
 
     assert again.n_resumed == RECIPE.epochs
-    assert float(objective.module.n_epochs) == RECIPE.epochs
+    assert float(objective.module.n_steps) == N_STEPS * RECIPE.epochs
     counted = [record.metrics["counted"] for record in read_log(tmp_path / "log.jsonl")]
-    assert counted == [1, 2, 3]
+    assert counted == [3, 6, 9]
 
 
 def test_tensorboard_has_each_epoch_once(tmp_path):
@@ -123,7 +119,7 @@ def test_tensorboard_has_each_epoch_once(tmp_path):
 
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     points = events.Scalars("metric/counted")
-    assert [(point.step, point.value) for point in points] == [(1, 1), (2, 2), (3, 3)]
+    assert [(point.step, point.value) for point in points] == [(1, 3), (2, 6), (3, 9)]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tmp_path):
