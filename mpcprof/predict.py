@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from mpcprof.costmodel.model import CostModel, PartCost, Prediction
 from mpcprof.errors import UsageError
@@ -21,6 +22,36 @@ from mpcprof.nn.steps import Step
 from mpcprof.units import format_bytes, format_duration
 
 _SHOWN = 14  # lines of a split
+
+# The groups of the paper's Figures 1 and 3(a), in the order of the stack from below.
+GROUPS: Final = ("softmax", "GeLU", "MatMul", "LayerNorm", "other")
+SOFTMAX_GROUPS: Final = ("exp", "reciprocal", "max", "rest of softmax")
+_GELU: Final = ("gelu_tanh", "gelu_exact")
+_SOFTMAX_PARTS: Final = ("softmax", "softmax_by_entry")  # last words of a step's part
+_SOFTMAX_OPERATIONS: Final = ("max", "exp", "sum", "reciprocal", "mul")
+
+
+def operation_group(step: Step) -> str:
+    """Return the member of `GROUPS` that a step belongs to.
+
+    Softmax is everything between Q K^T and the product with V except the scaling, which
+    is `other`. LayerNorm is all of a normalisation, the classifier's too. MatMul is
+    every product of matrices, with its truncation.
+    """
+    if step.operation == "matmul":
+        return "MatMul"
+    if step.operation in _GELU:
+        return "GeLU"
+    where = step.part.rpartition("/")[2]
+    if where in _SOFTMAX_PARTS and step.operation in _SOFTMAX_OPERATIONS:
+        return "softmax"
+    return "LayerNorm" if where in ("norm", "head") else "other"
+
+
+def softmax_group(step: Step) -> str:
+    """Return the member of `SOFTMAX_GROUPS` that a step of softmax belongs to."""
+    is_named = step.operation in SOFTMAX_GROUPS
+    return step.operation if is_named else "rest of softmax"
 
 
 def choose_architecture(

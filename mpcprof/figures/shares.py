@@ -23,13 +23,13 @@ from mpcprof.figures.style import workload_style
 from mpcprof.nn.architecture import MODELS, Heads, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.steps import Step
+from mpcprof.predict import operation_group
 from mpcprof.profile.record import Profile
 
 _MODELS: Final = ("cifar", "tiny-imagenet")
 _ATTENTIONS: Final = ("softmax", "relu_softmax", "scale")
 _OTHER: Final = "other"
-_LAYERNORM: Final = "LayerNorm"
-# in the order of the stack, to the workload whose colour a group has
+# Groups in the order of the stack, each with the workload whose colour it has.
 _GROUPS: Final = {
     "exp": "exp",
     "max": "max",
@@ -37,10 +37,10 @@ _GROUPS: Final = {
     "ReLU": "relu",
     "GeLU": "gelu_tanh",
     "MatMul": "matmul",
-    _LAYERNORM: "square",
+    "LayerNorm": "square",
     _OTHER: "",
 }
-_OPERATIONS: Final = {workload: group for group, workload in _GROUPS.items()}
+_APART: Final = {"exp": "exp", "max": "max", "reciprocal": "reciprocal", "relu": "ReLU"}
 _OTHER_COLOR: Final = "0.75"
 _NOTE: Final = (
     "Heads one by one (serial) or a layer's together (batched). GeLU by tanh. Other: "
@@ -126,12 +126,10 @@ def _bar(model: CostModel, name: str, attention: str, heads: Heads) -> _Bar:
 
 
 def _group(step: Step) -> str:
-    """LayerNorm by its part, the classifier's too; the rest by operation."""
-    is_norm = step.part == "head" or step.part.rpartition("/")[2] == "norm"
-    if is_norm and step.operation != "matmul":
-        return _LAYERNORM
-    group = _OPERATIONS.get(step.operation, _OTHER)
-    return _OTHER if group == _LAYERNORM else group
+    """Return the group of a step, with softmax split into its operations."""
+    group = operation_group(step)
+    is_split = group in ("softmax", _OTHER)
+    return _APART.get(step.operation, _OTHER) if is_split else group
 
 
 def _draw_bars(axes: Axes, bars: Sequence[_Bar]) -> dict[str, Artist]:

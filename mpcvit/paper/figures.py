@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from mpcprof.errors import ProfileError
+from mpcprof.predict import GROUPS, SOFTMAX_GROUPS, operation_group, softmax_group
 from mpcvit.paper.costs import Cost, Source, price, price_groups
-from mpcvit.paper.groups import GROUPS, SOFTMAX_GROUPS, operation_group, softmax_group
 from mpcvit.paper.subjects import (
     BLOCK_HEADS,
     BLOCK_TOKENS,

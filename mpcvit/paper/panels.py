@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpcprof.figures.panels import Absent, Bars, Lines, Panel, Ring, Rings, Series
+from mpcprof.predict import GROUPS, SOFTMAX_GROUPS
 from mpcprof.units import format_duration
 from mpcvit.paper.costs import Cost, at
-from mpcvit.paper.groups import GROUPS, SOFTMAX_GROUPS
 from mpcvit.paper.softmax_error import ErrorTable
 from mpcvit.paper.subjects import BLOCK_HEADS, BLOCK_TOKENS, BLOCK_WIDTH, HEADS, TOKENS
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from statistics import correlation
 from typing import Final
 
+from mpcprof.predict import SOFTMAX_GROUPS
 from mpcvit.paper.costs import Cost, at, share
-from mpcvit.paper.groups import SOFTMAX_GROUPS
 from mpcvit.paper.softmax_error import ErrorTable
 from mpcvit.paper.subjects import HEADS, TOKENS
 

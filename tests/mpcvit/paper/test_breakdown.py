@@ -20,13 +20,13 @@ from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS
 from mpcprof.nn.catalogue import trace_block
 from mpcprof.nn.steps import Bare, CountingAlgebra
+from mpcprof.predict import GROUPS, SOFTMAX_GROUPS, operation_group
 from mpcprof.profile.io import write_profile
 from mpcprof.profile.record import Profile
 from mpcprof.workloads.blocks import steps_workload
 from mpcprof.workloads.registry import get_workload
 from mpcvit.paper.costs import Source, read_source
 from mpcvit.paper.figures import fig1_costs, fig3_costs, fig8_costs
-from mpcvit.paper.groups import GROUPS, SOFTMAX_GROUPS, operation_group
 from mpcvit.paper.measuring import MeasureRequest, measure_costs
 from mpcvit.paper.run import Measuring, Request, make_figure
 from mpcvit.paper.softmax_error import (
