@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeAlias, get_args
 
 from mpcprof.errors import UsageError, look_up
+from mpcprof.files import decode_json, read_json
 from mpcprof.nn.activation import get_activation
 from mpcprof.nn.attention import get_attention
 
@@ -20,7 +21,8 @@ class ModelPreset:
         mlp_ratio: Hidden width of the MLP over the width.
 
     Raises:
-        UsageError: If patches do not fill the image, or heads the width.
+        UsageError: If patches do not fill the image, or heads the width, or if there
+            is no layer or no class.
     """
 
     name: str
@@ -34,6 +36,11 @@ class ModelPreset:
     n_classes: int
 
     def __post_init__(self) -> None:
+        for key in ("n_layers", "n_classes"):
+            if getattr(self, key) < 1:
+                raise UsageError(
+                    f"{key}={getattr(self, key)}: expected a whole number of at least 1"
+                )
         if self.image_size % self.patch or self.width % self.n_heads:
             raise UsageError(
                 f"model {self.name}: patch={self.patch} of image_size="
@@ -119,7 +126,7 @@ MODELS: Final = {
 
 
 def get_model(name: str) -> ModelPreset:
-    """The preset of that name.
+    """Return the preset of that name.
 
     Raises:
         UnknownNameError: If there is none.
@@ -127,14 +134,11 @@ def get_model(name: str) -> ModelPreset:
     return look_up("model", name, MODELS)
 
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 1  # of `architecture.json`
 Heads = Literal["serial", "batched"]
 Head: TypeAlias = tuple[str, ...]  # one variant, or one for each row
 LayerHeads: TypeAlias = tuple[Head, ...]
 LayerActivation: TypeAlias = tuple[str, ...]  # one, or one for each token
-
-_KEYS = ("schema_version", "model", "heads", "attention", "activation", "norm")
-_OPTIONAL_KEYS = ("n_layers", "n_classes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +188,7 @@ class Architecture:
         return all(get_activation(name).is_linear for name in self.activation[layer])
 
     def to_json(self) -> str:
-        """The text of `architecture.json`."""
+        """Return the text of `architecture.json`."""
         return json.dumps(
             {
                 "schema_version": SCHEMA_VERSION,
@@ -225,7 +229,7 @@ def uniform_architecture(
     activation: str = "gelu_tanh",
     heads: Heads = "serial",
 ) -> Architecture:
-    """The same attention in every head and the same activation in every layer.
+    """Give every head the same attention and every layer the same activation.
 
     Raises:
         UsageError: If a name is not known.
@@ -238,85 +242,53 @@ def uniform_architecture(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Document:
+    """The keys of `architecture.json`; one name stands for every row or token."""
+
+    model: str
+    attention: tuple[tuple[str | Head, ...], ...]
+    activation: tuple[str | LayerActivation, ...]
+    schema_version: Literal[1] = SCHEMA_VERSION
+    heads: Heads = "serial"
+    norm: Literal["layernorm"] = "layernorm"
+    n_layers: int | None = None  # where they differ from the model's
+    n_classes: int | None = None
+
+    def architecture(self) -> Architecture:
+        """Return what the document says, checked."""
+        model = get_model(self.model)
+        n_layers = model.n_layers if self.n_layers is None else self.n_layers
+        n_classes = model.n_classes if self.n_classes is None else self.n_classes
+        return Architecture(
+            model=replace(model, n_layers=n_layers, n_classes=n_classes),
+            heads=self.heads,
+            attention=tuple(tuple(map(_lengthen, heads)) for heads in self.attention),
+            activation=tuple(map(_lengthen, self.activation)),
+        )
+
+
+def _lengthen(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
+
+
 def read_architecture(path: Path) -> Architecture:
-    """The architecture in a file.
+    """Return the architecture in a file.
 
     Raises:
         UsageError: If there is none, or it is not one; the message names the key.
     """
+    document = read_json(path, _Document, what="architecture")
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read architecture {str(path)!r}: {error}") from None
-    try:
-        return parse_architecture(text)
+        return document.architecture()
     except UsageError as error:
         raise type(error)(f"{path}: {error}") from None
 
 
 def parse_architecture(text: str) -> Architecture:
-    """The architecture in a JSON text.
+    """Return the architecture in a JSON text.
 
     Raises:
         UsageError: If it is not one; the message names the key.
     """
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise UsageError(f"expected a JSON object with {', '.join(_KEYS)}")
-    missing = [key for key in ("model", "attention", "activation") if key not in values]
-    unknown = [key for key in values if key not in (*_KEYS, *_OPTIONAL_KEYS)]
-    if missing or unknown:
-        raise UsageError(
-            f"missing keys: {missing}, unknown keys: {unknown}; expected "
-            f"{', '.join(_KEYS)}, and {' or '.join(_OPTIONAL_KEYS)} where they differ "
-            "from the model's"
-        )
-    if values.get("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
-        raise UsageError(
-            f"schema_version={values['schema_version']!r}: expected {SCHEMA_VERSION}"
-        )
-    if values.get("norm", "layernorm") != "layernorm":
-        raise UsageError(f"norm={values['norm']!r}: expected layernorm")
-    return Architecture(
-        model=_parse_model(values),
-        heads=values.get("heads", "serial"),
-        attention=tuple(
-            tuple(_parse_names("attention", head) for head in _parse_list(layer))
-            for layer in _parse_list(values["attention"])
-        ),
-        activation=tuple(
-            _parse_names("activation", names)
-            for names in _parse_list(values["activation"])
-        ),
-    )
-
-
-def _parse_model(values: dict[str, object]) -> ModelPreset:
-    model = get_model(str(values["model"]))
-    return replace(
-        model,
-        n_layers=_parse_count("n_layers", values.get("n_layers", model.n_layers)),
-        n_classes=_parse_count("n_classes", values.get("n_classes", model.n_classes)),
-    )
-
-
-def _parse_count(key: str, count: object) -> int:
-    if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise UsageError(f"{key}={count!r}: expected a whole number of at least 1")
-    return count
-
-
-def _parse_list(value: object) -> list[object]:
-    if not isinstance(value, list):
-        raise UsageError(f"{value!r}: expected a list, one entry per layer or head")
-    return value
-
-
-def _parse_names(key: str, value: object) -> tuple[str, ...]:
-    names = value if isinstance(value, list) else [value]
-    if not names or not all(isinstance(name, str) for name in names):
-        raise UsageError(f"{key}={value!r}: expected a name, or a list of names")
-    return tuple(str(name) for name in names)
+    return decode_json(text, _Document, what="architecture").architecture()

@@ -70,21 +70,21 @@ def test_layers_and_classes_may_differ_from_the_models():
 
 WRONG = {
     "{": "not JSON: ",
-    "[1]": "expected a JSON object with schema_version, model",
-    without("model"): "missing keys: ['model']",
-    without("attention"): "missing keys: ['attention']",
-    text(attentions=[]): "unknown keys: ['attentions']",
+    "[1]": "[1]: expected object",
+    without("model"): "the key 'model' is missing",
+    without("attention"): "the key 'attention' is missing",
+    text(attentions=[]): "unknown key 'attentions'; did you mean attention",
     text(schema_version=2): "schema_version=2: expected 1",
-    text(schema_version="1"): "schema_version='1': expected 1",
+    text(schema_version="1"): "schema_version='1': expected int",
     text(norm="batchnorm"): "norm='batchnorm': expected layernorm",
     text(model="digit"): "no model 'digit'; did you mean digits?",
-    text(model=["digits"]): "no model",
+    text(model=["digits"]): "model=['digits']: expected text",
     text(n_layers=0): "n_layers=0: expected a whole number of at least 1",
-    text(n_layers=True): "n_layers=True: expected a whole number",
-    text(n_classes=2.5): "n_classes=2.5: expected a whole number",
+    text(n_layers=True): "n_layers=True: expected int",
+    text(n_classes=2.5): "n_classes=2.5: expected int",
     text(n_layers=4): "attention has 3 layers: the model has 4",
     text(heads="parallel"): "heads='parallel': expected serial or batched",
-    text(heads=["serial"]): "heads=['serial']: expected serial or batched",
+    text(heads=["serial"]): "heads=['serial']: expected text",
     text(attention=[LAYER] * 2): "attention has 2 layers: the model has 3",
     text(
         attention=[LAYER[:3]] * 3
@@ -92,20 +92,18 @@ WRONG = {
     text(
         attention=[LAYER, LAYER, [*LAYER[:3], ["scale"] * 16]]
     ): "attention of layer 3 has 16 entries: expected one, or one for each",
-    text(attention="scale"): "'scale': expected a list",
-    text(
-        attention=["scale"] * 3
-    ): "'scale': expected a list, one entry per layer or head",
-    text(attention=[[1] * 4] * 3): "attention=1: expected a name, or a list of names",
-    text(attention=[[[]] * 4] * 3): "attention=[]: expected a name",
+    text(attention="scale"): "attention='scale': expected list",
+    text(attention=["scale"] * 3): "attention[0]='scale': expected list",
+    text(attention=[[1] * 4] * 3): "attention[0][0]=1: expected text or list",
+    text(attention=[[[]] * 4] * 3): "attention of layer 1 has 0 entries",
     text(attention=[["softmx"] * 4] * 3): "no attention 'softmx'; did you mean softmax",
     text(activation=["relu"] * 2): "activation has 2 layers: the model has 3",
     text(
         activation=["relu", "relu", ["relu"] * 2]
     ): "activation of layer 3 has 2 entries",
     text(activation=["rleu"] * 3): "no activation 'rleu'; did you mean relu",
-    text(activation=[None] * 3): "activation=None: expected a name",
-    text(activation={"relu": 3}): "expected a list",
+    text(activation=[None] * 3): "activation[0]=None: expected text or list",
+    text(activation={"relu": 3}): "activation={'relu': 3}: expected list",
     "[" * 100_000: "not JSON: ",
 }
 
