@@ -112,7 +112,7 @@ def rewritten(path, weights=None, **metadata):
     [
         ({"kind": "search"}, "kind='search': not a checkpoint of mpcvit train"),
         ({"schema_version": "2"}, "schema_version=2: expected 1"),
-        ({"architecture": "{"}, "not JSON"),
+        ({"architecture": "{"}, "architecture: not JSON"),
         ({"normalization": "[1]"}, "damaged metadata"),
         ({"class_names": '["a"]'}, "1 class names: the model has 10 classes"),
         ({"accuracy": "97.5"}, r"accuracy=97.5: expected a share in \[0, 1\]"),
