@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # a party starts faster without it
 _HEADER = struct.Struct("!q")  # bytes that follow; 0 is a ping
 _ANSWER = struct.Struct("!d")  # bytes per second at which they came
 _SKIPPED = 0.3  # of the bytes: slow start is not the rate of the line
+_COMPARED = 200  # arrivals at either end, at most: each of one with each of the other
 _CHUNK = bytes(1 << 18)
 
 
@@ -157,6 +158,28 @@ def wait_until_unused(inodes: set[int], timeout_s: float = 5.0) -> list[str]:
 # --- what follows runs in a party ---
 
 
+def goodput_bytes_per_s(arrivals: list[tuple[float, int]]) -> float:
+    """Return the rate of the line, from what came over it: (when, bytes until then).
+
+    An arrival may be late, since processes wait for a processor, but never early. From
+    a late one the line looks too fast, and up to a late one too slow: so take the
+    lowest rate from any of the first third, and the highest of these up to any of the
+    last. Slow start does not count. 0 if fewer than three arrivals are left.
+    """
+    n_bytes = arrivals[-1][1] if arrivals else 0
+    steady = [arrival for arrival in arrivals if arrival[1] >= _SKIPPED * n_bytes]
+    third = len(steady) // 3
+    step = third // _COMPARED + 1
+    begins, ends = steady[:third:step], steady[len(steady) - third :: step]
+    return max(
+        (
+            min((end - begin) / (end_s - begin_s) for begin_s, begin in begins)
+            for end_s, end in ends
+        ),
+        default=0.0,
+    )
+
+
 def _receive(connection: socket.socket, n_bytes: int) -> bytes:
     data = connection.recv(n_bytes, socket.MSG_WAITALL)
     if len(data) < n_bytes:
@@ -169,14 +192,11 @@ def _serve(connection: socket.socket) -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
             (n_bytes,) = _HEADER.unpack(_receive(connection, _HEADER.size))
-            n_received, marks = 0, [(time.perf_counter(), 0)]
+            n_received, arrivals = 0, []
             while n_received < n_bytes:
                 n_received += connection.recv_into(buffer)
-                if n_received >= _SKIPPED * n_bytes:
-                    marks.append((time.perf_counter(), n_received))
-            (begin_s, begin), (end_s, end) = marks[min(1, len(marks) - 1)], marks[-1]
-            rate = (end - begin) / (end_s - begin_s) if end > begin else 0.0
-            connection.sendall(_ANSWER.pack(rate))
+                arrivals.append((time.perf_counter(), n_received))
+            connection.sendall(_ANSWER.pack(goodput_bytes_per_s(arrivals)))
 
 
 def _accept(listener: socket.socket) -> None:

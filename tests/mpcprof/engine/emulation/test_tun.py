@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,17 @@ from mpcprof.engine.emulation.tun import (
 from mpcprof.errors import PartyDiedError
 from mpcprof.network import LOOPBACK, Network
 from tests import ROOT
-from tests.wan_party import namespace_of, running, users_of, wait_until_unused
+from tests.wan_party import (
+    goodput_bytes_per_s,
+    namespace_of,
+    running,
+    users_of,
+    wait_until_unused,
+)
 
 WAN = Network(bandwidth_bytes_per_s=44e6, rtt_s=0.040)
 _WARM_UP_BYTES = 16 << 20
+_PIECE_BYTES = 45 * 1448  # what segmentation offload makes one packet of
 _ACK, _SYN_ACK, _FIN_ACK = 0x10, 0x12, 0x11
 _PR_GET_PDEATHSIG = 2
 
@@ -77,6 +85,29 @@ def packet(n_bytes: int, flags: int = _ACK, protocol: int = 6) -> bytes:
     ip = struct.pack("!BBHHHBBH8x", 0x45, 0, 52 + n_bytes, 0, 0, 64, protocol, 0)
     tcp = struct.pack("!HHIIBBHHH12x", 1, 2, 3, 4, 8 << 4, flags, 0, 0, 0)
     return bytes(10) + ip + tcp + bytes(n_bytes)
+
+
+def send_pieces(line: Line, now_s: float, n_pieces: int) -> None:
+    """Put full pieces on the line, all at once."""
+    for _ in range(n_pieces):
+        line.send(now_s, packet(_PIECE_BYTES))
+
+
+def arrivals(
+    line: Line, stalls: Sequence[tuple[float, float]] = ()
+) -> list[tuple[float, int]]:
+    """Take off a line what is on it: (when, bytes until then) of each packet.
+
+    In a stall, from one time to another, nothing is taken; then all that is due.
+    """
+    taken, n_bytes = [], 0
+    while (now_s := line.due_s) < math.inf:
+        now_s = max([now_s, *(end_s for begin_s, end_s in stalls if begin_s <= now_s)])
+        while line.due_s <= now_s:
+            n_bytes += payload_bytes(line.receive())
+            now_s += 1e-5  # a write takes time
+            taken.append((now_s, n_bytes))
+    return taken
 
 
 def is_running(pid: int) -> bool:
@@ -140,6 +171,46 @@ def test_a_full_queue_drops_and_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     line.send(0.0, packet(1000))
 
     assert line.n_dropped == 1
+
+
+@pytest.mark.parametrize(
+    "stalls",
+    [
+        pytest.param([], id="none"),
+        pytest.param([(0.29, 0.33)], id="where slow start ends"),
+        pytest.param([(0.97, 1.01)], id="at the end"),
+        pytest.param([(0.29, 0.33), (0.5, 0.6), (0.97, 1.01)], id="often"),
+    ],
+)
+@pytest.mark.parametrize("rate_bytes_per_s", [42e6, 44e6, 46e6])
+def test_goodput_is_the_rate_of_the_line_however_late_the_relay_is(
+    rate_bytes_per_s: float, stalls: list[tuple[float, float]]
+) -> None:
+    line = Line()
+    line.set(0.0, one_way_s=0.0, seconds_per_byte=1 / rate_bytes_per_s)
+    send_pieces(line, 0.0, 750)
+    all_s = 750 * _PIECE_BYTES / rate_bytes_per_s
+
+    seen = arrivals(line, [(begin * all_s, end * all_s) for begin, end in stalls])
+
+    assert goodput_bytes_per_s(seen) == pytest.approx(rate_bytes_per_s, rel=1e-4)
+
+
+def test_goodput_is_lower_where_a_line_had_nothing_to_carry() -> None:
+    line = Line()
+    line.set(0.0, one_way_s=0.0, seconds_per_byte=1 / 44e6)
+    send_pieces(line, 0.0, 450)
+    send_pieces(line, 450 * _PIECE_BYTES / 44e6 + 0.1, 300)
+
+    goodput = goodput_bytes_per_s(arrivals(line))
+
+    assert goodput < 0.9 * 44e6
+
+
+def test_goodput_needs_three_arrivals() -> None:
+    assert goodput_bytes_per_s([]) == 0.0
+    assert goodput_bytes_per_s([(0.0, 70), (1.0, 100)]) == 0.0
+    assert goodput_bytes_per_s([(0.0, 50), (1.0, 60), (5.0, 100)]) == 10.0
 
 
 @needs_tun
