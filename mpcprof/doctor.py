@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from mpcprof.builds import DEFAULT_BUILD
 from mpcprof.deployment import PROTOCOLS, Deployment
-from mpcprof.engine.emulation.choose import BackendStatus, probe_backends
+from mpcprof.engine.emulation.backends import BackendStatus, probe_backends
 from mpcprof.engine.installation import Runtime, get_runtime, list_runtimes
 from mpcprof.errors import LinkError, MpcprofError
 from mpcprof.network import LOOPBACK, NETWORKS

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from tests import ROOT
 
 if TYPE_CHECKING:  # a party starts faster without it
-    from mpcprof.engine.emulation.backend import Emulation
+    from mpcprof.engine.emulation.backends import Emulation
 
 _HEADER = struct.Struct("!q")  # bytes that follow; 0 is a ping
 _ANSWER = struct.Struct("!d")  # bytes per second at which they came

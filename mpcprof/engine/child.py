@@ -1,8 +1,10 @@
 """Child processes of the engine: started, asked, watched, and always ended."""
 
 import contextlib
+import ctypes
 import os
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -30,6 +32,7 @@ ANSWER_LIMIT_S = 3600.0
 _POLL_S = 0.2
 _GRACE_S = 2.0
 _TAIL_BYTES = 4000
+_PR_SET_PDEATHSIG = 1
 
 
 class Child:
@@ -217,3 +220,22 @@ def _receive(child: Child) -> Reply:
     if "error" in header:
         raise EngineError(f"{child.name}: {header['error']}")
     return header, parts
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent is gone (Linux only).
+
+    Elsewhere the closed control channel does it, as soon as the process reads it.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def run_first() -> None:
+    """Run this process before ordinary ones, where that is allowed.
+
+    A delay line that waits for a processor adds that wait to every message: with two
+    busy loops on two cores a round trip of 40 ms became 48 ms. Threads inherit it.
+    """
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))

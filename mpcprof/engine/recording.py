@@ -7,7 +7,7 @@ from statistics import fmean, median
 
 from mpcprof.deployment import Deployment
 from mpcprof.engine.calibration import hidden_s
-from mpcprof.engine.emulation.backend import Counters
+from mpcprof.engine.emulation.clock import Counters
 from mpcprof.engine.measure import Timing
 from mpcprof.engine.session import Call, Setup
 from mpcprof.engine.spulog import SpuRun

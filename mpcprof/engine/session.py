@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from mpcprof.deployment import Deployment
 from mpcprof.engine.child import ANSWER_LIMIT_S, Child, Reply, ask_all
-from mpcprof.engine.emulation.backend import Counters, Emulation
+from mpcprof.engine.emulation.backends import Emulation
+from mpcprof.engine.emulation.clock import Counters
 from mpcprof.engine.installation import get_runtime
 from mpcprof.engine.lowering import Lowered, ShareMaker, lower, runtime_settings
 from mpcprof.engine.priming import a_bit_of_all, priming_input

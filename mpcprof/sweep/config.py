@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mpcprof.deployment import Deployment, make_deployment
-from mpcprof.engine.emulation.choose import choose_emulation
+from mpcprof.engine.emulation.backends import choose_emulation
 from mpcprof.engine.measure import Case
 from mpcprof.errors import UsageError
 from mpcprof.network import Network

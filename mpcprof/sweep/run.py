@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mpcprof.deployment import Deployment
 from mpcprof.engine.calibration import ASK_FOR_LESS, calibrate, trim_link
-from mpcprof.engine.emulation.choose import choose_emulation, make_emulation
+from mpcprof.engine.emulation.backends import choose_emulation, make_emulation
 from mpcprof.engine.installation import get_runtime
 from mpcprof.engine.measure import (
     Case,

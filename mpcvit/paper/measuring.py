@@ -7,7 +7,7 @@ from typing import Any
 
 from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
-from mpcprof.engine.emulation.choose import choose_emulation, make_emulation
+from mpcprof.engine.emulation.backends import choose_emulation, make_emulation
 from mpcprof.engine.measure import Case
 from mpcprof.engine.session import Session
 from mpcprof.errors import EngineError

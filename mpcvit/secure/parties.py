@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpcprof.engine.calibration import trim_link
-from mpcprof.engine.emulation.choose import choose_emulation, make_emulation
+from mpcprof.engine.emulation.backends import choose_emulation, make_emulation
 from mpcprof.engine.lowering import Lowered
 from mpcprof.engine.session import Call, Owned, Session, Setup, Transfer
 from mpcprof.errors import LinkError

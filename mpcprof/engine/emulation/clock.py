@@ -173,3 +173,39 @@ class MessageTracker:
         for arriving in whole:
             for clock, one in zip(self._clocks, arriving, strict=True):
                 clock.arrive(one, self.line)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineCount:
+    """What one party sent to another.
+
+    Attributes:
+        payload_bytes: Bytes as SPU counts them: without frames.
+        n_waits: Round trips for which the sender paused within a message.
+    """
+
+    sender: int
+    receiver: int
+    n_messages: int
+    payload_bytes: int
+    n_waits: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """What a back-end that sees the messages counted since it was reset.
+
+    Attributes:
+        lower: The critical path if no party ever waited for an acknowledgement.
+        upper: The critical path if parties waited for every acknowledgement.
+        deepest: The path of most hops, whatever its bytes, where `lower` is the one
+            that takes longest.
+        carried_bytes: Bytes of all directions together, framing included.
+        lines: Messages by sender and receiver; zeros on loopback, where nobody looks.
+    """
+
+    lower: Path
+    upper: Path
+    deepest: Path
+    carried_bytes: int
+    lines: tuple[LineCount, ...]

@@ -18,8 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mpcprof.engine.child import Child, python_child
-from mpcprof.engine.emulation.lifetime import die_with_parent
+from mpcprof.engine.child import Child, die_with_parent, python_child
 from mpcprof.engine.party.framing import (
     ChannelClosedError,
     Header,
@@ -47,7 +46,7 @@ _BUFFERS = {"tcp_wmem": (4 << 20, 4), "tcp_rmem": (16 << 20, 8)}
 
 
 def host(rank: int) -> str:
-    """Address of a party; the namespaces are ours alone, so it is always the same."""
+    """Return the address of a party, the same each time: the namespaces are ours."""
     return f"10.77.0.{rank + 1}"
 
 
@@ -84,7 +83,7 @@ def isolate() -> bool:
 
 
 def make_namespace() -> int:
-    """Move into a new network namespace, loopback up; returns its descriptor."""
+    """Move into a new network namespace, loopback up; return its descriptor."""
     _call("unshare", _CLONE_NEWNET)
     with netlink() as route:
         route.link("set", index=route.link_lookup(ifname="lo")[0], state="up")
@@ -132,7 +131,7 @@ def sleep_precisely() -> None:
 
 
 def reason(error: Exception) -> str:
-    """One line about an error of `UNAVAILABLE`."""
+    """Return one line about an error of `UNAVAILABLE`."""
     if isinstance(error, ImportError):
         return f"the package {error.name} is not installed"
     return str(error)
@@ -140,7 +139,7 @@ def reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def netlink() -> Iterator[Any]:  # Any: pyroute2 has no types
-    """A pyroute2 socket into the current namespace; its errors become OSError."""
+    """Open a pyroute2 socket into this namespace; its errors become OSError."""
     # slow to load, and not needed by who only asks for a back-end
     from pyroute2 import IPRoute, NetlinkError
 
@@ -176,61 +175,8 @@ def serve(
             run(channel)
 
 
-class Holder:
-    """Controller's side of the process that holds the namespaces of the parties.
-
-    Args:
-        name: The back-end, as `Emulation.name`.
-        module: What the process runs; it calls `serve`.
-        options: Sent along with its first command.
-
-    Raises:
-        BackendUnavailableError: If this machine cannot do it; says why.
-    """
-
-    def __init__(self, name: str, module: str, n_parties: int, **options: str) -> None:
-        self._nsenter = find_nsenter()
-        self.child: Child = python_child(f"{name} emulation", module)
-        try:
-            answer = self.ask({"command": "start", "n_parties": n_parties, **options})
-        except BaseException:
-            self.child.close()
-            raise
-        if "unavailable" in answer:
-            self.child.close()
-            raise BackendUnavailableError(
-                f"{name} emulation: {answer['unavailable']}; "
-                "--emulation relay needs nothing"
-            )
-        self._descriptors: list[int] = answer["namespaces"]
-        self._has_user_namespace: bool = answer["has_user_namespace"]
-
-    def ask(self, header: Header) -> Header:
-        """The holder's answer.
-
-        Raises:
-            LinkError: If it refuses.
-        """
-        answer = self.child.ask(header)
-        if "refused" in answer:
-            raise LinkError(f"{self.child.name}: {answer['refused']}")
-        return answer
-
-    def command_prefix(self, rank: int) -> tuple[str, ...]:
-        """Words that make a command run in the namespace of `rank`.
-
-        `nsenter` replaces itself by the command: the process id, the open
-        descriptors and the parent-death signal stay.
-        """
-        process = f"/proc/{self.child.pid}"
-        words = [self._nsenter, f"--net={process}/fd/{self._descriptors[rank]}"]
-        if self._has_user_namespace:
-            words += [f"--user={process}/ns/user", "--preserve-credentials"]
-        return tuple(words)
-
-
 def find_nsenter() -> str:
-    """Path of `nsenter`.
+    """Return the path of `nsenter`.
 
     Raises:
         BackendUnavailableError: If there is none.
@@ -242,7 +188,7 @@ def find_nsenter() -> str:
 
 
 def line_header(network: Network) -> Header:
-    """The `set` command for a network."""
+    """Return the `set` command for a network."""
     bandwidth = network.bandwidth_bytes_per_s
     return {
         "command": "set",
@@ -254,9 +200,14 @@ def line_header(network: Network) -> Header:
 class NamespaceEmulation:
     """What the back-ends in namespaces have in common; an `Emulation`.
 
+    A child process holds the namespaces of the parties.
+
     Attributes:
-        name: As a record says it.
-        module: What the holder process runs; it calls `namespaces.serve`.
+        name: The back-end as a record names it.
+        module: What the holding process runs; it calls `namespaces.serve`.
+
+    Args:
+        options: Sent along with the first command of the holding process.
     """
 
     name: str
@@ -264,32 +215,64 @@ class NamespaceEmulation:
 
     def __init__(self, **options: str) -> None:
         self._options = options
-        self._holder: Holder | None = None
-
-    @property
-    def holder(self) -> Holder:
-        """The holder process, which `start` starts."""
-        assert self._holder is not None, "start() comes first"
-        return self._holder
+        self._child: Child | None = None
+        self._namespaces: list[int] = []
+        self._has_user_namespace = False
 
     def start(self, n_parties: int) -> None:
         """Make namespaces and the links between them, open until `set_network`.
 
         Raises:
-            BackendUnavailableError: If this machine cannot; says why.
+            BackendUnavailableError: If this machine cannot do it; says why.
         """
-        self._holder = Holder(self.name, self.module, n_parties, **self._options)
+        find_nsenter()
+        self._child = python_child(f"{self.name} emulation", self.module)
+        try:
+            answer = self.ask(
+                {"command": "start", "n_parties": n_parties, **self._options}
+            )
+            if "unavailable" in answer:
+                raise BackendUnavailableError(
+                    f"{self.name} emulation: {answer['unavailable']}; "
+                    "--emulation relay needs nothing"
+                )
+        except BaseException:
+            self.close()
+            raise
+        self._namespaces = answer["namespaces"]
+        self._has_user_namespace = answer["has_user_namespace"]
+
+    def ask(self, header: Header) -> Header:
+        """Return the answer of the process that holds the namespaces.
+
+        Raises:
+            LinkError: If it refuses.
+        """
+        assert self._child is not None, "start() comes first"
+        answer = self._child.ask(header)
+        if "refused" in answer:
+            raise LinkError(f"{self._child.name}: {answer['refused']}")
+        return answer
 
     def command_prefix(self, rank: int) -> tuple[str, ...]:
-        """Words that put a party into its namespace; see `Holder.command_prefix`."""
-        return self.holder.command_prefix(rank)
+        """Return words that make a command run in the namespace of `rank`.
+
+        `nsenter` replaces itself by the command: the process id, the open
+        descriptors and the parent-death signal stay.
+        """
+        assert self._child is not None, "start() comes first"
+        process = f"/proc/{self._child.pid}"
+        words = [find_nsenter(), f"--net={process}/fd/{self._namespaces[rank]}"]
+        if self._has_user_namespace:
+            words += [f"--user={process}/ns/user", "--preserve-credentials"]
+        return tuple(words)
 
     def listen_address(self, rank: int) -> str:
-        """The address of the party in its namespace."""
+        """Return the address of the party in its namespace."""
         return f"{host(rank)}:{PORT}"
 
     def peer_address(self, rank: int, peer: int) -> str:
-        """Where `peer` listens, the same for everyone."""
+        """Return where `peer` listens, the same for everyone."""
         return self.listen_address(peer)
 
     def set_network(self, network: Network) -> None:
@@ -298,20 +281,20 @@ class NamespaceEmulation:
         Raises:
             LinkError: If the back-end cannot emulate it.
         """
-        self.holder.ask(line_header(network))
+        self.ask(line_header(network))
 
     def reset_counters(self) -> None:
-        """Nothing: packets do not show the messages."""
+        """Do nothing: packets do not show the messages."""
 
     def counters(self) -> None:
-        """None: see `reset_counters`."""
+        """Return None: packets do not show the messages."""
 
     def watched(self) -> tuple[Child, ...]:
-        """The holder process."""
-        return (self._holder.child,) if self._holder else ()
+        """Return the process that holds the namespaces."""
+        return (self._child,) if self._child else ()
 
     def close(self) -> None:
-        """End the holder; a namespace goes with its last process, links and all."""
-        if self._holder:
-            self._holder.child.close()
-            self._holder = None
+        """End that process; a namespace goes with its last process, links and all."""
+        if self._child:
+            self._child.close()
+            self._child = None

@@ -1,4 +1,4 @@
-"""The arithmetic of one direction of an emulated link: no clock, no socket."""
+"""One direction of a relayed connection: its delay and rate, and what carries it."""
 
 import contextlib
 import fcntl
@@ -11,6 +11,14 @@ from dataclasses import dataclass, field
 from threading import Lock
 
 from mpcprof.engine.emulation.clock import Arriving, MessageTracker
+
+_CHUNK_BYTES = 1 << 17
+_SPLICE_BYTES = 1 << 20
+_QUEUE_CHUNKS = 8192  # up to 1 GB a direction and connection: then the sender must wait
+_SPIN_S = 0.0002  # the kernel wakes a sleeper about this late
+
+# (when it arrives, what is whole with it, content)
+Chunk = tuple[float, list[list[Arriving]], bytes]
 
 
 class Shaper:
@@ -40,29 +48,17 @@ class Shaper:
             self._free_at_s = 0.0
 
     def arrival_s(self, now_s: float, n_bytes: int) -> float:
-        """When the last of `n_bytes` that come at `now_s` reaches the other end."""
+        """Return when the last of `n_bytes` that come at `now_s` arrives."""
         with self._lock:
             start_s = max(now_s, self._free_at_s)
             self._free_at_s = start_s + n_bytes * self._seconds_per_byte
             return self._free_at_s + self._delay_s
 
 
-_CHUNK_BYTES = 1 << 17
-_SPLICE_BYTES = 1 << 20
-_QUEUE_CHUNKS = 8192  # up to 1 GB a direction and connection: then the sender must wait
-_SPIN_S = 0.0002  # the kernel wakes a sleeper about this late
-
-Chunk = tuple[
-    float, list[list[Arriving]], bytes
-]  # when, what is whole with it, content
-
-
 @dataclass(slots=True)
 class Direction:
-    """What goes from party `sender` to party `receiver`, over all connections."""
+    """What goes from one party to another, over all connections."""
 
-    sender: int
-    receiver: int
     shaper: Shaper = field(default_factory=Shaper)
     n_bytes: int = 0
 

@@ -38,6 +38,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from mpcprof.engine.child import run_first
 from mpcprof.engine.emulation import namespaces
 from mpcprof.engine.emulation.namespaces import NamespaceEmulation
 from mpcprof.engine.emulation.pipe import Shaper
@@ -74,7 +75,7 @@ class Line:
 
     @property
     def due_s(self) -> float:
-        """When the next packet arrives."""
+        """Time at which the next packet arrives."""
         return self._on_the_way[0][0] if self._on_the_way else math.inf
 
     def send(self, now_s: float, packet: bytes) -> None:
@@ -103,7 +104,7 @@ class Line:
 
 
 def payload_bytes(packet: bytes) -> int:
-    """Bytes behind the IP and TCP headers; behind IP for any other protocol."""
+    """Count the bytes behind the IP and TCP headers; behind IP for other protocols."""
     ip_bytes = (packet[_VNET_BYTES] & 0x0F) * 4
     n_bytes = len(packet) - _VNET_BYTES - ip_bytes
     if packet[_VNET_BYTES + 9] == _TCP:
@@ -112,7 +113,7 @@ def payload_bytes(packet: bytes) -> int:
 
 
 def is_acknowledgement(packet: bytes) -> bool:
-    """Whether it is TCP and says nothing but how much has arrived."""
+    """Tell whether a packet is TCP and says nothing but how much has arrived."""
     if packet[_VNET_BYTES + 9] != _TCP or payload_bytes(packet):
         return False
     ip_bytes = (packet[_VNET_BYTES] & 0x0F) * 4
@@ -130,7 +131,7 @@ class TunRelay:
         self._targets: dict[Line, int] = {}
 
     def begin(self, header: Header) -> list[int]:
-        """Make namespaces, devices and lines; returns the namespaces' descriptors."""
+        """Make namespaces, devices and lines; return the namespaces' descriptors."""
         n_parties = header["n_parties"]
         for rank in range(n_parties):
             self._namespaces.append(namespaces.make_namespace())
@@ -148,10 +149,7 @@ class TunRelay:
         self, channel: socket.socket, clock: Callable[[], float] = time.monotonic
     ) -> None:
         """Carry packets and obey the controller until it is gone."""
-        # parties keep all cores busy, and a packet must not wait for a time slice:
-        # with two cores and two busy loops the RTT is 48 ms without, 40.2 ms with it
-        with contextlib.suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        run_first()
         namespaces.sleep_precisely()
         watched = [channel.fileno(), *self._tuns]
         while True:
@@ -197,7 +195,7 @@ class TunRelay:
 
 
 def open_tun(rank: int) -> int:
-    """A TUN device of this namespace, up, with the address of `rank`; its descriptor.
+    """Make a TUN device with the address of `rank` here, up; return its descriptor.
 
     Raises:
         BackendUnavailableError: If there is no TUN, or not for this user.
@@ -239,8 +237,8 @@ class TunEmulation(NamespaceEmulation):
     module = "mpcprof.engine.emulation.tun"
 
     def n_dropped(self) -> int:
-        """Packets dropped since the start, which should be none."""
-        return int(self.holder.ask({"command": "count"})["dropped"])
+        """Return how many packets were dropped since the start; none should be."""
+        return int(self.ask({"command": "count"})["dropped"])
 
 
 if __name__ == "__main__":

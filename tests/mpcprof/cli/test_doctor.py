@@ -16,7 +16,7 @@ from mpcprof.doctor import (
     examine,
     examine_machine,
 )
-from mpcprof.engine.emulation.choose import BackendStatus
+from mpcprof.engine.emulation.backends import BackendStatus
 from mpcprof.engine.installation import Runtime
 from mpcprof.errors import BackendUnavailableError
 

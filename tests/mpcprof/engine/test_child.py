@@ -60,7 +60,7 @@ time.sleep(60)
 BUSY = """
 import socket, sys, time
 from mpcprof.engine.party.framing import receive_frame, send_frame
-from mpcprof.engine.emulation.lifetime import die_with_parent
+from mpcprof.engine.child import die_with_parent
 
 die_with_parent()
 channel = socket.socket(fileno=int(sys.argv[1]))

@@ -5,8 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from mpcprof.deployment import make_deployment
-from mpcprof.engine.emulation.backend import Counters
-from mpcprof.engine.emulation.clock import Path
+from mpcprof.engine.emulation.clock import Counters, Path
 from mpcprof.engine.recording import find_critical_path
 from mpcprof.network import NETWORKS
 

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from mpcprof.engine.emulation.choose import probe_backends
+from mpcprof.engine.emulation.backends import probe_backends
 from mpcprof.engine.emulation.namespaces import line_header
 from mpcprof.engine.emulation.netem import (
     NetemEmulation,

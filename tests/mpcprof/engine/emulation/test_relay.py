@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from mpcprof.engine.emulation import relay, relay_process
+from mpcprof.engine.emulation import relay
 from mpcprof.engine.emulation.clock import Path
 from mpcprof.engine.emulation.relay import RelayEmulation, free_ports
 from mpcprof.errors import LinkError, PartyDiedError
@@ -306,9 +306,9 @@ class RelayInThisProcess:
 
     def ask(self, header):
         if header["command"] == "start":
-            self._relay = relay_process.Relay(header["n_parties"])
+            self._relay = relay.Relay(header["n_parties"])
             return {}
-        return relay_process._answer(self._relay, header)
+        return relay._answer(self._relay, header)
 
     def close(self):
         pass

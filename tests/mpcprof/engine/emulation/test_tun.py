@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from mpcprof.engine.emulation import tun as tun_process
-from mpcprof.engine.emulation.choose import probe_backends
+from mpcprof.engine.emulation.backends import probe_backends
 from mpcprof.engine.emulation.tun import (
     Line,
     TunEmulation,
@@ -62,7 +62,7 @@ time.sleep(60)
 # parties that talk, and what they may do: run by a user without privileges
 CONVERSATION = """
 import json
-from mpcprof.engine.emulation.choose import probe_backends
+from mpcprof.engine.emulation.backends import probe_backends
 from mpcprof.engine.emulation.tun import TunEmulation
 from mpcprof.network import LOOPBACK, Network
 from tests.wan_party import running

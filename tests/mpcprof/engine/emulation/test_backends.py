@@ -1,4 +1,4 @@
-"""Tests of `mpcprof.engine.emulation.choose`."""
+"""Tests of `mpcprof.engine.emulation.backends`."""
 
 import shutil
 import sys
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mpcprof.engine.emulation import choose as probe
-from mpcprof.engine.emulation.choose import BackendStatus, probe_backends
+from mpcprof.engine.emulation import backends as probe
+from mpcprof.engine.emulation.backends import BackendStatus, probe_backends
 
 
 def _reasons() -> dict[str, str]:

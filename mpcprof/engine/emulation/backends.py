@@ -1,9 +1,9 @@
-"""Which ways of emulating a wide-area network this machine and this user have.
+"""The ways of emulating a wide-area network: what each offers, which ones exist here.
 
 Probing really tries: in a short-lived process with namespaces of its own, which are
 gone when it ends.
 
-Usage: `python -m mpcprof.engine.emulation.choose` prints reasons as JSON.
+Usage: `python -m mpcprof.engine.emulation.backends` prints reasons as JSON.
 """
 
 import json
@@ -12,19 +12,97 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
+from mpcprof.engine.child import Child, die_with_parent
 from mpcprof.engine.emulation import namespaces
-from mpcprof.engine.emulation.backend import Emulation
-from mpcprof.engine.emulation.lifetime import die_with_parent
+from mpcprof.engine.emulation.clock import Counters
 from mpcprof.engine.emulation.namespaces import find_nsenter
-from mpcprof.engine.emulation.netem import NetemEmulation
+from mpcprof.engine.emulation.netem import (
+    NetemEmulation,
+    Veth,
+    add_pair,
+    plan_qdisc,
+    shape,
+)
 from mpcprof.engine.emulation.relay import RelayEmulation
-from mpcprof.engine.emulation.tun import TunEmulation
+from mpcprof.engine.emulation.tun import TunEmulation, open_tun
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+from mpcprof.network import Network
 from mpcprof.profile.record import Emulation as EmulationName
 
-_TIMEOUT_S = 10.0
+EMULATIONS = ("auto", "relay", "tun", "netem")
 _NAMES = ("tun", "netem")
+_TIMEOUT_S = 10.0
+
+
+class Emulation(Protocol):
+    """A network between the parties whose delay and rate can be set.
+
+    Attributes:
+        name: The back-end as a record names it: relay, tun or netem.
+    """
+
+    name: str
+
+    def start(self, n_parties: int) -> None:
+        """Set up the links; called before the parties start, again after `close`."""
+
+    def command_prefix(self, rank: int) -> tuple[str, ...]:
+        """Return words to put before a party's command line, to enter its namespace."""
+
+    def listen_address(self, rank: int) -> str:
+        """Return the `host:port` on which party `rank` listens."""
+
+    def peer_address(self, rank: int, peer: int) -> str:
+        """Return the `host:port` that `rank` dials to reach `peer`."""
+
+    def set_network(self, network: Network) -> None:
+        """Take this delay and rate from now on; LOOPBACK: as fast as it can."""
+
+    def reset_counters(self) -> None:
+        """Begin counting anew."""
+
+    def counters(self) -> Counters | None:
+        """Return what was counted; None if this back-end sees packets only."""
+
+    def watched(self) -> tuple[Child, ...]:
+        """Return the processes of the back-end whose end is the end of the link."""
+
+    def close(self) -> None:
+        """End everything that `start` began."""
+
+
+def choose_emulation(name: str) -> EmulationName:
+    """Return the back-end of that name; `auto` is the relay, which runs everywhere.
+
+    Raises:
+        UnknownNameError: If there is none.
+    """
+    known: dict[str, EmulationName] = {
+        "auto": "relay",
+        "relay": "relay",
+        "tun": "tun",
+        "netem": "netem",
+    }
+    if name in known:
+        return known[name]
+    raise UnknownNameError(f"no emulation {name!r}; {did_you_mean(name, EMULATIONS)}")
+
+
+def make_emulation(name: EmulationName, base_port: int = 0) -> Emulation:
+    """Make a back-end that has not started yet.
+
+    Raises:
+        UsageError: If ports are asked for where each party has its own address.
+    """
+    if name == "relay":
+        return RelayEmulation(base_port)
+    if base_port:
+        raise UsageError(
+            f"--base-port {base_port}: only the relay takes ports, not {name}"
+        )
+    return TunEmulation() if name == "tun" else NetemEmulation()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +111,7 @@ class BackendStatus:
 
     Attributes:
         name: relay, tun or netem.
-        reason: Why not, in one line; empty if it is available.
+        reason: Why it cannot, in one line; empty if it is available.
     """
 
     name: str
@@ -46,7 +124,7 @@ class BackendStatus:
 
 
 def probe_backends() -> tuple[BackendStatus, ...]:
-    """The state of every back-end; takes about 0.3 s and leaves nothing behind."""
+    """Return the state of every back-end; takes 0.3 s and leaves nothing behind."""
     reasons = _ask_child() if sys.platform == "linux" else _all("it needs Linux")
     return (
         BackendStatus(name="relay", reason=""),  # needs loopback alone
@@ -98,14 +176,10 @@ def _try_namespaces() -> None:
 
 
 def _try_tun() -> None:
-    from mpcprof.engine.emulation.tun import open_tun
-
     os.close(open_tun(0))
 
 
 def _try_netem() -> None:
-    from mpcprof.engine.emulation.netem import Veth, add_pair, plan_qdisc, shape
-
     here = namespaces.make_namespace()
     veth = Veth(rank=0, peer=1)
     add_pair(veth, here)
@@ -121,39 +195,6 @@ def main() -> None:
     tries = {"tun": _try_tun, "netem": _try_netem}
     reasons = _all(reason) if reason else {name: _try(tries[name]) for name in _NAMES}
     sys.stdout.write(json.dumps(reasons))
-
-
-EMULATIONS = ("auto", "relay", "tun", "netem")
-
-
-def choose_emulation(name: str) -> EmulationName:
-    """The back-end of that name; `auto` is the relay, which runs everywhere.
-
-    Raises:
-        UnknownNameError: If there is none.
-    """
-    if name == "tun":
-        return "tun"
-    if name == "netem":
-        return "netem"
-    if name in ("auto", "relay"):
-        return "relay"
-    raise UnknownNameError(f"no emulation {name!r}; {did_you_mean(name, EMULATIONS)}")
-
-
-def make_emulation(name: EmulationName, base_port: int = 0) -> Emulation:
-    """A back-end that has not started yet.
-
-    Raises:
-        UsageError: If ports are asked for where each party has its own address.
-    """
-    if name == "relay":
-        return RelayEmulation(base_port)
-    if base_port:
-        raise UsageError(
-            f"--base-port {base_port}: only the relay takes ports, not {name}"
-        )
-    return TunEmulation() if name == "tun" else NetemEmulation()
 
 
 if __name__ == "__main__":
