@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from mpcprof.network import NETWORKS
-from mpcvit.paper.comparison import compare
-from mpcvit.paper.costs import read_source
+from mpcvit.paper.costs import read_fitted
+from mpcvit.paper.published import compare
 
-source = read_source(Path(sys.argv[1]))
-print(f"{source.deployment}, {NETWORKS['wan']}, heads one by one, predicted")
+fitted = read_fitted(Path(sys.argv[1]))
+print(f"{fitted.deployment}, {NETWORKS['wan']}, heads one by one, predicted")
 print(f"{'where':22} {'what':58} {'published':>13} {'ours':>12} {'ratio':>6}")
-for row in compare(source.model, NETWORKS["wan"]):
+for row in compare(fitted.model, NETWORKS["wan"]):
     print(row)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from mpcprof.deployment import make_deployment
 from mpcvit.paper.measuring import measure_softmax_error
-from mpcvit.paper.selection import errors_path
-from mpcvit.paper.softmax_error import write_errors
+from mpcvit.paper.softmax_error import errors_path, write_errors
 
 runtime = sys.argv[1] if len(sys.argv) > 1 else "spu-0.9.5"
 folder = Path(sys.argv[2] if len(sys.argv) > 2 else "profiles")

@@ -63,7 +63,8 @@ def sparsemax_rows64(scores: Array64) -> Array64:
     return projected
 
 
-def _relu_softmax_rows64(scores: Array64) -> Array64:
+def relu_softmax_rows64(scores: Array64) -> Array64:
+    """Return relu(x) over its sum + epsilon in each row."""
     positive = np.where(scores > 0, scores, 0.0)
     return np.asarray(positive / (positive.sum(axis=1)[:, None] + EPSILON))
 
@@ -112,9 +113,9 @@ def linformer64(q: Array64, k: Array64, v: Array64, e: Array64, f: Array64) -> A
 
 ATTENTIONS64: Final[dict[str, Callable[..., Array64]]] = {
     "softmax": attend_by64(softmax_rows64),
-    "relu_softmax": attend_by64(_relu_softmax_rows64),
+    "relu_softmax": attend_by64(relu_softmax_rows64),
     "softmax_by_entry": attend_by64(softmax_rows64),
-    "relu_softmax_by_entry": attend_by64(_relu_softmax_rows64),
+    "relu_softmax_by_entry": attend_by64(relu_softmax_rows64),
     "scale": scale64,
     "scale_plain": scale64,
     "2quad": attend_by64(_two_quad_rows64),

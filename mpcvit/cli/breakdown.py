@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,9 @@ from mpcprof.network import parse_network
 if TYPE_CHECKING:
     from mpcprof.network import Network
     from mpcprof.nn.architecture import Heads
-    from mpcvit.paper.output import Made
-    from mpcvit.paper.run import Request
-    from mpcvit.paper.selection import FigureName
-    from mpcvit.paper.subjects import Division
+    from mpcvit.paper.cases import Division
+    from mpcvit.paper.make import FigureConfig, FigureName
+    from mpcvit.paper.output import FigureResult
 
 _FILE = click.Path(path_type=Path)
 
@@ -97,15 +95,14 @@ def command(
 
     What the paper says of the figure is held against the numbers, and printed.
     """
-    from mpcvit.paper.run import Request, make_figure
-    from mpcvit.paper.selection import choose_profiles
-    from mpcvit.paper.subjects import Setting
+    from mpcvit.paper.cases import CaseConfig
+    from mpcvit.paper.make import FigureConfig, choose_profiles, make_figure
 
-    request = Request(
+    config = FigureConfig(
         figure=figure,
         rows=choose_profiles(figure, given, runtime, profiles, is_compared=is_compared),
         profiles=profiles,
-        setting=Setting(
+        case=CaseConfig(
             network=network,
             heads=heads,
             activation=activation,
@@ -115,28 +112,18 @@ def command(
         output=output,
         command=shlex.join(["mpcvit", *sys.argv[1:]]),
     )
-    made = _measure(request, repeats) if is_measured else make_figure(request)
-    click.echo(made.to_json() if is_json else "\n".join(made.lines()))
+    result = _measure(config, repeats) if is_measured else make_figure(config)
+    click.echo(result.to_json() if is_json else "\n".join(result.lines()))
 
 
-def _measure(request: "Request", repeats: int) -> "Made":
+def _measure(config: "FigureConfig", repeats: int) -> "FigureResult":
     from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
-    from mpcvit.paper.measuring import (
-        MeasureRequest,
-        measure_costs,
-        measure_softmax_error,
-    )
-    from mpcvit.paper.run import Measuring, make_figure
+    from mpcvit.paper.make import make_figure
+    from mpcvit.paper.measuring import FigureMeasurer
 
-    how = MeasureRequest(network=request.setting.network, repeats=repeats)
     with (
-        resumable(request.output, kept="what was measured is"),
+        resumable(config.output, kept="what was measured is"),
         spu_prints_to_stderr(),
         progress_bar("setting up") as progress,
     ):
-        measure = partial(measure_costs, request=how, progress=progress)
-        measuring = Measuring(
-            costs=lambda source, costs, path: measure(source, costs, path=path),
-            errors=measure_softmax_error,
-        )
-        return make_figure(request, measuring)
+        return make_figure(config, FigureMeasurer(progress=progress, repeats=repeats))

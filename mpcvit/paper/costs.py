@@ -1,4 +1,4 @@
-"""The numbers of a figure: what each group of steps costs, from one profile."""
+"""What groups of steps cost, from one profile: the numbers that figures show."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +15,8 @@ from mpcprof.profile.record import Profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """A profile and what was fitted to it."""
+class FittedProfile:
+    """A profile and the cost model fitted to it."""
 
     path: Path
     profile: Profile
@@ -24,34 +24,35 @@ class Source:
 
     @property
     def deployment(self) -> Deployment:
-        """The profile's."""
+        """The profile's deployment."""
         return self.profile.deployment
 
 
-def read_source(path: Path) -> Source:
-    """The profile at `path`.
+def read_fitted(path: Path) -> FittedProfile:
+    """Read the profile at `path` and fit a cost model to it.
 
     Raises:
         ProfileError: If there is none.
         MissingEntryError: If it holds no primitive.
     """
     profile = read_profile(path)
-    return Source(path=path, profile=profile, model=load_cost_model(profile))
+    return FittedProfile(path=path, profile=profile, model=load_cost_model(profile))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """One number of a figure: a piece of a bar or of a ring.
+class GroupCost:
+    """One number of a figure: what a group of steps costs, a piece of a bar or ring.
 
     Attributes:
         panel: `a` or `b`.
-        x: Where it stands: `4` heads, layer `3`; empty in a ring.
-        series: What it belongs to beside x: a model of Figure 8.
-        group: Of operations; `layer` where all of them are together.
-        latency_s: By the cost model.
-        bytes_sent: By rank 0.
-        basis: The weakest of its steps.
-        measured_s: By real parties; None if it was not measured.
+        deployment: Deployment of the profile that prices it.
+        x: Place on the axis: `4` heads, layer `3`; empty in a ring.
+        series: A model of Figure 8; empty in the other figures.
+        group: Group of operations; `layer` where all of them are together.
+        latency_s: Predicted seconds.
+        bytes_sent: Bytes sent by rank 0.
+        basis: The weakest basis of its steps.
+        measured_s: Seconds by real parties; None if it was not measured.
     """
 
     panel: str
@@ -67,13 +68,18 @@ class Cost:
     steps: tuple[Step, ...] = field(repr=False)
 
     @property
+    def place(self) -> tuple[str, Deployment, str, str]:
+        """The bar or ring that it is a piece of."""
+        return (self.panel, self.deployment, self.x, self.series)
+
+    @property
     def shown_s(self) -> float:
-        """Measured seconds where there are any, predicted ones else."""
+        """Measured seconds where there are any, else predicted ones."""
         return self.latency_s if self.measured_s is None else self.measured_s
 
 
 def price_groups(
-    source: Source,
+    fitted: FittedProfile,
     network: Network,
     steps: Sequence[Step],
     groups: Sequence[str],
@@ -81,25 +87,29 @@ def price_groups(
     *,
     panel: str,
     x: str = "",
-) -> tuple[Cost, ...]:
-    """Each group of `steps`, in the order of `groups`; groups without a step left out.
+) -> tuple[GroupCost, ...]:
+    """Return the cost of each group of `steps`, in the order of `groups`.
 
-    What a call costs however little it does is in `other`, if there is such a group, so
-    that the groups add up to the latency of all steps.
+    Groups without a step are left out. What a call costs however little it does is in
+    `other`, if there is such a group, so that the groups add up to the latency of all
+    steps.
 
     Raises:
         MissingEntryError: If the profile lacks an operation; it names the profile.
     """
-    found: list[Cost] = []
-    for group in groups:
-        own = tuple(step for step in steps if group_of(step) == group)
-        if own:
-            found.append(price(source, network, own, panel=panel, x=x, group=group))
-    return tuple(found)
+    of_group = {
+        group: tuple(step for step in steps if group_of(step) == group)
+        for group in groups
+    }
+    return tuple(
+        price(fitted, network, own, panel=panel, x=x, group=group)
+        for group, own in of_group.items()
+        if own
+    )
 
 
 def price(
-    source: Source,
+    fitted: FittedProfile,
     network: Network,
     steps: tuple[Step, ...],
     *,
@@ -107,16 +117,16 @@ def price(
     x: str = "",
     series: str = "",
     group: str,
-) -> Cost:
-    """All of `steps` as one number; see `price_groups`."""
+) -> GroupCost:
+    """Return the cost of all of `steps` as one number; see `price_groups`."""
     try:
-        predicted = source.model.predict(steps, network)
+        predicted = fitted.model.predict(steps, network)
     except MissingEntryError as error:
-        raise MissingEntryError(f"{source.path}: {error}") from None
+        raise MissingEntryError(f"{fitted.path}: {error}") from None
     call_s = 0.0 if group == "other" else predicted.per_call_s
-    return Cost(
+    return GroupCost(
         panel=panel,
-        deployment=source.deployment,
+        deployment=fitted.deployment,
         x=x,
         series=series,
         group=group,
@@ -128,13 +138,15 @@ def price(
     )
 
 
-def at(costs: Sequence[Cost], panel: str, x: str = "") -> dict[str, Cost]:
-    """By group: the costs of one bar or ring."""
+def costs_at(
+    costs: Sequence[GroupCost], panel: str, x: str = ""
+) -> dict[str, GroupCost]:
+    """Return the costs of one bar or ring by group."""
     return {cost.group: cost for cost in costs if (cost.panel, cost.x) == (panel, x)}
 
 
-def share(costs: Sequence[Cost], panel: str, x: str, group: str) -> float:
-    """Of the bar or ring that it stands in; 0 if it has no such group."""
-    own = at(costs, panel, x)
+def share(costs: Sequence[GroupCost], panel: str, x: str, group: str) -> float:
+    """Return a group's share of its bar or ring; 0 if that has no such group."""
+    own = costs_at(costs, panel, x)
     total_s = sum(cost.shown_s for cost in own.values())
     return own[group].shown_s / total_s if group in own else 0.0

@@ -1,19 +1,20 @@
-"""The data behind a figure as csv, and what it was made from as json."""
+"""A figure's files: the data as csv, the provenance as json, and lines for a person."""
 
 import csv
 import importlib.metadata
 import io
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from mpcprof.deployment import Deployment
 from mpcprof.files import replace_file
 from mpcprof.provenance import commit, now_utc
-from mpcvit.paper.costs import Cost, Source
-from mpcvit.paper.sentences import Sentence
-from mpcvit.paper.subjects import STATED, Setting
+from mpcvit.paper.cases import CaseConfig
+from mpcvit.paper.costs import FittedProfile, GroupCost
+from mpcvit.paper.figure import Sentence
 
 _COLUMNS = (
     *("panel", "runtime", "protocol", "x", "series", "group"),
@@ -22,11 +23,12 @@ _COLUMNS = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
+class FigureResult:
     """A figure that was made.
 
     Attributes:
         files: Pictures, data, provenance, in this order.
+        architecture: Where the mixed model comes from; None if the figure has none.
         notes: What a reader of the figure should know.
         disagreement: Largest |predicted / measured - 1| of a bar or ring; None where
             nothing was measured.
@@ -34,36 +36,34 @@ class Made:
 
     name: str
     files: tuple[Path, ...]
-    sources: tuple[Source, ...]
-    setting: Setting
+    profiles: tuple[FittedProfile, ...]
+    case: CaseConfig
+    architecture: str | None
     command: str
-    costs: tuple[Cost, ...]
+    costs: tuple[GroupCost, ...]
     sentences: tuple[Sentence, ...]
     notes: tuple[str, ...]
     disagreement: float | None
 
     def to_json(self) -> str:
-        """What NAME.json holds, and `--json` prints."""
+        """Return what NAME.json holds, and `--json` prints."""
         document = {
             "figure": self.name,
             "files": [str(path) for path in self.files],
             "command": self.command,
-            "profiles": [_source_json(source) for source in self.sources],
-            "network": str(self.setting.network),
-            "heads": self.setting.heads,
-            "activation": self.setting.activation,
-            "division": self.setting.division,
-            "architecture": _architecture(self),
+            "profiles": [_profile_json(fitted) for fitted in self.profiles],
+            "network": str(self.case.network),
+            "heads": self.case.heads,
+            "activation": self.case.activation,
+            "division": self.case.division,
+            "architecture": self.architecture,
             "basis": {
                 "shown": "predicted" if self.disagreement is None else "measured",
                 "numbers": dict(Counter(cost.basis for cost in self.costs)),
                 "of_each": "column basis of the csv",
             },
             "predicted_against_measured": self.disagreement,
-            "sentences": [
-                {name: getattr(s, name) for name in s.__dataclass_fields__}
-                for s in self.sentences
-            ],
+            "sentences": [asdict(sentence) for sentence in self.sentences],
             "notes": list(self.notes),
             "versions": {"mpcprof": importlib.metadata.version("mpcprof")},
             "commit": commit(),
@@ -72,7 +72,7 @@ class Made:
         return json.dumps(document, indent=1)
 
     def lines(self) -> list[str]:
-        """For a person: the files, what to know, the paper's sentences."""
+        """Return the files, what to know, and the paper's sentences, for a person."""
         lines = [str(path) for path in self.files]
         lines += [f"note: {note}" for note in self.notes]
         if self.disagreement is not None:
@@ -83,37 +83,29 @@ class Made:
         return lines
 
 
-def _architecture(made: Made) -> str | None:
-    if made.name != "fig8":
-        return None
-    path = made.setting.architecture
-    return str(path) if path else STATED
-
-
-def _source_json(source: Source) -> dict[str, object]:
-    records = source.profile.records
+def _profile_json(fitted: FittedProfile) -> dict[str, object]:
+    records = fitted.profile.records
     return {
-        "path": str(source.path),
-        "runtime": source.deployment.runtime,
-        "protocol": source.deployment.protocol,
-        "deployment": json.loads(source.deployment.to_json()),
-        "records_digest": source.model.records_digest,
-        "hosts": [*source.profile.hosts],
+        "path": str(fitted.path),
+        "runtime": fitted.deployment.runtime,
+        "protocol": fitted.deployment.protocol,
+        "deployment": json.loads(fitted.deployment.to_json()),
+        "records_digest": fitted.model.records_digest,
+        "hosts": [*fitted.profile.hosts],
         "commits": sorted({record.commit for record in records}),
         "versions": sorted({record.versions for record in records}),
     }
 
 
-def write_csv(path: Path, costs: Sequence[Cost]) -> None:
-    """One row for each number; `share` is that of its bar or ring, of what is shown.
+def write_csv(path: Path, costs: Sequence[GroupCost]) -> None:
+    """Write one row for each number; `share` is its part of what its bar or ring shows.
 
     Raises:
         FileError: If it cannot be written.
     """
-    totals: dict[tuple[object, ...], float] = {}
+    totals: dict[tuple[str, Deployment, str, str], float] = defaultdict(float)
     for cost in costs:
-        key = _place(cost)
-        totals[key] = totals.get(key, 0.0) + cost.shown_s
+        totals[cost.place] += cost.shown_s
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
@@ -121,25 +113,23 @@ def write_csv(path: Path, costs: Sequence[Cost]) -> None:
         extra: dict[str, object] = {
             "runtime": cost.deployment.runtime,
             "protocol": cost.deployment.protocol,
-            "share": cost.shown_s / totals[_place(cost)],
+            "share": cost.shown_s / totals[cost.place],
         }
-        row = [extra.get(n, getattr(cost, n, None)) for n in _COLUMNS]
+        row = [extra.get(name, getattr(cost, name, None)) for name in _COLUMNS]
         writer.writerow(["" if value is None else value for value in row])
     replace_file(path, text.getvalue())
 
 
-def _place(cost: Cost) -> tuple[object, ...]:
-    return (cost.panel, cost.deployment, cost.x, cost.series)
+def disagreement(costs: Sequence[GroupCost]) -> float | None:
+    """Return the largest |predicted / measured - 1| of a bar or ring.
 
-
-def disagreement(costs: Sequence[Cost]) -> float | None:
-    """Largest |predicted / measured - 1| over bars and rings; None if not measured."""
-    predicted: dict[tuple[object, ...], float] = {}
-    measured: dict[tuple[object, ...], float] = {}
+    It is None if a number was not measured.
+    """
+    predicted: dict[tuple[str, Deployment, str, str], float] = defaultdict(float)
+    measured: dict[tuple[str, Deployment, str, str], float] = defaultdict(float)
     for cost in costs:
         if cost.measured_s is None:
             return None
-        key = _place(cost)
-        predicted[key] = predicted.get(key, 0.0) + cost.latency_s
-        measured[key] = measured.get(key, 0.0) + cost.measured_s
-    return max(abs(predicted[key] / measured[key] - 1) for key in predicted)
+        predicted[cost.place] += cost.latency_s
+        measured[cost.place] += cost.measured_s
+    return max(abs(predicted[place] / measured[place] - 1) for place in predicted)

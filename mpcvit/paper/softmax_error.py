@@ -1,11 +1,12 @@
 """Relative error of softmax and ReLU softmax under MPC (Figure 1(c)).
 
-Measured by real parties against float64, on normal scores of several variances.
+The rows of the deployed attention, run by real parties on normal scores of several
+variances and held against float64.
 """
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,21 +18,27 @@ from numpy.typing import NDArray
 from mpcprof.deployment import Deployment
 from mpcprof.errors import ProfileError
 from mpcprof.files import replace_file
-from mpcprof.nn.algebra import Algebra, T
-from mpcprof.nn.attention import EPSILON
+from mpcprof.nn.algebra import Algebra
+from mpcprof.nn.attention import relu_softmax_rows, softmax_rows
+from mpcprof.workloads.reference import relu_softmax_rows64, softmax_rows64
+
+Rows = NDArray[np.float64]  # (M, N)
 
 VARIANCES: Final = tuple(4.0**n for n in range(-2, 5))  # 1/16 to 256
 N_ROWS: Final = 260  # of 4 heads
 N_TOKENS: Final = 65
-KERNELS: Final = ("softmax", "relu_softmax")
+# name -> what the attention runs, and the same in float64 with the same epsilon
+_ROWS: Final[dict[str, tuple[Callable[..., Any], Callable[[Rows], Rows]]]] = {
+    "softmax": (softmax_rows, softmax_rows64),
+    "relu_softmax": (relu_softmax_rows, relu_softmax_rows64),
+}
+KERNELS: Final = tuple(_ROWS)
 _COLUMNS: Final = ("deployment", "kernel", "variance", "relative_error", "norm_error")
-
-Rows = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorPoint:
-    """Of one kernel at one variance.
+    """The error of one kernel at one variance.
 
     Attributes:
         relative_error: Mean of |y - y64| / y64 over entries with y64 > 0.
@@ -46,78 +53,49 @@ class ErrorPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorTable:
-    """Every kernel at every variance, on one deployment."""
+    """The errors of every kernel at every variance, on one deployment."""
 
     deployment: str
     points: tuple[ErrorPoint, ...]
 
     @property
     def variances(self) -> tuple[float, ...]:
-        """In growing order."""
+        """Variances in growing order."""
         return tuple(sorted({point.variance for point in self.points}))
 
     def errors_of(self, kernel: str, column: str = "relative_error") -> list[float]:
-        """In the order of the variances."""
+        """Return a kernel's errors in the order of the variances."""
         own = {p.variance: p for p in self.points if p.kernel == kernel}
         return [float(getattr(own[variance], column)) for variance in self.variances]
 
 
-def softmax_rows(ops: Algebra[T], x: T) -> T:
-    """exp(x - max x) over its sum along each row, step by step as attention has it."""
-    weights = ops.exp(ops.subtract(x, ops.row_max(x)))
-    return ops.mul(weights, ops.reciprocal(ops.row_sum(weights)))
-
-
-def relu_softmax_rows(ops: Algebra[T], x: T) -> T:
-    """relu(x) over its sum + epsilon along each row."""
-    weights = ops.relu(x)
-    total = ops.shift(ops.row_sum(weights), EPSILON)
-    return ops.mul(weights, ops.reciprocal(total))
-
-
-def softmax64(x: Rows) -> Rows:
-    """softmax_rows in float64."""
-    weights = np.exp(x - x.max(axis=-1, keepdims=True))
-    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
-
-
-def relu_softmax64(x: Rows) -> Rows:
-    """relu_softmax_rows in float64, with the same epsilon: it is not MPC's error."""
-    weights = np.maximum(x, 0.0)
-    return np.asarray(weights / (weights.sum(axis=-1, keepdims=True) + EPSILON))
-
-
-_FUNCTIONS: Final = {"softmax": softmax_rows, "relu_softmax": relu_softmax_rows}
-_REFERENCES: Final = {"softmax": softmax64, "relu_softmax": relu_softmax64}
-
-
 class Parties(Protocol):
-    """What of `mpcprof.engine.session.Session` this needs."""
+    """The part of `mpcprof.engine.session.Session` that measuring errors needs."""
 
     @property
     def deployment(self) -> Deployment:
-        """What they run."""
+        """What the parties run."""
 
     def lower(self, case: str, function: Any, inputs: Sequence[Any]) -> Any:
-        """Compile."""  # Any: as the session has them
+        """Compile a function."""  # Any: as the session has them
 
     def load(self, case: str, lowered: Any, inputs: Sequence[Any]) -> None:
         """Share the inputs."""
 
     def run(self, case: str) -> Any:
-        """Compute."""
+        """Compute on shares."""
 
     def fetch(self, case: str) -> Rows:
-        """Reveal."""
+        """Reveal the result."""
 
     def unload(self, case: str) -> None:
-        """Forget."""
+        """Forget the case."""
 
 
 def measure_errors(
     parties: Parties, algebra: Algebra[Any], seed: int = 0
 ) -> ErrorTable:
-    """Both kernels at every variance on live parties.
+    """Run both kernels at every variance on live parties.
 
     Args:
         algebra: JAX's; given so that tests need no JAX.
@@ -128,8 +106,8 @@ def measure_errors(
     rng = np.random.default_rng(seed)
     drawn = rng.standard_normal((N_ROWS, N_TOKENS))
     points = []
-    for kernel in KERNELS:
-        function = partial(_FUNCTIONS[kernel], algebra)
+    for kernel, (rows, reference) in _ROWS.items():
+        function = partial(rows, algebra)
         for variance in VARIANCES:
             x = np.asarray(np.sqrt(variance) * drawn, np.float32)
             name = f"{kernel}-{variance:g}"
@@ -137,7 +115,7 @@ def measure_errors(
             parties.run(name)
             found = parties.fetch(name)
             parties.unload(name)
-            expected = _REFERENCES[kernel](x.astype(np.float64))
+            expected = reference(x.astype(np.float64))
             points.append(_compare(kernel, variance, found, expected))
     return ErrorTable(deployment=str(parties.deployment), points=tuple(points))
 
@@ -154,8 +132,14 @@ def _compare(kernel: str, variance: float, found: Rows, expected: Rows) -> Error
     )
 
 
+def errors_path(profiles: Path, deployment: Deployment) -> Path:
+    """Return where Figure 1(c) of a deployment is kept."""
+    suffix = deployment.build.file_suffix
+    return profiles / f"softmax-error-{deployment.protocol}{suffix}.csv"
+
+
 def write_errors(path: Path, table: ErrorTable) -> None:
-    """As csv.
+    """Write the table as csv.
 
     Raises:
         FileError: If it cannot be written.
@@ -171,10 +155,10 @@ def write_errors(path: Path, table: ErrorTable) -> None:
 
 
 def read_errors(path: Path) -> ErrorTable | None:
-    """What `write_errors` wrote; None if there is no such file.
+    """Read what `write_errors` wrote; None if there is no such file.
 
     Raises:
-        ProfileError: If it is none, or of two deployments.
+        ProfileError: If it is no such table, or of two deployments.
     """
     try:
         rows = [*csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))]

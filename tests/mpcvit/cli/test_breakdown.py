@@ -155,7 +155,7 @@ def test_help_of_mpcvit_loads_only_click():
 
 
 def test_the_numbers_behind_a_figure_need_no_heavy_package():
-    loaded = modules_loaded_by("import mpcvit.paper, mpcvit.paper.comparison")
+    loaded = modules_loaded_by("import mpcvit.paper.published")
 
     assert not loaded & {"jax", "spu", "matplotlib", "torch"}
 

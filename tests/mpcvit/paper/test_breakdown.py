@@ -24,47 +24,45 @@ from mpcprof.predict import GROUPS, SOFTMAX_GROUPS, operation_group
 from mpcprof.profile.io import write_profile
 from mpcprof.profile.record import Profile
 from mpcprof.workloads.blocks import steps_workload
+from mpcprof.workloads.reference import relu_softmax_rows64, softmax_rows64
 from mpcprof.workloads.registry import get_workload
-from mpcvit.paper.costs import Source, read_source
-from mpcvit.paper.figures import fig1_costs, fig3_costs, fig8_costs
-from mpcvit.paper.measuring import MeasureRequest, measure_costs
-from mpcvit.paper.run import Measuring, Request, make_figure
+from mpcvit.paper.cases import (
+    HEADS,
+    STATED_HEADS,
+    TOKENS,
+    CaseConfig,
+    block_steps,
+    fig8_models,
+    model_steps,
+)
+from mpcvit.paper.costs import FittedProfile, read_fitted
+from mpcvit.paper.make import FIGURES, FigureConfig, make_figure
+from mpcvit.paper.measuring import FigureMeasurer
 from mpcvit.paper.softmax_error import (
     KERNELS,
     VARIANCES,
     measure_errors,
     read_errors,
-    relu_softmax64,
-    relu_softmax_rows,
-    softmax64,
-    softmax_rows,
     write_errors,
-)
-from mpcvit.paper.subjects import (
-    HEADS,
-    STATED_HEADS,
-    TOKENS,
-    Setting,
-    block_steps,
-    fig8_models,
-    model_steps,
 )
 from tests import ROOT
 from tests.factories import make_errors, make_full_profile, make_record
 
-WAN = Setting(network=NETWORKS["wan"])
-SEMI2K = read_source(ROOT / "profiles" / "semi2k.parquet")
+WAN = CaseConfig(network=NETWORKS["wan"])
+SEMI2K = read_fitted(ROOT / "profiles" / "semi2k.parquet")
 FULL = make_full_profile()
 
 
-def make_source(**deployment):
+def make_fitted(**deployment):
     fields = {"protocol": "semi2k"} | deployment
     profile = Profile(deployment=Deployment(**fields), records=FULL.records)
     name = f"{profile.deployment.protocol}.parquet"
-    return Source(path=Path(name), profile=profile, model=fit_cost_model(profile))
+    return FittedProfile(
+        path=Path(name), profile=profile, model=fit_cost_model(profile)
+    )
 
 
-def make_request(tmp_path, figure="fig1", **overrides):
+def make_config(tmp_path, figure="fig1", **overrides):
     n_files = 2 if figure == "fig3" else 1
     names = ("semi2k.parquet", "cheetah.parquet")[:n_files]
     for name in names:
@@ -75,15 +73,11 @@ def make_request(tmp_path, figure="fig1", **overrides):
         "figure": figure,
         "rows": (tuple(tmp_path / name for name in names),),
         "profiles": tmp_path,
-        "setting": WAN,
+        "case": WAN,
         "output": tmp_path / "out",
         "command": f"mpcvit breakdown {figure}",
     }
-    return Request(**(values | overrides))
-
-
-def by_text(sentences):
-    return {sentence.text: sentence for sentence in sentences}
+    return FigureConfig(**(values | overrides))
 
 
 # numbers
@@ -91,7 +85,7 @@ def by_text(sentences):
 
 def test_the_groups_of_a_block_add_up_to_its_latency():
     steps = block_steps(4, 65, WAN)
-    costs = fig1_costs(SEMI2K, WAN)
+    costs = FIGURES["fig1"].price([SEMI2K], WAN)
 
     bar = [cost for cost in costs if (cost.panel, cost.x) == ("a", "4")]
 
@@ -103,7 +97,7 @@ def test_the_groups_of_a_block_add_up_to_its_latency():
 
 
 def test_both_panels_of_figure_1_share_the_block_that_they_have_in_common():
-    costs = fig1_costs(SEMI2K, WAN)
+    costs = FIGURES["fig1"].price([SEMI2K], WAN)
 
     common = [
         [cost.latency_s for cost in costs if (cost.panel, cost.x) == place]
@@ -116,7 +110,7 @@ def test_both_panels_of_figure_1_share_the_block_that_they_have_in_common():
 
 
 def test_heads_one_by_one_cost_their_number_times_one_head():
-    costs = fig1_costs(SEMI2K, WAN)
+    costs = FIGURES["fig1"].price([SEMI2K], WAN)
 
     softmax = {
         cost.x: cost.hops
@@ -128,7 +122,7 @@ def test_heads_one_by_one_cost_their_number_times_one_head():
 
 
 def test_batched_heads_share_the_hops_of_softmax():
-    costs = fig1_costs(SEMI2K, replace(WAN, heads="batched"))
+    costs = FIGURES["fig1"].price([SEMI2K], replace(WAN, heads="batched"))
 
     hops = {c.hops for c in costs if (c.panel, c.group) == ("a", "softmax")}
 
@@ -136,7 +130,7 @@ def test_batched_heads_share_the_hops_of_softmax():
 
 
 def test_the_softmax_of_a_ring_is_what_its_operations_add_up_to():
-    costs = fig3_costs([SEMI2K, make_source(protocol="cheetah")], WAN)
+    costs = FIGURES["fig3"].price([SEMI2K, make_fitted(protocol="cheetah")], WAN)
 
     for deployment in {cost.deployment for cost in costs}:
         own = [cost for cost in costs if cost.deployment == deployment]
@@ -158,7 +152,7 @@ def test_every_step_of_a_model_has_a_group_and_norms_are_not_softmax():
 
 
 def test_the_layers_of_figure_8_add_up_to_the_model_without_its_ends():
-    costs = fig8_costs(SEMI2K, WAN)
+    costs = FIGURES["fig8"].price([SEMI2K], WAN)
 
     parts = SEMI2K.model.predict(model_steps("tiny-imagenet", WAN), WAN.network).parts
     whole_s = sum(p.latency_s for p in parts if p.name.startswith("layer "))
@@ -233,14 +227,17 @@ class Exact:
 
     def __init__(self, factor):
         self.factor = factor
+        self.functions = {}
         self.loaded = {}
 
     def lower(self, case, function, inputs):
-        return "relu" if "relu" in case else "softmax"
+        name, _, _ = case.rpartition("-")
+        self.functions[name] = function
+        return name
 
     def load(self, case, lowered, inputs):
-        reference = relu_softmax64 if lowered == "relu" else softmax64
-        self.loaded[case] = reference(inputs[0].astype(np.float64))
+        reference = {"softmax": softmax_rows64, "relu_softmax": relu_softmax_rows64}
+        self.loaded[case] = reference[lowered](inputs[0].astype(np.float64))
 
     def run(self, case):
         assert case in self.loaded
@@ -271,14 +268,12 @@ def test_a_csv_that_is_no_table_of_errors_is_refused(tmp_path, text):
         read_errors(tmp_path / "e.csv")
 
 
-@pytest.mark.parametrize(
-    ("name", "function"),
-    [("softmax", softmax_rows), ("relu_softmax", relu_softmax_rows)],
-)
-def test_the_rows_whose_error_is_measured_are_those_of_the_attention(name, function):
-    ops = CountingAlgebra()
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_rows_whose_error_is_measured_are_those_of_the_attention(name):
+    ops, parties = CountingAlgebra(), Exact(1.0)
+    measure_errors(parties, ops)
 
-    function(ops, Bare((4, 65, 65)))
+    parties.functions[name](Bare((4, 65, 65)))
 
     whole = trace_block(f"attn.{name}", Dims(n_heads=4, n_tokens=65, head_dim=64))
     inside = [s for s in whole if s.operation not in ("matmul", "truncation")]
@@ -310,13 +305,15 @@ def scripted_sweep(left_out=()):
     return run
 
 
-def test_measured_groups_stand_beside_the_predicted_ones():
-    costs = fig8_costs(SEMI2K, WAN)
-    request = MeasureRequest(network=WAN.network)
+def measure_costs(fitted, costs, left_out=()):
+    measurer = FigureMeasurer(run_sweep=scripted_sweep(left_out))
+    return measurer.measure_costs(fitted, costs, WAN.network, Path("m.parquet"))
 
-    found = measure_costs(
-        SEMI2K, costs, request, Path("m.parquet"), None, scripted_sweep()
-    )
+
+def test_measured_groups_stand_beside_the_predicted_ones():
+    costs = FIGURES["fig8"].price([SEMI2K], WAN)
+
+    found = measure_costs(SEMI2K, costs)
 
     assert {cost.measured_s for cost in found} == {2.0}
     assert {cost.shown_s for cost in found} == {2.0}
@@ -324,28 +321,18 @@ def test_measured_groups_stand_beside_the_predicted_ones():
 
 
 def test_a_group_that_cannot_be_measured_stops_the_figure():
+    costs = FIGURES["fig8"].price([SEMI2K], WAN)
     left_out = (SimpleNamespace(reason="the result is wrong"),)
-    request = MeasureRequest(network=WAN.network)
 
     with pytest.raises(EngineError, match="the first because: the result is wrong"):
-        measure_costs(
-            SEMI2K,
-            fig8_costs(SEMI2K, WAN),
-            request,
-            Path("m.parquet"),
-            None,
-            scripted_sweep(left_out),
-        )
+        measure_costs(SEMI2K, costs, left_out)
 
 
 def test_measuring_one_deployment_leaves_the_numbers_of_the_other():
-    cheetah = make_source(protocol="cheetah")
-    costs = fig3_costs([SEMI2K, cheetah], WAN)
-    request = MeasureRequest(network=WAN.network)
+    cheetah = make_fitted(protocol="cheetah")
+    costs = FIGURES["fig3"].price([SEMI2K, cheetah], WAN)
 
-    found = measure_costs(
-        cheetah, costs, request, Path("m.parquet"), None, scripted_sweep()
-    )
+    found = measure_costs(cheetah, costs)
 
     for cost in found:
         is_cheetah = cost.deployment == cheetah.deployment
@@ -377,17 +364,22 @@ def test_what_is_measured_of_a_group_is_exactly_its_steps():
     assert np.allclose(found, expected, rtol=1e-3, atol=workload.atol)
 
 
-def test_measured_figures_say_so_and_how_far_predictions_were_off(tmp_path):
-    def twice(source, costs, path):
+class Twice:
+    """Measures twice the predicted seconds, and errors without parties."""
+
+    def measure_costs(self, fitted, costs, network, path):
         assert path.parent.is_dir()
-        return [replace(cost, measured_s=2 * cost.latency_s) for cost in costs]
+        return tuple(replace(cost, measured_s=2 * cost.latency_s) for cost in costs)
 
+    def measure_errors(self, deployment, path):
+        write_errors(path, make_errors(deployment=str(deployment)))
+        return read_errors(path)
+
+
+def test_measured_figures_say_so_and_how_far_predictions_were_off(tmp_path):
     deployment = str(Deployment(protocol="semi2k"))
-    measuring = Measuring(
-        costs=twice, errors=lambda one: make_errors(deployment=str(one))
-    )
 
-    made = make_figure(make_request(tmp_path), measuring)
+    made = make_figure(make_config(tmp_path), Twice())
 
     assert made.disagreement == pytest.approx(0.5)
     assert json.loads(made.to_json())["basis"]["shown"] == "measured"
@@ -399,7 +391,7 @@ def test_measured_figures_say_so_and_how_far_predictions_were_off(tmp_path):
 
 @pytest.mark.parametrize("figure", ["fig1", "fig3", "fig8"])
 def test_a_figure_is_two_pictures_its_data_and_its_provenance(tmp_path, figure):
-    made = make_figure(make_request(tmp_path, figure))
+    made = make_figure(make_config(tmp_path, figure))
 
     assert [path.name for path in made.files] == [
         f"{figure}.{suffix}" for suffix in ("png", "svg", "csv", "json")
@@ -417,7 +409,7 @@ def test_a_figure_is_two_pictures_its_data_and_its_provenance(tmp_path, figure):
 
 
 def test_shares_of_a_bar_add_up_to_one(tmp_path):
-    made = make_figure(make_request(tmp_path))
+    made = make_figure(make_config(tmp_path))
 
     totals = {}
     for row in csv.DictReader(io.StringIO(made.files[2].read_text())):
@@ -427,27 +419,27 @@ def test_shares_of_a_bar_add_up_to_one(tmp_path):
 
 
 def test_the_same_profile_gives_the_same_pictures(tmp_path):
-    request = make_request(tmp_path)
-    first = [path.read_bytes() for path in make_figure(request).files[:3]]
+    config = make_config(tmp_path)
+    first = [path.read_bytes() for path in make_figure(config).files[:3]]
 
-    second = [path.read_bytes() for path in make_figure(request).files[:3]]
+    second = [path.read_bytes() for path in make_figure(config).files[:3]]
 
     assert first == second
 
 
 def test_a_missing_panel_says_what_to_run(tmp_path):
-    made = make_figure(make_request(tmp_path))
+    made = make_figure(make_config(tmp_path))
 
     assert any("--measured --profiles FOLDER" in note for note in made.notes)
 
 
 def test_two_runtimes_are_two_rows_each_with_its_own_numbers(tmp_path):
-    request = make_request(tmp_path)
+    config = make_config(tmp_path)
     old = Deployment(protocol="semi2k", runtime="spu-0.3.1b0")
     path = tmp_path / "semi2k-spu0.3.1b0.parquet"
     write_profile(path, Profile(deployment=old, records=FULL.records))
 
-    made = make_figure(replace(request, rows=((path,), *request.rows)))
+    made = make_figure(replace(config, rows=((path,), *config.rows)))
 
     runtimes = {cost.deployment.runtime for cost in made.costs}
     assert runtimes == {"spu-0.9.5", "spu-0.3.1b0"}
@@ -465,33 +457,33 @@ def test_two_runtimes_are_two_rows_each_with_its_own_numbers(tmp_path):
 )
 def test_rings_of_one_figure_differ_in_the_protocol_only(other):
     with pytest.raises(ProfileError, match="expected two protocols"):
-        fig3_costs([make_source(), make_source(**other)], WAN)
+        FIGURES["fig3"].price([make_fitted(), make_fitted(**other)], WAN)
 
 
 def test_rows_that_differ_in_more_than_the_runtime_are_refused(tmp_path):
-    request = make_request(tmp_path)
+    config = make_config(tmp_path)
     path = tmp_path / "cheetah.parquet"
     cheetah = Deployment(protocol="cheetah", runtime="spu-0.3.1b0")
     write_profile(path, Profile(deployment=cheetah, records=FULL.records))
 
     with pytest.raises(ProfileError, match="no comparison of runtimes"):
-        make_figure(replace(request, rows=((path,), *request.rows)))
+        make_figure(replace(config, rows=((path,), *config.rows)))
 
 
 def test_rows_of_one_runtime_are_no_comparison(tmp_path):
-    request = make_request(tmp_path)
+    config = make_config(tmp_path)
 
     with pytest.raises(ProfileError, match="expected two runtimes"):
-        make_figure(replace(request, rows=request.rows * 2))
+        make_figure(replace(config, rows=config.rows * 2))
 
 
 def test_errors_of_another_deployment_are_not_drawn_beside_a_profile(tmp_path):
-    request = make_request(tmp_path)
+    config = make_config(tmp_path)
     write_errors(
         tmp_path / "softmax-error-semi2k.csv", make_errors(deployment="another")
     )
 
-    made = make_figure(request)
+    made = make_figure(config)
 
     (missing,) = [note for note in made.notes if "panel (c) is missing" in note]
     assert "softmax-error-semi2k.csv of this deployment" in missing
@@ -508,7 +500,7 @@ def test_an_operation_has_the_same_colour_in_every_figure():
 
 
 def test_the_axes_of_figure_1_have_units_and_a_legend(tmp_path):
-    make_figure(make_request(tmp_path))
+    make_figure(make_config(tmp_path))
 
     drawn = (tmp_path / "out" / "fig1.svg").read_text()
     for text in ("number of heads", "latency of a Transformer block (s)", *GROUPS):

@@ -3,8 +3,8 @@
 import pytest
 
 from mpcprof.network import NETWORKS
-from mpcvit.paper.comparison import compare, mpcvit
-from mpcvit.paper.costs import read_source
+from mpcvit.paper.cases import CaseConfig, mpcvit
+from mpcvit.paper.costs import read_fitted
 from mpcvit.paper.published import (
     PUBLISHED,
     RATIOS,
@@ -13,11 +13,11 @@ from mpcvit.paper.published import (
     TABLE_4,
     TABLE_5,
     Published,
+    compare,
 )
-from mpcvit.paper.subjects import Setting
 from tests import PROFILES
 
-SEMI2K = read_source(PROFILES / "semi2k.parquet")
+SEMI2K = read_fitted(PROFILES / "semi2k.parquet")
 WAN = NETWORKS["wan"]
 
 
@@ -83,7 +83,7 @@ def test_a_row_without_a_counterpart_prints_a_dash():
 
 @pytest.mark.parametrize(("mu", "n_heads"), [(0.1, 3), (0.3, 9), (0.5, 14), (0.7, 20)])
 def test_mu_is_a_share_of_all_heads_rounded_up(mu, n_heads):
-    architecture = mpcvit("cifar", mu, Setting(network=WAN))
+    architecture = mpcvit("cifar", mu, CaseConfig(network=WAN))
 
     kept = [
         head

@@ -6,18 +6,17 @@ from typing import get_args
 import pytest
 
 from mpcprof.network import NETWORKS
-from mpcvit.paper.costs import read_source, share
-from mpcvit.paper.figures import fig1_costs, fig3_costs, fig8_costs
-from mpcvit.paper.selection import errors_path
-from mpcvit.paper.sentences import fig1_sentences, fig3_sentences, fig8_sentences
-from mpcvit.paper.softmax_error import read_errors
-from mpcvit.paper.subjects import Division, Setting
+from mpcvit.paper.cases import CaseConfig, Division
+from mpcvit.paper.costs import read_fitted, share
+from mpcvit.paper.figure import FigureRow
+from mpcvit.paper.make import FIGURES
+from mpcvit.paper.softmax_error import errors_path, read_errors
 from tests import ROOT
 from tests.factories import make_errors
 
-WAN = Setting(network=NETWORKS["wan"])
+WAN = CaseConfig(network=NETWORKS["wan"])
 COMMITTED = {
-    (runtime, protocol): read_source(ROOT / "profiles" / f"{protocol}{suffix}.parquet")
+    (runtime, protocol): read_fitted(ROOT / "profiles" / f"{protocol}{suffix}.parquet")
     for runtime, suffix in (("spu-0.9.5", ""), ("spu-0.3.1b0", "-spu0.3.1b0"))
     for protocol in ("semi2k", "cheetah")
 }
@@ -25,8 +24,26 @@ SEMI2K = COMMITTED["spu-0.9.5", "semi2k"]
 OLD_SEMI2K = COMMITTED["spu-0.3.1b0", "semi2k"]
 
 
-def runtime_of(source):
-    return source.deployment.runtime
+def make_row(figure, fitted, errors=None, config=WAN):
+    return FigureRow(
+        profiles=(fitted,),
+        costs=FIGURES[figure].price([fitted], config),
+        errors=errors,
+        errors_path=errors_path(ROOT / "profiles", fitted.deployment),
+    )
+
+
+def sentences_of(figure, row):
+    return FIGURES[figure].sentences(row)
+
+
+def error_sentences(fitted, errors):
+    found = sentences_of("fig1", make_row("fig1", fitted, errors))
+    return [sentence for sentence in found if "(c)" in sentence.where]
+
+
+def runtime_of(fitted):
+    return fitted.deployment.runtime
 
 
 def by_text(sentences):
@@ -34,36 +51,37 @@ def by_text(sentences):
 
 
 @pytest.mark.parametrize("division", get_args(Division))
-@pytest.mark.parametrize("source", [SEMI2K, OLD_SEMI2K], ids=runtime_of)
-def test_softmax_is_the_largest_part_when_heads_or_tokens_are_many(source, division):
-    costs = fig1_costs(source, replace(WAN, division=division))
+@pytest.mark.parametrize("fitted", [SEMI2K, OLD_SEMI2K], ids=runtime_of)
+def test_softmax_is_the_largest_part_when_heads_or_tokens_are_many(fitted, division):
+    row = make_row("fig1", fitted, config=replace(WAN, division=division))
 
-    found = by_text(fig1_sentences(costs, None))
+    found = by_text(sentences_of("fig1", row))
 
     assert found["softmax is the largest part when heads or tokens are many"].holds
     assert found["softmax is the major bottleneck in most cases"].holds
 
 
-@pytest.mark.parametrize("source", [SEMI2K, OLD_SEMI2K], ids=runtime_of)
-def test_gelu_and_matmul_count_when_heads_are_few(source):
-    costs = fig1_costs(source, WAN)
+@pytest.mark.parametrize("fitted", [SEMI2K, OLD_SEMI2K], ids=runtime_of)
+def test_gelu_and_matmul_count_when_heads_are_few(fitted):
+    row = make_row("fig1", fitted)
 
-    found = by_text(fig1_sentences(costs, None))
+    found = by_text(sentences_of("fig1", row))
 
     assert found["GeLU and MatMul become non-negligible when heads are few"].holds
-    assert share(costs, "a", "1", "GeLU") > 3 * share(costs, "a", "12", "GeLU")
+    assert share(row.costs, "a", "1", "GeLU") > 3 * share(row.costs, "a", "12", "GeLU")
 
 
-@pytest.mark.parametrize("source", [SEMI2K, OLD_SEMI2K], ids=runtime_of)
-def test_gelu_and_matmul_count_at_few_tokens_but_no_less_at_many(source):
+@pytest.mark.parametrize("fitted", [SEMI2K, OLD_SEMI2K], ids=runtime_of)
+def test_gelu_and_matmul_count_at_few_tokens_but_no_less_at_many(fitted):
     """The paper's sentence that does not hold on either build, and is reported."""
-    costs = fig1_costs(source, WAN)
+    row = make_row("fig1", fitted)
 
-    found = by_text(fig1_sentences(costs, None))
+    found = by_text(sentences_of("fig1", row))
 
     sentence = found["GeLU and MatMul become non-negligible when tokens are few"]
     few, many = (
-        sum(share(costs, "b", n, g) for g in ("GeLU", "MatMul")) for n in ("17", "257")
+        sum(share(row.costs, "b", n, g) for g in ("GeLU", "MatMul"))
+        for n in ("17", "257")
     )
     assert few >= 0.10
     assert few < many
@@ -84,17 +102,18 @@ def test_gelu_and_matmul_count_at_few_tokens_but_no_less_at_many(source):
 def test_the_sentences_of_figure_3_hold_or_are_reported(
     runtime, protocol, is_largest, all_matter, division
 ):
-    costs = fig3_costs([COMMITTED[runtime, protocol]], replace(WAN, division=division))
+    config = replace(WAN, division=division)
+    row = make_row("fig3", COMMITTED[runtime, protocol], config=config)
 
-    sentences = fig3_sentences(costs)
+    sentences = sentences_of("fig3", row)
 
     assert [sentence.holds for sentence in sentences] == [is_largest, all_matter]
-    parts = {cost.group: share(costs, "a", "", cost.group) for cost in costs}
+    parts = {c.group: share(row.costs, "a", "", c.group) for c in row.costs}
     assert (parts["softmax"] == max(parts.values())) is is_largest
 
 
 @pytest.mark.parametrize(
-    ("source", "division", "is_proportional"),
+    ("fitted", "division", "is_proportional"),
     [
         (SEMI2K, "row", True),
         (SEMI2K, "entry", False),  # r is 0.90: softmax takes longer for its bytes
@@ -103,31 +122,28 @@ def test_the_sentences_of_figure_3_hold_or_are_reported(
     ],
 )
 def test_latency_goes_with_communication_or_that_is_reported(
-    source, division, is_proportional
+    fitted, division, is_proportional
 ):
-    costs = fig8_costs(source, replace(WAN, division=division))
+    row = make_row("fig8", fitted, config=replace(WAN, division=division))
 
-    (sentence,) = fig8_sentences(costs)
+    (sentence,) = sentences_of("fig8", row)
 
     assert sentence.holds is is_proportional
 
 
-@pytest.mark.parametrize("source", [SEMI2K, OLD_SEMI2K], ids=runtime_of)
-def test_the_error_of_softmax_grows_and_that_of_relu_softmax_stays_small(source):
-    errors = read_errors(errors_path(ROOT / "profiles", source.deployment))
-    costs = fig1_costs(source, WAN)
+@pytest.mark.parametrize("fitted", [SEMI2K, OLD_SEMI2K], ids=runtime_of)
+def test_the_error_of_softmax_grows_and_that_of_relu_softmax_stays_small(fitted):
+    errors = read_errors(errors_path(ROOT / "profiles", fitted.deployment))
 
-    about_errors = [s for s in fig1_sentences(costs, errors) if "(c)" in s.where]
+    about_errors = error_sentences(fitted, errors)
 
     assert [sentence.holds for sentence in about_errors] == [True, True]
 
 
 def test_the_sentences_about_errors_are_not_checked_without_a_measurement():
-    costs = fig1_costs(SEMI2K, WAN)
-
-    unknown = [s for s in fig1_sentences(costs, None) if "(c)" in s.where]
-    known = [s for s in fig1_sentences(costs, make_errors()) if "(c)" in s.where]
-    worse = [s for s in fig1_sentences(costs, make_errors(relu=1)) if "(c)" in s.where]
+    unknown = error_sentences(SEMI2K, None)
+    known = error_sentences(SEMI2K, make_errors())
+    worse = error_sentences(SEMI2K, make_errors(relu=1))
 
     assert [s.holds for s in unknown] == [None, None]
     assert [s.holds for s in known] == [True, True]
