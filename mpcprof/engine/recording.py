@@ -14,7 +14,8 @@ from mpcprof.engine.spulog import SpuRun
 from mpcprof.errors import EngineError
 from mpcprof.network import LOOPBACK, Network
 from mpcprof.pricing import Calibration, price_s
-from mpcprof.profile.record import Emulation, HopsBasis, Mode, Record
+from mpcprof.profile.columns import Emulation, HopsBasis, Mode
+from mpcprof.profile.record import Record
 
 _SYNCHRONOUS_PROTOCOLS = ("cheetah",)  # their oblivious transfers wait for each send
 

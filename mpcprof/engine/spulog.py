@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 from mpcprof.errors import LogError
-from mpcprof.profile.record import Level, Operation
+from mpcprof.profile.columns import Level
+from mpcprof.profile.record import Operation
 
 _HEADER = "[Profiling] SPU execution "
 _HEADER_END = " completed, input processing took "

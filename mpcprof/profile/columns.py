@@ -1,159 +1,347 @@
-"""The parquet form of a profile: one row per record, the deployment in the metadata.
+"""The columns of a profile: one table for the file, the checks, exports and the docs.
 
-The schema is explicit, so that a file says the same whatever wrote it. Changing it
-means a new SCHEMA_VERSION: old ones load, newer ones are refused.
+A new column is a new entry here, and a field of `Record` where it is stored.
 """
 
 import json
-from dataclasses import fields
-from typing import Any, Final, cast
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final, Literal, TypeAlias, get_args
 
-import pyarrow as pa
+from mpcprof.dims import DIM_NAMES
+from mpcprof.errors import ProfileError
 
-from mpcprof.deployment import Deployment
-from mpcprof.dims import DIM_NAMES, Dims
-from mpcprof.errors import MpcprofError, ProfileError
-from mpcprof.network import Network
-from mpcprof.profile.record import Operation, Profile, Record
+Level = Literal["pphlo", "hal", "mpc"]
+Kind = Literal["primitive", "block", "model", "function", "steps"]
+Mode = Literal["emulated", "priced"]
+Emulation = Literal["relay", "tun", "netem", "none"]
+HopsBasis = Literal["counted", "measured"]
+ColumnType = Literal[
+    "string",
+    "int64",
+    "double",
+    "list of int64",
+    "list of double",
+    "list of struct",
+]
+# Where a value comes from; "computed" and "deployment" are shown and never stored.
+Origin = Literal["record", "dims", "network", "computed", "deployment"]
+Check: TypeAlias = Callable[[str, object], None]
 
-SCHEMA_VERSION: Final = 1
-_METADATA_KEY = b"mpcprof"
-# Any: a row is what pyarrow gives and takes; it lives in this module only
-_Row = dict[str, Any]
-
-_OPERATION = pa.struct(
-    [
-        ("level", pa.string()),
-        ("name", pa.string()),
-        ("count", pa.int64()),
-        ("duration_s", pa.float64()),
-        ("bytes_sent", pa.int64()),
-        ("bytes_received", pa.int64()),
-        ("send_actions", pa.int64()),
-        ("recv_actions", pa.int64()),
-    ]
-)
-_OPERATION_NAMES = [field.name for field in _OPERATION]
-SCHEMA = pa.schema(
-    [
-        ("workload", pa.string()),
-        ("kind", pa.string()),
-        *((name, pa.int64()) for name in DIM_NAMES),  # null: no such dimension
-        ("bandwidth_bytes_per_s", pa.float64()),
-        ("rtt_s", pa.float64()),
-        ("mode", pa.string()),
-        ("emulation", pa.string()),
-        ("latencies_s", pa.list_(pa.float64())),
-        ("warmups_s", pa.list_(pa.float64())),
-        ("loopbacks_s", pa.list_(pa.float64())),
-        ("compute_s", pa.float64()),
-        ("hidden_s", pa.float64()),
-        ("busy_s_by_rank", pa.list_(pa.float64())),
-        ("loopback_s_per_hop", pa.float64()),
-        ("loopback_s_per_byte", pa.float64()),
-        ("compile_s", pa.float64()),
-        ("first_call_s", pa.float64()),
-        ("setup_s", pa.float64()),
-        ("setup_bytes", pa.int64()),
-        ("bytes_sent_by_rank", pa.list_(pa.int64())),
-        ("bytes_received_by_rank", pa.list_(pa.int64())),
-        ("send_actions_by_rank", pa.list_(pa.int64())),
-        ("recv_actions_by_rank", pa.list_(pa.int64())),
-        ("total_bytes_sent_by_repeat", pa.list_(pa.int64())),
-        ("wire_bytes", pa.float64()),
-        ("carried_bytes", pa.int64()),
-        ("hops", pa.float64()),
-        ("hops_basis", pa.string()),
-        ("max_abs_error", pa.float64()),
-        ("operations", pa.list_(_OPERATION)),
-        ("seed", pa.int64()),
-        ("host", pa.string()),
-        ("versions", pa.string()),
-        ("commit", pa.string()),
-        ("created_at", pa.string()),
-    ]
-)
+_INT64_MAX = 2**63 - 1  # what a parquet column holds
 
 
-def record_to_row(record: Record) -> _Row:
-    """Plain values in the order of SCHEMA; an absent dimension is None."""
-    flat: _Row = {field.name: getattr(record, field.name) for field in fields(record)}
-    flat |= {name: getattr(record.dims, name) or None for name in DIM_NAMES}
-    flat["bandwidth_bytes_per_s"] = record.network.bandwidth_bytes_per_s
-    flat["rtt_s"] = record.network.rtt_s
-    flat["operations"] = [
-        {name: getattr(operation, name) for name in _OPERATION_NAMES}
-        for operation in record.operations
-    ]
-    for name, value in flat.items():
-        if isinstance(value, tuple):
-            flat[name] = list(value)
-    return {name: flat[name] for name in SCHEMA.names}
+def check_count(name: str, value: object) -> None:
+    """Refuse what is no whole number of at least 0."""
+    is_int = isinstance(value, int) and not isinstance(value, bool)
+    if not (is_int and 0 <= value <= _INT64_MAX):  # type: ignore[operator]
+        raise ProfileError(f"{name}={value!r}: expected a whole number of at least 0")
 
 
-def _row_to_record(row: _Row) -> Record:
-    values: _Row = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in row.items()
-    }
-    sizes = {name: values.pop(name) or 0 for name in DIM_NAMES}
-    network = Network(
-        bandwidth_bytes_per_s=values.pop("bandwidth_bytes_per_s"),
-        rtt_s=values.pop("rtt_s"),
-    )
-    operations = tuple(Operation(**operation) for operation in values.pop("operations"))
-    return Record(dims=Dims(**sizes), network=network, operations=operations, **values)
+def check_number(name: str, value: object) -> None:
+    """Refuse what is no finite number."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and math.isfinite(value)):  # type: ignore[arg-type]
+        raise ProfileError(f"{name}={value!r}: expected a finite number")
 
 
-def profile_to_table(profile: Profile) -> pa.Table:
-    """The table that a profile file holds, metadata included."""
-    columns: dict[str, list[object]] = {name: [] for name in SCHEMA.names}
-    for record in profile:
-        for name, value in record_to_row(record).items():
-            columns[name].append(value)
-    about = {
-        **json.loads(profile.extra),
-        "schema_version": SCHEMA_VERSION,
-        "deployment": json.loads(profile.deployment.to_json()),
-    }
-    schema = SCHEMA.with_metadata({_METADATA_KEY: json.dumps(about).encode()})
-    return pa.table(columns, schema=schema)
+def check_quantity(name: str, value: object) -> None:
+    """Refuse what is no finite number of at least 0."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (is_number and 0 <= value < math.inf):  # type: ignore[operator]
+        raise ProfileError(f"{name}={value!r}: expected a finite number of at least 0")
 
 
-def table_to_profile(table: pa.Table) -> Profile:
-    """The profile in a table; columns that are not in SCHEMA are left alone.
+def one_of(*choices: str) -> Check:
+    """Return a check that refuses all but `choices`."""
 
-    Raises:
-        ProfileError: If it is not a profile, is of a newer schema, or holds a value
-            outside its domain.
-    """
-    about = _read_metadata(table.schema.metadata or {})
-    missing = [name for name in SCHEMA.names if name not in table.schema.names]
-    if missing:
-        raise ProfileError(f"the columns {', '.join(missing)} are missing")
+    def check(name: str, value: object) -> None:
+        if value not in choices:
+            known = ", ".join(choices)
+            raise ProfileError(f"{name}={value!r}: expected one of {known}")
+
+    return check
+
+
+def or_none(check: Check) -> Check:
+    """Return a check that allows None besides what `check` allows."""
+    return lambda name, value: None if value is None else check(name, value)
+
+
+def each(check: Check) -> Check:
+    """Return a check of every entry of a tuple."""
+
+    def check_each(name: str, values: object) -> None:
+        if not isinstance(values, tuple):
+            raise ProfileError(f"{name}={values!r}: expected a tuple")
+        for i, value in enumerate(values):
+            check(f"{name}[{i}]", value)
+
+    return check_each
+
+
+def _check_repeats(name: str, values: object) -> None:
+    each(check_quantity)(name, values)
+    if not values or min(values) <= 0:  # type: ignore[call-overload]
+        raise ProfileError(f"{name}={values}: expected at least one, each above 0")
+
+
+def _check_name(name: str, value: object) -> None:
+    if not value:
+        raise ProfileError(f"{name}={value!r}: expected the name of a workload")
+
+
+def _check_versions(name: str, value: object) -> None:
     try:
-        deployment = Deployment.from_json(json.dumps(about.pop("deployment")))
-        rows = table.select(SCHEMA.names).cast(SCHEMA).to_pylist()
-        records = tuple(_row_to_record(row) for row in rows)
-    except (MpcprofError, pa.ArrowException, TypeError, KeyError) as error:
-        raise ProfileError(f"it holds a bad value: {error}") from None
-    del about["schema_version"]
-    return Profile(deployment=deployment, records=records, extra=json.dumps(about))
+        is_object = isinstance(json.loads(value), dict)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        is_object = False
+    if not is_object:
+        raise ProfileError(f"{name}={value!r}: expected JSON text, package to version")
 
 
-def _read_metadata(metadata: dict[bytes, bytes]) -> _Row:
-    if _METADATA_KEY not in metadata:
-        raise ProfileError("it is parquet, but not a profile of mpcprof")
+def _check_utc(name: str, value: object) -> None:
     try:
-        about = json.loads(metadata[_METADATA_KEY])
-        version = about["schema_version"]
-    except (ValueError, TypeError, KeyError):
-        raise ProfileError("its mpcprof metadata is damaged") from None
-    if not isinstance(version, int) or version < 1:
-        raise ProfileError(f"schema_version={version!r}: expected 1 or more")
-    if version > SCHEMA_VERSION:
+        offset = datetime.fromisoformat(value).utcoffset()  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        offset = None
+    if offset != timedelta(0):
         raise ProfileError(
-            f"schema_version={version} is newer than the {SCHEMA_VERSION} that this "
-            "mpcprof reads; update mpcprof"
+            f"{name}={value!r}: expected ISO 8601 in UTC, "
+            "such as 2026-01-31T12:00:00+00:00"
         )
-    return cast("_Row", about)
+
+
+def _accept(name: str, value: object) -> None:
+    """Accept a value that another type checks, or any text."""
+
+
+_CHECKS: Final[dict[str, Check]] = {
+    "int64": check_count,
+    "double": check_quantity,
+    "list of int64": each(check_count),
+    "list of double": each(check_quantity),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a profile.
+
+    Attributes:
+        name: Name in the file, and of the attribute of `Record` or of `origin`.
+        unit: Unit of its numbers; empty for text.
+        meaning: What the value says, in Markdown.
+        rule: Check of a value of a record; by default that of its type: whole numbers
+            and quantities of at least 0.
+    """
+
+    name: str
+    type: ColumnType
+    unit: str = ""
+    meaning: str
+    origin: Origin = "record"
+    rule: Check | None = None
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the file has the column; the others are made when shown."""
+        return self.origin in ("record", "dims", "network")
+
+    def check(self, value: object) -> None:
+        """Refuse a value outside the column's domain.
+
+        Raises:
+            ProfileError: If it is; the message names the column.
+        """
+        rule = self.rule or _CHECKS.get(self.type, _accept)
+        rule(self.name, value)
+
+
+def _column(
+    type_: ColumnType,
+    unit: str,
+    name: str,
+    meaning: str,
+    rule: Check | None = None,
+    *,
+    origin: Origin = "record",
+) -> Column:
+    return Column(
+        name=name, type=type_, unit=unit, meaning=meaning, rule=rule, origin=origin
+    )
+
+
+_text = partial(_column, "string", "")
+_count, _count_each = (partial(_column, t, "") for t in ("int64", "list of int64"))
+_bytes, _bytes_each = (partial(_column, t, "B") for t in ("int64", "list of int64"))
+_seconds = partial(_column, "double", "s")
+_seconds_each = partial(_column, "list of double", "s")
+_number = partial(_column, "double", "")
+
+_NO_DIM = "size; null where the workload has no such dimension"
+COLUMNS: Final = (
+    _text(
+        "workload",
+        "registered name, or `module:function(shapes)` of a user's function",
+        _check_name,
+    ),
+    _text(
+        "kind",
+        "`primitive`, `block`, `model`, `function`, or `steps` of a figure",
+        one_of(*get_args(Kind)),
+    ),
+    *(_count(name, _NO_DIM, origin="dims") for name in DIM_NAMES),
+    _column(
+        "double",
+        "B/s",
+        "bandwidth_bytes_per_s",
+        "bandwidth of each direction; infinite if not limited",
+        origin="network",
+    ),
+    _seconds("rtt_s", "round trip", origin="network"),
+    _text(
+        "mode",
+        "`emulated`: the parties waited; `priced`: loopback and the formula",
+        one_of(*get_args(Mode)),
+    ),
+    _text(
+        "emulation",
+        "back-end of the network: `relay`, `tun`, `netem` or `none`",
+        one_of(*get_args(Emulation)),
+    ),
+    _seconds_each(
+        "latencies_s", "wall time of each repeat, warm-ups excluded", _check_repeats
+    ),
+    _seconds_each("warmups_s", "wall time of each call before the repeats"),
+    _seconds_each(
+        "loopbacks_s", "wall time of the same case on a link that nothing slows down"
+    ),
+    _seconds(
+        "compute_s",
+        "time left on a network that costs nothing: loopback time net of "
+        "`loopback_s_per_hop` x hops + `loopback_s_per_byte` x bytes, and of "
+        "`hidden_s`",
+    ),
+    _seconds(
+        "hidden_s",
+        "more compute, of one party before it sends, that goes on while a message "
+        "of its peer travels; paid where messages are faster than that",
+    ),
+    _seconds_each(
+        "busy_s_by_rank", "processor time of each party in one loopback call"
+    ),
+    _seconds(
+        "loopback_s_per_hop",
+        "calibration of the host that `compute_s` was made with; may be below 0",
+        check_number,
+    ),
+    _column(
+        "double",
+        "s/B",
+        "loopback_s_per_byte",
+        "calibration of the host that `compute_s` was made with; may be below 0",
+        check_number,
+    ),
+    _seconds("compile_s", "compilation from JAX to SPU's executable"),
+    _seconds("first_call_s", "the first call of this case, cold"),
+    _seconds("setup_s", "connecting, base OT and keys; in no other number"),
+    _bytes("setup_bytes", "bytes sent for the set-up, summed over parties"),
+    _bytes_each("bytes_sent_by_rank", "payload that each party sent in one repeat"),
+    _bytes_each(
+        "bytes_received_by_rank", "payload that each party received in one repeat"
+    ),
+    _count_each(
+        "send_actions_by_rank", "messages that each party sent in one repeat; not hops"
+    ),
+    _count_each(
+        "recv_actions_by_rank", "messages that each party received in one repeat"
+    ),
+    _bytes_each(
+        "total_bytes_sent_by_repeat", "payload of each repeat, summed over parties"
+    ),
+    _column(
+        "double",
+        "B",
+        "wire_bytes",
+        "bytes on the critical path, which the latency formula prices: counted by "
+        "SPU in semi2k, where an exchange is symmetric, else seen on the wire",
+    ),
+    _bytes(
+        "carried_bytes",
+        "all that the relay carried in one repeat, framing included; 0 for other "
+        "back-ends. More than SPU counts in Cheetah, whose oblivious transfers "
+        "bypass its counters",
+    ),
+    _number("hops", "one-way messages on the critical path"),
+    _text(
+        "hops_basis",
+        "`counted` by SPU, or `measured` from two or more delays",
+        one_of(*get_args(HopsBasis)),
+    ),
+    _number(
+        "max_abs_error",
+        "largest error of the revealed output against the float64 reference",
+    ),
+    _column(
+        "list of struct", "", "operations", "SPU's own split of one repeat; see below"
+    ),
+    _count("seed", "seed of the inputs"),
+    _text("host", "the machine that `compute_s` holds for"),
+    _text("versions", "JSON object, package to version", _check_versions),
+    _text("commit", "commit of mpcprof"),
+    _text("created_at", "time in ISO 8601, UTC", _check_utc),
+    _seconds("latency_s", "median of `latencies_s`", origin="computed"),
+    _bytes("bytes_sent", "payload that rank 0 sent in one repeat", origin="computed"),
+    _bytes(
+        "bytes_received",
+        "payload that rank 0 received in one repeat",
+        origin="computed",
+    ),
+    _count(
+        "send_actions",
+        "messages that rank 0 sent in one repeat; equal to hops in semi2k only",
+        origin="computed",
+    ),
+    _bytes(
+        "total_bytes_sent",
+        "payload of one repeat, summed over parties",
+        origin="computed",
+    ),
+    _text("protocol", "protocol of SPU", origin="deployment"),
+    _text("runtime", "build of SPU", origin="deployment"),
+    _count("field_bits", "width of the ring", origin="deployment"),
+    _count(
+        "fraction_bits", "fraction bits of fixed-point numbers", origin="deployment"
+    ),
+    _text(
+        "options",
+        "JSON object of the options that differ from SPU's defaults",
+        origin="deployment",
+    ),
+    _text("beaver", "type of the beaver triples", origin="deployment"),
+)
+STORED: Final = tuple(column for column in COLUMNS if column.is_stored)
+
+_or_null = or_none(check_count)
+OPERATION_COLUMNS: Final = (
+    _text(
+        "level",
+        "`pphlo`, `hal` or `mpc`: three views of the same time, not to be added",
+        one_of(*get_args(Level)),
+    ),
+    _text("name", "the operation, by SPU's name"),
+    _count("count", "calls"),
+    _seconds("duration_s", "seconds of all calls together, as rank 0 saw them"),
+    _bytes(
+        "bytes_sent",
+        "payload that rank 0 sent; null where the build does not print it",
+        _or_null,
+    ),
+    _bytes("bytes_received", "payload that rank 0 received, or null", _or_null),
+    _count("send_actions", "messages that rank 0 sent, or null", _or_null),
+    _count("recv_actions", "messages that rank 0 received, or null", _or_null),
+)

@@ -1,76 +1,54 @@
 """Profiles as tables for people and other programs."""
 
+import csv
+import io
 import json
+import math
 from collections.abc import Callable
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
-import pandas as pd
 import pyarrow as pa
 
-from mpcprof.dims import DIM_NAMES
 from mpcprof.errors import UnknownNameError, did_you_mean
-from mpcprof.profile.columns import SCHEMA, profile_to_table, record_to_row
-from mpcprof.profile.io import encode_table
+from mpcprof.profile.columns import COLUMNS
+from mpcprof.profile.io import arrow_type, encode_table, profile_to_table
 from mpcprof.profile.merge import ProfileDiff
-from mpcprof.profile.record import Profile, Record
+from mpcprof.profile.record import Profile
 from mpcprof.units import format_bytes, format_duration
 
 ExportFormat = Literal["csv", "json", "md", "parquet"]
 EXPORT_FORMATS: tuple[str, ...] = get_args(ExportFormat)
-_NUMBERS_LOST_TO_JSON = ("bandwidth_bytes_per_s",)  # infinite on loopback: null
 
-COLUMNS = (
-    *("workload", "kind", *DIM_NAMES, "bandwidth_bytes_per_s", "rtt_s", "mode"),
-    *("emulation", "latency_s", "latencies_s", "warmup_s", "compute_s", "bytes_sent"),
-    *("bytes_received", "send_actions", "hops", "setup_s", "protocol", "runtime"),
-    *("field_bits", "fraction_bits", "options", "beaver", "host", "created_at"),
+_FIRST = (
+    *("workload", "kind", "n_batch", "n_heads", "n_tokens", "head_dim", "width"),
+    *("hidden", "bandwidth_bytes_per_s", "rtt_s", "mode", "emulation", "latency_s"),
+    *("latencies_s", "warmups_s", "compute_s", "bytes_sent", "bytes_received"),
+    *("send_actions", "hops", "setup_s", "protocol", "runtime", "field_bits"),
+    *("fraction_bits", "options", "beaver", "host", "created_at"),
 )
+_BY_NAME = {column.name: column for column in COLUMNS}
+_LEADING = tuple(_BY_NAME[name] for name in _FIRST)
+_ORDERED = dict.fromkeys((*_LEADING, *COLUMNS))
+_RENAMED = {"warmups_s": "warmup_s"}  # the list of warm-ups, as scripts know it
+
+# Columns of an export that come first; the rest of the table follows.
+EXPORT_COLUMNS = tuple(_RENAMED.get(name, name) for name in _FIRST)
 
 
 def profile_to_rows(profile: Profile) -> list[dict[str, object]]:
-    """One dict per record: COLUMNS first, then the rest of the record.
-
-    `warmup_s` is the list of warm-ups, None where the workload lacks a dimension.
-    """
-    return [_to_row(record, profile) for record in profile]
-
-
-def _to_row(record: Record, profile: Profile) -> dict[str, object]:
-    deployment = profile.deployment
-    row: dict[str, object] = {
-        **record_to_row(record),
-        "latency_s": record.latency_s,
-        "bytes_sent": record.bytes_sent,
-        "bytes_received": record.bytes_received,
-        "send_actions": record.send_actions,
-        "protocol": deployment.protocol,
-        "runtime": deployment.runtime,
-        "field_bits": deployment.field_bits,
-        "fraction_bits": deployment.fraction_bits,
-        "options": deployment.options,
-        "beaver": deployment.beaver,
-        "total_bytes_sent": record.total_bytes_sent,
-    }
-    row["warmup_s"] = row.pop("warmups_s")
-    first = {name: row[name] for name in COLUMNS}
-    return first | row
-
-
-def to_frame(profile: Profile) -> pd.DataFrame:
-    """One row per record; an absent dimension is <NA>."""
-    rows = profile_to_rows(profile)
-    names = [*rows[0]] if rows else [*COLUMNS]
-    frame = pd.DataFrame(rows, columns=names)
-    return frame.astype(dict.fromkeys(DIM_NAMES, "Int64"))
+    """Return one row per record: EXPORT_COLUMNS, then the rest of the table."""
+    return [
+        {_RENAMED.get(name, name): value for name, value in row.items()}
+        for row in profile.rows(_ORDERED)
+    ]
 
 
 def profile_to_json_rows(profile: Profile) -> list[dict[str, object]]:
-    """The same of numbers that JSON has: null instead of an infinite one."""
-    rows = profile_to_rows(profile)
-    for row in rows:
-        for name in _NUMBERS_LOST_TO_JSON:
-            row[name] = None if row[name] == float("inf") else row[name]
-    return rows
+    """Return `profile_to_rows` with null for infinity, which JSON lacks."""
+    return [
+        {name: None if value == math.inf else value for name, value in row.items()}
+        for row in profile_to_rows(profile)
+    ]
 
 
 def _to_json(profile: Profile) -> str:
@@ -83,16 +61,19 @@ def _to_json(profile: Profile) -> str:
 
 
 def _to_csv(profile: Profile) -> str:
-    frame = to_frame(profile)
-    for name in frame.columns:
-        values = [*frame[name]]
-        if any(isinstance(value, list) for value in values):
-            frame[name] = [json.dumps(value) for value in values]
-    return cast("str", frame.to_csv(index=False))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_RENAMED.get(one.name, one.name) for one in _ORDERED)
+    for row in profile_to_rows(profile):
+        writer.writerow(
+            json.dumps(value) if isinstance(value, list) else value
+            for value in row.values()
+        )
+    return text.getvalue()
 
 
 def display_rows(profile: Profile) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and cells for reading: units in the cells, rounded to three digits."""
+    """Return header and cells for reading: with units, rounded to three digits."""
     header = ("workload", "dims", "network", "mode", "latency", "compute", "sent")
     cells: list[tuple[str, ...]] = [
         (
@@ -111,7 +92,7 @@ def display_rows(profile: Profile) -> tuple[tuple[str, ...], list[tuple[str, ...
 
 
 def diff_rows(diff: ProfileDiff) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Header and cells of what changed, for reading."""
+    """Return header and cells of a comparison, for reading."""
     header = ("case", "a", "b", "b/a", "bytes", "hops", "")
     cells: list[tuple[str, ...]] = [
         (
@@ -131,7 +112,7 @@ def diff_rows(diff: ProfileDiff) -> tuple[tuple[str, ...], list[tuple[str, ...]]
 
 
 def diff_to_json(diff: ProfileDiff) -> str:
-    """The comparison as one JSON document."""
+    """Return a comparison as one JSON document."""
     document = {
         "tolerance": diff.tolerance,
         "deployment_difference": diff.deployment,
@@ -166,12 +147,13 @@ def _to_markdown(profile: Profile) -> str:
 
 
 def _to_parquet(profile: Profile) -> bytes:
-    """A profile still, with the derived columns behind its own."""
+    """Return a profile that has the leading derived columns behind its own."""
     table = profile_to_table(profile)
-    rows = profile_to_rows(profile)
-    for name in COLUMNS:
-        if name not in SCHEMA.names and name != "warmup_s" and rows:
-            table = table.append_column(name, pa.array([row[name] for row in rows]))
+    derived = [column for column in _LEADING if not column.is_stored]
+    rows = [*profile.rows(derived)]
+    for column in derived:
+        values = pa.array([row[column.name] for row in rows], arrow_type(column))
+        table = table.append_column(column.name, values)
     return encode_table(table)
 
 
@@ -184,7 +166,7 @@ _EXPORTERS: dict[str, Callable[[Profile], str | bytes]] = {
 
 
 def export_profile(profile: Profile, export_format: str) -> str | bytes:
-    """The profile as csv, json, md (text) or parquet (bytes).
+    """Return the profile as csv, json, md (text) or parquet (bytes).
 
     csv holds lists as JSON text; json holds an infinite bandwidth as null; parquet has
     the derived columns too and is still a profile.

@@ -1,23 +1,124 @@
-"""Profile files: read whole, written durably, by one writer at a time."""
+"""Profile files in parquet: read whole, written durably, by one writer at a time.
+
+The schema is explicit, so that a file says the same whatever wrote it. Changing it
+means a new SCHEMA_VERSION: old ones load, newer ones are refused.
+"""
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any, Final, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mpcprof.deployment import Deployment
-from mpcprof.errors import FileBusyError, FileError, ProfileBusyError, ProfileError
+from mpcprof.dims import DIM_NAMES, Dims
+from mpcprof.errors import (
+    FileBusyError,
+    FileError,
+    MpcprofError,
+    ProfileBusyError,
+    ProfileError,
+)
 from mpcprof.files import free_backup, locked, replace_file
-from mpcprof.profile.columns import profile_to_table, table_to_profile
-from mpcprof.profile.record import Profile, Record
+from mpcprof.network import Network
+from mpcprof.profile.columns import OPERATION_COLUMNS, STORED, Column
+from mpcprof.profile.record import Operation, Profile, Record
+
+SCHEMA_VERSION: Final = 1
+_METADATA_KEY = b"mpcprof"
+# Any: a row is what pyarrow gives and takes; it lives in this module only
+_Row = dict[str, Any]
+_TYPES: Final = {
+    "string": pa.string(),
+    "int64": pa.int64(),
+    "double": pa.float64(),
+    "list of int64": pa.list_(pa.int64()),
+    "list of double": pa.list_(pa.float64()),
+}
+_OPERATION = pa.struct([(one.name, _TYPES[one.type]) for one in OPERATION_COLUMNS])
+
+
+def arrow_type(column: Column) -> pa.DataType:
+    """Return the type of `column` in parquet."""
+    if column.type == "list of struct":
+        return pa.list_(_OPERATION)
+    return _TYPES[column.type]
+
+
+SCHEMA: Final = pa.schema([(column.name, arrow_type(column)) for column in STORED])
+
+
+def profile_to_table(profile: Profile) -> pa.Table:
+    """Return the table that a profile file holds, metadata included."""
+    about = {
+        **json.loads(profile.extra),
+        "schema_version": SCHEMA_VERSION,
+        "deployment": json.loads(profile.deployment.to_json()),
+    }
+    schema = SCHEMA.with_metadata({_METADATA_KEY: json.dumps(about).encode()})
+    return pa.Table.from_pylist([*profile.rows(STORED)], schema=schema)
+
+
+def table_to_profile(table: pa.Table) -> Profile:
+    """Return the profile in a table; columns that are not in SCHEMA are left alone.
+
+    Raises:
+        ProfileError: If the table is no profile, is of a newer schema, or holds a
+            value outside its domain.
+    """
+    about = _read_metadata(table.schema.metadata or {})
+    missing = [name for name in SCHEMA.names if name not in table.schema.names]
+    if missing:
+        raise ProfileError(f"the columns {', '.join(missing)} are missing")
+    try:
+        deployment = Deployment.from_json(json.dumps(about.pop("deployment")))
+        rows = table.select(SCHEMA.names).cast(SCHEMA).to_pylist()
+        records = tuple(_row_to_record(row) for row in rows)
+    except (MpcprofError, pa.ArrowException, TypeError, KeyError) as error:
+        raise ProfileError(f"it holds a bad value: {error}") from None
+    del about["schema_version"]
+    return Profile(deployment=deployment, records=records, extra=json.dumps(about))
+
+
+def _row_to_record(row: _Row) -> Record:
+    values: _Row = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in row.items()
+    }
+    sizes = {name: values.pop(name) or 0 for name in DIM_NAMES}
+    network = Network(
+        bandwidth_bytes_per_s=values.pop("bandwidth_bytes_per_s"),
+        rtt_s=values.pop("rtt_s"),
+    )
+    operations = tuple(Operation(**operation) for operation in values.pop("operations"))
+    return Record(dims=Dims(**sizes), network=network, operations=operations, **values)
+
+
+def _read_metadata(metadata: dict[bytes, bytes]) -> _Row:
+    if _METADATA_KEY not in metadata:
+        raise ProfileError("it is parquet, but not a profile of mpcprof")
+    try:
+        about = json.loads(metadata[_METADATA_KEY])
+        version = about["schema_version"]
+    except (ValueError, TypeError, KeyError):
+        raise ProfileError("its mpcprof metadata is damaged") from None
+    if not isinstance(version, int) or version < 1:
+        raise ProfileError(f"schema_version={version!r}: expected 1 or more")
+    if version > SCHEMA_VERSION:
+        raise ProfileError(
+            f"schema_version={version} is newer than the {SCHEMA_VERSION} that this "
+            "mpcprof reads; update mpcprof"
+        )
+    return cast("_Row", about)
 
 
 def read_profile(path: str | os.PathLike[str]) -> Profile:
-    """The profile in a file.
+    """Return the profile in a file.
 
     Raises:
         ProfileError: If it is missing, truncated, foreign, or of a newer schema.
@@ -52,7 +153,7 @@ def _decode(content: bytes) -> pa.Table:
 
 
 def encode_table(table: pa.Table) -> bytes:
-    """Parquet with a checksum on every page."""
+    """Return parquet with a checksum on every page."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     return bytes(sink.getvalue().to_pybytes())

@@ -10,7 +10,7 @@ from mpcprof.engine.emulation.backends import choose_emulation
 from mpcprof.engine.measure import Case
 from mpcprof.errors import UsageError
 from mpcprof.network import Network
-from mpcprof.profile.record import Mode
+from mpcprof.profile.columns import Mode
 from mpcprof.sweep.run import SweepConfig
 
 _NOT_HERE = MappingProxyType(  # beaver types that SPU knows by name

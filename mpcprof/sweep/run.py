@@ -23,8 +23,9 @@ from mpcprof.engine.session import Session
 from mpcprof.errors import EngineError
 from mpcprof.network import LOOPBACK, NETWORKS, Network
 from mpcprof.pricing import Calibration
+from mpcprof.profile.columns import Emulation, Mode
 from mpcprof.profile.io import ProfileWriter
-from mpcprof.profile.record import Emulation, Mode, Profile, Record, RecordKey
+from mpcprof.profile.record import Profile, Record, RecordKey
 from mpcprof.progress import Progress
 from mpcprof.provenance import commit, host_description, now_utc, versions_text
 from mpcprof.units import format_bandwidth, format_duration

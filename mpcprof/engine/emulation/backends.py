@@ -29,7 +29,7 @@ from mpcprof.engine.emulation.relay import RelayEmulation
 from mpcprof.engine.emulation.tun import TunEmulation, open_tun
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcprof.network import Network
-from mpcprof.profile.record import Emulation as EmulationName
+from mpcprof.profile.columns import Emulation as EmulationName
 
 EMULATIONS = ("auto", "relay", "tun", "netem")
 _NAMES = ("tun", "netem")

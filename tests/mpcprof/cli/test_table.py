@@ -9,7 +9,7 @@ from mpcprof.cli import main
 from mpcprof.cli.table import _FORMATS
 from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
-from mpcprof.profile.export import COLUMNS, EXPORT_FORMATS
+from mpcprof.profile.export import EXPORT_COLUMNS, EXPORT_FORMATS
 from mpcprof.profile.io import read_profile, write_profile
 from tests.factories import make_profile, make_record
 
@@ -70,7 +70,7 @@ def test_export_writes_the_same_to_stdout_and_to_a_file(path, export_format):
 
 
 def test_csv_is_the_default_and_has_the_columns_of_the_design(path):
-    assert run("export", path).stdout.startswith(",".join(COLUMNS))
+    assert run("export", path).stdout.startswith(",".join(EXPORT_COLUMNS))
     assert _FORMATS == EXPORT_FORMATS
 
 

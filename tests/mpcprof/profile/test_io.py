@@ -18,9 +18,14 @@ from mpcprof.deployment import Deployment, make_deployment
 from mpcprof.dims import DIM_NAMES, Dims
 from mpcprof.errors import ProfileBusyError, ProfileError
 from mpcprof.network import LOOPBACK
-from mpcprof.profile.columns import profile_to_table, table_to_profile
-from mpcprof.profile.export import COLUMNS, export_profile, to_frame
-from mpcprof.profile.io import ProfileWriter, read_profile, write_profile
+from mpcprof.profile.export import EXPORT_COLUMNS, export_profile, profile_to_rows
+from mpcprof.profile.io import (
+    ProfileWriter,
+    profile_to_table,
+    read_profile,
+    table_to_profile,
+    write_profile,
+)
 from tests import ROOT
 from tests.factories import make_operation, make_profile, make_record
 
@@ -333,15 +338,15 @@ def test_a_killed_writer_leaves_whole_appends_and_no_lock(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.parquet"]
 
 
-def test_a_frame_has_the_columns_of_the_design_first():
-    frame = to_frame(make_profile(*RECORDS))
+def test_a_row_has_the_columns_of_the_design_first():
+    rows = profile_to_rows(make_profile(*RECORDS))
 
-    assert (*frame.columns[: len(COLUMNS)],) == COLUMNS
-    assert frame["latency_s"][0] == RECORDS[0].latency_s
-    assert str(frame["n_heads"].dtype) == "Int64"
-    assert frame["n_heads"].isna().all()
-    assert frame["n_tokens"].tolist() == [1, 2, 3, 4, 5]
-    assert (*to_frame(make_profile()).columns,) == COLUMNS
+    assert (*rows[0],)[: len(EXPORT_COLUMNS)] == EXPORT_COLUMNS
+    assert rows[0]["latency_s"] == RECORDS[0].latency_s
+    assert {row["n_heads"] for row in rows} == {None}
+    assert [row["n_tokens"] for row in rows] == [1, 2, 3, 4, 5]
+    head = export_profile(make_profile(), "csv")
+    assert head == export_profile(make_profile(*RECORDS), "csv").splitlines(True)[0]
 
 
 def test_every_export_holds_every_record(tmp_path):
@@ -353,7 +358,7 @@ def test_every_export_holds_every_record(tmp_path):
     (tmp_path / "x.parquet").write_bytes(export_profile(profile, "parquet"))
 
     assert len(csv.splitlines()) == 1 + len(profile)
-    assert csv.startswith(",".join(COLUMNS))
+    assert csv.startswith(",".join(EXPORT_COLUMNS))
     assert len(document["records"]) == len(profile)
     assert [r["bandwidth_bytes_per_s"] for r in document["records"]].count(None) == 1
     assert len(markdown.splitlines()) == 2 + len(profile)

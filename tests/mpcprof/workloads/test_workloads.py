@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mpcprof.dims import Dims
 from mpcprof.errors import UnknownNameError, UsageError
-from mpcprof.profile.record import Kind
+from mpcprof.profile.columns import Kind
 from mpcprof.workloads.registry import (
     Workload,
     WorkloadKind,
