@@ -1,32 +1,77 @@
-"""Calibrate this host several times and make the compute of a profile's records anew.
+"""Calibrate this host several times and compute `compute_s` of a profile anew.
 
 python benchmarks/recalibrate.py PROFILE [REPEATS]: the median constants are taken.
 """
 
 import sys
+from dataclasses import replace
 from statistics import median
 
-from mpcprof.deployment import make_deployment
+from mpcprof.deployment import Deployment, make_deployment
 from mpcprof.engine.calibration import calibrate, trim_link
 from mpcprof.engine.emulation.relay import RelayEmulation
 from mpcprof.engine.session import Session
 from mpcprof.network import NETWORKS
 from mpcprof.pricing import Calibration
 from mpcprof.profile.io import read_profile, write_profile
+from mpcprof.profile.record import Profile, Record
 from mpcprof.provenance import host_description
-from mpcprof.recalibration import recalibrated
 
-found = []
-for _ in range(int(sys.argv[2]) if len(sys.argv) > 2 else 3):
-    semi2k = make_deployment("semi2k")
+
+def main(path: str, n_repeats: int) -> None:
+    """Calibrate, rewrite the profile at `path`, and print what was found."""
+    found = [calibrate_once() for _ in range(n_repeats)]
+    for one in found:
+        print(one)
+    chosen = Calibration(
+        loopback_s_per_hop=median(one.loopback_s_per_hop for one in found),
+        loopback_s_per_byte=median(one.loopback_s_per_byte for one in found),
+    )
+    profile = read_profile(path)
+    write_profile(path, recalibrated(profile, chosen, host=host_description()))
+    print(f"{path}: {len(profile)} records with {chosen}")
+
+
+def calibrate_once() -> Calibration:
+    """Return the constants of this host's loopback link, measured by new parties."""
+    semi2k, network = make_deployment("semi2k"), NETWORKS["wan"]
     with Session(semi2k, RelayEmulation()) as session:
-        trim_link(session, NETWORKS["wan"])
-        found.append(calibrate(session, NETWORKS["wan"]))
-    print(found[-1])
-chosen = Calibration(
-    loopback_s_per_hop=median(c.loopback_s_per_hop for c in found),
-    loopback_s_per_byte=median(c.loopback_s_per_byte for c in found),
-)
-profile = read_profile(sys.argv[1])
-write_profile(sys.argv[1], recalibrated(profile, chosen, host=host_description()))
-print(f"{sys.argv[1]}: {len(profile)} records with {chosen}")
+        trim_link(session, network)
+        return calibrate(session, network)
+
+
+def recalibrated(profile: Profile, calibration: Calibration, *, host: str) -> Profile:
+    """Return the profile with another calibration of the records from `host`.
+
+    Nothing measured changes: `compute_s` follows from the loopback repeats, hops and
+    bytes that every record keeps. Priced records stay, since their latency was made
+    with the constants they name.
+    """
+    records = tuple(
+        recalibrated_record(record, profile.deployment, calibration)
+        if (record.host, record.mode) == (host, "emulated")
+        else record
+        for record in profile
+    )
+    return replace(profile, records=records)
+
+
+def recalibrated_record(
+    record: Record, deployment: Deployment, calibration: Calibration
+) -> Record:
+    """Return the record with `compute_s` of another calibration."""
+    return replace(
+        record,
+        compute_s=calibration.compute_s(
+            deployment.typical_call(record.loopbacks_s),
+            hidden_s=record.hidden_s,
+            hops=record.hops,
+            wire_bytes=record.wire_bytes,
+        ),
+        loopback_s_per_hop=calibration.loopback_s_per_hop,
+        loopback_s_per_byte=calibration.loopback_s_per_byte,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 3)

@@ -33,7 +33,7 @@ LAYERS = (
         "mpcprof.provenance",
         "mpcprof.pricing",
     ),
-    ("mpcprof.profile", "mpcprof.recalibration"),
+    ("mpcprof.profile",),
     ("mpcprof.nn",),
     ("mpcprof.costmodel",),
     ("mpcprof.terms", "mpcprof.predict"),

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.recalibrate import recalibrated
 from mpcprof.dims import Dims
 from mpcprof.pricing import Calibration
-from mpcprof.recalibration import recalibrated
 from tests.factories import make_profile, make_record
 
 HERE = "a 2-core machine"
