@@ -11,8 +11,9 @@ from typing import Any, Final, Literal
 from safetensors import SafetensorError, safe_open
 
 from mpcprof.errors import UsageError
+from mpcprof.nn.algebra import Shape
 from mpcprof.nn.architecture import Architecture, parse_architecture
-from mpcprof.nn.transformer import Shape, weight_shapes
+from mpcprof.nn.transformer import weight_shapes
 
 SCHEMA_VERSION: Final = 1
 _KIND: Final = "mpcvit checkpoint"

@@ -6,7 +6,7 @@ from typing import Any
 from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
 from mpcprof.network import NETWORKS
-from mpcprof.nn.steps import PRIMITIVE_SIZES, primitive_step
+from mpcprof.nn.steps import PRIMITIVES, primitive_step
 from mpcprof.profile.record import Operation, Profile, Record
 from mpcvit.paper.softmax_error import KERNELS, VARIANCES, ErrorPoint, ErrorTable
 
@@ -125,7 +125,7 @@ def make_full_profile() -> Profile:
     return make_profile(
         *(
             make_priced_record(name, dims)
-            for name in PRIMITIVE_SIZES
+            for name in PRIMITIVES
             for dims in special.get(name, heads)
         )
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mpcprof.costmodel.features import check_size
 from mpcprof.errors import MissingEntryError
 from mpcprof.network import Network
-from mpcprof.nn.steps import PRIMITIVE_SIZES, Size, primitive_step
+from mpcprof.nn.steps import PRIMITIVES, Size, primitive_step
 from mpcprof.profile.record import Profile, Record
 
 
@@ -54,7 +54,7 @@ def primitive_records(profile: Profile) -> tuple[Record, ...]:
     records = tuple(
         record
         for record in profile
-        if record.kind == "primitive" and record.workload in PRIMITIVE_SIZES
+        if record.kind == "primitive" and record.workload in PRIMITIVES
     )
     if not records:
         raise MissingEntryError(

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
+
+Shape: TypeAlias = tuple[int, ...]
+Interval: TypeAlias = tuple[float, float]  # the smallest and the largest value
 
 
 class HasShape(Protocol):
     """An array, secret or only imagined."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
+    def shape(self) -> Shape:
         """Length of each axis."""
         ...
 
@@ -103,7 +106,7 @@ class Algebra(Protocol[T]):
         """The last two but one axes exchanged: (A, B, C) becomes (B, A, C)."""
         ...
 
-    def reshape(self, x: T, shape: tuple[int, ...]) -> T:
+    def reshape(self, x: T, shape: Shape) -> T:
         """The same entries in another shape."""
         ...
 

@@ -8,11 +8,12 @@ from typing import Any, Final, TypeAlias
 from mpcprof.dims import Dims
 from mpcprof.errors import UsageError, look_up
 from mpcprof.nn.activation import ACTIVATIONS, Activation
+from mpcprof.nn.algebra import Interval, Shape
 from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.attention import ATTENTIONS, Attention
 from mpcprof.nn.norm import layernorm
 from mpcprof.nn.steps import (
-    PRIMITIVE_SIZES,
+    PRIMITIVES,
     Bare,
     CountingAlgebra,
     Step,
@@ -29,8 +30,7 @@ from mpcprof.nn.transformer import (
     weight_shapes,
 )
 
-Interval: TypeAlias = tuple[float, float]
-Shapes: TypeAlias = tuple[tuple[int, ...], ...]
+Shapes: TypeAlias = tuple[Shape, ...]
 _Function: TypeAlias = Callable[..., Any]  # Any: the algebra's own array
 
 
@@ -235,7 +235,7 @@ def trace_block(name: str, dims: Dims) -> tuple[Step, ...]:
         UnknownNameError: If there is no such one.
         UsageError: If the sizes are not those of its dimensions.
     """
-    if name in PRIMITIVE_SIZES:
+    if name in PRIMITIVES:
         return (primitive_step(name, dims),)
     ops = CountingAlgebra()
     get_block(name).function(ops, *(Bare(shape) for shape in block_shapes(name, dims)))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from mpcprof.dims import Dims
-from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+from mpcprof.errors import UsageError, look_up
 
 Size: TypeAlias = tuple[int, ...]
 
@@ -33,34 +33,45 @@ class Step(NamedTuple):
     part: str = ""
 
 
-def _attention_map(dims: Dims) -> Size:
-    return (dims.n_heads * dims.n_tokens**2,)
+class Primitive(NamedTuple):
+    """Named dimensions of a primitive, and the shape of each input at given sizes."""
+
+    dim_names: tuple[str, ...]
+    shapes: Callable[[Dims], tuple[Size, ...]]
 
 
-def _attention_rows(dims: Dims) -> Size:
-    return (dims.n_heads * dims.n_tokens, dims.n_tokens)
+def _on_scores(n_inputs: int) -> Primitive:
+    """Inputs of (H, N, N): the scores of every head of one layer."""
+    return Primitive(
+        ("n_heads", "n_tokens"),
+        lambda dims: ((dims.n_heads, dims.n_tokens, dims.n_tokens),) * n_inputs,
+    )
 
 
-def _hidden_layer(dims: Dims) -> Size:
-    return (dims.n_tokens * dims.hidden,)
+_ON_HIDDEN: Final = Primitive(
+    ("n_tokens", "hidden"), lambda dims: ((dims.n_tokens, dims.hidden),)
+)
 
-
-PRIMITIVE_SIZES: Final[dict[str, Callable[[Dims], Size]]] = {
-    **dict.fromkeys(
-        ("exp", "less", "mul", "reciprocal", "relu", "select", "square", "truncation"),
-        _attention_map,
+PRIMITIVES: Final[dict[str, Primitive]] = {
+    "exp": _on_scores(1),
+    "less": _on_scores(1),
+    "mul": _on_scores(2),
+    "reciprocal": _on_scores(1),
+    "relu": _on_scores(1),
+    "select": _on_scores(3),
+    "square": _on_scores(1),
+    "truncation": _on_scores(1),
+    "max": _on_scores(1),
+    "sum": _on_scores(1),
+    "gelu_exact": _ON_HIDDEN,
+    "gelu_tanh": _ON_HIDDEN,
+    "sigmoid": _ON_HIDDEN,
+    "tanh": _ON_HIDDEN,
+    "matmul": Primitive(
+        ("n_tokens", "width", "hidden"),
+        lambda dims: ((dims.n_tokens, dims.width), (dims.width, dims.hidden)),
     ),
-    **dict.fromkeys(ROW_OPERATIONS, _attention_rows),
-    **dict.fromkeys(("gelu_exact", "gelu_tanh", "sigmoid", "tanh"), _hidden_layer),
-    "matmul": lambda dims: (1, dims.n_tokens, dims.width, dims.hidden),
-    "rsqrt": lambda dims: (dims.n_tokens,),
-}
-_DIMS: Final[dict[Callable[[Dims], Size], tuple[str, ...]]] = {
-    _attention_map: ("n_heads", "n_tokens"),
-    _attention_rows: ("n_heads", "n_tokens"),
-    _hidden_layer: ("n_tokens", "hidden"),
-    PRIMITIVE_SIZES["matmul"]: ("n_tokens", "width", "hidden"),
-    PRIMITIVE_SIZES["rsqrt"]: ("n_tokens",),
+    "rsqrt": Primitive(("n_tokens",), lambda dims: ((dims.n_tokens, 1),)),
 }
 
 
@@ -76,18 +87,20 @@ def check_sizes(name: str, dims: Dims, dim_names: tuple[str, ...]) -> None:
 
 
 def primitive_step(workload: str, dims: Dims) -> Step:
-    """The one step that a primitive is.
+    """Return the one step that a primitive is.
 
     Raises:
         UnknownNameError: If it is no primitive.
         UsageError: If the sizes are not those of its dimensions.
     """
-    if workload not in PRIMITIVE_SIZES:
-        hint = did_you_mean(workload, tuple(PRIMITIVE_SIZES))
-        raise UnknownNameError(f"no primitive {workload!r}; {hint}")
-    size = PRIMITIVE_SIZES[workload]
-    check_sizes(workload, dims, _DIMS[size])
-    return Step(workload, size(dims), workload)
+    primitive = look_up("primitive", workload, PRIMITIVES)
+    check_sizes(workload, dims, primitive.dim_names)
+    first, *others = primitive.shapes(dims)
+    if workload in PRODUCT_OPERATIONS:
+        return Step(workload, (1, *first, others[0][-1]), workload)
+    if workload in ROW_OPERATIONS:
+        return Step(workload, (math.prod(first[:-1]), first[-1]), workload)
+    return Step(workload, (math.prod(first),), workload)
 
 
 def n_entries(size: Size) -> int:
@@ -105,7 +118,7 @@ class Bare(NamedTuple):
 
 
 def broadcast_shape(x: tuple[int, ...], y: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of an elementwise result, as numpy has it.
+    """Return the shape of an elementwise result, as numpy has it.
 
     Raises:
         ValueError: If the shapes do not broadcast.
@@ -131,7 +144,7 @@ class CountingAlgebra:
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Steps inside belong to this part, within the part around it."""
+        """Count the steps inside to this part of the part around it."""
         outer = self._part
         self._part = f"{outer}/{name}" if outer else name
         try:

@@ -5,15 +5,12 @@ by the owner of the image; everything from there on is secret.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
 
 from mpcprof.nn.activation import get_activation
-from mpcprof.nn.algebra import Algebra, T
+from mpcprof.nn.algebra import Algebra, Shape, T
 from mpcprof.nn.architecture import Architecture, Head
 from mpcprof.nn.attention import get_attention
 from mpcprof.nn.norm import layernorm
-
-Shape: TypeAlias = tuple[int, ...]
 
 
 def patches_shape(architecture: Architecture, n_batch: int) -> Shape:

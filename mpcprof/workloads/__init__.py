@@ -3,10 +3,4 @@
 Importing this package registers every workload that has a name.
 """
 
-from mpcprof.workloads import (  # noqa: F401 - importing a family registers it
-    activation,
-    blocks,
-    comparison,
-    elementwise,
-    linear,
-)
+from mpcprof.workloads import blocks, primitives  # noqa: F401 - both register

@@ -11,13 +11,13 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from mpcprof.nn.algebra import Shape
 from mpcprof.nn.catalogue import BLOCKS, block_shapes
 from mpcprof.nn.steps import PRODUCT_OPERATIONS, ROW_OPERATIONS, Step
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.reference import block64
 from mpcprof.workloads.registry import (
     Piece,
-    Shape,
     Workload,
     get_workload,
     register,

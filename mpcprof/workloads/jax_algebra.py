@@ -9,55 +9,34 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from mpcprof.workloads import activation, comparison, elementwise, linear
+from mpcprof.workloads import primitives
 
 
 class JaxAlgebra:
     """See `mpcprof.nn.algebra.Algebra`; each primitive as it is measured."""
 
+    matmul = staticmethod(primitives.matmul)
+    mul = staticmethod(primitives.mul)
+    square = staticmethod(primitives.square)
+    exp = staticmethod(primitives.exp)
+    reciprocal = staticmethod(primitives.reciprocal)
+    rsqrt = staticmethod(primitives.rsqrt)
+    relu = staticmethod(primitives.relu)
+    gelu_exact = staticmethod(primitives.gelu_exact)
+    gelu_tanh = staticmethod(primitives.gelu_tanh)
+    row_max = staticmethod(primitives.row_max)
+    row_sum = staticmethod(primitives.row_sum)
+
     def part(self, name: str) -> AbstractContextManager[None]:
         return jax.named_scope(name)
 
-    def matmul(self, x: Array, y: Array) -> Array:
-        return linear.matmul(x, y)
-
-    def mul(self, x: Array, y: Array) -> Array:
-        return elementwise.mul(x, y)
-
-    def square(self, x: Array) -> Array:
-        return elementwise.square(x)
-
     def scale(self, x: Array, factor: float) -> Array:
         return x * np.float32(factor)
-
-    def exp(self, x: Array) -> Array:
-        return elementwise.exp(x)
-
-    def reciprocal(self, x: Array) -> Array:
-        return elementwise.reciprocal(x)
 
     def divide(self, x: Array, y: Array) -> Array:
         # not x * (1 / y): of a y that broadcasts, SPU's compiler of 0.9.5 takes 1 / y
         # first and broadcasts then, even if y was broadcast or joined before
         return x / y
-
-    def rsqrt(self, x: Array) -> Array:
-        return elementwise.rsqrt(x)
-
-    def relu(self, x: Array) -> Array:
-        return activation.relu(x)
-
-    def gelu_exact(self, x: Array) -> Array:
-        return activation.gelu_exact(x)
-
-    def gelu_tanh(self, x: Array) -> Array:
-        return activation.gelu_tanh(x)
-
-    def row_max(self, x: Array) -> Array:
-        return comparison.row_max(x)
-
-    def row_sum(self, x: Array) -> Array:
-        return linear.row_sum(x)
 
     def add(self, x: Array, y: Array) -> Array:
         return x + y

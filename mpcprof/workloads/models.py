@@ -9,9 +9,9 @@ from jax import Array
 from numpy.typing import NDArray
 
 from mpcprof.dims import Dims
+from mpcprof.nn.algebra import Interval, Shape
 from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.transformer import (
-    Shape,
     layer_variants,
     patches_shape,
     vit,
@@ -19,7 +19,7 @@ from mpcprof.nn.transformer import (
 )
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.reference import vit64
-from mpcprof.workloads.registry import Interval, Workload
+from mpcprof.workloads.registry import Workload
 
 # Logits have deviation 1; SPU's errors, emulated, are below 1e-2. Sparsemax stops after
 # six Newton steps, which does not always reach the root of scores of deviation 1.

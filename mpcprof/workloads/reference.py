@@ -8,15 +8,14 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from jax.experimental import enable_x64
 from numpy.typing import NDArray
-from scipy.special import expit, ndtr
 
 from mpcprof.nn.activation import get_activation
 from mpcprof.nn.architecture import Architecture, Head
 from mpcprof.nn.attention import EPSILON
 from mpcprof.nn.norm import NORM_EPSILON
 from mpcprof.workloads.jax_algebra import JaxAlgebra
+from mpcprof.workloads.primitives import Array64, gelu_exact64, gelu_tanh64, relu64
 
-Array64: TypeAlias = NDArray[np.float64]
 AnyFloat: TypeAlias = NDArray[np.floating[Any]]  # Any: float32 as drawn, or float64
 Weights64: TypeAlias = Callable[[Array64], Array64]  # (M, N) scores to what weighs V
 
@@ -127,20 +126,6 @@ ATTENTIONS64: Final[dict[str, Callable[..., Array64]]] = {
 }
 
 
-def _gelu_exact(x: Array64) -> Array64:
-    """x Phi(x), Phi being the normal distribution function."""
-    return np.asarray(x * ndtr(x), np.float64)
-
-
-def _gelu_tanh(x: Array64) -> Array64:
-    """x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x^3)."""
-    return np.asarray(x * expit(np.sqrt(8 / np.pi) * (x + 0.044715 * x**3)), np.float64)
-
-
-def _relu(x: Array64) -> Array64:
-    return np.where(x > 0, x, 0.0)
-
-
 def _quad(x: Array64) -> Array64:
     return np.asarray(np.polyval([0.125, 0.25, 0.5], x), np.float64)
 
@@ -150,9 +135,9 @@ def _identity(x: Array64) -> Array64:
 
 
 ACTIVATIONS64: Final[dict[str, Callable[[Array64], Array64]]] = {
-    "gelu_exact": _gelu_exact,
-    "gelu_tanh": _gelu_tanh,
-    "relu": _relu,
+    "gelu_exact": gelu_exact64,
+    "gelu_tanh": gelu_tanh64,
+    "relu": relu64,
     "quad": _quad,
     "identity": _identity,
     "identity_relu": _identity,
@@ -195,7 +180,7 @@ def fused64(activation: str, x: AnyFloat, weight: AnyFloat, bias: AnyFloat) -> A
 
 
 def _behind(activation: str, x: Array64) -> Array64:
-    return _relu(x) if activation == "identity_relu" else x
+    return relu64(x) if activation == "identity_relu" else x
 
 
 def layernorm64(x: AnyFloat, gamma: AnyFloat, beta: AnyFloat) -> Array64:

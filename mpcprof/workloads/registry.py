@@ -5,36 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpcprof.dims import DIM_NAMES, Dims
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+from mpcprof.nn.algebra import Interval, Shape
 
 if TYPE_CHECKING:
     from jax import Array
 
 
-ATTENTION_DIMS = ("n_heads", "n_tokens")
-HIDDEN_DIMS = ("n_tokens", "hidden")
-
-
-def attention_map(dims: Dims) -> Shape:
-    """(H, N, N): the scores of every head of one layer."""
-    return (dims.n_heads, dims.n_tokens, dims.n_tokens)
-
-
-def hidden_layer(dims: Dims) -> Shape:
-    """(N, D): what the activation of an MLP sees, D being the hidden width."""
-    return (dims.n_tokens, dims.hidden)
-
-
 WorkloadKind = Literal["primitive", "block", "model", "function", "steps"]
 DType = Literal["float32", "bool"]
-Shape: TypeAlias = tuple[int, ...]
-Interval: TypeAlias = tuple[float, float]
 
 _STEPS_PER_UNIT = 2**12  # coarser than 18 fraction bits, so that inputs encode exactly
 _MIN_STEPS = 2**8  # across a domain too narrow for that

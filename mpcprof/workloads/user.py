@@ -16,7 +16,8 @@ from jax.experimental import enable_x64
 from numpy.typing import DTypeLike, NDArray
 
 from mpcprof.errors import UsageError, did_you_mean
-from mpcprof.workloads.registry import Interval, Shape, Workload
+from mpcprof.nn.algebra import Interval, Shape
+from mpcprof.workloads.registry import Workload
 
 Function = Callable[..., Any]  # Any: what it returns is checked by tracing it
 

@@ -17,7 +17,7 @@ from mpcprof.nn.architecture import MODELS, Architecture, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import BLOCKS, block_shapes, trace_block, trace_model
 from mpcprof.nn.steps import (
-    PRIMITIVE_SIZES,
+    PRIMITIVES,
     Bare,
     CountingAlgebra,
     Step,
@@ -279,7 +279,7 @@ def test_equal_tokens_go_through_their_function_together(names):
     assert len(calls) == len({*names})
 
 
-@pytest.mark.parametrize("name", PRIMITIVE_SIZES)
+@pytest.mark.parametrize("name", PRIMITIVES)
 def test_the_step_of_a_primitive_has_the_entries_of_its_workload(name):
     workload = get_workload(name)
     dims = Dims(**{dim: 3 + i for i, dim in enumerate(workload.dim_names)})
@@ -293,10 +293,10 @@ def test_the_step_of_a_primitive_has_the_entries_of_its_workload(name):
 
 
 def test_every_primitive_that_is_measured_has_its_step():
-    assert {w.name for w in all_workloads("primitive")} == {*PRIMITIVE_SIZES}
+    assert {w.name for w in all_workloads("primitive")} == {*PRIMITIVES}
 
 
-@given(name=st.sampled_from([*BLOCKS, *PRIMITIVE_SIZES]), data=st.data())
+@given(name=st.sampled_from([*BLOCKS, *PRIMITIVES]), data=st.data())
 def test_sizes_of_other_dimensions_are_refused(name, data):
     own = {*get_workload(name).dim_names}
     given_names = data.draw(st.sets(st.sampled_from(DIM_NAMES)))
@@ -309,7 +309,7 @@ def test_sizes_of_other_dimensions_are_refused(name, data):
             trace_block(name, dims)
 
 
-@given(name=st.text(max_size=12).filter(lambda n: n not in {*BLOCKS, *PRIMITIVE_SIZES}))
+@given(name=st.text(max_size=12).filter(lambda n: n not in {*BLOCKS, *PRIMITIVES}))
 def test_a_block_that_is_not_there_is_an_unknown_name(name):
     with pytest.raises(UnknownNameError, match="no block"):
         trace_block(name, Dims(n_tokens=3))
