@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, nn
 
-from mpcprof.engine.session import Call, Session
+from mpcprof.engine.calls import Call
+from mpcprof.engine.session import Session
 from mpcprof.errors import LinkError
 from mpcprof.network import LOOPBACK, Network
 from mpcprof.pricing import Calibration

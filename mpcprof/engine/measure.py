@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpcprof.dims import Dims
+from mpcprof.engine.calls import Call
 from mpcprof.engine.lowering import Lowered
-from mpcprof.engine.session import Call, Session
+from mpcprof.engine.session import Session
 from mpcprof.errors import EngineError, LinkError, MpcprofError, PartyDiedError
 from mpcprof.network import LOOPBACK, Network
 from mpcprof.workloads.registry import Piece, Workload, WorkloadKind

@@ -7,9 +7,9 @@ from statistics import fmean, median
 
 from mpcprof.deployment import Deployment
 from mpcprof.engine.calibration import hidden_s
-from mpcprof.engine.emulation.clock import Counters
+from mpcprof.engine.calls import Call, Setup
+from mpcprof.engine.emulation.clock import Counters, Path
 from mpcprof.engine.measure import Timing
-from mpcprof.engine.session import Call, Setup
 from mpcprof.engine.spulog import SpuRun
 from mpcprof.errors import EngineError
 from mpcprof.network import LOOPBACK, Network
@@ -36,17 +36,8 @@ class Context:
     commit: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CriticalPath:
-    """Hops and bytes that the latency formula prices, and where they are from."""
-
-    hops: float
-    wire_bytes: float
-    basis: HopsBasis
-
-
 def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
-    """The record of a case; with `priced`, latencies are loopback calls priced.
+    """Make the record of a case; if priced, its latencies are loopback calls priced.
 
     Raises:
         EngineError: If hops cannot be told on this back-end.
@@ -58,7 +49,7 @@ def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
 
     def compute_s(loopback_s: float) -> float:
         return context.calibration.compute_s(
-            loopback_s, hidden_s=hidden, hops=path.hops, wire_bytes=path.wire_bytes
+            loopback_s, hidden_s=hidden, hops=path.hops, wire_bytes=path.n_bytes
         )
 
     def priced_s(loopback_s: float) -> float:
@@ -67,7 +58,7 @@ def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
             compute_s=compute_s(loopback_s),
             hidden_s=hidden,
             hops=path.hops,
-            wire_bytes=path.wire_bytes,
+            wire_bytes=path.n_bytes,
         )
 
     loopbacks_s = tuple(call.latency_s for call in loopbacks)
@@ -107,10 +98,10 @@ def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
         total_bytes_sent_by_repeat=tuple(
             sum(run.bytes_sent or 0 for run in call.runs) for call in calls or loopbacks
         ),
-        wire_bytes=path.wire_bytes,
+        wire_bytes=path.n_bytes,
         carried_bytes=_carried_bytes(calls or loopbacks),
         hops=path.hops,
-        hops_basis=path.basis,
+        hops_basis=hops_basis(context.deployment),
         max_abs_error=timing.max_abs_error,
         operations=runs[0].operations,
         seed=context.seed,
@@ -121,8 +112,13 @@ def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
     )
 
 
-def find_critical_path(timing: Timing, context: Context) -> CriticalPath:
-    """Hops and bytes of a case.
+def hops_basis(deployment: Deployment) -> HopsBasis:
+    """Return where the hops of a record are from: SPU's counters or the wire."""
+    return "counted" if deployment.is_counted_by_spu else "measured"
+
+
+def find_critical_path(timing: Timing, context: Context) -> Path:
+    """Find the hops and the bytes that the latency formula prices, means over calls.
 
     semi2k: messages and bytes of a party, since each message is one of a simultaneous
     exchange; SPU counts them, or the relay where the build does not, with two hops for
@@ -148,32 +144,29 @@ def find_critical_path(timing: Timing, context: Context) -> CriticalPath:
             f"use --emulation relay instead of {context.emulation}"
         )
     if context.deployment.protocol not in _SYNCHRONOUS_PROTOCOLS:
-        return CriticalPath(
-            hops=_middle_mean([counters.deepest.hops for counters in counted]),
-            wire_bytes=_middle_mean(
-                [_beside_hops(c, context.network) for c in counted]
-            ),
-            basis="measured",
+        return Path(
+            _middle_mean([counters.deepest.hops for counters in counted]),
+            _middle_mean([_beside_hops(c, context.network) for c in counted]),
         )
     wire_bytes = fmean(counters.lower.n_bytes for counters in counted)
     lower = fmean(counters.lower.hops for counters in counted)
     upper = fmean(counters.upper.hops for counters in counted)
     slope = _slope_hops(timing, context, wire_bytes)
     hops = min(max(slope, lower), max(upper, lower))
-    return CriticalPath(hops=hops, wire_bytes=wire_bytes, basis="measured")
+    return Path(hops, wire_bytes)
 
 
 def _middle_mean(values: Sequence[float]) -> float:
-    """The mean of all but the lowest and the highest quarter, rounded down."""
+    """Return the mean of all but the lowest and the highest quarter, rounded down."""
     n_left_out = len(values) // 4
     return fmean(sorted(values)[n_left_out : len(values) - n_left_out])
 
 
 def _beside_hops(counters: Counters, network: Network) -> float:
-    """The bytes that, beside the most hops, take as long as the longest path.
+    """Return the bytes that, beside the most hops, take as long as the longest path.
 
     With long messages that path goes through fewer hops and more bytes; which one it
-    is depends on the network, the most hops do not. None where the most hops alone take
+    is depends on the network, the most hops do not. 0 where the most hops alone take
     longer: on a fast network computing decides which path is the longest.
     """
     n_fewer = counters.deepest.hops - counters.lower.hops
@@ -184,28 +177,23 @@ def _beside_hops(counters: Counters, network: Network) -> float:
     return max(left, 0.0)
 
 
-def _exchanged(runs: Sequence[SpuRun]) -> CriticalPath:
-    return CriticalPath(
-        hops=runs[0].send_actions or 0,
-        wire_bytes=max(run.bytes_sent or 0 for run in runs),
-        basis="counted",
-    )
+def _exchanged(runs: Sequence[SpuRun]) -> Path:
+    return Path(runs[0].send_actions or 0, max(run.bytes_sent or 0 for run in runs))
 
 
-def _seen_exchanged(calls: Sequence[Call]) -> CriticalPath:
+def _seen_exchanged(calls: Sequence[Call]) -> Path:
     counters = calls[-1].counters if calls else None
     if counters is None:
         raise EngineError("this build does not count its bytes, and no relay has")
     lines = counters.lines
-    return CriticalPath(
-        hops=max(line.n_messages + 2 * line.n_waits for line in lines),
-        wire_bytes=max(line.payload_bytes for line in lines),
-        basis="measured",
+    return Path(
+        max(line.n_messages + 2 * line.n_waits for line in lines),
+        max(line.payload_bytes for line in lines),
     )
 
 
 def _slope_hops(timing: Timing, context: Context, wire_bytes: float) -> float:
-    """(emulated - loopback - bytes / bandwidth) / one way, from typical calls."""
+    """Return (emulated - loopback - bytes / bandwidth) / one way, of typical calls."""
     network = context.network
     if not network.one_way_s:
         return math.inf

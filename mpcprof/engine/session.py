@@ -5,99 +5,38 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 from types import TracebackType
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array, nn
 from numpy.typing import NDArray
 
 from mpcprof.deployment import Deployment
+from mpcprof.engine.calls import (
+    Call,
+    Owned,
+    Setup,
+    Transfer,
+    counted_at_relay,
+    to_call,
+    to_transfer,
+)
 from mpcprof.engine.child import ANSWER_LIMIT_S, Child, Reply, ask_all
 from mpcprof.engine.emulation.backends import Emulation
-from mpcprof.engine.emulation.clock import Counters
 from mpcprof.engine.installation import get_runtime
 from mpcprof.engine.lowering import Lowered, ShareMaker, lower, runtime_settings
-from mpcprof.engine.priming import a_bit_of_all, priming_input
-from mpcprof.engine.spulog import SpuRun, parse_spu_log
 from mpcprof.errors import EngineError, NoAnswerError
 from mpcprof.network import LOOPBACK, Network
 
 _logger = logging.getLogger(__name__)
 _START_MARGIN_S = 0.002  # for the command to reach every party before the common start
 _N_STARTS = 5  # of parties that may hang in their first program
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """One run of a loaded case.
-
-    Attributes:
-        latency_s: From when the first party began until the last one was done.
-        busy_s_by_rank: Processor time of each party's threads together.
-        runs: What SPU printed, one per rank. Of a build that prints no bytes, those of
-            an emulated network are as the relay saw them, and none on loopback.
-        counters: What the network between the parties counted, if it can.
-    """
-
-    latency_s: float
-    busy_s_by_rank: tuple[float, ...]
-    runs: tuple[SpuRun, ...]
-    counters: Counters | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """What it took to have parties that can compute.
-
-    Attributes:
-        n_starts: How often parties were started; those that hung in their first
-            program are in no other number.
-        start_s: Starting the processes and importing SPU; not part of `setup_s`.
-        setup_s: Connecting and exchanging keys (base OT in Cheetah) on loopback.
-        setup_bytes: Sent for that, summed over parties, as SPU counts them; of a build
-            that does not, as the relay does, framing included.
-        versions: Package versions in the parties' Python.
-    """
-
-    n_starts: int
-    start_s: float
-    setup_s: float
-    setup_bytes: int
-    versions: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owned:
-    """Inputs that one party has in a file of its own.
-
-    Attributes:
-        rank: The owner, the only party that is told the file.
-        path: One array as .npy, or a safetensors file.
-        shapes: Of each array; the controller knows no more of them.
-        entries: Names in the safetensors file, in the order of the shapes, or none.
-    """
-
-    rank: int
-    path: Path
-    shapes: tuple[tuple[int, ...], ...]
-    entries: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transfer:
-    """Shares of inputs or outputs on their way to other parties.
-
-    Attributes:
-        latency_s: From when the first party began until the last one was done.
-        total_bytes_sent: Payload, summed over parties.
-    """
-
-    latency_s: float
-    total_bytes_sent: int
+_PRIMING_INPUT = np.full((8, 8), 0.5, np.float32)
 
 
 class Session:
@@ -106,7 +45,7 @@ class Session:
     The starting thread must outlive the session: the kernel ends the parties with it.
 
     Args:
-        deployment: What the parties run.
+        deployment: Build and protocol that the parties run.
         emulation: The network between them; this session closes it.
         clock: Monotonic seconds, common to all processes of this machine.
     """
@@ -147,18 +86,18 @@ class Session:
         self.close()
 
     def slack(self, workload: str, kind: str) -> float:
-        """How many times the error that a workload states the runtime may make."""
+        """Return how many times the error that a workload states is accepted."""
         return self._build.slack_of(workload, kind)
 
     @property
     def advice_on_a_wrong_result(self) -> str:
-        """The end of a message; empty for a build that is never wrong at random."""
+        """End of an error message; empty for a build that is never wrong at random."""
         if not self._build.stray_share:
             return ""
         return f"; {self._build.name} is wrong at random: run the same command again"
 
     def stray_share(self, kind: str) -> float:
-        """How many entries of a result the runtime may have wrong by any amount."""
+        """Return the share of a result's entries that may be wrong by any amount."""
         return self._build.stray_share_of(kind)
 
     @property
@@ -167,7 +106,7 @@ class Session:
         return self.deployment.n_parties
 
     def party_pids(self) -> tuple[int, ...]:
-        """Process ids by rank."""
+        """Return process ids by rank."""
         return tuple(party.pid for party in self._parties)
 
     def _start_until_primed(self) -> Setup:
@@ -187,7 +126,7 @@ class Session:
         )
 
     def _start(self, n_starts: int) -> Setup | None:
-        """None where the parties hang in their first program."""
+        """Start parties and run their first program; None if they hang in it."""
         begin_s = self._clock()
         self.emulation.start(self.n_parties)
         self.emulation.set_network(LOOPBACK)
@@ -221,17 +160,17 @@ class Session:
             n_starts=n_starts,
             start_s=started_s - begin_s,
             setup_s=connect_s + max(first.latency_s - second.latency_s, 0.0),
-            setup_bytes=max(_total_bytes(first) - _total_bytes(second), 0),
+            setup_bytes=max(first.total_bytes - second.total_bytes, 0),
             versions=tuple(sorted(versions.items())),
         )
 
     def _prime(self) -> tuple[Call, Call] | None:
-        """Two calls of one program: what the first costs more is set-up.
+        """Call one program twice: what the first call costs more is set-up.
 
-        None if the first does not end in the time that it has.
+        None if the first call does not end in the time that it has.
         """
-        inputs = [priming_input()]
-        self.load("prime", self.lower("prime", a_bit_of_all, inputs), inputs)
+        inputs = [_PRIMING_INPUT]
+        self.load("prime", self.lower("prime", _priming_program, inputs), inputs)
         try:
             first = self.run("prime", limit_s=self._build.first_call_limit_s)
         except NoAnswerError:
@@ -294,27 +233,27 @@ class Session:
             self._compiler = Child("compiler", self._argv)
         return self._compiler
 
-    def load(self, case: str, lowered: Lowered, inputs: Sequence[NDArray[Any]]) -> None:
-        """Give every party the executable and its shares, before any clock starts."""
-        blobs_by_rank, n_chunks = self._shares.split(inputs)
+    def load(
+        self, case: str, lowered: Lowered, inputs: Sequence[NDArray[Any]] = ()
+    ) -> None:
+        """Give every party the executable and its shares, before any clock starts.
+
+        Args:
+            inputs: All inputs; none if they come by `hold`.
+        """
+        ranks = range(self.n_parties)
+        blobs: list[list[bytes]] = [[lowered.code] for _ in ranks]
+        n_chunks: list[int] = []
+        if inputs:
+            shares, n_chunks = self._shares.split(inputs)
+            blobs = [[lowered.code, *own] for own in shares]
         header: dict[str, object] = {
             "command": "load",
             "case": case,
-            "input_names": list(lowered.input_names),
+            "input_names": list(lowered.input_names) if inputs else [],
             "n_chunks": n_chunks,
         }
-        blobs = [[lowered.code, *shares] for shares in blobs_by_rank]
-        self._ask([header] * self.n_parties, blobs)
-
-    def load_code(self, case: str, lowered: Lowered) -> None:
-        """Give every party the executable alone; its inputs come by `hold`."""
-        header: dict[str, object] = {
-            "command": "load",
-            "case": case,
-            "input_names": [],
-            "n_chunks": [],
-        }
-        self._ask([header] * self.n_parties, [[lowered.code]] * self.n_parties)
+        self._ask([header for _ in ranks], blobs)
 
     def hold(self, input_names: Sequence[str], owned: Owned) -> Transfer:
         """Have a party share its own inputs with the others, over the network.
@@ -338,10 +277,10 @@ class Session:
             {**header, "rank": rank, **(own if rank == owned.rank else {})}
             for rank in range(self.n_parties)
         ]
-        return _transfer(self._ask(headers))
+        return to_transfer(self._ask(headers))
 
     def reveal(self, case: str, receiver: int) -> tuple[NDArray[np.float64], Transfer]:
-        """The output of the last run of a case, which `receiver` alone puts together.
+        """Return the output of the last run of a case, which `receiver` alone joins.
 
         Raises:
             EngineError: If a party fails.
@@ -350,7 +289,7 @@ class Session:
         replies = self._ask([{**header, "rank": r} for r in range(self.n_parties)])
         answer, (content,) = replies[receiver]
         array = np.frombuffer(content).reshape(answer["shape"])
-        return array, _transfer(replies)
+        return array, to_transfer(replies)
 
     def _sharing(self, command: str) -> dict[str, object]:
         return {
@@ -371,44 +310,18 @@ class Session:
         start_at_s = self._clock() + _START_MARGIN_S
         header = {"command": "run", "case": case, "start_at_s": start_at_s}
         replies = self._ask([header] * self.n_parties, limit_s=limit_s)
-        counters = self.emulation.counters()
-        runs = [_parse_run(rank, r["log"]) for rank, (r, _) in enumerate(replies)]
-        if not (self._build.counts_bytes or self.network.is_loopback):
-            runs = self._counted(runs, counters)
-        return Call(
-            latency_s=max(reply["end_s"] for reply, _ in replies)
-            - min(reply["begin_s"] for reply, _ in replies),
-            busy_s_by_rank=tuple(reply["busy_s"] for reply, _ in replies),
-            runs=tuple(runs),
-            counters=counters,
-        )
-
-    def _counted(
-        self, runs: Sequence[SpuRun], counters: Counters | None
-    ) -> list[SpuRun]:
-        """The runs of all ranks with what the relay counted."""
-        if counters is None:
+        call = to_call(replies, self.emulation.counters())
+        if self._build.counts_bytes or self.network.is_loopback:
+            return call
+        if call.counters is None:
             raise EngineError(
                 f"{self._build.name} does not print bytes and they are counted at "
                 f"the relay; use --emulation relay instead of {self.emulation.name}"
             )
-        counted = []
-        for rank, run in enumerate(runs):
-            sent = [line for line in counters.lines if line.sender == rank]
-            received = [line for line in counters.lines if line.receiver == rank]
-            counted.append(
-                replace(
-                    run,
-                    bytes_sent=sum(line.payload_bytes for line in sent),
-                    bytes_received=sum(line.payload_bytes for line in received),
-                    send_actions=sum(line.n_messages for line in sent),
-                    recv_actions=sum(line.n_messages for line in received),
-                )
-            )
-        return counted
+        return replace(call, runs=counted_at_relay(call.runs, call.counters))
 
     def fetch(self, case: str) -> NDArray[np.float64]:
-        """The revealed output of the last run of a case."""
+        """Return the revealed output of the last run of a case."""
         replies = self._ask([{"command": "fetch", "case": case}] * self.n_parties)
         return self._shares.join([blobs for _, blobs in replies])
 
@@ -417,7 +330,7 @@ class Session:
         self._ask([{"command": "unload", "case": case}] * self.n_parties)
 
     def exchange_s(self, n_exchanges: int = 60) -> float:
-        """Seconds of an exchange of an empty message between all parties: one hop.
+        """Return the seconds in which all parties exchange an empty message: one hop.
 
         Median over pairs of exchanges: parties that begin apart take turns in waiting
         too long and too short, and two in a row take two hops together.
@@ -434,7 +347,7 @@ class Session:
     def goodput_bytes_per_s(
         self, *, message_bytes: int, n_messages: int
     ) -> dict[tuple[int, int], float]:
-        """Rate from each sender to each receiver, all at the same time."""
+        """Return rates by sender and receiver, all of them busy at the same time."""
         ranks = range(self.n_parties)
         replies = self._ask(
             [
@@ -466,7 +379,7 @@ class Session:
 
 
 def cpus_of_party(rank: int, n_parties: int, cpus: Set[int]) -> frozenset[int]:
-    """An equal share of the processors for each party, none in common.
+    """Return a party's equal share of the processors, none in common with others.
 
     Parties stand for different machines: none may borrow the processor of one that
     waits for the network. Empty, which means all, where there are too few to share.
@@ -476,7 +389,7 @@ def cpus_of_party(rank: int, n_parties: int, cpus: Set[int]) -> frozenset[int]:
 
 
 def threads_of_party(n_parties: int, cpus: Set[int]) -> int:
-    """How many threads of a party find a processor: its share, at least 1.
+    """Return how many threads of a party find a processor: its share, at least 1.
 
     Eigen, which multiplies SPU's matrices, starts one thread per processor of the
     machine, and they wait for each other in a loop. Two on one processor do so until
@@ -485,23 +398,9 @@ def threads_of_party(n_parties: int, cpus: Set[int]) -> int:
     return max(len(cpus) // n_parties, 1)
 
 
-def _transfer(replies: Sequence[Reply]) -> Transfer:
-    return Transfer(
-        latency_s=max(reply["end_s"] for reply, _ in replies)
-        - min(reply["begin_s"] for reply, _ in replies),
-        total_bytes_sent=sum(reply["bytes_sent"] for reply, _ in replies),
-    )
+def _priming_program(x: Array) -> Array:
+    """Do a matrix product, comparison, exponential and division: a bit of all.
 
-
-def _total_bytes(call: Call) -> int:
-    counted = [run.bytes_sent for run in call.runs if run.bytes_sent is not None]
-    if counted or call.counters is None:
-        return sum(counted)
-    return call.counters.carried_bytes
-
-
-def _parse_run(rank: int, text: str) -> SpuRun:
-    run = parse_spu_log(text)[-1]
-    if run.problem:
-        raise EngineError(f"party {rank} printed a profile with a gap: {run.problem}")
-    return run
+    It runs before all cases, so that none of them pays for keys and tables.
+    """
+    return jnp.exp(-nn.relu(x @ x)) / (1.0 + jnp.max(x, axis=-1, keepdims=True))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpcprof.deployment import Deployment
-from mpcprof.engine.session import Call, Transfer
+from mpcprof.engine.calls import Call, Transfer
 from mpcprof.errors import UsageError
 from mpcprof.network import Network
 from mpcprof.nn.architecture import Heads

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpcprof.engine.calibration import trim_link
+from mpcprof.engine.calls import Call, Owned, Setup, Transfer
 from mpcprof.engine.emulation.backends import choose_emulation, make_emulation
 from mpcprof.engine.lowering import Lowered
-from mpcprof.engine.session import Call, Owned, Session, Setup, Transfer
+from mpcprof.engine.session import Session
 from mpcprof.errors import LinkError
 from mpcprof.network import Network
 from mpcprof.nn.architecture import Architecture
@@ -119,7 +120,7 @@ def open_parties(
     with Session(conditions.deployment, emulation) as session:
         on_step("compiling the model")
         lowered = _lower(session, public.architecture, n_batch)
-        session.load_code(_CASE, lowered)
+        session.load(_CASE, lowered)
         on_step("measuring the network")
         notes = _set_network(session, conditions.network)
         on_step("sharing the weights")

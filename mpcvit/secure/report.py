@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import partial
 
 from mpcprof.costmodel.model import PartCost
-from mpcprof.engine.session import Transfer
+from mpcprof.engine.calls import Transfer
 from mpcprof.units import format_bytes, format_duration
 from mpcvit.secure.forecast import Forecast
 from mpcvit.secure.inference import InferenceResult, Label

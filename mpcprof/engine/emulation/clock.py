@@ -11,13 +11,16 @@ WINDOW_MESSAGES = 10  # SPU's default `throttle_window_size`
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A chain of messages, each begun after the one before had wholly arrived."""
+    """A chain of messages, each begun after the one before had wholly arrived.
 
-    hops: int = 0
-    n_bytes: int = 0
+    Whole numbers for one call; fractions in the mean over calls.
+    """
 
-    def plus(self, hops: int, n_bytes: int) -> "Path":
-        """The chain with these hops and bytes behind it."""
+    hops: float = 0
+    n_bytes: float = 0
+
+    def plus(self, hops: float, n_bytes: float) -> "Path":
+        """Return the chain with these hops and bytes behind it."""
         return Path(self.hops + hops, self.n_bytes + n_bytes)
 
 
@@ -67,7 +70,7 @@ class PathClock:
         self._seconds_per_byte = 0.0
 
     def set(self, *, delay_s: float, seconds_per_byte: float) -> None:
-        """What a hop and a byte weigh from now on."""
+        """Say what a hop and a byte weigh from now on."""
         self._delay_s = 1.0 if self._is_depth else delay_s
         self._seconds_per_byte = 0.0 if self._is_depth else seconds_per_byte
 
@@ -76,7 +79,7 @@ class PathClock:
         self._count = _Count()
 
     def begin(self, line: tuple[int, int], number: int) -> Arriving:
-        """The path that leads to a message which begins now on a line."""
+        """Return the path to a message that begins now on a line."""
         count = self._count
         before = count.reached.get(line[0], Path())
         window = count.acked.get((*line, number - WINDOW_MESSAGES), Path())
@@ -85,7 +88,7 @@ class PathClock:
     def end(
         self, begun: Arriving, line: tuple[int, int], n_bytes: int, n_waits: int = 0
     ) -> Arriving:
-        """The message is wholly on its line; the path that it makes on arrival.
+        """Return the path that a message makes on arrival, now wholly on its line.
 
         A message within which its sender waited for answers makes two more hops each.
         """
@@ -97,13 +100,13 @@ class PathClock:
             return Arriving(count, waited.plus(1, n_bytes))
 
     def acknowledge(self, line: tuple[int, int], number: int) -> Arriving:
-        """An acknowledgement of message `number` leaves the sender of `line` now."""
+        """Return the path of an acknowledgement that leaves its sender now."""
         count = self._count
         path = count.reached.get(line[0], Path()).plus(1, 0)
         return Arriving(count, path, number)
 
     def arrive(self, arriving: Arriving, line: tuple[int, int]) -> None:
-        """A message or an acknowledgement has wholly come over a line."""
+        """Note that a message or an acknowledgement has wholly come over a line."""
         count, (sender, receiver) = arriving.count, line
         with self._lock:
             if arriving.acked:
@@ -146,11 +149,11 @@ class MessageTracker:
         self.forget()
 
     def forget(self) -> None:
-        """Begin counting anew."""
+        """Begin to count anew."""
         self.n_messages = self.payload_bytes = self.n_waits = 0
 
     def sent(self, content: bytes) -> list[list[Arriving]]:
-        """What is whole with `content`, which is put on the line now, by clock."""
+        """Return, by clock, what is whole with `content`, put on the line now."""
         line = self.line
         whole = []
         for event in self._reader.feed(content):
@@ -169,7 +172,7 @@ class MessageTracker:
         return whole
 
     def received(self, whole: list[list[Arriving]]) -> None:
-        """What had become whole has reached the receiver."""
+        """Note that what had become whole has reached the receiver."""
         for arriving in whole:
             for clock, one in zip(self._clocks, arriving, strict=True):
                 clock.arrive(one, self.line)

@@ -18,8 +18,16 @@ import time
 from typing import Any, Callable, Dict, List, Tuple
 
 import numpy as np
-from framing import ChannelClosedError, Header, receive_frame, send_frame
-from owned import pack, read_owned, unpack
+from framing import (
+    ChannelClosedError,
+    Frame,
+    Header,
+    pack,
+    receive_frame,
+    send_frame,
+    unpack,
+)
+from owned import read_owned
 
 _LOG_FD = 1
 _PR_SET_PDEATHSIG = 1
@@ -27,8 +35,7 @@ _BURST_MESSAGE_BYTES = 10 * 32768  # above, SPU 0.3.1b0 pauses within a message,
 _BURST_MESSAGES = 9  # and above 10 between messages, for an answer
 _STAMP_BYTES = 40  # a time and a blank are shorter
 
-Reply = Tuple[Header, List[bytes]]
-Handler = Callable[[Header, List[bytes]], Reply]
+Handler = Callable[[Header, List[bytes]], Frame]
 
 
 class Party:
@@ -37,12 +44,12 @@ class Party:
     def __init__(self, backend: Any) -> None:  # Any: builds differ in their classes
         self.backend = backend
 
-    def hello(self, header: Header, _: List[bytes]) -> Reply:
-        """Nothing but a sign that the process has imported SPU and listens."""
+    def hello(self, header: Header, _: List[bytes]) -> Frame:
+        """Answer nothing: a sign that the process has imported SPU and listens."""
         return {}, []
 
-    def connect(self, header: Header, _: List[bytes]) -> Reply:
-        """Open the link to every peer; wall seconds of link and runtime."""
+    def connect(self, header: Header, _: List[bytes]) -> Frame:
+        """Open the link to every peer; answer the wall seconds of link and runtime."""
         start_s = time.perf_counter()
         self.backend.connect(header)
         connected_s = time.perf_counter()
@@ -56,16 +63,16 @@ class Party:
             "log": _drain_log(),
         }, []
 
-    def compile(self, header: Header, blobs: List[bytes]) -> Reply:
-        """The executable of the program in the only blob."""
+    def compile(self, header: Header, blobs: List[bytes]) -> Frame:
+        """Compile the program in the only blob to an executable."""
         _drain_log()
         try:
             return {}, [self.backend.compile(header, blobs[0])]
         except RuntimeError as error:
             raise RuntimeError(_reason(_drain_log()) or str(error)) from error
 
-    def split(self, header: Header, blobs: List[bytes]) -> Reply:
-        """Shares of the arrays in the blobs: those of rank 0, of rank 1, and so on."""
+    def split(self, header: Header, blobs: List[bytes]) -> Frame:
+        """Share the arrays in the blobs; answer all of rank 0, then of rank 1 ..."""
         arrays = [
             np.frombuffer(blob, kind["dtype"]).reshape(kind["shape"]).copy()
             for kind, blob in zip(header["arrays"], blobs)
@@ -73,23 +80,23 @@ class Party:
         answer, blobs_by_rank = self.backend.split(header, arrays)
         return answer, [blob for own in blobs_by_rank for blob in own]
 
-    def join(self, header: Header, blobs: List[bytes]) -> Reply:
-        """The array whose shares are in the blobs, equally many for each rank."""
+    def join(self, header: Header, blobs: List[bytes]) -> Frame:
+        """Join the shares in the blobs, equally many for each rank, to an array."""
         n_own = len(blobs) // header["n_parties"]
         by_rank = [blobs[i : i + n_own] for i in range(0, len(blobs), n_own)]
         array = np.asarray(self.backend.join(header, by_rank), np.float64)
         return {"shape": list(array.shape)}, [array.tobytes()]
 
-    def load(self, header: Header, blobs: List[bytes]) -> Reply:
+    def load(self, header: Header, blobs: List[bytes]) -> Frame:
         """Take an executable and this party's shares of its inputs."""
         self.backend.load(header, blobs)
         return {}, []
 
-    def hold(self, header: Header, _: List[bytes]) -> Reply:
+    def hold(self, header: Header, _: List[bytes]) -> Frame:
         """Take this party's shares of what `owner` reads from its own file.
 
         The owner alone knows the file, shares what is in it, and sends each peer that
-        peer's shares over the link. Payload bytes, and when it began and was done.
+        peer's shares over the link. The answer has the payload bytes and the times.
         """
         _wait_until(header["start_at_s"])
         begin_s = time.monotonic()
@@ -110,7 +117,7 @@ class Party:
         end_s = time.monotonic()
         return {"begin_s": begin_s, "end_s": end_s, "bytes_sent": n_sent}, []
 
-    def reveal(self, header: Header, _: List[bytes]) -> Reply:
+    def reveal(self, header: Header, _: List[bytes]) -> Frame:
         """Give `receiver` this party's shares of the output of a case.
 
         The receiver alone joins them and answers with the array.
@@ -132,12 +139,12 @@ class Party:
         answer.update(end_s=time.monotonic(), shape=list(array.shape))
         return answer, [array.tobytes()]
 
-    def unload(self, header: Header, _: List[bytes]) -> Reply:
+    def unload(self, header: Header, _: List[bytes]) -> Frame:
         """Forget a case: its shares, its outputs, its executable."""
         self.backend.unload(header["case"])
         return {}, []
 
-    def run(self, header: Header, _: List[bytes]) -> Reply:
+    def run(self, header: Header, _: List[bytes]) -> Frame:
         """Run a loaded case once, beginning at the monotonic time `start_at_s`.
 
         All parties live on one machine, so the monotonic clock is common to them and
@@ -153,13 +160,13 @@ class Party:
         answer = {"begin_s": begin_s, "end_s": end_s, "busy_s": busy_s}
         return dict(answer, log=_drain_log()), []
 
-    def fetch(self, header: Header, _: List[bytes]) -> Reply:
-        """This party's shares of the outputs of a case."""
-        answer, blobs = self.backend.fetch(header["case"])
-        return answer, blobs
+    def fetch(self, header: Header, _: List[bytes]) -> Frame:
+        """Answer this party's shares of the outputs of a case."""
+        answer: Frame = self.backend.fetch(header["case"])
+        return answer
 
-    def exchange(self, header: Header, _: List[bytes]) -> Reply:
-        """Seconds of exchanges, in each of which every party sends to every other.
+    def exchange(self, header: Header, _: List[bytes]) -> Frame:
+        """Time exchanges, in each of which every party sends to every other.
 
         Between parties in step an exchange is one hop, as in a protocol's round.
         """
@@ -171,8 +178,8 @@ class Party:
             exchanges_s.append(time.monotonic() - begin_s)
         return {"exchanges_s": exchanges_s}, []
 
-    def stream(self, header: Header, _: List[bytes]) -> Reply:
-        """Send messages to each of `peers` while receiving as many from each; rates."""
+    def stream(self, header: Header, _: List[bytes]) -> Frame:
+        """Send messages to each of `peers` while receiving as many; answer rates."""
         _wait_until(header["start_at_s"])
         stream = _stream_in_threads if self.backend.WAITS_ALONE else _stream_in_turns
         rates = stream(self.backend.link, header)
@@ -180,7 +187,7 @@ class Party:
 
 
 def _stream_in_threads(link: Any, header: Header) -> Dict[str, float]:
-    """By peer, over the messages after the first, from its arrival to the last's."""
+    """Return rates by peer, over the messages after the first, by their arrivals."""
     peers, n_messages = header["peers"], header["n_messages"]
     message = "x" * header["message_bytes"]
     arrivals: Dict[int, Tuple[float, float]] = {}
@@ -212,7 +219,7 @@ def _stream_in_threads(link: Any, header: Header) -> Dict[str, float]:
 
 
 def _stream_in_turns(link: Any, header: Header) -> Dict[str, float]:
-    """By peer, over bursts of messages, less what the first of each takes.
+    """Return rates by peer, over bursts of messages, less what each first one takes.
 
     For SPU 0.3.1b0, in which a waiting thread stops all others, and in which messages
     overtake each other: as many bytes go in bursts that its link sends without waiting
@@ -232,7 +239,7 @@ def _stream_in_turns(link: Any, header: Header) -> Dict[str, float]:
 
 
 def _exchange_stamped(link: Any, peers: List[int], n_messages: int) -> Dict[int, float]:
-    """By peer, seconds from when it began to send until its last message had come.
+    """Return, by peer, seconds from its first send until its last message had come.
 
     All parties live on one machine, with one monotonic clock.
     """
@@ -258,13 +265,13 @@ def _wait_until(at_s: float) -> None:
 
 
 def _reason(log: str) -> str:
-    """What the compiler printed about its failure, which its exception may not say."""
+    """Return what the compiler printed about its failure; the exception may not say."""
     reasons = (line.partition(" error: ")[2] for line in log.splitlines())
     return next(filter(None, reasons), "")
 
 
 def _drain_log() -> str:
-    """What was printed since the last call; the file is appended to by this process."""
+    """Return what was printed since the last call; only this process appends."""
     end = os.fstat(_LOG_FD).st_size
     text = os.pread(_LOG_FD, end - _drain_log.offset, _drain_log.offset)  # type: ignore[attr-defined]
     _drain_log.offset = end  # type: ignore[attr-defined]
@@ -284,19 +291,8 @@ def serve(channel: socket.socket, party: Party) -> None:
     handlers: Dict[str, Handler] = {
         name: getattr(party, name)
         for name in (
-            "hello",
-            "compile",
-            "split",
-            "join",
-            "connect",
-            "load",
-            "hold",
-            "reveal",
-            "unload",
-            "run",
-            "fetch",
-            "exchange",
-            "stream",
+            *("hello", "connect", "compile", "split", "join", "load", "hold"),
+            *("run", "fetch", "reveal", "unload", "exchange", "stream"),
         )
     }
     while True:
@@ -313,7 +309,7 @@ def main() -> None:
     _die_with_parent()
     backend, channel_fd = sys.argv[1:]
     channel = socket.socket(fileno=int(channel_fd))
-    party = Party(importlib.import_module(backend).SpuBackend())
+    party = Party(importlib.import_module(backend).BACKEND())
     with contextlib.suppress(ChannelClosedError):
         serve(channel, party)
     # SPU's threads may hang at a normal exit; nothing is left to save

@@ -37,7 +37,7 @@ class Backend:
 
     @staticmethod
     def versions() -> Dict[str, str]:
-        """Versions of what computes here."""
+        """Return the versions of what computes here."""
         return {
             "python": sys.version.split()[0],
             "spu": spu.__version__,
@@ -45,7 +45,7 @@ class Backend:
         }
 
     def run(self, case: str) -> None:
-        """One call; returns when this party is done."""
+        """Run a case once; return when this party is done."""
         self._runtime.run(self._executables[case])
 
     def unload(self, case: str) -> None:

@@ -1,22 +1,17 @@
-"""What a party owns: read from its own file, given to its peers as shares only.
-
-A share message is `>I` header length, a JSON header, and the blobs whose sizes it
-lists; as everything between parties it goes over the link.
-"""
+"""Reads what a party owns: arrays in its own file, .npy or safetensors."""
 
 import json
 import struct
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List
 
 import numpy as np
 
-_MESSAGE_LENGTH = struct.Struct(">I")
 _TENSORS_LENGTH = struct.Struct("<Q")
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 
 
 def read_owned(header: Dict[str, Any]) -> List[Any]:
-    """The float32 arrays of a file: one .npy, or `entries` of a safetensors file.
+    """Read the float32 arrays of a file: one .npy, or `entries` of a safetensors file.
 
     Raises:
         ValueError: If an array is missing or has another shape than `shapes` says.
@@ -48,21 +43,3 @@ def _read_entry(file: Any, start: int, name: str, known: Dict[str, Any]) -> Any:
     file.seek(start + begin)
     values = np.frombuffer(file.read(end - begin), _DTYPES[known[name]["dtype"]])
     return values.reshape(known[name]["shape"])
-
-
-def pack(header: Dict[str, Any], blobs: List[bytes]) -> bytes:
-    """One message of a header and blobs."""
-    text = json.dumps(dict(header, sizes=[len(blob) for blob in blobs])).encode()
-    return b"".join([_MESSAGE_LENGTH.pack(len(text)), text, *blobs])
-
-
-def unpack(message: bytes) -> Tuple[Dict[str, Any], List[bytes]]:
-    """What `pack` was given."""
-    (length,) = _MESSAGE_LENGTH.unpack_from(message)
-    position = _MESSAGE_LENGTH.size + length
-    header = json.loads(message[_MESSAGE_LENGTH.size : position].decode())
-    blobs = []
-    for size in header["sizes"]:
-        blobs.append(message[position : position + size])
-        position += size
-    return header, blobs

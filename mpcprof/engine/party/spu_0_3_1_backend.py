@@ -19,7 +19,7 @@ _JOIN = b"""func.func @main(%arg: tensor<2xf32>) -> tensor<4xf32> {
 
 
 def make_runtime_config(settings: Dict[str, Any]) -> Any:
-    """SPU's RuntimeConfig with `settings` by SPU's names; enums by member name."""
+    """Make SPU's RuntimeConfig of `settings` by SPU's names; enums by member name."""
     config = RuntimeConfig()
     for name, value in settings.items():
         enum = RuntimeConfig.DESCRIPTOR.fields_by_name[name].enum_type
@@ -28,7 +28,7 @@ def make_runtime_config(settings: Dict[str, Any]) -> Any:
     return config
 
 
-class SpuBackend(Backend):
+class Spu031Backend(Backend):
     """One party's link and virtual machine."""
 
     LINK = _lib.link
@@ -46,7 +46,7 @@ class SpuBackend(Backend):
 
     @staticmethod
     def compile(header: Dict[str, Any], mhlo: bytes) -> bytes:
-        """A serialised executable of MHLO text, all of whose inputs are secret.
+        """Compile MHLO text, all of whose inputs are secret, to an executable.
 
         An operation that the parser does not know ends the process.
         """
@@ -60,19 +60,19 @@ class SpuBackend(Backend):
         return executable
 
     def load(self, header: Dict[str, Any], blobs: List[bytes]) -> None:
-        """Blobs: the executable, then this party's share of each input."""
+        """Take the executable, then this party's share of each input."""
         executable = ExecutableProto()
         executable.ParseFromString(blobs[0])
         self._executables[header["case"]] = executable
         self.store(header["input_names"], header["n_chunks"], blobs[1:])
 
     def store(self, names: List[str], _: List[int], blobs: List[bytes]) -> None:
-        """This party's shares of inputs, one message each."""
+        """Keep this party's shares of inputs, one message each."""
         for name, blob in zip(names, blobs):
             self._runtime.set_var(name, _share(blob))
 
     def fetch(self, case: str) -> Tuple[Dict[str, Any], List[bytes]]:
-        """This party's share of each output."""
+        """Return this party's share of each output."""
         names = self._executables[case].output_names
         return {}, [self._runtime.get_var(name).SerializeToString() for name in names]
 
@@ -80,7 +80,7 @@ class SpuBackend(Backend):
     def split(
         header: Dict[str, Any], arrays: List[Any]
     ) -> Tuple[Dict[str, Any], List[List[bytes]]]:
-        """The blobs of each rank: a share of every array."""
+        """Share arrays: for each rank one blob of every array."""
         io = _make_io(header)
         by_array = [io.make_shares(x, Visibility.Value("VIS_SECRET")) for x in arrays]
         ranks = range(header["n_parties"])
@@ -89,7 +89,7 @@ class SpuBackend(Backend):
 
     @staticmethod
     def join(header: Dict[str, Any], blobs_by_rank: List[List[bytes]]) -> Any:
-        """The array of which each rank has one share."""
+        """Join the shares, one of each rank, to an array."""
         shares = [_share(blob) for (blob,) in blobs_by_rank]
         return _make_io(header).reconstruct(shares)
 
@@ -114,7 +114,7 @@ def _count_processors() -> None:
 
 
 def _run_alone() -> None:
-    """A program of one party that joins two arrays: that is where SPU counts."""
+    """Run a program of one party that joins two arrays: that is where SPU counts."""
     desc = _lib.link.Desc()
     desc.add_party("alone", "alone")
     config = make_runtime_config({"protocol": "REF2K", "field": "FM64"})
@@ -134,3 +134,6 @@ def _share(blob: bytes) -> Any:
     share = ValueProto()
     share.ParseFromString(blob)
     return share
+
+
+BACKEND = Spu031Backend

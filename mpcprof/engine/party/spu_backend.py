@@ -8,7 +8,7 @@ from backend import Backend
 
 
 def make_runtime_config(settings: Dict[str, Any]) -> Any:
-    """SPU's RuntimeConfig with `settings` by SPU's names; enums by member name."""
+    """Make SPU's RuntimeConfig of `settings` by SPU's names; enums by member name."""
     config = libspu.RuntimeConfig()
     for name, value in settings.items():
         enum = type(getattr(config, name))
@@ -17,7 +17,7 @@ def make_runtime_config(settings: Dict[str, Any]) -> Any:
     return config
 
 
-class SpuBackend(Backend):
+class Spu095Backend(Backend):
     """One party's link and virtual machine."""
 
     LINK = libspu.link
@@ -30,7 +30,7 @@ class SpuBackend(Backend):
 
     @staticmethod
     def compile(header: Dict[str, Any], hlo: bytes) -> bytes:
-        """A serialised executable of serialised HLO, all of whose inputs are secret."""
+        """Compile serialised HLO, all of whose inputs are secret, to an executable."""
         options = libspu.CompilerOptions()
         for name, value in header["options"].items():
             setattr(options, name, value)
@@ -45,14 +45,14 @@ class SpuBackend(Backend):
         return executable
 
     def load(self, header: Dict[str, Any], blobs: List[bytes]) -> None:
-        """Blobs: the executable, then for each input its meta and its chunks."""
+        """Take the executable, then for each input its meta and its chunks."""
         executable = libspu.Executable()
         executable.ParseFromString(blobs[0])
         self._executables[header["case"]] = executable
         self.store(header["input_names"], header["n_chunks"], blobs[1:])
 
     def store(self, names: List[str], n_chunks: List[int], blobs: List[bytes]) -> None:
-        """This party's shares of inputs: meta and chunks of each."""
+        """Keep this party's shares of inputs: meta and chunks of each."""
         position = 0
         for name, n_own in zip(names, n_chunks):
             end = position + 1 + n_own
@@ -60,7 +60,7 @@ class SpuBackend(Backend):
             position = end
 
     def fetch(self, case: str) -> Tuple[Dict[str, Any], List[bytes]]:
-        """Shares of the outputs: meta and chunks of each."""
+        """Return this party's shares of the outputs: meta and chunks of each."""
         blobs: List[bytes] = []
         n_chunks = []
         for name in self._executables[case].output_names:
@@ -74,7 +74,7 @@ class SpuBackend(Backend):
     def split(
         header: Dict[str, Any], arrays: List[Any]
     ) -> Tuple[Dict[str, Any], List[List[bytes]]]:
-        """For each rank the blobs (meta, chunks) of every array; chunks per array."""
+        """Share arrays: for each rank the blobs (meta, chunks); chunks per array."""
         io = _make_io(header)
         blobs: List[List[bytes]] = [[] for _ in range(header["n_parties"])]
         n_chunks = []
@@ -87,7 +87,7 @@ class SpuBackend(Backend):
 
     @staticmethod
     def join(header: Dict[str, Any], blobs_by_rank: List[List[bytes]]) -> Any:
-        """The array whose shares (meta, chunks) the ranks hold."""
+        """Join the shares (meta, chunks) that the ranks hold to an array."""
         return _make_io(header).reconstruct([_share(own) for own in blobs_by_rank])
 
 
@@ -99,3 +99,6 @@ def _share(blobs: List[bytes]) -> Any:
     share = libspu.Share()
     share.meta, *share.share_chunks = blobs
     return share
+
+
+BACKEND = Spu095Backend

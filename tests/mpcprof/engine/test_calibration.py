@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpcprof.engine.calibration import Probe, hidden_s, solve
-from mpcprof.engine.session import Call
+from mpcprof.engine.calls import Call
 from mpcprof.network import NETWORKS, Network
 from mpcprof.pricing import Calibration, price_s
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from mpcprof.dims import Dims
+from mpcprof.engine.calls import Call
 from mpcprof.engine.measure import (
     Case,
     CaseFailedError,
@@ -13,7 +14,6 @@ from mpcprof.engine.measure import (
     Plan,
     measure,
 )
-from mpcprof.engine.session import Call
 from mpcprof.errors import EngineError, PartyDiedError
 from mpcprof.network import LOOPBACK, NETWORKS
 from mpcprof.sweep.config import make_config

@@ -33,22 +33,22 @@ def test_a_longest_path_of_fewer_hops_is_told_as_the_most_hops_in_the_same_time(
     path = path_of(counters(longest, deepest))
 
     longest_s = 24 * WAN.one_way_s + 26e6 / WAN.bandwidth_bytes_per_s
-    told_s = path.hops * WAN.one_way_s + path.wire_bytes / WAN.bandwidth_bytes_per_s
+    told_s = path.hops * WAN.one_way_s + path.n_bytes / WAN.bandwidth_bytes_per_s
     assert path.hops == 26
     assert told_s == pytest.approx(longest_s, rel=1e-12)
-    assert deepest.n_bytes <= path.wire_bytes < longest.n_bytes
+    assert deepest.n_bytes <= path.n_bytes < longest.n_bytes
 
 
 def test_most_hops_that_take_longer_than_the_longest_path_leave_no_bytes():
     path = path_of(counters(Path(24, 1_000), Path(26, 10)))
 
-    assert (path.hops, path.wire_bytes) == (26, 0)
+    assert (path.hops, path.n_bytes) == (26, 0)
 
 
 def test_a_longest_path_that_is_also_the_deepest_keeps_its_bytes_on_average():
     path = path_of(*[counters(Path(26, n), Path(26, n)) for n in (10, 30, 35)])
 
-    assert (path.hops, path.wire_bytes) == (26, 25)
+    assert (path.hops, path.n_bytes) == (26, 25)
 
 
 def test_a_call_that_saw_a_hop_too_many_by_chance_does_not_count():

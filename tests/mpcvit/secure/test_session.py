@@ -8,8 +8,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from mpcprof.deployment import make_deployment
+from mpcprof.engine.calls import Owned
 from mpcprof.engine.emulation.relay import RelayEmulation
-from mpcprof.engine.session import Owned, Session
+from mpcprof.engine.session import Session
 from mpcprof.errors import EngineError
 
 RNG = np.random.default_rng(0)
@@ -57,7 +58,7 @@ def test_parties_compute_on_what_each_read_and_one_learns_the_result(
 
     with session_of(protocol) as session:
         lowered = session.lower("case", affine, zeros)
-        session.load_code("case", lowered)
+        session.load("case", lowered)
         sharing = session.hold(lowered.input_names[1:], weights)
         session.hold(lowered.input_names[:1], image)
         session.run("case")
