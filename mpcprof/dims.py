@@ -10,7 +10,7 @@ DIM_NAMES = ("n_batch", "n_heads", "n_tokens", "head_dim", "width", "hidden")
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Dims:
-    """Sizes of a workload's named dimensions; 0 where the workload has no such one.
+    """Sizes of a workload's dimensions; 0 where the workload has no such dimension.
 
     Raises:
         UsageError: If a size is negative or not an integer.
@@ -32,7 +32,7 @@ class Dims:
                 )
 
     def items(self) -> Iterator[tuple[str, int]]:
-        """The dimensions that the workload has, in a fixed order."""
+        """Yield the dimensions that the workload has, in a fixed order."""
         for name in DIM_NAMES:
             size = getattr(self, name)
             if size:

@@ -76,10 +76,10 @@ class BackendUnavailableError(EngineError):
 
 
 def look_up(noun: str, name: str, table: Mapping[str, Value]) -> Value:
-    """The entry of `table` of that name.
+    """Return the entry of `table` called `name`.
 
     Raises:
-        UnknownNameError: If there is none; the message names the nearest ones.
+        UnknownNameError: If there is none; the message offers the nearest names.
     """
     if name not in table:
         raise UnknownNameError(f"no {noun} {name!r}; {did_you_mean(name, [*table])}")
@@ -87,7 +87,7 @@ def look_up(noun: str, name: str, table: Mapping[str, Value]) -> Value:
 
 
 def did_you_mean(name: str, known: "list[str] | tuple[str, ...]") -> str:
-    """Close matches of `name`, or all known names when none is close."""
+    """Return a hint: the close matches of `name`, or all known names."""
     from difflib import get_close_matches
 
     close = get_close_matches(name, known, n=3)

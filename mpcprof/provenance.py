@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def host_description() -> str:
-    """Processor, number of cores, memory, kernel; no name that identifies the host."""
+    """Return processor, cores, memory and kernel; no name that identifies the host."""
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return (
         f"{_processor()}, {os.cpu_count()} cores, {memory_bytes / 1e9:.0f} GB, "
@@ -20,24 +20,17 @@ def host_description() -> str:
 
 
 def versions_text(of_parties: Mapping[str, str]) -> str:
-    """JSON text: ours, and what the parties said of their own Python."""
+    """Return versions as JSON text: ours, and what the parties said of theirs."""
     own = {"mpcprof": importlib.metadata.version("mpcprof")}
     own["jax"] = importlib.metadata.version("jax")
     return json.dumps({**own, **of_parties}, sort_keys=True)
 
 
 def commit() -> str:
-    """Commit of the source tree this package runs from, `-dirty` if changed, or ''."""
+    """Return the commit of this source tree, `-dirty` if changed, or ''."""
     folder = Path(__file__).parent
-    command = [
-        "git",
-        "-C",
-        str(folder),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=12",
-    ]
+    describe = ["describe", "--always", "--dirty", "--abbrev=12"]
+    command = ["git", "-C", str(folder), *describe]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -46,7 +39,7 @@ def commit() -> str:
 
 
 def now_utc() -> str:
-    """ISO 8601, seconds, UTC."""
+    """Return the time in UTC, ISO 8601, to the second."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 

@@ -1,7 +1,7 @@
 """`mpcprof profile`: any JAX function, measured."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -9,14 +9,9 @@ from mpcprof.cli.options import deployment_options, json_option, measure_options
 from mpcprof.cli.progress import progress_bar, spu_prints_to_stderr
 from mpcprof.units import parse_shape
 
-if TYPE_CHECKING:
-    from mpcprof.sweep.function import FunctionReport
-
-_SHOWN_OPERATIONS = 12
-
 
 def parse_domain(text: str) -> tuple[float, float]:
-    """`-8,0` as (low, high).
+    """Return `-8,0` as (low, high).
 
     Raises:
         ValueError: If it is not two numbers, the lower one first.
@@ -76,14 +71,5 @@ def command(
         workload = load_user_function(target, shapes, domain=domains or ((-1.0, 1.0),))
         with progress_bar("setting up") as progress:
             report = profile_function(workload, progress, repeats=repeats or 3, **asked)
-    if is_json:
-        click.echo(json.dumps(report.to_json(), allow_nan=False))
-        return
-    click.echo(_as_text(report))
-
-
-def _as_text(report: "FunctionReport") -> str:
-    lines = [report.headline(), *report.details()]
-    lines.append(f"operations of rank 0, one call, slowest {_SHOWN_OPERATIONS}:")
-    lines += report.operation_lines(_SHOWN_OPERATIONS)
-    return "\n".join(lines)
+    document = json.dumps(report.to_json(), allow_nan=False)
+    click.echo(document if is_json else str(report))

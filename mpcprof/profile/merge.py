@@ -7,7 +7,7 @@ from mpcprof.profile.record import Profile, Record, RecordKey
 
 
 def merge_profiles(first: Profile, *others: Profile) -> Profile:
-    """All records of all profiles, whatever their order; equal duplicates count once.
+    """Return all records of all profiles, in any order; equal duplicates count once.
 
     Extras are kept only if all agree: coefficients belong to the records they were
     fitted to.
@@ -41,13 +41,13 @@ class RecordDiff:
     """One case in two profiles.
 
     Attributes:
-        a_latency_s: Of a call: see `Profile.call_s`.
+        a_latency_s: Seconds of a typical call in a; see `Profile.call_s`.
         ratio: Latency in b over latency in a.
-        is_slower: Ratio above 1 + tolerance.
-        has_equal_bytes: Summed over ranks: exactly, or within the tolerance where calls
-            differ by what they refill of a stock.
-        has_equal_hops: Exactly if both were counted, else within half a hop or the
-            tolerance: measured hops carry an error.
+        is_slower: Whether the ratio is above 1 + tolerance.
+        has_equal_bytes: Whether bytes summed over ranks are equal: exactly, or within
+            the tolerance where calls differ by what they refill of a stock.
+        has_equal_hops: Whether hops are equal: exactly if both were counted, else
+            within half a hop or the tolerance, since measured hops carry an error.
     """
 
     key: RecordKey
@@ -60,7 +60,7 @@ class RecordDiff:
 
     @property
     def is_regression(self) -> bool:
-        """Slower, or other bytes, or other hops."""
+        """Whether b is slower, or needs other bytes or other hops."""
         return self.is_slower or not (self.has_equal_bytes and self.has_equal_hops)
 
 
@@ -70,7 +70,7 @@ class ProfileDiff:
 
     Attributes:
         common: Cases in both.
-        deployment: The first difference of their deployments in words, or None.
+        deployment: First difference of their deployments in words, or None.
     """
 
     tolerance: float
@@ -86,7 +86,7 @@ class ProfileDiff:
 
     @property
     def summary(self) -> str:
-        """One line, or two where the deployments differ."""
+        """One line for people, or two where the deployments differ."""
         n_regressions = sum(entry.is_regression for entry in self.common)
         line = (
             f"{len(self.common)} cases in both, {n_regressions} regressions at "
@@ -129,7 +129,7 @@ def _diff_records(
 
 
 def diff_profiles(a: Profile, b: Profile, tolerance: float) -> ProfileDiff:
-    """What became of the cases of `a` in `b`; tolerance 0.05 forgives 5 % latency.
+    """Compare `b` with `a` case by case; tolerance 0.05 forgives 5 % latency.
 
     Raises:
         MissingEntryError: If they have no case in common: that is no comparison.

@@ -1,18 +1,20 @@
-"""From what a person asks for to a sweep's configuration: the edge, checked once."""
+"""What a sweep is asked to measure, checked once before anything starts."""
 
 import math
 import random
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from mpcprof.deployment import Deployment, make_deployment
 from mpcprof.engine.emulation.backends import choose_emulation
-from mpcprof.engine.measure import Case
+from mpcprof.engine.measure import Case, Plan
 from mpcprof.errors import UsageError
-from mpcprof.network import Network
+from mpcprof.network import LOOPBACK, NETWORKS, Network
 from mpcprof.profile.columns import Mode
-from mpcprof.sweep.run import SweepConfig
+from mpcprof.profile.record import RecordKey
 
+_STOCK_FACTOR = 4  # times enough_s where calls refill a stock, to see several refills
 _NOT_HERE = MappingProxyType(  # beaver types that SPU knows by name
     {
         "TrustedThirdParty": "SPU asks for a server that cannot be named here",
@@ -21,24 +23,85 @@ _NOT_HERE = MappingProxyType(  # beaver types that SPU knows by name
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepConfig:
+    """What to measure and how; see `mpcprof sweep --help`.
+
+    Attributes:
+        cases: Cases in the order in which they are measured.
+        mode: Whether parties really wait for the network, or loopback calls are priced.
+        emulation: Back-end that emulates the network.
+        repeats: Timed calls of each case, at least.
+        enough_s: Seconds that the calls of a short case take together: noise weighs
+            most on short ones, so they are called more often.
+        warmups: Untimed calls after the first, cold one.
+        seed: Seed of the inputs.
+        case_limit_s: Seconds of the calls of a case beyond which it is left out.
+        base_port: First port for parties and relay; 0 for free ones.
+    """
+
+    deployment: Deployment
+    cases: tuple[Case, ...]
+    network: Network = NETWORKS["wan"]
+    mode: Mode = "emulated"
+    emulation: str = "auto"
+    repeats: int = 3
+    enough_s: float = 1.0
+    warmups: int = 1
+    seed: int = 0
+    case_limit_s: float = math.inf
+    base_port: int = 0
+
+    def key_of(self, case: Case) -> RecordKey:
+        """Return the key of a case in the profile."""
+        return RecordKey(
+            workload=case.workload.name,
+            dims=case.dims,
+            network=self.network,
+            mode=self.mode,
+        )
+
+    def plan(self) -> Plan:
+        """Return the calls of each case; priced ones wait for no emulated network."""
+        is_emulated = self.mode == "emulated"
+        keeps_stock = self.deployment.keeps_stock
+        enough_s = self.enough_s * (_STOCK_FACTOR if keeps_stock else 1)
+        needs_counting = not (self.deployment.is_counted_by_spu or is_emulated)
+        return Plan(
+            networks=(LOOPBACK, self.network) if is_emulated else (LOOPBACK,),
+            counted_on=(self.network,) if needs_counting else (),
+            n_counts=self.repeats if keeps_stock else 1,  # there calls differ
+            repeats=self.repeats,
+            enough_s=enough_s if is_emulated else 0.0,
+            in_series=keeps_stock,
+            warmups=self.warmups,
+            seed=self.seed,
+            case_limit_s=self.case_limit_s,
+        )
+
+
 def make_config(
     *,
-    network: Network,
-    emulation: str,
-    repeats: int,
-    enough_s: float = 1.0,
-    warmups: int | None,
-    seed: int,
-    base_port: int,
     cases: tuple[Case, ...],
-    mode: Mode,
+    network: Network = NETWORKS["wan"],
+    mode: Mode = "emulated",
+    emulation: str = "auto",
+    repeats: int = 3,
+    enough_s: float = 1.0,
+    warmups: int | None = None,
+    seed: int = 0,
     case_limit_s: float | None = None,
+    base_port: int = 0,
     **deployment: Any,  # see make_deployment, which checks each
 ) -> SweepConfig:
-    """Check every name and number before anything starts.
+    """Return the config of what a person asks for, with the cases mixed.
+
+    Args:
+        warmups: By default 1, and 0 in a priced sweep, which is to be quick: there the
+            first, cold call is the warm-up.
 
     Raises:
-        UsageError: For whatever is not known or makes no sense, naming it.
+        UsageError: If a name is unknown or a combination impossible; it is named.
     """
     deployed = make_deployment(**deployment)
     check_combination(deployed, emulation)
@@ -50,7 +113,7 @@ def make_config(
         cases=_ordered(cases, seed, case_limit_s),
         repeats=repeats,
         enough_s=enough_s,
-        warmups=_warmups(mode) if warmups is None else warmups,
+        warmups=int(mode == "emulated") if warmups is None else warmups,
         seed=seed,
         case_limit_s=math.inf if case_limit_s is None else case_limit_s,
         base_port=base_port,
@@ -86,17 +149,13 @@ def check_combination(deployment: Deployment, emulation: str) -> None:
 def _ordered(
     cases: tuple[Case, ...], seed: int, case_limit_s: float | None
 ) -> tuple[Case, ...]:
-    """Shapes and workloads mixed, so that none has a slow hour to itself.
+    """Return the cases mixed, so that no workload has a slow hour to itself.
 
-    With a limit small ones come first: what they show to be too long need not be tried.
+    With a limit small cases come first: larger ones than a case that takes too long
+    need not be tried.
     """
     mixed = list(cases)
     random.Random(seed).shuffle(mixed)
     if case_limit_s is not None:
         mixed.sort(key=lambda case: math.prod(n for _, n in case.dims.items()))
     return tuple(mixed)
-
-
-def _warmups(mode: Mode) -> int:
-    """A priced sweep is to be quick: the first, cold call is its warm-up."""
-    return 0 if mode == "priced" else 1

@@ -1,34 +1,42 @@
 """What one function costs: seconds, bytes, hops, and the operations they go to."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from mpcprof.network import Network, parse_network
 from mpcprof.profile.export import profile_to_json_rows
 from mpcprof.profile.record import Operation, Profile, Record
-from mpcprof.progress import Progress
+from mpcprof.progress import SILENT, Progress
 from mpcprof.sweep.config import make_config
 from mpcprof.sweep.grid import get_preset, make_cases
 from mpcprof.sweep.run import measure_once
 from mpcprof.units import format_bytes, format_duration
-from mpcprof.workloads.registry import Workload
+from mpcprof.workloads.registry import Interval, Shape, Workload
+from mpcprof.workloads.user import make_user_workload
 
-_LEVELS = ("pphlo",)  # HAL and MPC lines repeat their time one and two levels down
+_SHOWN_OPERATIONS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionReport:
-    """The record of a function, for people and programs."""
+    """The record of a function, for people (`str`) and programs (`to_json`)."""
 
     profile: Profile
 
     @property
     def record(self) -> Record:
-        """The only one."""
+        """The only record of the profile."""
         return self.profile.records[0]
 
-    def headline(self) -> str:
-        """Seconds, bytes and hops in one line."""
+    def __str__(self) -> str:
+        title = f"operations of rank 0, one call, slowest {_SHOWN_OPERATIONS}:"
+        shown = self.operations()[:_SHOWN_OPERATIONS]
+        lines = [self._headline(), *self._details(), title, *map(_line, shown)]
+        return "\n".join(lines)
+
+    def _headline(self) -> str:
         record = self.record
         return (
             f"{record.workload}: {format_duration(record.latency_s, digits=4)} "
@@ -37,15 +45,13 @@ class FunctionReport:
             f"{record.hops:g} hops ({record.hops_basis})"
         )
 
-    def details(self) -> list[str]:
-        """What the latency is made of, and what is not in it."""
+    def _details(self) -> list[str]:
+        """Return what the latency is made of, and what is not in it."""
         record = self.record
-        network_s = record.hops * record.network.one_way_s
-        transfer_s = record.wire_bytes / record.network.bandwidth_bytes_per_s
         parts = {
             "compute": record.compute_s,
-            "hops": network_s,
-            "transfer": transfer_s,
+            "hops": record.hops * record.network.one_way_s,
+            "transfer": record.wire_bytes / record.network.bandwidth_bytes_per_s,
         }
         apart = {
             "compile": record.compile_s,
@@ -59,30 +65,62 @@ class FunctionReport:
         ]
 
     def operations(self) -> list[Operation]:
-        """Whole operations of the program, slowest first."""
-        whole = [o for o in self.record.operations if o.level in _LEVELS]
+        """Return the operations of the program, slowest first.
+
+        HAL and MPC lines are left out: they repeat the time one and two levels down.
+        """
+        whole = [one for one in self.record.operations if one.level == "pphlo"]
         return sorted(whole, key=lambda operation: -operation.duration_s)
 
-    def operation_lines(self, n_lines: int) -> list[str]:
-        """One line per operation; no bytes and messages where SPU prints none."""
-        return [
-            f"  {o.name:32} {o.count:5} x {format_duration(o.duration_s, digits=3):>9}"
-            + _traffic(o)
-            for o in self.operations()[:n_lines]
-        ]
-
     def to_json(self) -> dict[str, object]:
-        """The record as `table export` gives it, with the deployment."""
+        """Return the record as `table export` gives it, with the deployment."""
         row = profile_to_json_rows(self.profile)[0]
         return {"deployment": json.loads(self.profile.deployment.to_json()), **row}
 
 
-def profile_function(
-    workload: Workload,
-    progress: Progress,
+def measure_function(
+    function: Callable[..., Any],  # Any: what it returns is checked by tracing it
+    shapes: tuple[Shape, ...],
+    *,
+    domain: tuple[Interval, ...] = ((-1.0, 1.0),),
+    network: Network | str = "wan",
+    protocol: str = "semi2k",
+    progress: Progress = SILENT,
     **asked: Any,  # see make_config, which checks each
 ) -> FunctionReport:
-    """Measure one function; see `mpcprof profile --help`.
+    """Measure a JAX function on real parties: seconds, bytes, hops, operations.
+
+        >>> import jax.numpy as jnp
+        >>> report = measure_function(jnp.maximum, ((4,), (4,)), mode="priced")
+        >>> report.record.hops > 1, report.record.bytes_sent > 0
+        (True, True)
+
+    Args:
+        shapes: Shape of each secret input.
+        domain: Values of the inputs, once for all or one interval per input.
+        asked: Other settings of `mpcprof.sweep.config.make_config`, such as `mode`,
+            `repeats` and `field_bits`.
+
+    Raises:
+        UsageError: If something asked for is not acceptable.
+        EngineError: If the function cannot be measured.
+    """
+    name = getattr(function, "__name__", "function")
+    return profile_function(
+        make_user_workload(function, shapes, name=name, domain=domain),
+        progress,
+        network=parse_network(network) if isinstance(network, str) else network,
+        protocol=protocol,
+        **asked,
+    )
+
+
+def profile_function(
+    workload: Workload,
+    progress: Progress = SILENT,
+    **asked: Any,  # see make_config, which checks each
+) -> FunctionReport:
+    """Measure one workload; see `mpcprof profile --help`.
 
     Raises:
         UsageError: If something asked for is not acceptable.
@@ -96,13 +134,14 @@ def profile_function(
     )
 
 
-def _traffic(operation: Operation) -> str:
+def _line(operation: Operation) -> str:
+    """Return one line, without bytes and messages where SPU prints none."""
+    duration = format_duration(operation.duration_s, digits=3)
+    line = f"  {operation.name:32} {operation.count:5} x {duration:>9}"
     if operation.bytes_sent is None:
-        return ""
-    return (
-        f" {format_bytes(operation.bytes_sent, digits=3):>9} "
-        f"{operation.send_actions or 0:5} messages"
-    )
+        return line
+    sent = format_bytes(operation.bytes_sent, digits=3)
+    return f"{line} {sent:>9} {operation.send_actions or 0:5} messages"
 
 
 def _durations(parts: dict[str, float]) -> str:

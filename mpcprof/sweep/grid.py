@@ -12,7 +12,7 @@ from mpcprof.workloads.registry import Workload, all_workloads, get_workload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """Sizes of each dimension; a workload takes those of the dimensions it has.
+    """Sizes of each dimension, of which a workload takes the dimensions it has.
 
     Raises:
         UsageError: If a size is below 1 or comes twice.
@@ -34,11 +34,11 @@ class Grid:
                 )
 
     def override(self, **sizes: tuple[int, ...] | None) -> "Grid":
-        """This grid with the dimensions given, those that are None as they were."""
+        """Return this grid with other sizes; None leaves a dimension as it is."""
         return replace(self, **{name: s for name, s in sizes.items() if s is not None})
 
     def dims_of(self, workload: Workload) -> tuple[Dims, ...]:
-        """Every combination of the sizes of the workload's dimensions."""
+        """Return every combination of the sizes of the workload's dimensions."""
         sizes = [getattr(self, name) for name in workload.dim_names]
         return tuple(
             Dims(**dict(zip(workload.dim_names, combination, strict=True)))
@@ -47,7 +47,7 @@ class Grid:
 
 
 def make_cases(workloads: Sequence[Workload], grid: Grid) -> tuple[Case, ...]:
-    """Every workload at every combination of its sizes."""
+    """Return every workload at every combination of its sizes."""
     return tuple(
         Case(workload=workload, dims=dims)
         for workload in workloads
@@ -84,7 +84,7 @@ PRESETS = {
 
 
 def get_preset(name: str) -> Grid:
-    """The grid of that name.
+    """Return the grid of that name.
 
     Raises:
         UnknownNameError: If there is none.
@@ -93,7 +93,7 @@ def get_preset(name: str) -> Grid:
 
 
 def default_repeats(preset: str, mode: str) -> int:
-    """Timed calls of each case: few where the preset is to be quick.
+    """Return the timed calls of each case: few where the preset is to be quick.
 
     A priced sweep calls the case on loopback only, and once after the first call.
     """
@@ -103,7 +103,7 @@ def default_repeats(preset: str, mode: str) -> int:
 
 
 def choose_workloads(only: str) -> tuple[Workload, ...]:
-    """The workloads named in `exp,relu`; all primitives if none is.
+    """Return the workloads named in `exp,relu`; all primitives if none is.
 
     A name that begins the names of several, such as `gelu`, stands for all of them.
 

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 
 from mpcprof.deployment import Deployment
@@ -14,75 +14,23 @@ from mpcprof.engine.measure import (
     Case,
     CaseFailedError,
     CaseNotCompiledError,
-    Plan,
     Timing,
     measure,
 )
 from mpcprof.engine.recording import Context, to_record
 from mpcprof.engine.session import Session
 from mpcprof.errors import EngineError
-from mpcprof.network import LOOPBACK, NETWORKS, Network
+from mpcprof.network import NETWORKS, Network
 from mpcprof.pricing import Calibration
-from mpcprof.profile.columns import Emulation, Mode
 from mpcprof.profile.io import ProfileWriter
-from mpcprof.profile.record import Profile, Record, RecordKey
-from mpcprof.progress import Progress
+from mpcprof.profile.record import Profile, Record
+from mpcprof.progress import SILENT, Progress
 from mpcprof.provenance import commit, host_description, now_utc, versions_text
+from mpcprof.sweep.config import SweepConfig
 from mpcprof.units import format_bandwidth, format_duration
 
 _BLOCK_CASES = 6  # interleaved; what a killed sweep loses at most
-_STOCK_FACTOR = 4  # times enough_s where calls refill a stock, to see several refills
 _CALIBRATED = Deployment(protocol="semi2k")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SweepConfig:
-    """What to measure and how; see `mpcprof sweep --help`.
-
-    Attributes:
-        cases: In the order in which they are measured.
-        case_limit_s: Leave out a case whose calls together would take longer.
-        base_port: First port for parties and relay; 0 for free ones.
-    """
-
-    deployment: Deployment
-    network: Network
-    mode: Mode
-    emulation: str
-    cases: tuple[Case, ...]
-    repeats: int
-    enough_s: float
-    warmups: int
-    seed: int
-    case_limit_s: float
-    base_port: int
-
-    def key_of(self, case: Case) -> RecordKey:
-        """Under which a case stands in the profile."""
-        return RecordKey(
-            workload=case.workload.name,
-            dims=case.dims,
-            network=self.network,
-            mode=self.mode,
-        )
-
-    def plan(self) -> Plan:
-        """Calls of each case; priced ones need no emulated network to wait for."""
-        is_emulated = self.mode == "emulated"
-        keeps_stock = self.deployment.keeps_stock
-        enough_s = self.enough_s * (_STOCK_FACTOR if keeps_stock else 1)
-        needs_counting = not (self.deployment.is_counted_by_spu or is_emulated)
-        return Plan(
-            networks=(LOOPBACK, self.network) if is_emulated else (LOOPBACK,),
-            counted_on=(self.network,) if needs_counting else (),
-            n_counts=self.repeats if keeps_stock else 1,  # there calls differ
-            repeats=self.repeats,
-            enough_s=enough_s if is_emulated else 0.0,
-            in_series=keeps_stock,
-            warmups=self.warmups,
-            seed=self.seed,
-            case_limit_s=self.case_limit_s,
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +38,8 @@ class LeftOut:
     """A case that has no record, and why.
 
     Attributes:
-        has_failed: It could not be measured; else it would have taken too long, or the
-            build has no such operation.
+        has_failed: Whether it could not be measured; otherwise it would have taken too
+            long, or the build has no such operation.
     """
 
     case: Case
@@ -101,16 +49,16 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SweepResult:
-    """What a sweep did.
+    """What came of a sweep.
 
     Attributes:
-        profile: All that is on file now.
+        profile: All records on file now.
         n_measured: Cases measured by this call.
         n_resumed: Cases that were on file before.
         left_out: Cases that failed or would have taken too long.
-        setup_s: Calibration, starting parties, checking the link.
-        measuring_s: All the rest, until the last record was on file.
-        timed_s: Of that, the calls themselves, first ones and warm-ups included.
+        setup_s: Seconds of calibration, starting parties, and checking the link.
+        measuring_s: All other seconds, until the last record was on file.
+        timed_s: Part of `measuring_s` in calls, first ones and warm-ups included.
     """
 
     profile: Profile
@@ -129,19 +77,10 @@ class SweepResult:
         return bool(self.left_out) and not self.n_measured + self.n_resumed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """What one interleaved block brought, or the set-up before the blocks."""
-
-    records: tuple[Record, ...] = ()
-    setup_s: float = 0.0
-    timed_s: float = 0.0
-
-
 def sweep(
     config: SweepConfig,
     path: str | os.PathLike[str],
-    progress: Progress,
+    progress: Progress = SILENT,
     *,
     is_fresh: bool = False,
     calibration: Calibration | None = None,
@@ -150,7 +89,7 @@ def sweep(
     """Measure every case that is not on file yet.
 
     Args:
-        calibration: Of this host, where it is known.
+        calibration: This host's constants, where they are known.
 
     Raises:
         ProfileError: If the file cannot be continued or written.
@@ -158,126 +97,123 @@ def sweep(
     """
     get_runtime(config.deployment.build)
     with ProfileWriter(path, config.deployment, fresh=is_fresh) as writer:
-        cases = config.cases
-        missing = [c for c in cases if config.key_of(c) not in writer.profile]
-        n_resumed = len(cases) - len(missing)
-        left_out: list[LeftOut] = []
-        _begin(config, len(missing), n_resumed, progress)
+        missing = [c for c in config.cases if config.key_of(c) not in writer.profile]
         known = calibration or known_calibration(writer.profile, config.network)
-        begin_s, setup_s, timed_s = clock(), 0.0, 0.0
-        blocks = _measure_all(config, missing, progress, left_out, known, clock)
-        with closing(blocks):  # no party outlives an error of the writer
-            for block in blocks:
-                setup_s += block.setup_s
-                timed_s += block.timed_s
-                if block.records:
-                    writer.append(block.records)
+        run = _Run(config, missing, progress, known, clock)
+        begin_s = clock()
+        with closing(run.blocks()) as blocks:  # no party outlives a failed write
+            for records in blocks:
+                writer.append(records)
         return SweepResult(
             profile=writer.profile,
-            n_measured=len(missing) - len(left_out),
-            n_resumed=n_resumed,
-            left_out=tuple(left_out),
-            setup_s=setup_s,
-            measuring_s=clock() - begin_s - setup_s,
-            timed_s=timed_s,
+            n_measured=len(missing) - len(run.left_out),
+            n_resumed=len(config.cases) - len(missing),
+            left_out=tuple(run.left_out),
+            setup_s=run.setup_s,
+            measuring_s=clock() - begin_s - run.setup_s,
+            timed_s=run.timed_s,
         )
 
 
-def measure_once(config: SweepConfig, progress: Progress) -> tuple[Record, ...]:
-    """Records of every case of the grid, on no file.
+def measure_once(
+    config: SweepConfig, progress: Progress = SILENT
+) -> tuple[Record, ...]:
+    """Return the records of every case, which go to no file.
 
     Raises:
         EngineError: If a case cannot be measured.
     """
-    left_out: list[LeftOut] = []
-    cases = config.cases
-    _begin(config, len(cases), 0, progress)
-    records: list[Record] = []
-    for block in _measure_all(config, cases, progress, left_out):
-        records += block.records
-    if left_out:
-        raise EngineError(f"{left_out[0].case}: {left_out[0].reason}")
-    return tuple(records)
+    run = _Run(config, config.cases, progress)
+    records = tuple(record for block in run.blocks() for record in block)
+    for one in run.left_out:
+        raise EngineError(f"{one.case}: {one.reason}")
+    return records
 
 
-def _begin(
-    config: SweepConfig, n_missing: int, n_resumed: int, progress: Progress
-) -> None:
-    progress.say(f"{n_missing} cases to measure, {n_resumed} on file already")
-    progress.begin(n_missing * config.plan().n_calls)
+class _Run:
+    """Cases on their way through the engine."""
 
+    def __init__(
+        self,
+        config: SweepConfig,
+        cases: Sequence[Case],
+        progress: Progress,
+        calibration: Calibration | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._config = config
+        self._waiting = list(cases)
+        self._progress = progress
+        self._calibration = calibration
+        self._clock = clock
+        self._plan = config.plan()
+        self.left_out: list[LeftOut] = []
+        self.setup_s = 0.0
+        self.timed_s = 0.0
+        n_resumed = len(config.cases) - len(cases)
+        progress.say(f"{len(cases)} cases to measure, {n_resumed} on file already")
+        progress.begin(len(cases) * self._plan.n_calls)
 
-def _measure_all(
-    config: SweepConfig,
-    cases: Sequence[Case],
-    progress: Progress,
-    left_out: list[LeftOut],
-    calibration: Calibration | None = None,
-    clock: Callable[[], float] = time.monotonic,
-) -> Generator[Block, None, None]:
-    """Records block by block; after a case that fails the parties start anew."""
-    emulation = choose_emulation(config.emulation)
-    waiting = list(cases)
-    begin_s = clock()
-    if waiting and not calibration and config.deployment != _CALIBRATED:
-        with _open_session(_CALIBRATED, emulation, config.base_port) as session:
-            calibration = calibrate_host(config, session)
-    while waiting:
-        with _open_session(config.deployment, emulation, config.base_port) as session:
-            calibration = calibration or calibrate_host(config, session)
-            _trim(config, session, progress)
-            context = _context(config, emulation, session, calibration)
-            yield Block(setup_s=clock() - begin_s)
-            for block in _measure_blocks(config, session, waiting, progress, left_out):
-                yield Block(
-                    records=tuple(
+    def blocks(self) -> Generator[tuple[Record, ...], None, None]:
+        """Yield records block by block; after a case that fails parties start anew."""
+        config = self._config
+        begin_s = self._clock()
+        if self._waiting and not self._calibration and config.deployment != _CALIBRATED:
+            with self._session(_CALIBRATED) as session:
+                self._calibration = calibrate_host(config, session)
+        while self._waiting:
+            with self._session(config.deployment) as session:
+                self._calibration = self._calibration or calibrate_host(config, session)
+                _trim(config, session, self._progress)
+                context = _context(config, session, self._calibration)
+                self.setup_s += self._clock() - begin_s
+                for block in self._measure(session):
+                    self.timed_s += sum(timing.total_s for timing in block)
+                    yield tuple(
                         to_record(timing, context, created_at=now_utc())
                         for timing in block
-                    ),
-                    timed_s=sum(timing.total_s for timing in block),
+                    )
+            begin_s = self._clock()
+
+    def _session(self, deployment: Deployment) -> Session:
+        emulation = choose_emulation(self._config.emulation)
+        return Session(deployment, make_emulation(emulation, self._config.base_port))
+
+    def _measure(self, session: Session) -> Iterator[list[Timing]]:
+        """Measure the cases that wait, until none is left or one failed."""
+        while self._waiting:
+            block = self._waiting[:_BLOCK_CASES]
+            try:
+                timings, too_long = measure(
+                    session, block, self._plan, on_call=self._count
                 )
-        begin_s = clock()
+            except CaseFailedError as error:
+                is_possible = not isinstance(error, CaseNotCompiledError)
+                self._leave_out(error.case, error.reason, has_failed=is_possible)
+                return
+            if timings:
+                yield timings
+            for long in too_long:
+                self._leave_out(long.case, long.reason)
+            for timing in timings:
+                self._waiting.remove(timing.case)
+            for case in _larger(self._waiting, [long.case for long in too_long]):
+                reason = "a smaller case of it is beyond the limit already"
+                self._leave_out(case, reason)
 
+    def _count(self, case: Case) -> None:
+        self._progress.describe(str(case))
+        self._progress.advance()
 
-def _measure_blocks(
-    config: SweepConfig,
-    session: Session,
-    waiting: list[Case],
-    progress: Progress,
-    left_out: list[LeftOut],
-) -> Iterator[list[Timing]]:
-    """Take cases off `waiting` until none is left, or one failed."""
-    plan = config.plan()
-
-    def leave_out(case: Case, reason: str, *, has_failed: bool = False) -> None:
-        waiting.remove(case)
-        left_out.append(LeftOut(case=case, reason=reason, has_failed=has_failed))
-        progress.say(f"left out: {case}: {reason}")
-        progress.advance(plan.n_calls)
-
-    def count(case: Case) -> None:
-        progress.describe(str(case))
-        progress.advance()
-
-    while waiting:
-        block = waiting[:_BLOCK_CASES]
-        try:
-            timings, too_long = measure(session, block, plan, on_call=count)
-        except CaseFailedError as error:
-            is_possible = not isinstance(error, CaseNotCompiledError)
-            leave_out(error.case, error.reason, has_failed=is_possible)
-            return
-        yield timings
-        for long in too_long:
-            leave_out(long.case, long.reason)
-        for timing in timings:
-            waiting.remove(timing.case)
-        for case in _larger(waiting, [long.case for long in too_long]):
-            leave_out(case, "a smaller case of it is beyond the limit already")
+    def _leave_out(self, case: Case, reason: str, *, has_failed: bool = False) -> None:
+        self._waiting.remove(case)
+        self.left_out.append(LeftOut(case=case, reason=reason, has_failed=has_failed))
+        self._progress.say(f"left out: {case}: {reason}")
+        self._progress.advance(self._plan.n_calls)
 
 
 def known_calibration(profile: Profile, network: Network) -> Calibration | None:
-    """That of the records on file from this host, so that one profile has one."""
+    """Return this host's stored calibration, so that a profile never mixes two."""
     host = host_description()
     for record in profile:
         if (record.host, record.network) == (host, network):
@@ -289,10 +225,10 @@ def known_calibration(profile: Profile, network: Network) -> Calibration | None:
 
 
 def calibrate_host(config: SweepConfig, session: Session) -> Calibration:
-    """The two constants of this host's loopback link.
+    """Return the two constants of this host's loopback link.
 
-    Measured with two parties of semi2k, whatever the sweep's protocol: there SPU counts
-    the hops. A sweep that waits on no network is calibrated against the wan.
+    They are measured with two parties of semi2k, whatever the sweep's protocol: there
+    SPU counts the hops. A sweep that waits on no network is calibrated against the wan.
     """
     is_priced = config.mode == "priced"
     network = NETWORKS["wan"] if is_priced else config.network
@@ -300,18 +236,9 @@ def calibrate_host(config: SweepConfig, session: Session) -> Calibration:
     return calibrate(session, network, seed=config.seed)
 
 
-@contextmanager
-def _open_session(
-    deployment: Deployment, emulation: Emulation, base_port: int
-) -> Iterator[Session]:
-    with Session(deployment, make_emulation(emulation, base_port)) as session:
-        yield session
-
-
 def _trim(config: SweepConfig, session: Session, progress: Progress) -> None:
     if config.mode == "emulated" or config.plan().counted_on:
-        advice = _advice(config)
-        check = trim_link(session, config.network, advice=advice)
+        check = trim_link(session, config.network, advice=_advice(config))
         progress.say(
             f"link: asked for {check.network}, parties see "
             f"{format_duration(check.rtt_s, digits=4)} round trip, "
@@ -320,7 +247,7 @@ def _trim(config: SweepConfig, session: Session, progress: Progress) -> None:
 
 
 def _advice(config: SweepConfig) -> str:
-    """What else may be done where parties do not see the network of a sweep."""
+    """Return what else may be done where parties do not see the network of a sweep."""
     if config.mode == "priced":
         return ", or count the hops, which are the same, on a slower --network"
     if config.deployment.is_counted_by_spu:
@@ -329,16 +256,13 @@ def _advice(config: SweepConfig) -> str:
 
 
 def _context(
-    config: SweepConfig,
-    emulation: Emulation,
-    session: Session,
-    calibration: Calibration,
+    config: SweepConfig, session: Session, calibration: Calibration
 ) -> Context:
     return Context(
         deployment=config.deployment,
         network=config.network,
         mode=config.mode,
-        emulation=emulation,
+        emulation=choose_emulation(config.emulation),
         calibration=calibration,
         setup=session.setup,
         seed=config.seed,
@@ -349,7 +273,7 @@ def _context(
 
 
 def _larger(cases: Sequence[Case], than: Sequence[Case]) -> list[Case]:
-    """Cases that are at least as large in every dimension as one of `than`."""
+    """Return the cases that are as large in every dimension as one of `than`."""
     return [
         case
         for case in cases

@@ -18,8 +18,8 @@ from mpcprof.pricing import Calibration
 from mpcprof.profile.io import read_profile
 from mpcprof.profile.record import Profile, Record, RecordKey
 from mpcprof.progress import Progress
-from mpcprof.sweep.config import check_combination
-from mpcprof.sweep.run import SweepConfig, known_calibration, sweep
+from mpcprof.sweep.config import SweepConfig, check_combination
+from mpcprof.sweep.run import known_calibration, sweep
 from mpcprof.verify.draw import Drawn, draw_cases, draw_models, model_case
 from mpcprof.verify.report import CaseResult, Verification
 from mpcprof.workloads.models import model_workload
@@ -184,14 +184,11 @@ def _config(
     return SweepConfig(
         deployment=profile.deployment,
         network=network,
-        mode="emulated",
         emulation=request.emulation,
         cases=tuple(Case(workload=_workload(c), dims=c.dims) for c in cases),
         repeats=request.repeats,
-        enough_s=1.0,  # short ones, on which noise weighs most, are called more often
         warmups=request.warmups,
         seed=request.seed,
-        case_limit_s=float("inf"),
         base_port=request.base_port,
     )
 

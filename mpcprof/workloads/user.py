@@ -52,13 +52,43 @@ def load_user_function(
     is_file = where.endswith(".py") or "/" in where
     module = _load_file(where) if is_file else _import_module(where)
     function = _find_function(module, name, target)
+    label = f"{Path(where).stem if is_file else where}:{name}"
+    return make_user_workload(
+        function,
+        shapes,
+        name=label,
+        target=target,
+        domain=domain,
+        atol=atol,
+        rtol=rtol,
+    )
+
+
+def make_user_workload(
+    function: Function,
+    shapes: tuple[Shape, ...],
+    *,
+    name: str,
+    target: str = "",
+    domain: tuple[Interval, ...] = ((-1.0, 1.0),),
+    atol: float = 2e-2,
+    rtol: float = 2e-2,
+) -> Workload:
+    """Return the function at the given input shapes, as `load_user_function` does.
+
+    Args:
+        target: The function as a person named it, for messages.
+
+    Raises:
+        UsageError: If it takes another number of inputs, cannot be traced at these
+            shapes, or does not return one array.
+    """
+    target = target or name
     _check_inputs(function, shapes, domain, target)
     _check_trace(function, shapes, target)
-
-    label = f"{Path(where).stem if is_file else where}:{name}"
     reference, precision = _make_reference(function, shapes)
     return Workload(
-        name=f"{label}({_sizes(shapes)})",
+        name=f"{name}({_sizes(shapes)})",
         kind="function",
         dim_names=(),
         shapes=lambda dims: shapes,

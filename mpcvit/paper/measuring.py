@@ -14,7 +14,8 @@ from mpcprof.errors import EngineError
 from mpcprof.network import Network
 from mpcprof.profile.record import RecordKey
 from mpcprof.progress import SILENT, Progress
-from mpcprof.sweep.run import SweepConfig, known_calibration, sweep
+from mpcprof.sweep.config import SweepConfig
+from mpcprof.sweep.run import known_calibration, sweep
 from mpcprof.workloads.blocks import steps_workload
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcvit.paper.costs import FittedProfile, GroupCost
@@ -63,15 +64,8 @@ class FigureMeasurer:
             SweepConfig(
                 deployment=deployment,
                 network=network,
-                mode="emulated",
-                emulation="auto",
                 cases=tuple(Case(workload=w, dims=Dims()) for w in by_name.values()),
                 repeats=self.repeats,
-                enough_s=1.0,
-                warmups=1,
-                seed=0,
-                case_limit_s=float("inf"),
-                base_port=0,
             ),
             path,
             self.progress,
