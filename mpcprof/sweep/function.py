@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpcprof.network import Network, parse_network
+from mpcprof.nn.algebra import Interval, Shape
 from mpcprof.profile.export import profile_to_json_rows
 from mpcprof.profile.record import Operation, Profile, Record
 from mpcprof.progress import SILENT, Progress
@@ -13,7 +14,7 @@ from mpcprof.sweep.config import make_config
 from mpcprof.sweep.grid import get_preset, make_cases
 from mpcprof.sweep.run import measure_once
 from mpcprof.units import format_bytes, format_duration
-from mpcprof.workloads.registry import Interval, Shape, Workload
+from mpcprof.workloads.registry import Workload
 from mpcprof.workloads.user import make_user_workload
 
 _SHOWN_OPERATIONS = 12
