@@ -37,15 +37,15 @@ def _check_name(what: str, name: str, known: Iterable[str]) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
-    """What profiles are kept apart by.
+    """Build, protocol and options of the parties: the identity of a profile.
 
     Options that have SPU's default value are left out, so that two deployments are
     equal exactly when SPU is configured the same.
 
     Attributes:
-        field_bits: Ring width.
-        fraction_bits: Of the fixed-point format; 0 stands for SPU's own choice.
-        beaver: Where semi2k's triples come from; `none` for the other protocols.
+        field_bits: Ring width in bits.
+        fraction_bits: Fraction bits of a fixed-point number; 0 stands for SPU's choice.
+        beaver: Source of semi2k's triples; `none` for the other protocols.
 
     Raises:
         UnknownNameError: If a runtime, protocol, beaver type or option is not known.
@@ -116,20 +116,17 @@ class Deployment:
     def is_counted_by_spu(self) -> bool:
         """Whether SPU's log tells hops and bytes of the critical path, on any network.
 
-        Else they are seen on the wire, by calls on a network with a delay.
+        If not, the wire shows them, in calls on a network with a delay.
         """
         return self.protocol == "semi2k" and self.build.counts_bytes
 
     @property
     def keeps_stock(self) -> bool:
-        """Whether some calls make the triples and transfers that later ones live on.
-
-        Cheetah does.
-        """
+        """Whether some calls make a stock that later calls use up: in Cheetah."""
         return self.protocol == "cheetah"
 
     def typical_call(self, values: Sequence[float]) -> float:
-        """Of one call among many: the median; the mean where some refill a stock."""
+        """Return a typical call: the median, or the mean where some refill a stock."""
         return fmean(values) if self.keeps_stock else median(values)
 
     @property
@@ -142,7 +139,7 @@ class Deployment:
         return json.dumps(both, sort_keys=True)
 
     def to_json(self) -> str:
-        """Canonical JSON text, one line: equal text means equal deployments."""
+        """Return canonical JSON text, one line: equal text means equal deployments."""
         as_dict = asdict(self)
         for name in ("compiler_options", "runtime_options"):
             as_dict[name] = dict(as_dict[name])
@@ -150,7 +147,7 @@ class Deployment:
 
     @classmethod
     def from_json(cls, text: str) -> "Deployment":
-        """The deployment that `to_json` wrote.
+        """Read the deployment that `to_json` wrote.
 
         Raises:
             UsageError: If the text is not one.
@@ -165,12 +162,12 @@ class Deployment:
 
     @property
     def sweep_command(self) -> str:
-        """What measures it, but for options that are not the default."""
+        """Command that measures this deployment, but for options other than SPU's."""
         runtime = "" if self.build.is_default else f" --runtime {self.runtime}"
         return f"mpcprof sweep --protocol {self.protocol}{runtime}"
 
     def difference(self, other: "Deployment") -> str | None:
-        """The first field in which `other` differs, in words; None if equal."""
+        """Return the first field in which `other` differs, in words; None if equal."""
         for field in fields(self):
             ours, theirs = getattr(self, field.name), getattr(other, field.name)
             if ours != theirs:
@@ -184,7 +181,7 @@ def _show(value: object) -> str:
 
 
 def _checked_options(options: Options, table: OptionTable, build: Build) -> Options:
-    """Sorted, without those that have SPU's default value."""
+    """Return options sorted, without those that have SPU's default value."""
     if len(dict(options)) != len(options):
         names = ", ".join(name for name, _ in options)
         raise UsageError(f"options {names}: expected each of them once")
@@ -234,7 +231,7 @@ def make_deployment(
     beaver: str = "",
     options: Iterable[str] = (),
 ) -> Deployment:
-    """The deployment that a person typed.
+    """Make the deployment that a person typed.
 
     Args:
         field_bits: Ring width, as a number or as its text.
@@ -243,7 +240,7 @@ def make_deployment(
         options: Such as `fxp_exp_iters=5`.
 
     Raises:
-        UsageError: As `Deployment`.
+        UsageError: If `Deployment` refuses it.
     """
     build = get_build(runtime)
     try:

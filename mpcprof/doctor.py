@@ -52,7 +52,7 @@ class MachineStatus:
         n_cpus: Processors that this process may use.
         n_cpus_by_parties: Number of parties, and the processors that each has to
             itself; 0 where there are too few, so that parties share them.
-        memory_bytes: Of the machine, or of the container if that has a limit.
+        memory_bytes: Memory of the machine, or of the container if that has a limit.
     """
 
     python: str
@@ -68,9 +68,9 @@ class ProtocolStatus:
     """Whether parties of a protocol start and compute.
 
     Attributes:
-        seconds: Starting them and one tiny call together.
-        setup_s: Connecting and exchanging keys, of that.
-        problem: Why not, in one line; empty if the result was right.
+        seconds: Seconds to start parties and make one tiny call.
+        setup_s: Seconds of these to connect and to exchange keys.
+        problem: Why they do not, in one line; empty if the result was right.
     """
 
     protocol: str
@@ -82,11 +82,12 @@ class ProtocolStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkStatus:
-    """What the parties see of the relay's wan, all directions at the same time.
+    """The relay's wan as the parties see it, all directions at the same time.
 
     Attributes:
-        rtt_s: Slowest pair; 0 if it could not be measured, as is the next one.
-        goodput_bytes_per_s: Slowest direction while all are busy.
+        rtt_s: Round trip of the slowest pair; 0 if it could not be measured.
+        goodput_bytes_per_s: Rate of the slowest direction while all are busy; 0 if it
+            could not be measured.
         problem: Why a sweep would refuse it, in one line; empty if it would not.
     """
 
@@ -118,7 +119,7 @@ class DoctorReport:
         return next(filter(None, of_protocol + of_link), "")
 
     def to_json(self) -> str:
-        """One document; `is_ok` is what the exit code says."""
+        """Return one document; `is_ok` is what the exit code says."""
         document = {
             **asdict(replace(self, runtimes=())),
             "runtimes": [_runtime_row(runtime) for runtime in self.runtimes],
@@ -154,7 +155,7 @@ def examine(
 
 
 def examine_machine() -> MachineStatus:
-    """Python, processors and memory."""
+    """Look up Python, processors and memory."""
     cpus = os.sched_getaffinity(0)
     return MachineStatus(
         python=platform.python_version(),
@@ -178,7 +179,7 @@ def _memory_bytes() -> int:
 
 
 def _try_protocol(protocol: str) -> tuple[ProtocolStatus, LinkStatus | None]:
-    """A computation and, for two of the protocols, the link of the same parties."""
+    """Try a computation and, for two of the protocols, the link of its parties."""
     start_s, setup_s = time.perf_counter(), 0.0
     link: LinkStatus | None = None
     try:
@@ -209,7 +210,7 @@ def _open_session(protocol: str) -> "Session":
 
 
 def _compute(session: "Session") -> None:
-    """One case of two entries a dimension; a wrong result raises."""
+    """Run a case of two entries a dimension; a wrong result raises."""
     from mpcprof.dims import Dims
     from mpcprof.engine.measure import Case, Plan, measure
     from mpcprof.workloads.registry import get_workload

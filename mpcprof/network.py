@@ -19,8 +19,8 @@ class Network:
     """A link between each pair of parties, the same in both directions.
 
     Attributes:
-        bandwidth_bytes_per_s: Of each direction by itself; infinite if not limited.
-        rtt_s: Round trip; a message takes half of it.
+        bandwidth_bytes_per_s: Rate of each direction by itself; infinite if unlimited.
+        rtt_s: Seconds of a round trip; a message takes half of it.
 
     Raises:
         UsageError: If the bandwidth is not above 0 or the round trip is below 0.
@@ -43,7 +43,7 @@ class Network:
 
     @property
     def one_way_s(self) -> float:
-        """RTT / 2: what a hop costs before its bytes."""
+        """RTT / 2 in seconds: the cost of a hop before its bytes."""
         return self.rtt_s / 2
 
     @property
@@ -70,7 +70,7 @@ NETWORKS = {
 
 
 def parse_network(text: str) -> Network:
-    """The network of `wan`, `lan`, `loopback`, `44MBps,40ms` or `unlimited,40ms`.
+    """Read `wan`, `lan`, `loopback`, `44MBps,40ms` or `unlimited,40ms`.
 
     Raises:
         UnknownNameError: If a name without a comma is not a preset.

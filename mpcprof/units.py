@@ -33,7 +33,7 @@ _BANDWIDTHS = {
 def _parse(
     text: str, units: Mapping[str, Decimal], what: str, examples: tuple[str, ...]
 ) -> float:
-    """`number unit` as a float, rounded once: 0.3ms is exactly the float 0.0003."""
+    """Read `number unit`, rounded once: 0.3ms is exactly the float 0.0003."""
     expected = f"expected {what} such as {' or '.join(examples)}"
     match = _NUMBER_AND_UNIT.fullmatch(text.strip())
     if match is None:
@@ -57,7 +57,7 @@ def _parse(
 
 
 def parse_duration_s(text: str) -> float:
-    """Seconds of `40ms`, `0.3ms`, `20us`, `2s`, `1min`.
+    """Read seconds from `40ms`, `0.3ms`, `20us`, `2s`, `1min`.
 
     Raises:
         UnitError: If the unit is absent or unknown, or there is no number.
@@ -66,7 +66,7 @@ def parse_duration_s(text: str) -> float:
 
 
 def parse_bandwidth_bytes_per_s(text: str) -> float:
-    """Bytes per second of `44MBps`, `44MB/s`, `352Mbps` (bits), `1Gbps`.
+    """Read bytes per second from `44MBps`, `44MB/s`, `352Mbps` (bits), `1Gbps`.
 
     M is 10^6. The case of the B tells bytes (B) from bits (b), so `44mbps` is refused.
 
@@ -77,7 +77,7 @@ def parse_bandwidth_bytes_per_s(text: str) -> float:
 
 
 def parse_size_bytes(text: str) -> int:
-    """Whole bytes of `128B`, `1.5MB`; MB is 10^6 bytes.
+    """Read whole bytes from `128B`, `1.5MB`; MB is 10^6 bytes.
 
     Raises:
         UnitError: If the unit is absent or unknown, or the size is not whole bytes.
@@ -89,7 +89,7 @@ def parse_size_bytes(text: str) -> int:
 
 
 def parse_percent(text: str) -> float:
-    """The fraction 0.05 of `5%`.
+    """Read the fraction 0.05 from `5%`.
 
     Raises:
         UnitError: If the percent sign is absent, or there is no number.
@@ -108,7 +108,7 @@ def _parse_size(text: str, whole: str, example: str) -> int:
 
 
 def parse_shape(text: str) -> tuple[int, ...]:
-    """The shape (4, 65, 65) of `4x65x65`.
+    """Read the shape (4, 65, 65) from `4x65x65`.
 
     Raises:
         UsageError: If a size is not a whole number of at least 1.
@@ -117,7 +117,7 @@ def parse_shape(text: str) -> tuple[int, ...]:
 
 
 def parse_int_list(text: str) -> tuple[int, ...]:
-    """The sizes (1, 2, 4) of `1,2,4`, each named once, in the order typed.
+    """Read the sizes (1, 2, 4) from `1,2,4`, each once, in the order typed.
 
     Raises:
         UsageError: If a size is not a whole number of at least 1.
@@ -129,7 +129,7 @@ def parse_int_list(text: str) -> tuple[int, ...]:
 def _format(
     value: float, units: Mapping[str, Decimal], digits: int | None, gap: str
 ) -> str:
-    """In the largest unit in which the number is at least 1, else in the smallest."""
+    """Write in the largest unit in which the number is at least 1, or the smallest."""
     exact = Decimal(repr(float(value)))
     if digits is not None:
         exact = Context(prec=digits).plus(exact)
@@ -142,7 +142,7 @@ def _format(
 
 
 def format_duration(seconds: float, *, digits: int | None = None) -> str:
-    """`40ms`; exact, so that it parses back, or `1.23 s` for reading (digits=3)."""
+    """Write `40ms`, which parses back, or `1.23 s` for reading (digits=3)."""
     units = {u: s for u, s in _DURATIONS.items() if u in ("us", "ms", "s")}
     if seconds == 0:
         units = {"s": Decimal(1)}
@@ -150,19 +150,19 @@ def format_duration(seconds: float, *, digits: int | None = None) -> str:
 
 
 def format_at_least(seconds: float) -> str:
-    """`9.419s`: four digits, rounded up, so that what is typed again is not less."""
+    """Write four digits, rounded up: `9.419s`, typed again, is not less."""
     exact = Decimal(repr(float(seconds)))
     rounded = Context(prec=4, rounding=ROUND_CEILING).plus(exact)
     return format_duration(float(rounded))
 
 
 def format_bytes(size_bytes: float, *, digits: int | None = None) -> str:
-    """`12MB`; exact, so that it parses back, or `11.8 MB` for reading (digits=3)."""
+    """Write `12MB`, which parses back, or `11.8 MB` for reading (digits=3)."""
     units = {u: s for u, s in _SIZES.items() if u != "KB"}
     return _format(size_bytes, units, digits, "" if digits is None else " ")
 
 
 def format_bandwidth(bytes_per_s: float, *, digits: int | None = None) -> str:
-    """`44MBps`; exact, so that it parses back, or `44 MBps` for reading (digits=3)."""
+    """Write `44MBps`, which parses back, or `44 MBps` for reading (digits=3)."""
     units = {f"{u}ps": s for u, s in _SIZES.items() if u != "KB"}
     return _format(bytes_per_s, units, digits, "" if digits is None else " ")

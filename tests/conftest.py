@@ -1,9 +1,13 @@
-"""Settings that hold for all tests."""
+"""Settings that hold for all tests, and the live parties that several of them ask."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from mpcprof.engine.session import Session
 
 # a shared machine may be slow at any moment: examples are counted, not timed
 settings.register_profile("shared-machine", deadline=None)
@@ -19,3 +23,24 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def _live_session(protocol: str) -> "Iterator[Session]":
+    from mpcprof.deployment import make_deployment
+    from mpcprof.engine.emulation.relay import RelayEmulation
+    from mpcprof.engine.session import Session
+
+    with Session(make_deployment(protocol), RelayEmulation()) as session:
+        yield session
+
+
+@pytest.fixture(scope="session")
+def semi2k() -> "Iterator[Session]":
+    """Two parties for all tests that leave them on loopback, with no case loaded."""
+    yield from _live_session("semi2k")
+
+
+@pytest.fixture(scope="session")
+def aby3() -> "Iterator[Session]":
+    """Three parties, on the same terms."""
+    yield from _live_session("aby3")

@@ -43,7 +43,7 @@ def command(quick: bool, is_json: bool) -> None:
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """On stderr: one line that changes on a terminal, else a line per step."""
+    """Show steps on stderr: in one changing line on a terminal, else a line each."""
     from rich.console import Console
     from rich.markup import escape
 

@@ -7,7 +7,7 @@ import click
 
 @click.group("runtime")
 def command() -> None:
-    """The SPU builds this machine can drive."""
+    """List and install the SPU builds that this machine can drive."""
 
 
 @command.command("list")

@@ -27,10 +27,10 @@ class LinkCheck:
     """What the parties saw of a network, all directions at the same time.
 
     Attributes:
-        network: What was asked for.
+        network: The network asked for.
         rtt_s: Twice the median exchange of an empty message between all parties: in an
             exchange each waits for the slowest of the others, as in a protocol's round.
-        goodput_bytes_per_s: Slowest direction while all directions are busy.
+        goodput_bytes_per_s: Rate of the slowest direction while all are busy.
     """
 
     network: Network
@@ -39,18 +39,18 @@ class LinkCheck:
 
     @property
     def rtt_error(self) -> float:
-        """Relative, 0 where no round trip was asked for."""
+        """Relative error of the round trip; 0 where none was asked for."""
         return self.rtt_s / self.network.rtt_s - 1 if self.network.rtt_s else 0.0
 
     @property
     def goodput_error(self) -> float:
-        """Relative to the bandwidth; 0 where that is not limited."""
+        """Relative error of the goodput; 0 where the bandwidth is not limited."""
         share = self.goodput_bytes_per_s / self.network.bandwidth_bytes_per_s
         return share - 1 if share else 0.0
 
     @property
     def is_good(self) -> bool:
-        """Whether both are within the tolerance."""
+        """Whether both errors are within the tolerance."""
         return max(abs(self.rtt_error), abs(self.goodput_error)) <= TOLERANCE
 
 
@@ -70,7 +70,7 @@ def check_link(session: Session, network: Network) -> LinkCheck:
 def trim_link(
     session: Session, network: Network, *, advice: str = ASK_FOR_LESS
 ) -> LinkCheck:
-    """Make the parties see `network`, and tell what they see.
+    """Make the parties see `network`; return what they see.
 
     A message is late by what the processes between the parties need to wake up; the
     session shortens the emulated delay by that from now on.
@@ -165,7 +165,7 @@ def calibrate(session: Session, network: Network, *, seed: int = 0) -> Calibrati
 
 
 def solve(probes: Sequence[Probe], network: Network) -> Calibration:
-    """The constants a and b that make loopback and emulated times agree.
+    """Find the constants a and b that make loopback and emulated times agree.
 
     Least squares, relative to the emulated time, of the equation:
     loopback - hidden - (emulated - hops RTT/2 - bytes/bandwidth) = a hops + b bytes.
@@ -187,7 +187,7 @@ def solve(probes: Sequence[Probe], network: Network) -> Calibration:
 
 
 def hidden_s(calls: Sequence[Call]) -> float:
-    """Compute of semi2k's first party that a slow network hides.
+    """Estimate the compute of semi2k's first party that a slow network hides.
 
     With beaver triples from the first party, it computes their correction before it
     opens its masked inputs, and one product more than its peer after it has the peer's.

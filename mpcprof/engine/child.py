@@ -43,7 +43,7 @@ class Child:
     is gone with the two, however they end.
 
     Args:
-        name: For messages.
+        name: Name of the child in messages.
         argv: Command line, without the channel's descriptor, which comes last.
         cpus: Processors it may use; all of this process's if empty.
         environment: Variables that it has besides this process's.
@@ -84,27 +84,27 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """Process id."""
         return self._process.pid
 
     def is_alive(self) -> bool:
-        """Whether the process still runs."""
+        """Tell whether the process still runs."""
         return self._process.poll() is None
 
     def ask(self, header: Header, blobs: Sequence[bytes] = ()) -> Header:
-        """One question, one answer; see `ask_all`."""
+        """Ask one question; return its answer. See `ask_all`."""
         return ask_all([self], [header], [blobs])[0][0]
 
     def ask_for_blobs(self, header: Header, blobs: Sequence[bytes]) -> list[bytes]:
-        """One question whose answer is raw bytes; see `ask_all`."""
+        """Ask one question; return the raw bytes of its answer. See `ask_all`."""
         return self.ask_with_blobs(header, blobs)[1]
 
     def ask_with_blobs(self, header: Header, blobs: Sequence[bytes]) -> Reply:
-        """One question whose answer is both; see `ask_all`."""
+        """Ask one question; return its answer and raw bytes. See `ask_all`."""
         return ask_all([self], [header], [blobs])[0]
 
     def died(self) -> PartyDiedError:
-        """The error that says how it ended and what it printed last."""
+        """Return the error that says how it ended and what it printed last."""
         try:
             code = self._process.wait(timeout=_GRACE_S)
         except subprocess.TimeoutExpired:
@@ -135,7 +135,7 @@ class Child:
 
 @contextlib.contextmanager
 def _only_on(cpus: frozenset[int]) -> Iterator[None]:
-    """Processors of this thread, which a process that it starts inherits."""
+    """Keep this thread to processors, which a process that it starts inherits."""
     if not cpus:
         yield
         return
@@ -148,7 +148,7 @@ def _only_on(cpus: frozenset[int]) -> Iterator[None]:
 
 
 def python_child(name: str, module: str) -> Child:
-    """A child of this same Python that runs one of our modules."""
+    """Start a child of this same Python that runs one of our modules."""
     return Child(name, [sys.executable, "-m", module])
 
 

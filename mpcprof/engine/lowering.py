@@ -23,7 +23,7 @@ _INDENT = "  "
 
 
 def to_mhlo(module: ir.Module) -> str:
-    """The module as MHLO in generic form.
+    """Print the module as MHLO in generic form.
 
     Raises:
         EngineError: If an operation or an attribute has no counterpart in MHLO.
@@ -38,7 +38,7 @@ class _Printer:
         self._names: dict[ir.Value, str] = {}
 
     def operation(self, operation: ir.Operation, margin: str) -> str:
-        """`%results = "mhlo.name"(%operands) ({regions}) {attributes} : types`."""
+        """Print `%results = "mhlo.name"(%operands) (regions) {attributes} : types`."""
         operands = self._join(_each(operation.operands))
         regions = ", ".join(self._region(r, margin) for r in operation.regions)
         results = self._join(map(self._number, _each(operation.results)))
@@ -190,7 +190,7 @@ def trace(
     inputs: Sequence[NDArray[Any]],
     dialect: Dialect = "hlo",
 ) -> tuple[bytes, int]:
-    """The function at the inputs' shapes as a compiler reads it; number of outputs.
+    """Trace a function at the inputs' shapes to a compiler's text; count its outputs.
 
     SPU's frontend does this and compiles in one call. It is taken apart here, by names
     that are private in the one pinned build, for compiling to have its own process.
@@ -257,7 +257,7 @@ class ShareMaker:
     def split(
         self, arrays: Sequence[NDArray[Any]]
     ) -> tuple[list[list[bytes]], list[int]]:
-        """For each rank the blobs (meta, chunks) of every array; chunks per array."""
+        """Share arrays: for each rank the blobs (meta, chunks); chunks per array."""
         kinds = [{"dtype": x.dtype.str, "shape": list(x.shape)} for x in arrays]
         header = {**self._header, "command": "split", "arrays": kinds}
         answer, blobs = self._place().ask_with_blobs(
@@ -268,7 +268,7 @@ class ShareMaker:
         return by_rank, answer["n_chunks"]
 
     def join(self, blobs_by_rank: Sequence[Sequence[bytes]]) -> NDArray[np.float64]:
-        """The array whose shares (meta, chunks) the ranks hold."""
+        """Join the shares (meta, chunks) that the ranks hold to an array."""
         header = {**self._header, "command": "join"}
         blobs = [blob for own in blobs_by_rank for blob in own]
         answer, (content,) = self._place().ask_with_blobs(header, blobs)

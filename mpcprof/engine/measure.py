@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mpcprof.builds import Build
 from mpcprof.dims import Dims
 from mpcprof.engine.calls import Call
 from mpcprof.engine.lowering import Lowered
@@ -36,17 +37,17 @@ class Plan:
     """How often each case is called, and where.
 
     Attributes:
-        networks: Emulated in turn, in every round of repeats.
+        networks: Networks to emulate in turn, in every round of repeats.
         counted_on: Networks for more calls, which count the critical path.
-        n_counts: So many calls on each of them.
-        repeats: Timed calls on each network, at least.
-        enough_s: Short cases, on which noise weighs most, are called until their calls
-            on a network took so long together; eight times as often at most.
-        in_series: All calls of a case on a network come one after another, not in turn
-            with other cases: each pays for the stock that it uses up.
-        warmups: Untimed calls after the first, cold one.
-        seed: Of the inputs.
-        case_limit_s: A case whose calls would take longer together is left out.
+        n_counts: Number of calls on each of these.
+        repeats: Least number of timed calls on each network.
+        enough_s: Seconds that the calls of a case on a network take together; short
+            cases, on which noise weighs most, get up to eight times the repeats.
+        in_series: Whether all calls of a case on a network come one after another, not
+            in turn with other cases: each then pays for the stock that it uses up.
+        warmups: Number of untimed calls after the first, cold one.
+        seed: Seed of the inputs.
+        case_limit_s: Seconds that all calls of a case may take, or it is left out.
     """
 
     networks: tuple[Network, ...]
@@ -61,14 +62,14 @@ class Plan:
 
     @property
     def n_calls(self) -> int:
-        """Calls of one case at least, the first one included."""
+        """Least number of calls of one case, the first one included."""
         timed = self.repeats * len(self.networks)
         counts = self.n_counts * len(self.counted_on)
         return 1 + self.warmups + counts + timed
 
     @property
     def most_repeats(self) -> int:
-        """Timed calls on each network, at most."""
+        """Largest number of timed calls on each network."""
         return self.repeats * _MOST_REPEATS
 
 
@@ -77,9 +78,9 @@ class Timing:
     """Raw calls of one case.
 
     Attributes:
-        first_call: Cold, on loopback like the warm-ups.
-        calls: By network, in the order of the rounds.
-        max_abs_error: Largest over all calls, against the float64 reference.
+        first_call: The cold call, on loopback like the warm-ups.
+        calls: Timed calls by network, in the order of the rounds.
+        max_abs_error: Largest error of all calls, against the float64 reference.
     """
 
     case: Case
@@ -97,7 +98,7 @@ class Timing:
         return sum(call.latency_s for call in every)
 
     def on(self, network: Network) -> tuple[Call, ...]:
-        """The timed calls on a network; none if the plan has them nowhere."""
+        """Return the timed calls on a network; none if the plan has none there."""
         return dict(self.calls).get(network, ())
 
 
@@ -137,11 +138,11 @@ class Trial:
             session.load(name, self._lowered, inputs)
 
     def warm_up(self) -> None:
-        """An untimed call; after the first one the whole case's time is foreseen."""
+        """Make an untimed call; refuse a case whose calls would take too long."""
         call = self._call()
         self._warmups.append(call)
-        foreseen_s = call.latency_s * self._plan.n_calls
-        if foreseen_s > self._plan.case_limit_s:
+        total_s = call.latency_s * self._plan.n_calls
+        if total_s > self._plan.case_limit_s:
             raise CaseTooLongError(
                 self.case,
                 f"a call takes {call.latency_s:.1f} s on loopback, "
@@ -150,11 +151,11 @@ class Trial:
             )
 
     def n_calls(self, network: Network) -> int:
-        """Timed calls so far."""
+        """Return the number of timed calls so far."""
         return len(self._calls[network])
 
     def has_enough(self, network: Network) -> bool:
-        """Whether the case needs no more calls on a network."""
+        """Tell whether the case needs no more calls on a network."""
         calls = self._calls[network]
         is_counted = network in self._plan.counted_on
         if len(calls) < (self._plan.n_counts if is_counted else self._plan.repeats):
@@ -164,7 +165,7 @@ class Trial:
         return sum(call.latency_s for call in calls) >= self._plan.enough_s
 
     def repeat(self, network: Network) -> None:
-        """A timed call on the network that the session emulates."""
+        """Make a timed call on the network that the session emulates."""
         self._calls[network].append(self._call())
 
     def _call(self) -> Call:
@@ -197,15 +198,16 @@ class Trial:
         expected: NDArray[np.float64],
     ) -> None:
         """Refuse a result that is further off than promised, as the build makes it."""
+        build = self._session.deployment.build
         allowed = promise.atol + promise.rtol * np.abs(expected)
-        allowed *= self._session.slack(promise.name, kind)
+        allowed *= build.slack_of(promise.name, kind)
         stray_share = float(np.mean(~(errors <= allowed)))  # nan is no good either
-        if stray_share > self._session.stray_share(kind):
+        if stray_share > build.stray_share_of(kind):
             raise CaseFailedError(
                 self.case,
                 f"the revealed result is wrong: {promise.name} is off by up to "
                 f"{np.max(errors):.3g}, allowed {np.min(allowed):.3g}; its latency is "
-                f"not recorded{self._session.advice_on_a_wrong_result}",
+                f"not recorded{_advice(build)}",
             )
 
     def unload(self) -> None:
@@ -272,7 +274,7 @@ def measure(
 
 
 def _schedule(trials: Sequence[Trial], plan: Plan) -> Iterator[tuple[Network, Trial]]:
-    """Whose turn it is, and where; a trial that has enough is passed over."""
+    """Yield whose turn it is, and where; a trial that has enough is passed over."""
     rounds = range(plan.most_repeats)
     for network, trial, _ in itertools.product(
         plan.counted_on, trials, range(plan.n_counts)
@@ -284,6 +286,13 @@ def _schedule(trials: Sequence[Trial], plan: Plan) -> Iterator[tuple[Network, Tr
     else:
         for _, network, trial in itertools.product(rounds, plan.networks, trials):
             yield network, trial
+
+
+def _advice(build: Build) -> str:
+    """Return the end of a message; empty for a build that is never wrong at random."""
+    if not build.stray_share:
+        return ""
+    return f"; {build.name} is wrong at random: run the same command again"
 
 
 def _inputs_and_result(

@@ -85,21 +85,6 @@ class Session:
     ) -> None:
         self.close()
 
-    def slack(self, workload: str, kind: str) -> float:
-        """Return how many times the error that a workload states is accepted."""
-        return self._build.slack_of(workload, kind)
-
-    @property
-    def advice_on_a_wrong_result(self) -> str:
-        """End of an error message; empty for a build that is never wrong at random."""
-        if not self._build.stray_share:
-            return ""
-        return f"; {self._build.name} is wrong at random: run the same command again"
-
-    def stray_share(self, kind: str) -> float:
-        """Return the share of a result's entries that may be wrong by any amount."""
-        return self._build.stray_share_of(kind)
-
     @property
     def n_parties(self) -> int:
         """Number of party processes."""

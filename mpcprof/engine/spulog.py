@@ -54,10 +54,10 @@ class SpuRun:
     None where the build does not print them.
 
     Attributes:
-        name: Of the executable.
-        total_s: Input, execution and output together.
-        operations: In the order printed. The levels describe the same time thrice.
-        source: The Ray prefix of its lines, which tells parties apart.
+        name: Name of the executable.
+        total_s: Seconds of input, execution and output together.
+        operations: Operations as printed; the levels describe the same time thrice.
+        source: Ray prefix of the lines, which tells parties apart.
         problem: Why the numbers are not to be trusted: cut off, lines missing, or
             lines of another run among them; None when nothing is wrong.
     """
@@ -85,7 +85,7 @@ class _Section:
     operations: list[Operation] = field(default_factory=list)
 
     def problem(self) -> str | None:
-        """SPU's total is the exact sum of its lines, so a lost line shows."""
+        """Say which lines are lost: SPU's total is the exact sum of its lines."""
         found_s = math.fsum(o.duration_s for o in self.operations)
         if math.isclose(found_s, self.total_s, rel_tol=1e-7, abs_tol=1e-9):
             return None
@@ -138,12 +138,12 @@ class SpuLogReader:
         self._name_lines: dict[str | None, list[str]] = {}  # names that span lines
 
     def feed(self, line: str) -> SpuRun | None:
-        """The run that this whole line completes, if it does."""
+        """Take a whole line; return the run that it completes, if it does."""
         done = self._feed(line)
         return done.close() if done else None
 
     def finish(self) -> tuple[SpuRun, ...]:
-        """The runs that are still open; the reader is as new afterwards."""
+        """Return the runs that are still open; the reader is as new afterwards."""
         return tuple(done.close() for done in self._finish())
 
     def _finish(self) -> list[_OpenRun]:
@@ -202,7 +202,7 @@ class SpuLogReader:
             del self._name_lines[source]
 
     def _finish_name(self, last: str) -> tuple[str | None, str | None]:
-        """Source and name of a header whose first line came earlier."""
+        """Return source and name of a header whose first line came earlier."""
         source = _source(last[:_PREFIX_CHARS])
         lines = self._name_lines.pop(source, None)
         if lines is None:
@@ -245,7 +245,7 @@ class SpuLogReader:
 
 
 def parse_spu_log(text: str) -> tuple[SpuRun, ...]:
-    """The runs in a log, in the order in which they begin.
+    """Read the runs in a log, in the order in which they begin.
 
     Raises:
         LogError: If there is none.
@@ -254,7 +254,7 @@ def parse_spu_log(text: str) -> tuple[SpuRun, ...]:
 
 
 def read_spu_log(stream: BinaryIO) -> tuple[SpuRun, ...]:
-    """Like `parse_spu_log`, from UTF-8 bytes; what does not decode is replaced.
+    """Read the runs in a log of UTF-8 bytes; what does not decode is replaced.
 
     Raises:
         LogError: If there is no run.
@@ -267,7 +267,7 @@ def read_spu_log(stream: BinaryIO) -> tuple[SpuRun, ...]:
 
 
 def _parse_lines(lines: Iterable[str]) -> tuple[SpuRun, ...]:
-    """Needs universal newlines: a progress bar ends its lines with carriage returns."""
+    """Read lines with universal newlines: a progress bar prints carriage returns."""
     reader = SpuLogReader()
     done: list[_OpenRun] = []
     n_lines, has_nul = 0, False
@@ -288,7 +288,7 @@ def _parse_lines(lines: Iterable[str]) -> tuple[SpuRun, ...]:
 
 
 def _is_whole(line: str) -> bool:
-    """Whether a line is not the cut end of a file, its last number short of digits.
+    """Tell whether a line is whole, not the end of a cut file, short of digits.
 
     Totals of the link are let through: many logs are pasted without the last newline.
     """

@@ -38,9 +38,9 @@ class Event:
 
     Attributes:
         kind: `began` or `ended` for a message; `acked` for an acknowledgement.
-        number: Of the message, 0 for the greeting.
-        n_bytes: Of an ended message, frames included.
-        payload_bytes: Of an ended message, without frames: what SPU counts.
+        number: Number of the message, 0 for the greeting.
+        n_bytes: Bytes of an ended message, frames included.
+        payload_bytes: Bytes of an ended message without frames: what SPU counts.
         n_waits: Round trips for which its sender paused within the message.
     """
 
@@ -69,7 +69,7 @@ class MessageReader:
     _n_chunks: dict[int, int] = field(default_factory=dict)  # of unnumbered ones
 
     def feed(self, content: bytes) -> list[Event]:
-        """What began, ended or was acknowledged within `content`.
+        """Return what began, ended or was acknowledged within `content`.
 
         Raises:
             ValueError: If the stream is not made of brpc frames.

@@ -111,7 +111,7 @@ def widen_tcp_buffers(bdp_bytes: float) -> None:
 
 
 def _choose_congestion_control() -> None:
-    """Windows that grow until something is full: cubic, or reno where it is reserved.
+    """Let windows grow until something is full: by cubic, or reno if it is reserved.
 
     A host may prefer BBR, which probes and backs off, and so never quite fills a line.
     """

@@ -54,12 +54,12 @@ class Veth:
 
     @property
     def device(self) -> str:
-        """Its name in the namespace of `rank`."""
+        """Name of the device in the namespace of `rank`."""
         return f"to{self.peer}"
 
     @property
     def mac(self) -> str:
-        """Its Ethernet address, known to both ends beforehand."""
+        """Ethernet address, known to both ends beforehand."""
         return f"02:00:00:00:{self.rank:02x}:{self.peer:02x}"
 
     @property
@@ -103,13 +103,13 @@ class Qdisc:
 
 
 def plan_veths(n_parties: int) -> tuple[Veth, ...]:
-    """One end of every pair; its `other_end` is the other."""
+    """Return one end of every pair; its `other_end` is the other."""
     ranks = itertools.combinations(range(n_parties), 2)
     return tuple(Veth(rank=rank, peer=peer) for rank, peer in ranks)
 
 
 def plan_qdisc(one_way_s: float, bandwidth_bytes_per_s: float | None) -> Qdisc:
-    """The qdisc of a line; no bandwidth is no limit.
+    """Return the qdisc of a line; no bandwidth is no limit.
 
     Raises:
         LinkError: If the rate is more than netem can be told.
@@ -209,7 +209,7 @@ class VethHub:
 
 
 def add_pair(veth: Veth, peer_namespace: int) -> None:
-    """A veth pair from this namespace to another; both ends still down."""
+    """Make a veth pair from this namespace to another, with both ends down."""
     other = veth.other_end
     with namespaces.netlink() as route:
         route.link(
@@ -254,7 +254,7 @@ def shape(
 def netem_message(
     index: int, qdisc: Qdisc, *, command: Literal["add", "change"]
 ) -> Any:  # Any: pyroute2 has no types
-    """The netlink message, as `tc` sends it.
+    """Make the netlink message, as `tc` sends it.
 
     Made by hand because `IPRoute.tc` of pyroute2 0.9 sends the rate a second time, as
     an attribute of the message (TCA_RATE), which the kernel refuses.

@@ -1,16 +1,12 @@
 """What real parties count against what the cost model says, to the byte and the hop."""
 
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mpcprof.costmodel.heldout import fit_cost_model
-from mpcprof.deployment import make_deployment
 from mpcprof.dims import Dims
-from mpcprof.engine.emulation.relay import RelayEmulation
-from mpcprof.engine.session import Session
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcprof.nn.catalogue import BLOCKS, get_block, trace_block, trace_model
@@ -22,25 +18,6 @@ from tests.architectures import make_architecture
 
 # in no preset; LayerNorm and GeLU keep their accuracy from such widths on
 SIZES = {"n_heads": 3, "n_tokens": 9, "head_dim": 6, "width": 36, "hidden": 70}
-
-
-@contextmanager
-def session_of(protocol):
-    deployment = make_deployment(protocol)
-    with Session(deployment, RelayEmulation()) as session:
-        yield session
-
-
-@pytest.fixture(scope="module")
-def semi2k():
-    with session_of("semi2k") as session:
-        yield session
-
-
-@pytest.fixture(scope="module")
-def aby3():
-    with session_of("aby3") as session:
-        yield session
 
 
 @pytest.fixture(scope="module")

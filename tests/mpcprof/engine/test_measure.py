@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from mpcprof.deployment import make_deployment
 from mpcprof.dims import Dims
 from mpcprof.engine.calls import Call
 from mpcprof.engine.measure import (
@@ -25,7 +26,7 @@ WAN, LAN = NETWORKS["wan"], NETWORKS["lan"]
 class Parties:
     """Compute what they are asked for, each call in `call_s`, and note it."""
 
-    advice_on_a_wrong_result = ""
+    deployment = make_deployment("semi2k")
 
     def __init__(self, call_s: float) -> None:
         self.call_s = call_s
@@ -54,12 +55,6 @@ class Parties:
 
     def fetch(self, name):
         return self._results[name]
-
-    def slack(self, name, kind):
-        return 1.0
-
-    def stray_share(self, kind):
-        return 0.0
 
 
 def turns_of(plan: Plan, *, call_s: float = 1.0) -> list[tuple[str, str]]:

@@ -1,7 +1,6 @@
 """Inputs that parties hold themselves, and a result that one of them learns."""
 
 import json
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -22,12 +21,6 @@ SHARE_BYTES = 8  # of an entry, in a ring of 64 bits
 
 def affine(x, weight, bias):
     return x @ weight + bias
-
-
-@contextmanager
-def session_of(protocol):
-    with Session(make_deployment(protocol), RelayEmulation()) as session:
-        yield session
 
 
 @pytest.fixture
@@ -52,17 +45,17 @@ def weights(tmp_path):
 @pytest.mark.spu
 @pytest.mark.parametrize(("protocol", "receiver"), [("semi2k", 0), ("aby3", 2)])
 def test_parties_compute_on_what_each_read_and_one_learns_the_result(
-    protocol, receiver, image, weights
+    protocol, receiver, image, weights, request
 ):
+    session = request.getfixturevalue(protocol)
     zeros = [np.zeros_like(x) for x in (X, WEIGHT, BIAS)]  # the controller's
 
-    with session_of(protocol) as session:
-        lowered = session.lower("case", affine, zeros)
-        session.load("case", lowered)
-        sharing = session.hold(lowered.input_names[1:], weights)
-        session.hold(lowered.input_names[:1], image)
-        session.run("case")
-        revealed, transfer = session.reveal("case", receiver)
+    lowered = session.lower("held", affine, zeros)
+    session.load("held", lowered)
+    sharing = session.hold(lowered.input_names[1:], weights)
+    session.hold(lowered.input_names[:1], image)
+    session.run("held")
+    revealed, transfer = session.reveal("held", receiver)
 
     assert np.allclose(revealed, affine(X, WEIGHT, BIAS), atol=1e-3)
     least = SHARE_BYTES * (WEIGHT.size + BIAS.size)
@@ -90,7 +83,7 @@ def test_a_file_that_is_not_what_was_said_is_an_error_of_one_line(
     wrong = Owned(**{**told, **change})
 
     with (
-        session_of("semi2k") as session,
+        Session(make_deployment("semi2k"), RelayEmulation()) as session,
         pytest.raises(EngineError, match=rf"^party 1: ValueError: .*{reason}") as seen,
     ):
         session.hold(["a", "b"], wrong)
