@@ -18,6 +18,9 @@ _UNLIMITED = "unlimited"
 class Network:
     """A link between each pair of parties, the same in both directions.
 
+        >>> str(mpcprof.Network(bandwidth_bytes_per_s=44e6, rtt_s=0.04))
+        '44MBps,40ms'
+
     Attributes:
         bandwidth_bytes_per_s: Rate of each direction by itself; infinite if unlimited.
         rtt_s: Seconds of a round trip; a message takes half of it.
@@ -71,6 +74,9 @@ NETWORKS = {
 
 def parse_network(text: str) -> Network:
     """Read `wan`, `lan`, `loopback`, `44MBps,40ms` or `unlimited,40ms`.
+
+        >>> mpcprof.parse_network("44MBps,40ms").rtt_s
+        0.04
 
     Raises:
         UnknownNameError: If a name without a comma is not a preset.

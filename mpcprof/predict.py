@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from mpcprof.costmodel.heldout import fit_cost_model
 from mpcprof.costmodel.model import CostModel, PartCost, Prediction
 from mpcprof.errors import UsageError
-from mpcprof.network import Network
+from mpcprof.network import Network, parse_network
 from mpcprof.nn.architecture import (
     Architecture,
     Heads,
@@ -19,6 +20,7 @@ from mpcprof.nn.architecture import (
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.steps import Step
+from mpcprof.profile.record import Profile
 from mpcprof.units import format_bytes, format_duration
 
 _SHOWN = 14  # lines of a split
@@ -160,6 +162,35 @@ def predict_model(
         f"batch {n_batch}"
     )
     return predict_steps(model, title, steps, networks)
+
+
+def predict_architecture(
+    profile: Profile | CostModel,
+    architecture: Architecture,
+    network: Network | str = "wan",
+    n_batch: int = 1,
+) -> Prediction:
+    """Return what one call of an architecture costs on a network.
+
+        >>> profile = mpcprof.read_profile("profiles/semi2k.parquet")
+        >>> model = mpcprof.get_model("cifar")
+        >>> softmax = mpcprof.uniform_architecture(model, attention="softmax")
+        >>> relu = mpcprof.uniform_architecture(model, attention="relu_softmax")
+        >>> slow = mpcprof.predict_architecture(profile, softmax)
+        >>> fast = mpcprof.predict_architecture(profile, relu)
+        >>> fast.latency_s < slow.latency_s, fast.hops < slow.hops, fast.basis
+        (True, True, 'interpolated')
+
+    Args:
+        profile: Profile, or the cost model fitted to one, which takes a second.
+        network: Network, or its text such as `100MBps,10ms`.
+
+    Raises:
+        MissingEntryError: If the profile lacks an operation of the architecture.
+    """
+    fitted = profile if isinstance(profile, CostModel) else fit_cost_model(profile)
+    link = parse_network(network) if isinstance(network, str) else network
+    return fitted.predict(trace_model(architecture, n_batch), link)
 
 
 def predict_steps(

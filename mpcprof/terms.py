@@ -15,7 +15,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mpcprof.costmodel.model import CostModel
 from mpcprof.errors import MissingEntryError, UnknownNameError, did_you_mean
@@ -72,6 +74,15 @@ class Term:
 class Terms:
     """Every term of a model on a network.
 
+        >>> profile = mpcprof.read_profile("profiles/semi2k.parquet")
+        >>> priced_by = mpcprof.fit_cost_model(profile)
+        >>> cifar, wan = mpcprof.get_model("cifar"), mpcprof.parse_network("wan")
+        >>> terms = mpcprof.compute_terms(priced_by, cifar, wan)
+        >>> isinstance(terms, mpcprof.Terms)
+        True
+        >>> terms.unit_s("attention", ["softmax", "relu_softmax", "scale"]).shape
+        (7, 3)
+
     Attributes:
         left_out: Of each variant without terms, why; one line each.
     """
@@ -93,6 +104,20 @@ class Terms:
                 return term
         raise KeyError((kind, layer, variant))
 
+    def unit_s(self, kind: TermKind, variants: Sequence[str]) -> NDArray[np.float64]:
+        """Return the seconds of one unit by itself as an array.
+
+        Shape (n_layers, n_variants); of `attention` these are Lat(ATTN_ij) of a head.
+
+        Raises:
+            KeyError: If one is not among the terms.
+        """
+        rows = [
+            [self.get(kind, layer, variant).latency_s for variant in variants]
+            for layer in range(self.model.n_layers)
+        ]
+        return np.array(rows)
+
     def lambda_over_eta(self, attention: str, activation: str) -> float:
         """Lat(ATTN) / Lat(GeLU) of a layer, heads one by one (MPCViT section 4.5)."""
         head = self.get("attention", 0, attention)
@@ -111,6 +136,13 @@ def compute_terms(
     has_rows: bool = False,
 ) -> Terms:
     """Attentions, activations and the remaining parts of `model`, priced.
+
+        >>> profile = mpcprof.read_profile("profiles/semi2k.parquet")
+        >>> priced_by = mpcprof.fit_cost_model(profile)
+        >>> cifar, wan = mpcprof.get_model("cifar"), mpcprof.parse_network("wan")
+        >>> terms = mpcprof.compute_terms(priced_by, cifar, wan)
+        >>> terms.get("attention", 0, "softmax").hops > 10
+        True
 
     Args:
         attentions: Names; every one that the profile has the operations of without.

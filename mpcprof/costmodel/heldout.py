@@ -100,7 +100,11 @@ class _Test:
 
 
 def fit_cost_model(profile: Profile) -> CostModel:
-    """The cost model of the primitives in `profile`.
+    """Return the cost model of the primitives in `profile`.
+
+        >>> profile = mpcprof.read_profile("profiles/semi2k.parquet")
+        >>> "exp" in mpcprof.fit_cost_model(profile).operations
+        True
 
     Raises:
         MissingEntryError: If it holds none.

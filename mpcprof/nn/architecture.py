@@ -128,6 +128,9 @@ MODELS: Final = {
 def get_model(name: str) -> ModelPreset:
     """Return the preset of that name.
 
+        >>> mpcprof.get_model("cifar").n_tokens
+        65
+
     Raises:
         UnknownNameError: If there is none.
     """
@@ -144,6 +147,11 @@ LayerActivation: TypeAlias = tuple[str, ...]  # one, or one for each token
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
     """A Vision Transformer whose heads and tokens may differ.
+
+        >>> model = mpcprof.get_model("digits")
+        >>> vit = mpcprof.uniform_architecture(model, attention="scale")
+        >>> isinstance(vit, mpcprof.Architecture), vit.n_layers
+        (True, 3)
 
     Attributes:
         heads: Heads one by one, or those of one variant of a layer together.
@@ -231,6 +239,10 @@ def uniform_architecture(
 ) -> Architecture:
     """Give every head the same attention and every layer the same activation.
 
+        >>> model = mpcprof.get_model("cifar")
+        >>> mpcprof.uniform_architecture(model, attention="relu_softmax").n_layers
+        7
+
     Raises:
         UsageError: If a name is not known.
     """
@@ -274,6 +286,8 @@ def _lengthen(names: str | tuple[str, ...]) -> tuple[str, ...]:
 
 def read_architecture(path: Path) -> Architecture:
     """Return the architecture in a file.
+
+        >>> vit = mpcprof.read_architecture(Path("architecture.json"))  # doctest: +SKIP
 
     Raises:
         UsageError: If there is none, or it is not one; the message names the key.

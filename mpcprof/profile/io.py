@@ -120,6 +120,10 @@ def _read_metadata(metadata: dict[bytes, bytes]) -> _Row:
 def read_profile(path: str | os.PathLike[str]) -> Profile:
     """Return the profile in a file.
 
+        >>> profile = mpcprof.read_profile("profiles/semi2k.parquet")
+        >>> profile.deployment.protocol, len(profile) > 100
+        ('semi2k', True)
+
     Raises:
         ProfileError: If it is missing, truncated, foreign, or of a newer schema.
     """

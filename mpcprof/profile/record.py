@@ -63,6 +63,10 @@ class Record:
 
     `columns.COLUMNS` says what each field means, and in which unit.
 
+        >>> record = mpcprof.read_profile("profiles/semi2k.parquet").records[0]
+        >>> isinstance(record, mpcprof.Record), record.latency_s > 0, record.hops_basis
+        (True, True, 'counted')
+
     Raises:
         ProfileError: If a value is outside its domain.
     """
@@ -180,6 +184,12 @@ class Record:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """The records of one deployment, sorted: the order of measuring never matters.
+
+        >>> profile = mpcprof.read_profile("profiles/semi2k.parquet")
+        >>> isinstance(profile, mpcprof.Profile)
+        True
+        >>> {record.workload for record in profile.filtered(("exp",))}
+        {'exp'}
 
     Attributes:
         extra: JSON object, as text, of all else in the file, such as fitted

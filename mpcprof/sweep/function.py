@@ -92,7 +92,7 @@ def measure_function(
     """Measure a JAX function on real parties: seconds, bytes, hops, operations.
 
         >>> import jax.numpy as jnp
-        >>> report = measure_function(jnp.maximum, ((4,), (4,)), mode="priced")
+        >>> report = mpcprof.measure_function(jnp.maximum, ((4,), (4,)), mode="priced")
         >>> report.record.hops > 1, report.record.bytes_sent > 0
         (True, True)
 
