@@ -74,9 +74,19 @@ class ModelPreset:
         return self.width * self.mlp_ratio
 
 
+_CIFAR: Final = ModelPreset(
+    name="cifar",
+    n_layers=7,
+    n_heads=4,
+    width=256,
+    mlp_ratio=2,
+    image_size=32,
+    patch=4,
+    n_channels=3,
+    n_classes=10,
+)
 MODELS: Final = {
-    # scikit-learn's 8x8 digits
-    "digits": ModelPreset(
+    "digits": ModelPreset(  # scikit-learn's 8x8 digits
         name="digits",
         n_layers=3,
         n_heads=4,
@@ -87,30 +97,9 @@ MODELS: Final = {
         n_channels=1,
         n_classes=10,
     ),
-    # MPCViT section 5.1
-    "cifar": ModelPreset(
-        name="cifar",
-        n_layers=7,
-        n_heads=4,
-        width=256,
-        mlp_ratio=2,
-        image_size=32,
-        patch=4,
-        n_channels=3,
-        n_classes=10,
-    ),
+    "cifar": _CIFAR,  # MPCViT section 5.1
     # CIFAR's images for a machine without a GPU: a network as small as that of digits
-    "cifar-small": ModelPreset(
-        name="cifar-small",
-        n_layers=4,
-        n_heads=4,
-        width=64,
-        mlp_ratio=2,
-        image_size=32,
-        patch=8,
-        n_channels=3,
-        n_classes=10,
-    ),
+    "cifar-small": replace(_CIFAR, name="cifar-small", n_layers=4, width=64, patch=8),
     "tiny-imagenet": ModelPreset(
         name="tiny-imagenet",
         n_layers=9,

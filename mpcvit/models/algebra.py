@@ -15,35 +15,24 @@ class TorchAlgebra:
     With it the functions that are priced and run privately are also those trained.
     """
 
+    matmul = staticmethod(torch.matmul)
+    square = staticmethod(torch.square)
+    exp = staticmethod(torch.exp)
+    reciprocal = staticmethod(torch.reciprocal)
+    rsqrt = staticmethod(torch.rsqrt)
+    relu = staticmethod(torch.relu)
+
     def part(self, name: str) -> AbstractContextManager[None]:
         return nullcontext()
-
-    def matmul(self, x: Tensor, y: Tensor) -> Tensor:
-        return torch.matmul(x, y)
 
     def mul(self, x: Tensor, y: Tensor) -> Tensor:
         return x * y
 
-    def square(self, x: Tensor) -> Tensor:
-        return torch.square(x)
-
     def scale(self, x: Tensor, factor: float) -> Tensor:
         return x * factor
 
-    def exp(self, x: Tensor) -> Tensor:
-        return torch.exp(x)
-
-    def reciprocal(self, x: Tensor) -> Tensor:
-        return torch.reciprocal(x)
-
     def divide(self, x: Tensor, y: Tensor) -> Tensor:
         return x / y
-
-    def rsqrt(self, x: Tensor) -> Tensor:
-        return torch.rsqrt(x)
-
-    def relu(self, x: Tensor) -> Tensor:
-        return torch.relu(x)
 
     def gelu_exact(self, x: Tensor) -> Tensor:
         return functional.gelu(x)

@@ -1,11 +1,9 @@
 """What stands around attention and MLP; weights as `weight_shapes` has them."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -15,39 +13,23 @@ from mpcprof.nn.norm import NORM_EPSILON
 
 
 def to_patches(images: Tensor, patch: int) -> Tensor:
-    """(B, c, S, S) to (B, N - 1, P), P = patch^2 c.
+    """Cut (B, c, S, S) into (B, N - 1, P), P = patch^2 c.
 
     Raises:
         UsageError: If patches do not fill the image.
     """
-    n_batch, n_channels, n_rows, n_columns = _axes(tuple(images.shape), patch)
+    if images.ndim != 4 or images.shape[2] % patch or images.shape[3] % patch:
+        raise UsageError(
+            f"images of shape {tuple(images.shape)}: expected (images, channels, "
+            f"height, width), height and width multiples of patch={patch}; resize them"
+        )
+    n_batch, n_channels, height, width = images.shape
+    n_rows, n_columns = height // patch, width // patch
     grid = images.reshape(
         n_batch, n_channels, n_rows, patch, n_columns, patch
     )  # (B, c, row, p, column, p)
     entries = grid.permute(0, 2, 4, 3, 5, 1)  # (B, row, column, p, p, c)
     return entries.reshape(n_batch, n_rows * n_columns, patch * patch * n_channels)
-
-
-def to_patches_numpy(images: NDArray[Any], patch: int) -> NDArray[Any]:
-    """The same of a numpy array, of any kind of number.
-
-    Raises:
-        UsageError: If patches do not fill the image.
-    """
-    n_batch, n_channels, n_rows, n_columns = _axes(images.shape, patch)
-    grid = images.reshape(n_batch, n_channels, n_rows, patch, n_columns, patch)
-    entries = np.transpose(grid, (0, 2, 4, 3, 5, 1))  # (B, row, column, p, p, c)
-    return entries.reshape(n_batch, n_rows * n_columns, patch * patch * n_channels)
-
-
-def _axes(shape: tuple[int, ...], patch: int) -> tuple[int, int, int, int]:
-    """Images, channels, and rows and columns of patches."""
-    if len(shape) != 4 or shape[2] % patch or shape[3] % patch:
-        raise UsageError(
-            f"images of shape {tuple(shape)}: expected (images, channels, height, "
-            f"width), height and width multiples of patch={patch}; resize them"
-        )
-    return shape[0], shape[1], shape[2] // patch, shape[3] // patch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
