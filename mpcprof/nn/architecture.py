@@ -50,17 +50,17 @@ class ModelPreset:
 
     @property
     def n_patches(self) -> int:
-        """Patches of an image."""
+        """Number of patches of an image."""
         return (self.image_size // self.patch) ** 2
 
     @property
     def n_tokens(self) -> int:
-        """Patches and the class token."""
+        """Number of patches, and one for the class token."""
         return self.n_patches + 1
 
     @property
     def patch_dim(self) -> int:
-        """Numbers in a patch."""
+        """Number of values in a patch."""
         return self.patch**2 * self.n_channels
 
     @property
@@ -143,9 +143,11 @@ class Architecture:
         (True, 3)
 
     Attributes:
-        heads: Heads one by one, or those of one variant of a layer together.
-        attention: By layer and head: the variant, or one for each row (token).
-        activation: By layer: the activation, or one for each token.
+        model: Sizes of the network.
+        heads: Whether heads are computed one by one (serial), or those of one variant
+            of a layer together (batched).
+        attention: Variant of each head of each layer, or of each row (token) of a head.
+        activation: Activation of each layer, or of each token of a layer.
 
     Raises:
         UsageError: If it does not fit the model.
@@ -177,11 +179,11 @@ class Architecture:
 
     @property
     def n_layers(self) -> int:
-        """Transformer layers."""
+        """Number of Transformer layers."""
         return len(self.attention)
 
     def is_fused(self, layer: int) -> bool:
-        """Whether the two linear layers of that layer's MLP are one."""
+        """Return whether the two linear layers of that layer's MLP are one."""
         return all(get_activation(name).is_linear for name in self.activation[layer])
 
     def to_json(self) -> str:

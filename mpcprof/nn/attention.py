@@ -14,18 +14,18 @@ from typing import Any, Final, TypeAlias
 from mpcprof.errors import look_up
 from mpcprof.nn.algebra import Algebra, T
 
-# Added to a sum before its reciprocal. The paper's 1e-8 is below what 18 fraction bits
-# resolve (4e-6); below 1e-3 SPU's reciprocal is off by more than half a percent.
+# Added to a sum before its reciprocal is taken. The paper's 1e-8 is below what 18
+# fraction bits resolve (4e-6); below 1e-3 SPU's reciprocal is off by more than 0.5 %.
 EPSILON: Final = 2.0**-10
 SPARSEMAX_STEPS: Final = 6  # at 257 tokens rows then sum to 1.02 at most
-SPARSEMAX_WIDTH: Final = 2.0**-6  # of the difference that stands for a slope
+SPARSEMAX_WIDTH: Final = 2.0**-6  # step of the difference that gives the slope
 LINFORMER_RATIO: Final = 4  # tokens per projected token; the quotient is rounded up
 
 
 def _normalise(
     ops: Algebra[T], weights: T, epsilon: float = 0.0, *, is_by_entry: bool = False
 ) -> T:
-    """Divide each row by its sum: one reciprocal a row, or an entry; a product each."""
+    """Divide each row by its sum, with one reciprocal for a row or for each entry."""
     total = ops.row_sum(weights)  # (..., M, 1)
     divisor = ops.shift(total, epsilon) if epsilon else total
     if is_by_entry:

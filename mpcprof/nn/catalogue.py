@@ -66,7 +66,7 @@ def _within(*bounds: float) -> tuple[Interval, ...]:
 
 
 def _attention_block(variant: Attention) -> Block:
-    """Heads of one variant, batched: q, k, v of (H, N, K), then its own weights."""
+    """Take heads of one variant, batched: q, k, v of (H, N, K), then own weights."""
     return Block(
         function=variant.function,
         dim_names=("n_heads", "n_tokens", "head_dim"),
@@ -86,7 +86,7 @@ _MLP_GAIN: Final = 25.0
 
 
 def _mlp_block(name: str, activation: Activation) -> Block:
-    """Two linear layers, all of (N, D), D to F and back."""
+    """Take two linear layers, tokens of (N, D), D to F and back."""
     return Block(
         function=lambda ops, x, w1, b1, w2, b2: mlp(ops, x, w1, b1, w2, b2, [name]),
         dim_names=("n_tokens", "width", "hidden"),
@@ -125,7 +125,7 @@ _GAMMA: Final = (0.5, 1.5)
 
 
 def _embedding_block() -> Block:
-    """(1, N - 1, F) patches to (1, N, D), F being the numbers in a patch."""
+    """Take (1, N - 1, F) patches to (1, N, D), F being the values in a patch."""
 
     def function(ops: Any, patches: Any, *weights: Any) -> Any:  # Any: as in Block
         names = (f"embedding.{name}" for name in _EMBEDDING)
@@ -157,7 +157,7 @@ def _embedding_block() -> Block:
 
 
 def _head_block() -> Block:
-    """(1, N, D) tokens to (1, F) logits, F being the number of classes."""
+    """Take (1, N, D) tokens to (1, F) logits, F being the number of classes."""
 
     def function(ops: Any, x: Any, *weights: Any) -> Any:  # Any: as in Block
         return classify(ops, x, dict(zip(_HEAD, weights, strict=True)))

@@ -10,7 +10,7 @@ NORM_EPSILON: Final = 1e-5
 
 
 def layernorm(ops: Algebra[T], x: T, gamma: T, beta: T) -> T:
-    """(x - mean) / sqrt(var + epsilon) gamma + beta along the last axis.
+    """Return (x - mean) / sqrt(var + epsilon) gamma + beta along the last axis.
 
     Source: Ba et al. 2016 (arXiv 1607.06450), equation 4.
     """

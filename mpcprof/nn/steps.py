@@ -1,4 +1,4 @@
-"""The steps that a block is made of: primitives with their sizes, and nothing else.
+"""Primitives and their sizes: the steps that blocks are made of, and their counting.
 
 A step carries the name of the primitive that profiles store. Additions, transpositions,
 slices and concatenations of shares cost no message and are no steps.
@@ -19,13 +19,13 @@ PRODUCT_OPERATIONS: Final = ("matmul",)
 
 
 class Step(NamedTuple):
-    """One primitive of a block. A named tuple: a model has thousands of them.
+    """One primitive at one size; a named tuple, as a model has thousands of them.
 
     Attributes:
         operation: Name of the primitive.
-        size: (n_entries,) of an elementwise one; (n_rows, row_length) of `max` and
-            `sum`; (n_products, P, Q, R) of `matmul`, products of (P, Q) and (Q, R).
-        part: What it belongs to, from the outside in: `layer 1/attention/softmax`.
+        size: (n_entries,) of an elementwise primitive; (n_rows, row_length) of `max`
+            and `sum`; (n_products, P, Q, R) of `matmul`, products of (P, Q) and (Q, R).
+        part: Place in the network, such as `layer 1/attention/softmax`.
     """
 
     operation: str
@@ -41,7 +41,7 @@ class Primitive(NamedTuple):
 
 
 def _on_scores(n_inputs: int) -> Primitive:
-    """Inputs of (H, N, N): the scores of every head of one layer."""
+    """Take inputs of (H, N, N), the scores of every head of one layer."""
     return Primitive(
         ("n_heads", "n_tokens"),
         lambda dims: ((dims.n_heads, dims.n_tokens, dims.n_tokens),) * n_inputs,
@@ -76,10 +76,10 @@ PRIMITIVES: Final[dict[str, Primitive]] = {
 
 
 def check_sizes(name: str, dims: Dims, dim_names: tuple[str, ...]) -> None:
-    """Refuse sizes of other dimensions than these, or of fewer.
+    """Refuse sizes of other dimensions than `dim_names`.
 
     Raises:
-        UsageError: If they are not exactly these.
+        UsageError: If a dimension is missing, or there is another one.
     """
     given = {key for key, _ in dims.items()}
     if given != {*dim_names}:
@@ -104,7 +104,7 @@ def primitive_step(workload: str, dims: Dims) -> Step:
 
 
 def n_entries(size: Size) -> int:
-    """Entries that a step works on; multiplications, for a product."""
+    """Count the entries that a step works on; multiplications, for `matmul`."""
     return math.prod(size)
 
 
@@ -112,7 +112,7 @@ def n_entries(size: Size) -> int:
 
 
 class Bare(NamedTuple):
-    """An array that is only its shape."""
+    """An array known by its shape alone."""
 
     shape: tuple[int, ...]
 
@@ -136,7 +136,11 @@ def broadcast_shape(x: tuple[int, ...], y: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class CountingAlgebra:
-    """See `Algebra`; the steps taken stand in `steps`."""
+    """The algebra on shapes; see `Algebra`.
+
+    Attributes:
+        steps: Steps taken so far.
+    """
 
     def __init__(self) -> None:
         self.steps: list[Step] = []

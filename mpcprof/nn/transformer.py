@@ -1,4 +1,4 @@
-"""A whole Vision Transformer, as `architecture.json` describes it.
+"""A whole Vision Transformer, as `architecture.json` describes it, and its MLP.
 
 Pre-norm, class token, learned positions, no bias in qkv. Patches are cut in the clear
 by the owner of the image; everything from there on is secret.
@@ -14,13 +14,13 @@ from mpcprof.nn.norm import layernorm
 
 
 def patches_shape(architecture: Architecture, n_batch: int) -> Shape:
-    """(B, N - 1, P): the input, images cut into patches."""
+    """Return (B, N - 1, P), the shape of the input: images cut into patches."""
     model = architecture.model
     return (n_batch, model.n_patches, model.patch_dim)
 
 
 def weight_shapes(architecture: Architecture) -> dict[str, Shape]:
-    """Every weight by name, in the order in which `vit` takes them."""
+    """Return the shape of every weight by name, in the order that `vit` takes."""
     model = architecture.model
     shapes: dict[str, Shape] = {
         "embedding.weight": (model.patch_dim, model.width),
@@ -62,14 +62,14 @@ def _layer_shapes(architecture: Architecture, layer: int) -> dict[str, Shape]:
 
 
 def layer_variants(heads: Sequence[Head]) -> tuple[str, ...]:
-    """The attention variants of a layer, each once, in the order of its heads."""
+    """Return the attention variants of a layer, each once, in order of its heads."""
     return tuple(dict.fromkeys(name for head in heads for name in head))
 
 
 def vit(
     ops: Algebra[T], architecture: Architecture, patches: T, weights: Mapping[str, T]
 ) -> T:
-    """Logits (B, C) of images given as patches (B, N - 1, P)."""
+    """Return logits (B, C) of images given as patches (B, N - 1, P)."""
     with ops.part("embedding"):
         x = embed(ops, patches, weights)  # (B, N, D)
     for layer in range(architecture.n_layers):
@@ -86,7 +86,7 @@ def vit(
 
 
 def linear(ops: Algebra[T], x: T, weight: T, bias: T | None = None) -> T:
-    """x W + b for x of (A, D), or of (B, N, D) as one product of (B N, D)."""
+    """Return x W + b for x of (A, D), or of (B, N, D) as one product of (B N, D)."""
     if len(x.shape) == 2:
         product = ops.matmul(x, weight)
     else:
@@ -97,7 +97,7 @@ def linear(ops: Algebra[T], x: T, weight: T, bias: T | None = None) -> T:
 
 
 def embed(ops: Algebra[T], patches: T, weights: Mapping[str, T]) -> T:
-    """Patches, projected, behind the class token, with their positions: (B, N, D)."""
+    """Project patches, put the class token in front, add positions: (B, N, D)."""
     tokens = linear(
         ops, patches, weights["embedding.weight"], weights["embedding.bias"]
     )
@@ -108,7 +108,7 @@ def embed(ops: Algebra[T], patches: T, weights: Mapping[str, T]) -> T:
 
 
 def classify(ops: Algebra[T], x: T, weights: Mapping[str, T]) -> T:
-    """Logits from the class token alone, normalised: (B, C)."""
+    """Return logits (B, C) of the class token alone, normalised."""
     n_batch, _, width = x.shape
     token = ops.reshape(ops.cut(x, 1, 0, 1), (n_batch, width))
     normed = layernorm(ops, token, weights["norm.gamma"], weights["norm.beta"])
@@ -122,7 +122,7 @@ def transformer_layer(
     x: T,
     weights: Mapping[str, T],
 ) -> T:
-    """x + attention(norm(x)), then x + mlp(norm(x)): (B, N, D)."""
+    """Add attention(norm(x)) to x of (B, N, D), then mlp(norm(x)) to that."""
     with ops.part("norm"):
         normed = layernorm(ops, x, weights["norm1.gamma"], weights["norm1.beta"])
     with ops.part("attention"):
@@ -171,11 +171,11 @@ def attend_heads(
     weights: Mapping[str, T],
     is_batched: bool,
 ) -> T:
-    """Every head of q, k, v of (B, N, D) with its own variant: (B, N, D).
+    """Attend with each head's own variant, q, k and v of (B, N, D): (B, N, D).
 
-    Batched, the heads of one variant go together, B times as many deep: their hops are
-    shared, but for matrix products, of which SPU runs one per head. Heads whose rows
-    differ go one by one.
+    Batched, the heads of one variant are computed together, stacked on the images: they
+    share hops, except those of matrix products, of which SPU runs one per head. A head
+    that mixes variants is computed alone.
     """
     n_batch, _, width = q.shape
     head_dim = width // len(heads)
@@ -212,7 +212,7 @@ def _join(arrays: list[T], ops: Algebra[T], axis: int = 0) -> T:
 def _attend_rows(
     ops: Algebra[T], names: Head, q: T, k: T, v: T, weights: Mapping[str, T]
 ) -> T:
-    """Rows of one variant together; (G, N, K)."""
+    """Compute the rows of each variant of one head together: (G, N, K)."""
     n_tokens = k.shape[1]
 
     def attend(name: str, rows: T) -> T:
@@ -229,9 +229,9 @@ def _attend_rows(
 def mlp(
     ops: Algebra[T], x: T, w1: T, b1: T, w2: T, b2: T, activation: Sequence[str]
 ) -> T:
-    """W2 act(W1 x + b1) + b2 of (B, N, D), with one activation, or one per token.
+    """Return W2 act(W1 x + b1) + b2 of (B, N, D), one activation or one per token.
 
-    Tokens of one activation go through it together.
+    Tokens with the same activation are computed together.
     """
     hidden = linear(ops, x, w1, b1)  # (B, N, F)
     activated = by_token(
@@ -244,7 +244,7 @@ def mlp(
 def fused_mlp(
     ops: Algebra[T], x: T, weight: T, bias: T, activation: Sequence[str]
 ) -> T:
-    """(W1 W2) x + b1 W2 + b2: both linear layers of linearised tokens as one.
+    """Return (W1 W2) x + b1 W2 + b2: both linear layers of linearised tokens as one.
 
     Source: MPCViT section 4.5.
     """
@@ -263,9 +263,9 @@ def _relu_behind(ops: Algebra[T], x: T, activation: Sequence[str]) -> T:
 def by_token(
     ops: Algebra[T], x: T, names: Sequence[str], apply: Callable[[str, T], T]
 ) -> T:
-    """Each token of (B, N, D) through what its name says; equal names in one go.
+    """Apply to each token of (B, N, D) what its name says, once per different name.
 
-    Static slices and concatenations only: SPU makes a loop of a scatter.
+    Slices are static, and joined: SPU makes a loop of a scatter.
     """
     if len({*names}) == 1:
         return apply(names[0], x)
@@ -282,7 +282,7 @@ def by_token(
 
 
 def _runs(names: Sequence[str], name: str) -> list[tuple[int, int]]:
-    """(start, stop) of each stretch of equal names."""
+    """Return (start, stop) of each stretch of tokens with that name."""
     runs: list[tuple[int, int]] = []
     for index, other in enumerate(names):
         if other != name:

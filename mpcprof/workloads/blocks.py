@@ -3,13 +3,11 @@
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
-from numpy.typing import NDArray
 
 from mpcprof.nn.algebra import Shape
 from mpcprof.nn.catalogue import BLOCKS, block_shapes
@@ -41,15 +39,15 @@ for _name, _block in BLOCKS.items():
 
 
 def steps_name(steps: Sequence[Step]) -> str:
-    """`steps.` and 8 hexadecimal digits that tell lists of sizes apart."""
+    """Return `steps.` and 8 hexadecimal digits that tell lists of sizes apart."""
     text = repr([(step.operation, step.size) for step in steps])
     return f"steps.{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def steps_workload(steps: Sequence[Step]) -> Workload:
-    """The steps one after another, in the order given; not registered.
+    """Return a workload that takes steps one after another, each on its own inputs.
 
-    The output is all results, flat, behind each other.
+    Its output is the flat results of all steps, joined. It is not registered.
 
     Raises:
         UnknownNameError: If a step is no primitive.
@@ -57,22 +55,15 @@ def steps_workload(steps: Sequence[Step]) -> Workload:
     primitives = [get_workload(step.operation) for step in steps]
     shapes = [_input_shapes(step, p) for step, p in zip(steps, primitives, strict=True)]
     counts = [len(of_step) for of_step in shapes]
-
-    def function(*inputs: Array) -> Array:
-        results = _apply([p.function for p in primitives], counts, inputs, jnp.stack)
-        return jnp.concatenate([jnp.ravel(result) for result in results])
-
-    def reference(*inputs: NDArray[np.float32]) -> NDArray[np.float64]:
-        results = _apply([p.reference for p in primitives], counts, inputs, np.stack)
-        return np.concatenate([np.ravel(result) for result in results])
-
     return Workload(
         name=steps_name(steps),
         kind="steps",
         dim_names=(),
         shapes=lambda dims: tuple(shape for of_step in shapes for shape in of_step),
-        function=function,
-        reference=reference,
+        function=functools.partial(_run, jnp, [p.function for p in primitives], counts),
+        reference=functools.partial(
+            _run, np, [p.reference for p in primitives], counts
+        ),
         domain=tuple(interval for p in primitives for interval in p.domain),
         dtypes=tuple(d for p in primitives for d in p.dtypes or _floats(p)),
         atol=max(p.atol for p in primitives),
@@ -112,17 +103,21 @@ def _input_shapes(step: Step, primitive: Workload) -> tuple[Shape, ...]:
     return ((math.prod(step.size),),) * len(primitive.domain)
 
 
-def _apply(
-    functions: Sequence[Callable[..., Any]],  # Any: arrays of JAX, or of numpy
+def _run(
+    xp: Any,  # Any: the module jax.numpy or numpy, as its arrays below
+    functions: Sequence[Callable[..., Any]],
     counts: Sequence[int],
-    inputs: Sequence[Any],
-    stack: Callable[..., Any],
-) -> Iterator[Any]:
+    *inputs: Any,
+) -> Any:
+    """Give each function its inputs; join the flat results."""
+    results = []
     begin = 0
     for function, count in zip(functions, counts, strict=True):
         own = inputs[begin : begin + count]
         begin += count
         if own[0].ndim == 3:  # products, one after another, as SPU takes them
-            yield stack([function(*pair) for pair in zip(*own, strict=True)])
+            result = xp.stack([function(*pair) for pair in zip(*own, strict=True)])
         else:
-            yield function(*own)
+            result = function(*own)
+        results.append(xp.ravel(result))
+    return xp.concatenate(results)

@@ -25,22 +25,22 @@ from mpcprof.workloads.registry import Workload
 # six Newton steps, which does not always reach the root of scores of deviation 1.
 _ATOL: Final = 3e-2
 _ATOL_SPARSEMAX: Final = 1e-1
-# Not divided by a row's sum: their values grow with the root of the tokens.
+# Rows that are not divided by their sum: values grow with the root of the tokens.
 _UNBOUNDED: Final = ("square", "relu6")
 
 
 def model_name(architecture: Architecture) -> str:
-    """`vit.cifar.` and 8 hexadecimal digits that tell architectures apart."""
+    """Return `vit.cifar.` and 8 hexadecimal digits that tell architectures apart."""
     digest = hashlib.sha256(architecture.to_json().encode()).hexdigest()
     return f"vit.{architecture.model.name}.{digest[:8]}"
 
 
 def model_workload(architecture: Architecture) -> Workload:
-    """Private inference of a batch of images by a random network, all weights secret.
+    """Return private inference of images by a random network, its weights secret.
 
     Inputs are (B, N - 1, P) patches, then the weights in the order of `weight_shapes`.
-    Weights have variance 1 / fan-in, so that activations stay near 1. Not registered:
-    there are endless architectures.
+    Weights have variance 1 / fan-in, so that activations stay near 1. The workload is
+    not registered: there are endless architectures.
     """
     shapes = weight_shapes(architecture)
     variants = {
@@ -74,7 +74,7 @@ def model_workload(architecture: Architecture) -> Workload:
 
 
 def weight_domains(architecture: Architecture) -> dict[str, Interval]:
-    """What each weight of a random network is drawn from, by its name."""
+    """Return the interval from which each weight of a random network is drawn."""
     return {
         name: _domain(architecture, name, shape)
         for name, shape in weight_shapes(architecture).items()
@@ -93,7 +93,7 @@ def _domain(architecture: Architecture, name: str, shape: Shape) -> Interval:
 
 
 def _fan_in(architecture: Architecture, name: str, shape: Shape) -> int:
-    """Entries summed over; more behind a head whose values are sums over tokens."""
+    """Count the entries summed over; more behind heads whose values sum over tokens."""
     if ".attention.linformer." in name:
         return shape[1]  # (R, N), from the left
     if name.endswith("attention.projection.weight"):

@@ -1,4 +1,7 @@
-"""Attention of each variant in float64: q (G, M, K), k and v (G, N, K) to (G, M, K)."""
+"""Every block in float64, written independently of `mpcprof.nn`.
+
+Attention takes q (G, M, K), k and v (G, N, K) to (G, M, K).
+"""
 
 import functools
 import math
@@ -17,13 +20,13 @@ from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.primitives import Array64, gelu_exact64, gelu_tanh64, relu64
 
 AnyFloat: TypeAlias = NDArray[np.floating[Any]]  # Any: float32 as drawn, or float64
-Weights64: TypeAlias = Callable[[Array64], Array64]  # (M, N) scores to what weighs V
+Weights64: TypeAlias = Callable[[Array64], Array64]  # (M, N) scores to the weights of V
 
 
 def one_head_at_a_time(
     head: Callable[..., Array64],
 ) -> Callable[..., Array64]:
-    """Make attention of (G, M, K) out of that of one head, (M, K)."""
+    """Make attention of (G, M, K) from attention of one head, (M, K)."""
 
     def every_head(q: AnyFloat, k: AnyFloat, v: AnyFloat, *own: AnyFloat) -> Array64:
         q64, k64, v64, *own64 = (np.asarray(x, np.float64) for x in (q, k, v, *own))
@@ -33,7 +36,7 @@ def one_head_at_a_time(
 
 
 def attend_by64(weights: Weights64) -> Callable[..., Array64]:
-    """weights(Q K^T / sqrt K) V of every head."""
+    """Make attention of the weights of rows: weights(Q K^T / sqrt K) V of each head."""
 
     def head(q: Array64, k: Array64, v: Array64) -> Array64:
         return np.asarray(weights(q @ k.T / math.sqrt(q.shape[1])) @ v)
@@ -42,20 +45,20 @@ def attend_by64(weights: Weights64) -> Callable[..., Array64]:
 
 
 def softmax_rows64(scores: Array64) -> Array64:
-    """exp(x_j - log sum_i exp(x_i)) in each row."""
+    """Return exp(x_j - log sum_i exp(x_i)) in each row."""
     logs = np.logaddexp.reduce(scores, axis=1)[:, None]  # (M, 1)
     return np.asarray(np.exp(scores - logs), np.float64)
 
 
 def sparsemax_rows64(scores: Array64) -> Array64:
-    """Projection of each row onto the simplex, exactly, by sorting.
+    """Project each row onto the simplex, exactly, by sorting.
 
     Source: Martins and Astudillo 2016, algorithm 1.
     """
     projected = np.empty_like(scores)
     for row, x in enumerate(scores):
         falling = np.sort(x)[::-1]
-        above = np.cumsum(falling) - 1  # of the j largest, if they alone were kept
+        above = np.cumsum(falling) - 1  # sum of the j largest, if they alone were kept
         places = np.arange(1, len(x) + 1)
         n_kept = int(np.max(places[places * falling > above]))
         projected[row] = np.clip(x - above[n_kept - 1] / n_kept, 0, None)
@@ -82,7 +85,7 @@ def _relu6_rows64(scores: Array64) -> Array64:
 
 @one_head_at_a_time
 def scale64(q: Array64, k: Array64, v: Array64) -> Array64:
-    """ScaleAttn / sqrt K = (1/N) (Q K^T) V / sqrt K.
+    """Return ScaleAttn / sqrt K = (1/N) (Q K^T) V / sqrt K.
 
     Source: MPCViT section 2.1; the root from equation 2.
     """
@@ -92,7 +95,7 @@ def scale64(q: Array64, k: Array64, v: Array64) -> Array64:
 
 @one_head_at_a_time
 def xnorm64(q: Array64, k: Array64, v: Array64) -> Array64:
-    """Rows of Q and of K^T V / N over their length, multiplied.
+    """Multiply Q by K^T V / N, the rows of both divided by their length.
 
     Source: UFO-ViT, equation 4, with our epsilon beneath the root.
     """
@@ -105,7 +108,7 @@ def xnorm64(q: Array64, k: Array64, v: Array64) -> Array64:
 
 @one_head_at_a_time
 def linformer64(q: Array64, k: Array64, v: Array64, e: Array64, f: Array64) -> Array64:
-    """Softmax attention over E K and F V. Source: arXiv 2006.04768, equation 7."""
+    """Attend by softmax over E K and F V. Source: arXiv 2006.04768, equation 7."""
     scores = q @ (e @ k).T / math.sqrt(q.shape[1])
     return np.asarray(softmax_rows64(scores) @ (f @ v))
 
@@ -167,14 +170,14 @@ def activation64(name: str) -> Callable[[Array64], Array64]:
 def mlp64(
     activation: str, x: AnyFloat, w1: AnyFloat, b1: AnyFloat, w2: AnyFloat, b2: AnyFloat
 ) -> Array64:
-    """act(x W1 + b1) W2 + b2, and a ReLU behind `identity_relu`; x (N, D) or (D,)."""
+    """Return act(x W1 + b1) W2 + b2, a ReLU behind `identity_relu`; x (..., D)."""
     x, w1, b1, w2, b2 = _float64(x, w1, b1, w2, b2)
     hidden = activation64(activation)(np.dot(x, w1) + b1)
     return _behind(activation, np.dot(hidden, w2) + b2)
 
 
 def fused64(activation: str, x: AnyFloat, weight: AnyFloat, bias: AnyFloat) -> Array64:
-    """x W + b, and a ReLU behind `identity_relu`; x (N, D) or (D,)."""
+    """Return x W + b, a ReLU behind `identity_relu`; x (..., D)."""
     x, weight, bias = _float64(x, weight, bias)
     return _behind(activation, np.dot(x, weight) + bias)
 
@@ -184,7 +187,7 @@ def _behind(activation: str, x: Array64) -> Array64:
 
 
 def layernorm64(x: AnyFloat, gamma: AnyFloat, beta: AnyFloat) -> Array64:
-    """Each token to mean 0 and variance 1, times gamma, plus beta; x (..., D).
+    """Bring tokens of (..., D) to mean 0 and variance 1, times gamma, plus beta.
 
     Source: Ba et al. 2016 (arXiv 1607.06450), equation 4.
     """
@@ -201,7 +204,7 @@ def patch_embedding64(
     class_token: AnyFloat,
     positions: AnyFloat,
 ) -> Array64:
-    """(B, N - 1, F) patches to (B, N, D): the class token first, positions added."""
+    """Embed (B, N - 1, F) patches as (B, N, D): class token first, positions added."""
     patches, weight, bias = _float64(patches, weight, bias)
     n_batch, n_patches, _ = patches.shape
     tokens = np.empty((n_batch, n_patches + 1, weight.shape[1]))
@@ -214,7 +217,7 @@ def patch_embedding64(
 def head64(
     x: AnyFloat, gamma: AnyFloat, beta: AnyFloat, weight: AnyFloat, bias: AnyFloat
 ) -> Array64:
-    """Logits (B, C) of the class token of (B, N, D), normalised."""
+    """Return logits (B, C) of the class token of (B, N, D), normalised."""
     weight, bias = _float64(weight, bias)
     return np.asarray(layernorm64(x, gamma, beta)[:, 0] @ weight + bias)
 
@@ -245,7 +248,7 @@ def _float64(*arrays: AnyFloat) -> tuple[Array64, ...]:
 def vit64(
     architecture: Architecture, patches: AnyFloat, weights: Mapping[str, AnyFloat]
 ) -> Array64:
-    """Logits (B, C) of images given as patches (B, N - 1, P).
+    """Return logits (B, C) of images given as patches (B, N - 1, P).
 
     Args:
         weights: By the names of `mpcprof.nn.transformer.weight_shapes`.
@@ -300,7 +303,7 @@ def _head(
     weights: Mapping[str, Array64],
     prefix: str,
 ) -> Array64:
-    """One head: every row by each of its variants, of which the row keeps its own."""
+    """Compute all rows of one head by each variant; each row keeps its own."""
     by_variant = {}
     for name in {*head}:
         own = [

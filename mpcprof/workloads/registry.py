@@ -1,4 +1,4 @@
-"""What is measured: named functions with their inputs and what "correct" means."""
+"""Named functions to measure, their inputs, and the answers they must give."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _MIN_STEPS = 2**8  # across a domain too narrow for that
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """Entries of a flat result that are judged by themselves.
+    """A part of a flat result with a tolerance of its own.
 
     Attributes:
-        name: Of the primitive that they are the result of.
-        n_entries: The next so many.
-        atol: As a workload's.
-        rtol: As a workload's.
+        name: Primitive that gave this part.
+        n_entries: Length of this part, which follows on the one before.
+        atol: As for a workload.
+        rtol: As for a workload.
     """
 
     name: str
@@ -48,17 +48,17 @@ class Workload:
 
     Attributes:
         name: What profiles store; renaming the function must not change it.
-        kind: What it is a part of.
-        dim_names: The named dimensions that it has, in the order they are shown.
+        kind: Size of the thing: a primitive, a block, a model, a user's function.
+        dim_names: Its named dimensions in the order they are shown.
         shapes: Input shapes at the given sizes.
         function: Plain JAX; secret arrays in, one array out.
-        reference: The same in float64 numpy, written independently of `function`.
-        domain: (low, high) of each input, both included.
-        dtypes: Of each input; empty where all are float32.
+        reference: Float64 numpy, written independently of `function`.
+        domain: Lowest and highest value of each input.
+        dtypes: Kind of number of each input; empty where all are float32.
         atol: |revealed - reference| <= atol + rtol |reference| on SPU with a 64-bit
             ring and 18 fraction bits.
         rtol: See atol.
-        pieces: Of a flat result of many primitives: each with a tolerance of its own.
+        pieces: Parts of a flat result, in order; empty where one tolerance serves.
         source: Where the formula and its use come from.
 
     Raises:
@@ -115,7 +115,7 @@ class Workload:
                 )
 
     def input_shapes(self, dims: Dims) -> tuple[Shape, ...]:
-        """Shape of each input.
+        """Return the shape of each input.
 
         Raises:
             UsageError: See `check_dims`.
@@ -126,11 +126,12 @@ class Workload:
     def make_inputs(
         self, dims: Dims, rng: np.random.Generator
     ) -> tuple[NDArray[Any], ...]:  # Any: float32, or bool where `dtypes` says so
-        """Uniform draws from the domain that the fixed-point ring holds exactly.
+        """Draw inputs from the domain that the fixed-point ring holds exactly.
 
-        Multiples of 2**-12 wherever the domain is wide enough: encoding adds no error,
-        and no value is so small that a comparison sees another sign than the
-        reference. Inputs of two or more entries hold both ends of the domain.
+        Draws are uniform. They are multiples of 2**-12 wherever the domain is wide
+        enough: encoding adds no error, and no value is so small that a comparison sees
+        another sign than the reference. Inputs of two or more entries hold both ends of
+        the domain.
 
         Raises:
             UsageError: See `check_dims`.
@@ -184,7 +185,7 @@ def register(workload: Workload) -> Workload:
 
 
 def get_workload(name: str) -> Workload:
-    """The entry of that name.
+    """Return the entry of that name.
 
     Raises:
         UnknownNameError: If there is none; the message names the nearest ones.
@@ -200,7 +201,7 @@ def get_workload(name: str) -> Workload:
 
 
 def all_workloads(kind: WorkloadKind | None = None) -> tuple[Workload, ...]:
-    """Every entry, or those of one kind, in the order of their names."""
+    """Return every entry, or those of one kind, in the order of their names."""
     return tuple(
         workload
         for _, workload in sorted(_WORKLOADS.items())

@@ -30,7 +30,7 @@ def load_user_function(
     atol: float = 2e-2,
     rtol: float = 2e-2,
 ) -> Workload:
-    """The named function at the given input shapes, as a workload without dimensions.
+    """Make a workload without dimensions of the named function at these input shapes.
 
     The reference is the function itself, run by JAX on the CPU in float64, or in
     float32 where it does not run in float64; `source` says which. The name holds the

@@ -19,7 +19,7 @@ _OPS: Final = TorchAlgebra()
 
 
 class MultiHeadAttention(nn.Module):
-    """What is the same whichever variants a layer has: qkv, projection, own weights."""
+    """What all variants share: qkv and the projection; and their own weights."""
 
     def __init__(
         self, model: ModelPreset, variants: Sequence[str], dropout: float
@@ -39,13 +39,13 @@ class MultiHeadAttention(nn.Module):
         self.projection = Linear(width, width)
 
     def queries_keys_values(self, x: Tensor) -> Tensor:
-        """(B, N, D) to (3, H, B, N, K)."""
+        """Project (B, N, D) to (3, H, B, N, K)."""
         n_batch, n_tokens, _ = x.shape
         qkv = x @ self.qkv  # (B, N, 3 D)
         return qkv.view(n_batch, n_tokens, 3, self.n_heads, -1).permute(2, 3, 0, 1, 4)
 
     def attend(self, name: str, qkv: Tensor) -> Tensor:
-        """Heads of one variant together: (3, H', B, N, K) to (H', B, N, K)."""
+        """Attend with H' heads of one variant: (3, H', B, N, K) to (H', B, N, K)."""
         own = self._modules.get(name)
         weights = list(own) if isinstance(own, nn.ParameterList) else []
         q, k, v = qkv.flatten(1, 2)  # each (H' B, N, K)
@@ -53,14 +53,14 @@ class MultiHeadAttention(nn.Module):
         return values.view(qkv.shape[1:])
 
     def project(self, values: Tensor) -> Tensor:
-        """What the heads give, side by side, projected: (H, B, N, K) to (B, N, D)."""
+        """Put the heads side by side and project them: (H, B, N, K) to (B, N, D)."""
         side_by_side = values.permute(1, 2, 0, 3).flatten(2)  # (B, N, D)
         projected: Tensor = self.projection(self.dropout(side_by_side))
         return projected
 
 
 class FixedAttention(MultiHeadAttention):
-    """Each head, or each row of it, has its variant."""
+    """Attention whose heads, or rows of heads, each have one variant."""
 
     order: Tensor
     inverse: Tensor
@@ -81,7 +81,7 @@ class FixedAttention(MultiHeadAttention):
         self.register_buffer("mask", _row_mask(users, heads), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) to the same shape."""
+        """Attend with each head's variant: (B, N, D) to the same shape."""
         qkv = self.queries_keys_values(x)  # (3, H, B, N, K)
         slots = qkv if self.is_in_order else qkv.index_select(1, self.order)
         values, start = [], 0
@@ -102,7 +102,7 @@ class FixedAttention(MultiHeadAttention):
 
 
 def _row_mask(users: dict[str, list[int]], heads: Sequence[Head]) -> Tensor | None:
-    """1.0 where a row of a head keeps that variant, (slots, 1, N or 1, 1)."""
+    """Return 1.0 where a row has the variant of its slot, (slots, 1, N or 1, 1)."""
     if all(len({*head}) == 1 for head in heads):
         return None
     n_tokens = max(len(head) for head in heads)
@@ -128,7 +128,11 @@ class MixedAttention(MultiHeadAttention):
         self.cheap = cheap
 
     def forward(self, x: Tensor, alpha: Tensor) -> Tensor:
-        """(B, N, D) to the same shape; alpha () of the layer, (H,), or (H, N)."""
+        """Mix the two attentions, (B, N, D) to the same shape.
+
+        Args:
+            alpha: () for the layer, (H,), or (H, N).
+        """
         qkv = self.queries_keys_values(x)  # (3, H, B, N, K)
         accurate = self.attend(self.accurate, qkv)  # (H, B, N, K)
         cheap = self.attend(self.cheap, qkv)  # (H, B, N, K)

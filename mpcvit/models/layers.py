@@ -1,4 +1,4 @@
-"""What stands around attention and MLP; weights as `weight_shapes` has them."""
+"""The layers around attention and MLP; their weights are those of `weight_shapes`."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -37,9 +37,9 @@ class Regularization:
     """Probabilities of dropping.
 
     Attributes:
-        attention_dropout: Of an entry of what a head gives.
-        path_dropout: Of a whole branch of the last layer, by image; it rises linearly
-            from 0 in the first layer.
+        attention_dropout: Probability of dropping an entry of a head's values.
+        path_dropout: Probability of dropping, for an image, a whole branch of the last
+            layer; it rises linearly from 0 in the first layer.
 
     Raises:
         UsageError: If one is not in [0, 1).
@@ -57,7 +57,7 @@ class Regularization:
                 )
 
     def path_dropout_of(self, layer: int, n_layers: int) -> float:
-        """The probability in that layer, the first being 0."""
+        """Return the probability of dropping a branch of that layer, from 0 on."""
         return self.path_dropout * layer / max(n_layers - 1, 1)
 
 
@@ -75,7 +75,7 @@ class DropPath(nn.Module):
         self.probability = probability
 
     def forward(self, branch: Tensor) -> Tensor:
-        """(B, ...) to the same shape; unchanged in evaluation."""
+        """Drop images of (B, ...) in training; keep all in evaluation."""
         if not self.training or self.probability == 0:
             return branch
         kept = 1 - self.probability
@@ -83,7 +83,7 @@ class DropPath(nn.Module):
         return branch * (branch.new_empty(shape).bernoulli_(kept) / kept)
 
     def extra_repr(self) -> str:
-        """What `print` shows of it."""
+        """Return what `print` shows of it."""
         return f"probability={self.probability}"
 
 
@@ -102,7 +102,7 @@ class Linear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_out))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in) to (..., out)."""
+        """Map (..., in) to (..., out)."""
         return functional.linear(x, self.weight.T, self.bias)
 
 
@@ -115,7 +115,7 @@ class LayerNorm(nn.Module):
         self.beta = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D) to the same shape."""
+        """Normalise the last axis of (..., D)."""
         return functional.layer_norm(
             x, self.gamma.shape, self.gamma, self.beta, NORM_EPSILON
         )
@@ -137,7 +137,7 @@ class Embedding(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, c, S, S) to (B, N, D).
+        """Embed images of (B, c, S, S) as tokens of (B, N, D).
 
         Raises:
             UsageError: If the images are not of the model's size.

@@ -15,7 +15,7 @@ _OPS: Final = TorchAlgebra()
 
 
 def activate(name: str, hidden: Tensor) -> Tensor:
-    """The activation of that name, each entry by itself."""
+    """Apply the activation of that name to each entry."""
     activated: Tensor = get_activation(name).function(_OPS, hidden)
     return activated
 
@@ -32,15 +32,15 @@ class ReluBehind(nn.Module):
         self.register_buffer("mask", _mask(behind), persistent=False)  # (N or 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) to the same shape."""
+        """Cut off what is below 0 in the masked tokens of (B, N, D)."""
         return torch.where(self.mask, torch.relu(x), x) if self.is_needed else x
 
 
 class FixedMlp(nn.Module):
     """W2 act(W1 x + b1) + b2, each token with its activation.
 
-    Tokens of every kind go through every activation and keep their own: entries are
-    cheaper to compute twice than to sort.
+    Every activation is computed for all tokens, which keep their own: computing entries
+    twice is cheaper than sorting them.
     """
 
     masks: Tensor
@@ -55,7 +55,7 @@ class FixedMlp(nn.Module):
         self.relu_behind = ReluBehind(names)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) to the same shape."""
+        """Activate each token: (B, N, D) to the same shape."""
         hidden = self.linear1(x)  # (B, N, F)
         activated = activate(self.names[0], hidden)
         for name, mask in zip(self.names[1:], self.masks[1:], strict=True):
@@ -76,7 +76,7 @@ class FusedMlp(nn.Module):
         self.relu_behind = ReluBehind(names)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) to the same shape."""
+        """Map (B, N, D) to the same shape."""
         out: Tensor = self.relu_behind(self.fused(x))
         return out
 
@@ -84,7 +84,7 @@ class FusedMlp(nn.Module):
 class MixedMlp(nn.Module):
     """W2 (beta gelu(h) + (1 - beta) h) + b2, h = W1 x + b1.
 
-    Where the linear choice has a ReLU behind it, that is mixed in likewise.
+    A ReLU behind the linear choice is mixed in with the share 1 - beta.
 
     Source: MPCViT section 4.5.
     """
@@ -98,7 +98,11 @@ class MixedMlp(nn.Module):
         self.linear2 = Linear(model.hidden, model.width)
 
     def forward(self, x: Tensor, beta: Tensor) -> Tensor:
-        """(B, N, D) to the same shape; beta () of the layer, or (N,)."""
+        """Mix the two activations, (B, N, D) to the same shape.
+
+        Args:
+            beta: () for the layer, or (N,).
+        """
         share = beta if beta.ndim == 0 else beta[:, None]  # (N, 1)
         hidden = self.linear1(x)  # (B, N, F)
         curved, straight = activate(self.gelu, hidden), activate(self.linear, hidden)

@@ -1,4 +1,4 @@
-"""The network of a search: two attentions in every head, weighed by alpha."""
+"""The network of a search: two attentions in every head, mixed by alpha."""
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,10 @@ from mpcvit.search.space import SearchSpace
 
 
 class MixedLayer(Layer):
-    """A layer that is told how much of each choice to take."""
+    """A layer that mixes its choices by alpha and beta."""
 
     def mix(self, x: Tensor, alpha: Tensor, beta: Tensor | None) -> Tensor:
-        """(B, N, D) to the same shape."""
+        """Mix the choices of the layer: (B, N, D) to the same shape."""
         x = x + self.drop_path(self.attention(self.norm1(x), alpha))
         normed = self.norm2(x)
         branch = self.mlp(normed) if beta is None else self.mlp(normed, beta)
@@ -26,11 +26,11 @@ class MixedLayer(Layer):
 
 
 class Supernet(Classifier):
-    """Every architecture of a space at once, by alpha and beta in [0, 1].
+    """A mixture of all architectures of a space, by alpha and beta in [0, 1].
 
     Attributes:
-        alpha: Of the accurate attention: (L,), (L, H) or (L, H, N); 1 at the start.
-        beta: Of GeLU: (L,) or (L, N), 1 at the start; None where it is not searched.
+        alpha: Share of the accurate attention, (L,), (L, H) or (L, H, N); 1 at first.
+        beta: Share of GeLU, (L,) or (L, N), 1 at first; None where it is not searched.
 
     Source: MPCViT equation 2 and section 4.5.
     """
@@ -55,7 +55,7 @@ class Supernet(Classifier):
         self.beta = None if beta_shape is None else nn.Parameter(torch.ones(beta_shape))
 
     def transform(self, tokens: Tensor) -> Tensor:
-        """(B, N, D) through every layer, mixed."""
+        """Mix through every layer: (B, N, D) to the same shape."""
         for number, layer in enumerate(self.layers):
             assert isinstance(layer, MixedLayer)
             beta = None if self.beta is None else self.beta[number]
@@ -69,16 +69,16 @@ class Supernet(Classifier):
             parameter.clamp_(0.0, 1.0)
 
     def architecture_parameters(self) -> list[nn.Parameter]:
-        """Alpha, and beta where it is searched."""
+        """Return alpha, and beta where it is searched."""
         return [self.alpha] if self.beta is None else [self.alpha, self.beta]
 
     def weight_parameters(self) -> list[nn.Parameter]:
-        """All parameters but alpha and beta."""
+        """Return all parameters but alpha and beta."""
         chosen = {id(parameter) for parameter in self.architecture_parameters()}
         return [p for p in self.parameters() if id(p) not in chosen]
 
     def weights(self, architecture: Architecture) -> dict[str, Tensor]:
-        """What a network of that architecture, derived from here, begins with.
+        """Return the weights with which a network of that architecture begins.
 
         Linearised layers are fused: W1 W2 and b1 W2 + b2.
 

@@ -25,7 +25,7 @@ from mpcvit.models.mlp import FixedMlp, FusedMlp
 
 
 class Layer(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x))."""
+    """A Transformer layer: x + attention(norm(x)), then x + mlp(norm(x))."""
 
     def __init__(
         self,
@@ -42,14 +42,14 @@ class Layer(nn.Module):
         self.drop_path = DropPath(path_dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) to the same shape."""
+        """Add both branches to (B, N, D)."""
         x = x + self.drop_path(self.attention(self.norm1(x)))
         out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
         return out
 
 
 class Classifier(nn.Module):
-    """Embedding in front of layers and class token behind, whatever the layers are."""
+    """A network of any layers, with the embedding before and the classifier behind."""
 
     def __init__(self, model: ModelPreset, layers: list[Layer]) -> None:
         super().__init__()
@@ -59,28 +59,28 @@ class Classifier(nn.Module):
         self.head = ClassifierHead(model.width, model.n_classes)
 
     def transform(self, tokens: Tensor) -> Tensor:
-        """(B, N, D) through every layer."""
+        """Take (B, N, D) through every layer."""
         for layer in self.layers:
             tokens = layer(tokens)
         return tokens
 
     def features(self, images: Tensor) -> Tensor:
-        """All tokens behind the last norm: (B, c, S, S) to (B, N, D)."""
+        """Return all tokens behind the last norm: (B, c, S, S) to (B, N, D)."""
         normed: Tensor = self.norm(self.transform(self.embedding(images)))
         return normed
 
     def classify(self, features: Tensor) -> Tensor:
-        """Logits from the class token: (B, N, D) to (B, C)."""
+        """Return logits of the class token: (B, N, D) to (B, C)."""
         logits: Tensor = self.head(features[:, 0])
         return logits
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (B, C) of normalised images (B, c, S, S)."""
+        """Return logits (B, C) of normalised images (B, c, S, S)."""
         return self.classify(self.features(images))
 
 
 class VisionTransformer(Classifier):
-    """A network whose heads and tokens may differ."""
+    """A network of one architecture, whose heads and tokens may differ."""
 
     def __init__(
         self, architecture: Architecture, regularization: Regularization = NONE
@@ -93,9 +93,9 @@ class VisionTransformer(Classifier):
         self.architecture = architecture
 
     def weights(self) -> dict[str, Tensor]:
-        """Every weight, without gradient, named and ordered as in `weight_shapes`.
+        """Return every weight, without gradient, in the order of `weight_shapes`.
 
-        They share memory with the parameters.
+        The weights share memory with the parameters.
         """
         parameters = dict(self.named_parameters())
         return {
