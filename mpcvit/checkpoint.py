@@ -1,46 +1,38 @@
-"""A trained network in one safetensors file, with all that its user has to know."""
+"""A trained network in one safetensors file, and the test images it is judged by."""
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import save
 from torch import Tensor
 
 from mpcprof.errors import UsageError
-from mpcprof.nn.architecture import Architecture, parse_architecture
+from mpcprof.files import check_writable, replace_file
+from mpcprof.nn.architecture import parse_architecture
 from mpcvit.checkpoint_header import CheckpointHeader, header_of, open_checkpoint
-from mpcvit.data.image_set import Normalization
+from mpcvit.data.dataset import DATASETS, load_dataset
+from mpcvit.data.image_set import Dataset
 from mpcvit.models.vit import VisionTransformer, check_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Checkpoint:
+class Checkpoint(CheckpointHeader):
     """A trained network.
 
     Attributes:
-        weights: Named as in `mpcprof.nn.transformer.weight_shapes`.
-        normalization: What images go through before the network.
-        dataset: Name of what it was trained on.
-        accuracy: On the test images, in [0, 1]; None if it was not measured.
+        weights: Weights, named as in `mpcprof.nn.transformer.weight_shapes`.
 
     Raises:
         UsageError: If the parts do not fit each other.
     """
 
-    architecture: Architecture
     weights: Mapping[str, Tensor]
-    normalization: Normalization
-    dataset: str
-    class_names: tuple[str, ...]
-    accuracy: float | None = None
 
     def __post_init__(self) -> None:
+        CheckpointHeader.__post_init__(self)  # super() misses classes with slots
         check_weights(self.architecture, self.weights)
         for name, weight in self.weights.items():
             if not weight.isfinite().all():
@@ -48,22 +40,9 @@ class Checkpoint:
                     f"weight {name} has entries that are not finite: the training "
                     "diverged; train with a lower learning rate"
                 )
-        _ = self.header  # checks the rest
-
-    @property
-    def header(self) -> CheckpointHeader:
-        """All of it but the weights."""
-        return CheckpointHeader(
-            architecture=self.architecture,
-            mean=self.normalization.mean,
-            deviation=self.normalization.deviation,
-            dataset=self.dataset,
-            class_names=self.class_names,
-            accuracy=self.accuracy,
-        )
 
     def build_model(self) -> VisionTransformer:
-        """The network, ready to be evaluated."""
+        """Build the network, ready to be evaluated."""
         network = VisionTransformer(self.architecture)
         network.load_weights(self.weights)
         return network.eval()
@@ -73,8 +52,9 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write the file, whole or not at all.
 
     Raises:
-        UsageError: If it cannot be written, or the model is not one of the presets,
-            which are all that can be read back.
+        FileError: If it cannot be written.
+        UsageError: If the model is not one of the presets, which are all that can be
+            read back.
     """
     architecture = checkpoint.architecture
     if parse_architecture(architecture.to_json()) != architecture:
@@ -86,21 +66,12 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         name: weight.detach().to("cpu", torch.float32).contiguous()
         for name, weight in checkpoint.weights.items()
     }
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content = save(weights, metadata=checkpoint.header.to_metadata())
-        beside.write_bytes(_in_order(content))
-        beside.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise UsageError(f"cannot write checkpoint {str(path)!r}: {error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+    check_writable(path)
+    replace_file(path, _in_order(save(weights, metadata=checkpoint.to_metadata())))
 
 
 def _in_order(content: bytes) -> bytes:
-    """The same safetensors file with its metadata sorted: equal networks, equal bytes.
+    """Sort the metadata of a safetensors file, so that equal networks are equal bytes.
 
     The library writes them at random; the header is JSON behind its length in 8 bytes.
     """
@@ -113,7 +84,7 @@ def _in_order(content: bytes) -> bytes:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """The network in a file, its weights on the CPU.
+    """Read the network in a file, its weights on the CPU.
 
     Raises:
         UsageError: If there is none, or it is damaged or of another kind or version.
@@ -123,8 +94,47 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(
             architecture=header.architecture,
             weights={name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118 - not a dict
-            normalization=Normalization(mean=header.mean, deviation=header.deviation),
+            normalization=header.normalization,
             dataset=header.dataset,
             class_names=header.class_names,
             accuracy=header.accuracy,
         )
+
+
+def load_test_data(
+    trained: CheckpointHeader,
+    name_or_folder: str | None,
+    *,
+    folder: Path | None = None,
+    limit: int | None = None,
+) -> Dataset:
+    """Load images as the network takes them, of the classes that it tells apart.
+
+    Args:
+        name_or_folder: As in `load_dataset`; what it was trained on if None.
+        folder: Where the files of a named data set are.
+        limit: Most images of each split.
+
+    Raises:
+        UsageError: If there are no such images, or they have other classes.
+    """
+    name = name_or_folder or trained.dataset
+    if name_or_folder is None and name not in DATASETS and not Path(name).is_dir():
+        raise UsageError(
+            f"the checkpoint was trained on a folder {name!r}, of which it keeps the "
+            "name alone: give --dataset FOLDER"
+        )
+    model = trained.architecture.model
+    dataset = load_dataset(name, model=model, folder=folder, limit=limit)
+    check_test_data(trained, dataset)
+    return dataset
+
+
+def check_test_data(trained: CheckpointHeader, dataset: Dataset) -> None:
+    """Refuse images that the network cannot take, or that have other classes.
+
+    Raises:
+        UsageError: If they are such images.
+    """
+    dataset.check_fits(trained.architecture.model)
+    dataset.check_classes(trained.class_names, "the checkpoint")

@@ -1,19 +1,26 @@
-"""The header of a checkpoint: all that is known of a network before its weights."""
+"""The header of a checkpoint: all that is known of a network before its weights.
+
+It is read without torch and without a weight, which is what everybody may know of a
+network in a private inference. `mpcvit.checkpoint` reads the weights.
+"""
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from safetensors import SafetensorError, safe_open
 
 from mpcprof.errors import UsageError
-from mpcprof.nn.algebra import Shape
+from mpcprof.files import decode_json
 from mpcprof.nn.architecture import Architecture, parse_architecture
-from mpcprof.nn.transformer import weight_shapes
+from mpcprof.nn.transformer import check_weight_shapes
+from mpcvit.data.normalization import WHITE, Normalization
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCHEMA_VERSION: Final = 1
 _KIND: Final = "mpcvit checkpoint"
@@ -21,48 +28,44 @@ _KIND: Final = "mpcvit checkpoint"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointHeader:
-    """What a checkpoint says of the network whose weights it holds.
+    """A trained network without its weights.
 
     Attributes:
-        mean: Of each channel, in [0, 1].
-        deviation: Likewise.
-        dataset: Name of what it was trained on.
-        accuracy: On the test images, in [0, 1]; None if it was not measured.
+        normalization: What images go through before the network.
+        dataset: Name of the data set that it was trained on.
+        class_names: One name for each logit.
+        accuracy: Accuracy on the test images, in [0, 1]; None if it was not measured.
 
     Raises:
         UsageError: If the parts do not fit each other.
     """
 
     architecture: Architecture
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+    normalization: Normalization
     dataset: str
     class_names: tuple[str, ...]
-    accuracy: float | None
+    accuracy: float | None = None
 
     def __post_init__(self) -> None:
-        model = self.architecture.model
+        model, n_channels = self.architecture.model, len(self.normalization.mean)
         _check_count("class names", len(self.class_names), model.n_classes, "classes")
-        for numbers in (self.mean, self.deviation):
-            n_channels = model.n_channels
-            _check_count("channels normalised", len(numbers), n_channels, "channels")
-        is_finite = all(map(math.isfinite, (*self.mean, *self.deviation)))
-        if not is_finite or min(self.deviation) <= 0:
-            raise UsageError(
-                f"mean={self.mean}, deviation={self.deviation}: expected one finite "
-                "number per channel each, deviations above 0"
-            )
+        _check_count("channels normalised", n_channels, model.n_channels, "channels")
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
             raise UsageError(f"accuracy={self.accuracy}: expected a share in [0, 1]")
 
+    def normalize(self, pixels: "Tensor") -> "Tensor":
+        """Return uint8 images (n, c, S, S) as the network takes them."""
+        return self.normalization.apply(pixels.float() / WHITE)
+
     def to_metadata(self) -> dict[str, str]:
-        """The metadata of the safetensors file, each value a JSON text but the kind."""
+        """Return the metadata of the file, each value but the kind a JSON text."""
+        normalization = self.normalization
         return {
             "kind": _KIND,
             "schema_version": json.dumps(SCHEMA_VERSION),
             "architecture": self.architecture.to_json(),
             "normalization": json.dumps(
-                {"mean": self.mean, "deviation": self.deviation}
+                {"mean": normalization.mean, "deviation": normalization.deviation}
             ),
             "dataset": json.dumps(self.dataset),
             "class_names": json.dumps(self.class_names),
@@ -79,7 +82,7 @@ def _check_count(what: str, given: int, expected: int, noun: str) -> None:
 def open_checkpoint(
     path: Path, framework: Literal["numpy", "pt"]
 ) -> Iterator[Any]:  # Any: the handle has no types
-    """The open safetensors file; what the block finds wrong with it names the path.
+    """Open a safetensors file; what the block finds wrong with it names the path.
 
     Raises:
         UsageError: If it cannot be read, or the block raises one.
@@ -97,7 +100,7 @@ def open_checkpoint(
 
 
 def read_header(path: Path) -> CheckpointHeader:
-    """The header of a file; no weight is read.
+    """Read the header of a file, and no weight.
 
     Raises:
         UsageError: If it is no checkpoint, it is damaged or of another version, or a
@@ -108,14 +111,14 @@ def read_header(path: Path) -> CheckpointHeader:
 
 
 def header_of(file: Any) -> CheckpointHeader:  # Any: the handle has no types
-    """The header of an open file; no weight is read.
+    """Return the header of an open file; no weight is read.
 
     Raises:
         UsageError: As `read_header`.
     """
     header = _parse(file.metadata() or {})
     shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
-    _check_shapes(weight_shapes(header.architecture), shapes)
+    check_weight_shapes(header.architecture, shapes)
     return header
 
 
@@ -131,49 +134,18 @@ def _parse(metadata: Mapping[str, str]) -> CheckpointHeader:
             f"schema_version={version}: expected {SCHEMA_VERSION}; it was written by "
             "another version of mpcvit, train again with this one"
         )
-    architecture = parse_architecture(metadata.get("architecture", ""))
-    try:
-        return _parse_rest(architecture, metadata)
-    except UsageError:
-        raise
-    except (
-        ArithmeticError,  # a number too large
-        KeyError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise UsageError(
-            f"damaged metadata ({type(error).__name__}: {error}); train again"
-        ) from None
 
+    # Any: a type, which a generic function could not take where it is a union
+    def parse(name: str, expected: Any) -> Any:
+        what = f"damaged metadata, train again: {name}"
+        if name not in metadata:
+            raise UsageError(f"{what} is missing")
+        return decode_json(metadata[name], expected, what=what)
 
-def _parse_rest(
-    architecture: Architecture, metadata: Mapping[str, str]
-) -> CheckpointHeader:
-    normalization = json.loads(metadata["normalization"])
-    accuracy = json.loads(metadata["accuracy"])
     return CheckpointHeader(
-        architecture=architecture,
-        mean=tuple(map(float, _checked_list(normalization["mean"]))),
-        deviation=tuple(map(float, _checked_list(normalization["deviation"]))),
-        dataset=str(json.loads(metadata["dataset"])),
-        class_names=tuple(map(str, _checked_list(json.loads(metadata["class_names"])))),
-        accuracy=None if accuracy is None else float(accuracy),
+        architecture=parse_architecture(metadata.get("architecture", "")),
+        normalization=parse("normalization", Normalization),
+        dataset=parse("dataset", str),
+        class_names=parse("class_names", tuple[str, ...]),
+        accuracy=parse("accuracy", float | None),
     )
-
-
-def _checked_list(value: Any) -> list[Any]:  # Any: JSON
-    """A text would be taken apart letter by letter."""
-    if not isinstance(value, list):
-        raise TypeError(f"{value!r} is no list")
-    return value
-
-
-def _check_shapes(expected: Mapping[str, Shape], given: Mapping[str, Shape]) -> None:
-    for name, shape in expected.items():
-        if given.get(name) != shape:
-            raise UsageError(
-                f"weight {name} has shape {given.get(name)}: expected {shape}; the "
-                "file is not of its own architecture, train again"
-            )

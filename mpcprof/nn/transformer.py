@@ -6,6 +6,7 @@ by the owner of the image; everything from there on is secret.
 
 from collections.abc import Callable, Mapping, Sequence
 
+from mpcprof.errors import UsageError
 from mpcprof.nn.activation import get_activation
 from mpcprof.nn.algebra import Algebra, Shape, T
 from mpcprof.nn.architecture import Architecture, Head
@@ -35,6 +36,37 @@ def weight_shapes(architecture: Architecture) -> dict[str, Shape]:
     shapes["head.weight"] = (model.width, model.n_classes)
     shapes["head.bias"] = (model.n_classes,)
     return shapes
+
+
+def check_weight_shapes(
+    architecture: Architecture, shapes: Mapping[str, Shape]
+) -> None:
+    """Refuse weights that are not those of the architecture.
+
+    Args:
+        shapes: The shape of each given weight by name.
+
+    Raises:
+        UsageError: If names or shapes differ; the message names the first.
+    """
+    expected = weight_shapes(architecture)
+    remedy = "take the weights of a network of this architecture"
+    missing = [name for name in expected if name not in shapes]
+    unknown = [name for name in shapes if name not in expected]
+    if missing or unknown:
+        raise UsageError(
+            f"weights: {len(missing)} missing{_example(missing)}, {len(unknown)} "
+            f"unknown{_example(unknown)}; {remedy}"
+        )
+    for name, shape in expected.items():
+        if shapes[name] != shape:
+            raise UsageError(
+                f"weight {name} has shape {shapes[name]}: expected {shape}; {remedy}"
+            )
+
+
+def _example(names: list[str]) -> str:
+    return f" ({names[0]})" if names else ""
 
 
 def _layer_shapes(architecture: Architecture, layer: int) -> dict[str, Shape]:

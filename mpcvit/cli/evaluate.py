@@ -57,13 +57,18 @@ def command(
     if not is_secure:
         click.echo(_plain(checkpoint, dataset, data, n_images, is_json=is_json))
         return
-    from mpcvit.secure.conditions import make_conditions
-    from mpcvit.secure.evaluate import EvaluationRequest, evaluate_secure
-    from mpcvit.secure.evaluation_report import evaluation_json, evaluation_lines
+    from mpcprof.deployment import make_deployment
+    from mpcvit.secure.evaluate import EvaluationConfig, evaluate_secure
+    from mpcvit.secure.parties import Conditions
+    from mpcvit.secure.report import evaluation_json, evaluation_lines
 
-    request = EvaluationRequest(
+    config = EvaluationConfig(
         checkpoint=checkpoint,
-        conditions=make_conditions(network, emulation, **deployment),
+        conditions=Conditions(
+            deployment=make_deployment(**deployment),
+            network=network,
+            emulation=emulation,
+        ),
         dataset=dataset,
         data=data,
         n_images=n_images or 200,
@@ -72,7 +77,7 @@ def command(
     )
     with spu_prints_to_stderr():
         found = evaluate_secure(
-            request, lambda step: click.echo(f"{step} ...", err=True)
+            config, lambda step: click.echo(f"{step} ...", err=True)
         )
     lines = "\n".join(evaluation_lines(found))
     click.echo(evaluation_json(found) if is_json else lines)
@@ -86,8 +91,7 @@ def _plain(
     *,
     is_json: bool,
 ) -> str:
-    from mpcvit.checkpoint import read_checkpoint
-    from mpcvit.checkpoint_data import load_test_data
+    from mpcvit.checkpoint import load_test_data, read_checkpoint
     from mpcvit.train.evaluate import evaluate_plain
 
     checkpoint = read_checkpoint(path)

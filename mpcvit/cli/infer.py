@@ -38,7 +38,7 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--profile",
     type=_FILE,
-    help="Foresee from it. [default: profiles/PROTOCOL.parquet]",
+    help="Profile to predict from. [default: profiles/PROTOCOL.parquet]",
 )
 @click.option("--data", type=_FILE, help="Folder of the data set of NAME:INDEX.")
 @json_option
@@ -59,20 +59,25 @@ def command(
     IMAGE is a file, or a test image: digits:17. Party 0 owns the images and alone
     learns the logits, party 1 owns the weights; each reads its own file.
     """
-    from mpcvit.secure.conditions import make_conditions
-    from mpcvit.secure.inference import InferenceRequest, infer
+    from mpcprof.deployment import make_deployment
+    from mpcvit.secure.inference import InferenceConfig, infer
+    from mpcvit.secure.parties import Conditions
     from mpcvit.secure.report import inference_json, inference_lines
 
-    request = InferenceRequest(
+    config = InferenceConfig(
         checkpoint=checkpoint,
         images=images,
-        conditions=make_conditions(network, emulation, **deployment),
+        conditions=Conditions(
+            deployment=make_deployment(**deployment),
+            network=network,
+            emulation=emulation,
+        ),
         heads=heads,
         profile=profile,
         n_batch=n_batch,
         data=data,
     )
     with spu_prints_to_stderr():
-        result = infer(request, lambda step: click.echo(f"{step} ...", err=True))
+        result = infer(config, lambda step: click.echo(f"{step} ...", err=True))
     lines = "\n".join(inference_lines(result))
     click.echo(inference_json(result) if is_json else lines)

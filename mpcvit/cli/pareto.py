@@ -64,8 +64,8 @@ def _by_parties(profile: Path, network: "Network") -> "Measure":
 
     from mpcprof.cli.progress import spu_prints_to_stderr
     from mpcprof.profile.io import read_profile
-    from mpcvit.secure.conditions import Conditions
-    from mpcvit.secure.inference import InferenceRequest, infer
+    from mpcvit.secure.inference import InferenceConfig, infer
+    from mpcvit.secure.parties import Conditions
 
     deployment = read_profile(profile).deployment
 
@@ -74,13 +74,13 @@ def _by_parties(profile: Path, network: "Network") -> "Measure":
         with TemporaryDirectory() as folder, spu_prints_to_stderr():
             image = Path(folder, "black.png")
             Image.new("L", (1, 1)).save(image)  # brought to the model's size
-            request = InferenceRequest(
+            config = InferenceConfig(
                 checkpoint=path,
                 images=(str(image),),
                 conditions=Conditions(deployment=deployment, network=network),
                 heads=heads,
                 profile=profile,
             )
-            return infer(request).latency_s
+            return infer(config).latency_s
 
     return measure

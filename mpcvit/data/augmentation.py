@@ -24,7 +24,7 @@ _RATIO: Final = (3 / 4, 4 / 3)  # of width to height
 
 
 def crop(images: Tensor, padding: int) -> Tensor:
-    """Each image moved by up to `padding` pixels either way, black at the edges."""
+    """Move each image by up to `padding` pixels either way, black at the edges."""
     n_images, _, size, _ = images.shape
     padded = pad(images, [padding] * 4)  # (B, c, S + 2p, S + 2p)
     offsets = torch.randint(2 * padding + 1, (2, n_images, 1)).to(images.device)
@@ -35,7 +35,7 @@ def crop(images: Tensor, padding: int) -> Tensor:
 
 
 def crop_and_resize(images: Tensor, least_share: float) -> Tensor:
-    """A box of each image, (B, c, S, S), brought back to S x S.
+    """Bring a random box of each image, (B, c, S, S), back to S x S.
 
     The box has `least_share` to 1 of the area and a width of 3/4 to 4/3 of its height.
 
@@ -63,17 +63,17 @@ class Box:
 
     @property
     def area(self) -> int:
-        """Pixels."""
+        """Number of pixels."""
         return (self.bottom - self.top) * (self.right - self.left)
 
 
 def draw_share(concentration: float) -> float:
-    """How much of the first image stays: Beta(concentration, concentration)."""
+    """Draw the share of the first image that stays: Beta(concentration, same)."""
     return float(Beta(concentration, concentration).sample())
 
 
 def mixup(images: Tensor, targets: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """share x + (1 - share) x', x' the batch backwards; targets (B, C) likewise.
+    """Return share x + (1 - share) x', x' the batch backwards; so targets (B, C).
 
     Source: Zhang et al. 2018.
     """
@@ -84,7 +84,7 @@ def mixup(images: Tensor, targets: Tensor, share: float) -> tuple[Tensor, Tensor
 
 
 def cutmix(images: Tensor, targets: Tensor, box: Box) -> tuple[Tensor, Tensor]:
-    """The batch with that box of the batch backwards; targets by area.
+    """Replace a box of the batch by that of the batch backwards; targets by area.
 
     Source: Yun et al. 2019.
     """
@@ -96,7 +96,7 @@ def cutmix(images: Tensor, targets: Tensor, box: Box) -> tuple[Tensor, Tensor]:
 
 
 def draw_box(size: int, share: float) -> Box:
-    """A square of 1 - share of the image around a random pixel, cut at the edges."""
+    """Draw a square of 1 - share of the image around a pixel, cut at the edges."""
     half = int(size * math.sqrt(1 - share)) // 2
     y, x = (int(centre) for centre in torch.randint(size, (2,)))
     return Box(
@@ -119,25 +119,24 @@ _PROBABILITIES: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Augmentation:
-    """What is done to training images; 0 leaves a step out.
+    """Steps that vary training images; 0 leaves a step out.
 
     Attributes:
-        randaugment_magnitude: 0 to 10.
+        randaugment_magnitude: Magnitude of RandAugment, 0 to 10.
         randaugment_std: Standard deviation of that magnitude over images.
-        mixup: Concentration of the Beta distribution of mixing shares.
-        cutmix: The same for CutMix.
-        mixing_probability: That a batch is mixed at all.
-        cutmix_share: Of the mixed batches, where both ways are on ("switch").
-        mixing_epochs: The first epochs, in which batches are mixed; None for all. A
-            plain number, not a share of however many epochs there are.
+        mixup: Concentration of the Beta distribution of mixup's shares.
+        cutmix: Concentration of the Beta distribution of CutMix's shares.
+        mixing_probability: Probability that a batch is mixed at all.
+        cutmix_share: Share of CutMix among mixed batches, where both ways are on.
+        mixing_epochs: Number of first epochs in which batches are mixed; None for all.
         random_erasing: Probability that a rectangle of an image is erased.
         horizontal_flip: Probability that an image is mirrored.
         crop_padding: Pixels around the image that a random crop may reach.
         crop_scale: Least share of the area that a random crop keeps, before it is
             brought back to the size of the image.
-        rotation_degrees: Most rotation either way.
-        shift: Most shift either way, of the side.
-        zoom: Most change of size either way.
+        rotation_degrees: Largest rotation either way.
+        shift: Largest shift either way, as a share of the side.
+        zoom: Largest change of size either way, as a share.
 
     Raises:
         UsageError: If a value is out of its range.
@@ -195,9 +194,9 @@ DIGITS_AUGMENTATION: Final = Augmentation(rotation_degrees=5.0, shift=0.05, zoom
 
 
 class Augment:
-    """Varies batches as told; draws from torch's global generator on the CPU alone.
+    """Varies batches; draws from torch's global generator on the CPU alone.
 
-    The steps: crop, affine, mirror, RandAugment, erase, mix.
+    The steps are crop, affine, mirror, RandAugment, erase, mix.
 
     Args:
         n_classes: C.
@@ -223,7 +222,7 @@ class Augment:
     def __call__(
         self, images: Tensor, labels: Tensor, *, epoch: int = 1
     ) -> tuple[Tensor, Tensor]:
-        """Varied images (B, c, S, S) in [0, 1] and soft targets (B, C).
+        """Return varied images (B, c, S, S) in [0, 1] and soft targets (B, C).
 
         Args:
             epoch: The first is 1; targets are as soft in every one, mixed or not.
@@ -284,5 +283,5 @@ def _make_steps(given: Augmentation) -> list[Step]:
 
 
 def soften(labels: Tensor, n_classes: int, smoothing: float) -> Tensor:
-    """(1 - s) one-hot + s / C for labels (B,): (B, C)."""
+    """Return (1 - s) one-hot + s / C for labels (B,): (B, C)."""
     return one_hot(labels, n_classes).float() * (1 - smoothing) + smoothing / n_classes

@@ -1,7 +1,11 @@
 """CIFAR-10 and CIFAR-100: the three forms in which they are passed around."""
 
+import gzip
 import io
 import pickle
+import tarfile
+import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,14 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from mpcprof.errors import UsageError
-from mpcvit.data.fitting import ImageShape, fit_pixels
-from mpcvit.data.image_set import (
-    Dataset,
-    ImageSet,
-    choose_evenly,
-    measure_normalization,
-)
-from mpcvit.data.locating import read_members
+from mpcvit.data.fitting import ImageShape, fit_pixels, read_bytes
+from mpcvit.data.image_set import Dataset, ImageSet, choose_evenly
+from mpcvit.data.normalization import measure_normalization
 from mpcvit.data.parquet import find_parquet, read_splits
 
 CIFAR10_CLASSES: Final = (
@@ -70,13 +69,13 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def parse_python_batch(data: bytes, source: str) -> tuple[Pixels, Labels]:
-    """The images of data_batch_1, test_batch (CIFAR-10), train or test (CIFAR-100).
+    """Parse data_batch_1, test_batch (CIFAR-10), train or test (CIFAR-100).
 
     Source: https://www.cs.toronto.edu/~kriz/cifar.html, a pickle of Python 2. Arrays
         and plain values are all that is read from it.
 
     Raises:
-        UsageError: If it is none.
+        UsageError: If it is no such file.
     """
     try:
         content = _ArrayUnpickler(io.BytesIO(data), encoding="bytes").load()
@@ -110,10 +109,10 @@ def _find_arrays(content: object) -> tuple[Pixels, Labels] | None:
 def parse_binary_batch(
     data: bytes, source: str, *, n_label_bytes: int
 ) -> tuple[Pixels, Labels]:
-    """The images of data_batch_1.bin, ..., train.bin or test.bin.
+    """Parse data_batch_1.bin, ..., train.bin or test.bin.
 
     Args:
-        n_label_bytes: 1 in CIFAR-10, 2 in CIFAR-100: of these the last is read.
+        n_label_bytes: 1 in CIFAR-10, 2 in CIFAR-100, where the last one is read.
 
     Raises:
         UsageError: If it does not hold whole records.
@@ -139,7 +138,7 @@ class Form:
 
     Attributes:
         inner: The folder that it unpacks to.
-        n_label_bytes: Of a record; 0 in the python version.
+        n_label_bytes: Bytes of labels in a record; 0 in the python version.
     """
 
     archive: str
@@ -193,7 +192,7 @@ def load_cifar(
     shape: ImageShape | None,
     limit: int | None,
 ) -> Dataset:
-    """The set in that folder (or archive), whichever form it has there.
+    """Load the set from a folder or an archive, whichever form it has there.
 
     Raises:
         UsageError: If it is not there, or damaged.
@@ -242,7 +241,7 @@ def _read_split(
         if form.n_label_bytes
         else parse_python_batch
     )
-    parts = [parse(data, source) for source, data in read_members(place, names)]
+    parts = [parse(data, source) for source, data in _read_members(place, names)]
     pixels = np.concatenate([part for part, _ in parts])  # (n, 3, 32, 32)
     labels = np.concatenate([part for _, part in parts])  # (n,)
     kept = choose_evenly(labels, limit)
@@ -250,3 +249,31 @@ def _read_split(
     return ImageSet(
         images=torch.from_numpy(images), labels=torch.from_numpy(labels[kept])
     )
+
+
+def _read_members(place: Path, names: tuple[str, ...]) -> Iterator[tuple[str, bytes]]:
+    """Yield where each named file lies, for messages, and its bytes, in that order.
+
+    Args:
+        place: A folder, or a tar archive of any compression.
+
+    Raises:
+        UsageError: If one is missing, or the archive is damaged.
+    """
+    if place.is_dir():
+        yield from ((str(place / name), read_bytes(place / name)) for name in names)
+        return
+    found = {}
+    try:
+        with tarfile.open(place) as archive:
+            for member in archive:
+                name = Path(member.name).name
+                file = archive.extractfile(member) if name in names else None
+                if file is not None:
+                    found[name] = file.read()
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, OSError) as error:
+        raise UsageError(f"{place}: not a whole archive: {error}") from None
+    for name in names:
+        if name not in found:
+            raise UsageError(f"{place}: no {name} in it: expected {', '.join(names)}")
+        yield f"{place}:{name}", found[name]

@@ -5,65 +5,16 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits as load_sklearn_digits
-from sklearn.model_selection import train_test_split
 
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcprof.nn.architecture import ModelPreset
-from mpcvit.data.fitting import ImageShape, fit_pixels, read_image, shape_of
-from mpcvit.data.image_set import (
-    Dataset,
-    ImageSet,
-    choose_evenly,
-    measure_normalization,
-)
+from mpcvit.data.fitting import ImageShape, fit_pixels, shape_of
+from mpcvit.data.image_set import Dataset, ImageSet, choose_evenly
+from mpcvit.data.normalization import measure_normalization
 
 if TYPE_CHECKING:
     from mpcvit.data.parquet import Files
 
-
-_BRIGHTEST: Final = 16  # values are counts of 4x4 pixels
-_N_TEST: Final = 360
-_SPLIT_SEED: Final = 0  # one split for everyone, so that accuracies compare
-
-
-def load_digits(shape: ImageShape | None, limit: int | None) -> Dataset:
-    """1,437 images to train on and 360 to test on, classes in equal shares."""
-    bunch = load_sklearn_digits()
-    pixels = np.rint(bunch.images * (255 / _BRIGHTEST)).astype(np.uint8)
-    labels = bunch.target.astype(np.int64)
-    train, test = train_test_split(
-        np.arange(len(labels)),
-        test_size=_N_TEST,
-        random_state=_SPLIT_SEED,
-        stratify=labels,
-    )
-    sets = []
-    for rows in (train, test):
-        kept = rows[choose_evenly(labels[rows], limit)]
-        images = fit_pixels(pixels[kept, None], shape)  # (n, c, S, S)
-        sets.append(
-            ImageSet(
-                images=torch.from_numpy(images), labels=torch.from_numpy(labels[kept])
-            )
-        )
-    return Dataset(
-        name="digits",
-        train=sets[0],
-        test=sets[1],
-        class_names=tuple(str(name) for name in bunch.target_names),
-        normalization=measure_normalization(sets[0].images),
-    )
-
-
-__all__ = [
-    "DATASETS",
-    "Dataset",
-    "ImageSet",
-    "count_classes",
-    "load_dataset",
-    "read_image",
-]
 
 DATASETS: Final = ("digits", "cifar10", "cifar100", "tiny-imagenet")
 
@@ -75,7 +26,7 @@ def load_dataset(
     folder: Path | None = None,
     limit: int | None = None,
 ) -> Dataset:
-    """A data set in memory.
+    """Load a data set into memory.
 
     Args:
         name_or_folder: One of `DATASETS`, or a folder: train/ and val/ or test/ with a
@@ -95,9 +46,7 @@ def load_dataset(
     # each source brings a library of its own: only the one that is asked for loads
     match name_or_folder:
         case "digits":
-            from mpcvit.data.dataset import load_digits
-
-            return load_digits(shape, limit)
+            return _load_digits(shape, limit)
         case "cifar10" | "cifar100" as name:
             from mpcvit.data.cifar import load_cifar
 
@@ -125,7 +74,7 @@ def _load_folder(folder: Path, shape: ImageShape | None, limit: int | None) -> D
 
 
 def count_classes(folder: Path) -> int:
-    """Classes of the images in a folder, without reading one.
+    """Count the classes of the images in a folder, without reading one.
 
     Raises:
         UsageError: If there are no such images.
@@ -141,3 +90,40 @@ def _find_files(folder: Path) -> "Files | None":
     from mpcvit.data.parquet import find_parquet
 
     return None if (folder / "train").is_dir() else find_parquet(folder)
+
+
+_BRIGHTEST: Final = 16  # values are counts of 4x4 pixels
+_N_TEST: Final = 360
+_SPLIT_SEED: Final = 0  # one split for everyone, so that accuracies compare
+
+
+def _load_digits(shape: ImageShape | None, limit: int | None) -> Dataset:
+    """Return 1,437 images to train on and 360 to test on, classes in equal shares."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch = load_digits()
+    pixels = np.rint(bunch.images * (255 / _BRIGHTEST)).astype(np.uint8)
+    labels = bunch.target.astype(np.int64)
+    train, test = train_test_split(
+        np.arange(len(labels)),
+        test_size=_N_TEST,
+        random_state=_SPLIT_SEED,
+        stratify=labels,
+    )
+    sets = []
+    for rows in (train, test):
+        kept = rows[choose_evenly(labels[rows], limit)]
+        images = fit_pixels(pixels[kept, None], shape)  # (n, c, S, S)
+        sets.append(
+            ImageSet(
+                images=torch.from_numpy(images), labels=torch.from_numpy(labels[kept])
+            )
+        )
+    return Dataset(
+        name="digits",
+        train=sets[0],
+        test=sets[1],
+        class_names=tuple(str(name) for name in bunch.target_names),
+        normalization=measure_normalization(sets[0].images),
+    )

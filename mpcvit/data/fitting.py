@@ -44,25 +44,25 @@ class ImageShape:
 
     @property
     def mode(self) -> str:
-        """What Pillow calls it."""
+        """Pillow's name of the channels."""
         return _MODES[self.n_channels]
 
 
 def shape_of(model: ModelPreset | None) -> ImageShape | None:
-    """What the model takes; None without one: the images stay as they are."""
+    """Return the shape that a model takes; None, which keeps images, without one."""
     if model is None:
         return None
     return ImageShape(n_channels=model.n_channels, size=model.image_size)
 
 
 def shape_of_images(images: Tensor) -> ImageShape:
-    """What these images are, (n, c, S, S)."""
+    """Return the shape of images (n, c, S, S)."""
     _, n_channels, size, _ = images.shape
     return ImageShape(n_channels=n_channels, size=size)
 
 
 def read_image(path: Path, model: ModelPreset) -> Tensor:
-    """The image in a file as the model takes it: uint8, (c, S, S).
+    """Read the image in a file as the model takes it: uint8, (c, S, S).
 
     Raises:
         UsageError: If the file holds none.
@@ -75,11 +75,23 @@ def read_image(path: Path, model: ModelPreset) -> Tensor:
     return torch.from_numpy(fit_image(decode_image(data, str(path)), shape))
 
 
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        UsageError: If it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {str(path)!r}: {error.strerror}") from None
+
+
 def decode_image(data: bytes, source: str) -> Image.Image:
-    """The picture in the bytes of an image file.
+    """Decode the bytes of an image file.
 
     Args:
-        source: What a message calls it.
+        source: Name of the file in messages.
 
     Raises:
         UsageError: If there is none, or only a part.
@@ -102,7 +114,7 @@ def _no_image(source: str, error: Exception) -> UsageError:
 
 
 def fit_image(picture: Image.Image, shape: ImageShape) -> Pixels:
-    """Its middle square, bicubic at that size, in those channels: (c, S, S)."""
+    """Return the middle square, bicubic at that size, in those channels: (c, S, S)."""
     if picture.mode in _DEEP_GREY:
         values: Any = np.asarray(picture)  # whichever width the mode has
         picture = Image.fromarray((values.clip(0, 65535) // 257).astype(np.uint8))
@@ -120,7 +132,7 @@ def fit_image(picture: Image.Image, shape: ImageShape) -> Pixels:
 def decode_images(
     files: Iterable[tuple[str, bytes]], shape: ImageShape | None, *, n_images: int
 ) -> Pixels:
-    """Image files as one array, (n, c, S, S); as large as the first without a shape.
+    """Decode image files into one array, (n, c, S, S); sized as the first if shapeless.
 
     Raises:
         UsageError: If one of them is no image; the message names it.
@@ -153,7 +165,7 @@ def _own_shape(picture: Image.Image, source: str) -> ImageShape:
 
 
 def fit_pixels(pixels: Pixels, shape: ImageShape | None) -> Pixels:
-    """Images (n, c, S, S) brought to another shape, where it is another."""
+    """Bring images (n, c, S, S) to another shape, where it differs."""
     _, n_channels, size, _ = pixels.shape
     if shape is None or (shape.n_channels, shape.size) == (n_channels, size):
         return pixels

@@ -9,14 +9,9 @@ import numpy as np
 import torch
 
 from mpcprof.errors import UsageError
-from mpcvit.data.fitting import ImageShape, decode_images, shape_of_images
-from mpcvit.data.image_set import (
-    Dataset,
-    ImageSet,
-    choose_evenly,
-    measure_normalization,
-)
-from mpcvit.data.locating import read_bytes
+from mpcvit.data.fitting import ImageShape, decode_images, read_bytes, shape_of_images
+from mpcvit.data.image_set import Dataset, ImageSet, choose_evenly
+from mpcvit.data.normalization import measure_normalization
 
 _SUFFIXES: Final = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -35,7 +30,7 @@ class Listing:
 def load_image_folder(
     folder: Path, shape: ImageShape | None, limit: int | None
 ) -> Dataset:
-    """Its images; the folders of train/ name the classes.
+    """Load a folder of images; the folders of train/ name the classes.
 
     Raises:
         UsageError: If the folder is laid out otherwise, or an image is damaged.
@@ -54,7 +49,7 @@ def load_image_folder(
 
 
 def find_classes(folder: Path) -> tuple[str, ...]:
-    """The names of the classes, without reading an image.
+    """Return the names of the classes, without reading an image.
 
     Raises:
         UsageError: If the folder is laid out otherwise.
@@ -75,7 +70,7 @@ def _find_test(folder: Path) -> Path:
 
 
 def list_classes(folder: Path) -> tuple[str, ...]:
-    """The names of the folders in it, sorted.
+    """Return the names of the folders in a folder, sorted.
 
     Raises:
         UsageError: If there is none.
@@ -91,7 +86,7 @@ def list_classes(folder: Path) -> tuple[str, ...]:
 
 
 def list_images(folder: Path, class_names: tuple[str, ...]) -> Listing:
-    """The image files of each class, sorted; other files are passed over.
+    """List the image files of each class, sorted; other files are passed over.
 
     They lie in the folder of the class, or in a folder images/ there.
 
@@ -130,7 +125,7 @@ def _list_files(folder: Path) -> list[Path]:
 def read_listing(
     listing: Listing, shape: ImageShape | None, limit: int | None
 ) -> ImageSet:
-    """Its images, as large as the first without a shape.
+    """Read the listed images, as large as the first without a shape.
 
     Raises:
         UsageError: If one is damaged; the message names it.
@@ -150,7 +145,7 @@ _INNER: Final = "tiny-imagenet-200"  # what it unpacks to
 def load_tiny_imagenet(
     folder: Path, shape: ImageShape | None, limit: int | None
 ) -> Dataset:
-    """The training images, and those of val/ to test on: test/ has no labels.
+    """Load the training images, and val/ to test on: test/ has no labels.
 
     Raises:
         UsageError: If it is not there, or damaged.
@@ -193,7 +188,7 @@ def _list_val(folder: Path, classes: tuple[str, ...]) -> Listing:
 
 
 def _read_words(path: Path, classes: tuple[str, ...]) -> tuple[str, ...]:
-    """The first word for each class; its code where there is none or it is shared."""
+    """Return a word for each class; its code where there is none or it is shared."""
     lines = _read_lines(path) if path.is_file() else []
     columns = [line.split("\t", 1) for line in lines if "\t" in line]
     words = {code: text.split(",")[0].strip() for code, text in columns}

@@ -1,8 +1,7 @@
-"""Images with labels, in memory."""
+"""Images with labels in memory, and batches of them."""
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import torch
@@ -11,70 +10,7 @@ from torch import Tensor
 
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import ModelPreset
-
-_WHITE: Final = 255  # of 8 bits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Normalization:
-    """(x - mean) / deviation by channel, for x in [0, 1].
-
-    Raises:
-        UsageError: If a value is not finite, a deviation not positive, or the two
-            differ in length.
-    """
-
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        values = (*self.mean, *self.deviation)
-        is_usable = all(map(math.isfinite, values)) and all(
-            value > 0 for value in self.deviation
-        )
-        if not is_usable or not self.mean or len(self.mean) != len(self.deviation):
-            raise UsageError(
-                f"mean={self.mean}, deviation={self.deviation}: expected one finite "
-                "number per channel each, deviations above 0"
-            )
-
-    def apply(self, images: Tensor) -> Tensor:
-        """Normalised images, (..., c, S, S) in and out.
-
-        Raises:
-            UsageError: If the channels are not as many as the means.
-        """
-        if images.ndim < 3 or images.shape[-3] != len(self.mean):
-            raise UsageError(
-                f"images of shape {tuple(images.shape)}: expected {len(self.mean)} "
-                "channels, (..., c, S, S)"
-            )
-        mean, deviation = self._by_channel(images)
-        return (images - mean) / deviation
-
-    def undo(self, images: Tensor) -> Tensor:
-        """What `apply` made these from, (..., c, S, S) in and out."""
-        mean, deviation = self._by_channel(images)
-        return images * deviation + mean
-
-    def _by_channel(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        mean = images.new_tensor(self.mean).view(-1, 1, 1)  # (c, 1, 1)
-        deviation = images.new_tensor(self.deviation).view(-1, 1, 1)  # (c, 1, 1)
-        return mean, deviation
-
-
-def measure_normalization(images: Tensor) -> Normalization:
-    """The mean and deviation of uint8 images (n, c, S, S), exact from their counts."""
-    levels = torch.arange(_WHITE + 1, dtype=torch.float64) / _WHITE
-    means, deviations = [], []
-    for channel in images.unbind(1):  # (n, S, S)
-        counts = torch.bincount(channel.flatten(), minlength=_WHITE + 1).double()
-        mean = float((counts * levels).sum() / counts.sum())
-        variance = float((counts * (levels - mean) ** 2).sum() / counts.sum())
-        means.append(mean)
-        # a channel of one value has no deviation: one step of 8 bits stands for it
-        deviations.append(max(math.sqrt(variance), 1 / _WHITE))
-    return Normalization(mean=tuple(means), deviation=tuple(deviations))
+from mpcvit.data.normalization import WHITE, Normalization
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,7 +22,7 @@ class ImageSet:
         labels: int64, (n,).
 
     Raises:
-        UsageError: If types or shapes are others.
+        UsageError: If types or shapes differ from these.
     """
 
     images: Tensor
@@ -108,11 +44,11 @@ class ImageSet:
             )
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self.labels)
 
     def to(self, device: torch.device | str) -> "ImageSet":
-        """The same set on that device."""
+        """Return the set on that device."""
         return ImageSet(images=self.images.to(device), labels=self.labels.to(device))
 
 
@@ -121,8 +57,8 @@ class Dataset:
     """Images to train on and images to judge by.
 
     Attributes:
-        class_names: One for each label.
-        normalization: Of the training images.
+        class_names: One name for each label.
+        normalization: Normalisation by the training images.
 
     Raises:
         UsageError: If a set is empty or a label has no class name.
@@ -146,10 +82,10 @@ class Dataset:
                 )
 
     def check_fits(self, model: ModelPreset) -> None:
-        """Pass if that model can take these images and tell these classes apart.
+        """Refuse a model that cannot take these images or tell these classes apart.
 
         Raises:
-            UsageError: If not.
+            UsageError: If it is such a model.
         """
         given = (*self.train.images.shape[1:3], len(self.class_names))
         expected = (model.n_channels, model.image_size, model.n_classes)
@@ -160,13 +96,13 @@ class Dataset:
             )
 
     def check_classes(self, class_names: tuple[str, ...], whose: str) -> None:
-        """Pass if labels count these classes, in this order.
+        """Refuse other classes than the labels count, or another order.
 
         Args:
-            whose: What a message calls the one that has these.
+            whose: The owner of `class_names`, for the message.
 
         Raises:
-            UsageError: If not; the message names the first that differs.
+            UsageError: If one differs; the message names the first.
         """
         own = self.class_names
         if own == class_names:
@@ -186,9 +122,9 @@ class Dataset:
 
 
 def choose_evenly(labels: NDArray[np.int64], limit: int | None) -> NDArray[np.int64]:
-    """Positions of `limit` labels, as many of each class as there are; in order.
+    """Return the positions of `limit` labels, spread evenly over classes, in order.
 
-    Source: the first of each class, then the second of each, and so on.
+    Chosen are the first of each class, then the second of each, and so on.
 
     Raises:
         UsageError: If the limit is below 1.
@@ -202,3 +138,70 @@ def choose_evenly(labels: NDArray[np.int64], limit: int | None) -> NDArray[np.in
     rank = np.empty_like(by_class)
     rank[by_class] = np.arange(len(labels)) - starts
     return np.sort(np.lexsort((labels, rank))[:limit])
+
+
+def count_batches(n_images: int, *, batch_size: int, world_size: int = 1) -> int:
+    """Return the number of batches of an epoch, the same on every rank.
+
+    Raises:
+        UsageError: If a rank would get no image.
+    """
+    if batch_size < world_size or n_images < world_size or world_size < 1:
+        raise UsageError(
+            f"batch_size={batch_size} of n_images={n_images} over world_size="
+            f"{world_size}: expected at least one image for each process"
+        )
+    n_whole, n_left = divmod(n_images, batch_size)
+    # what is left cannot be shared by all ranks: the last batch takes it as well
+    return n_whole + (n_left >= world_size)
+
+
+def batches(
+    images: ImageSet,
+    *,
+    batch_size: int,
+    seed: int = 0,
+    epoch: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    device: torch.device | str = "cpu",
+    is_shuffled: bool = True,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield this rank's part of every batch: (B, c, S, S) in [0, 1], labels (B,).
+
+    The seed and the epoch alone decide the order.
+
+    Each image comes once in an epoch over all ranks. A batch holds the same images
+    whatever the number of ranks, which take every world_size-th of them.
+
+    Args:
+        batch_size: Images of a step over all ranks.
+
+    Raises:
+        UsageError: If a rank would get no image.
+    """
+    n_images = len(images)
+    n_batches = count_batches(n_images, batch_size=batch_size, world_size=world_size)
+    if not 0 <= rank < world_size:
+        raise UsageError(f"rank={rank}: expected 0 to {world_size - 1}")
+    order = np.arange(n_images)
+    if is_shuffled:
+        order = np.random.default_rng((seed, epoch)).permutation(n_images)
+    return _batches(images, order, n_batches, batch_size, rank, world_size, device)
+
+
+def _batches(
+    images: ImageSet,
+    order: NDArray[np.int64],
+    n_batches: int,
+    batch_size: int,
+    rank: int,
+    world_size: int,
+    device: torch.device | str,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    for number in range(n_batches):
+        end = len(order) if number == n_batches - 1 else (number + 1) * batch_size
+        rows = order[number * batch_size : end][rank::world_size]
+        index = torch.from_numpy(rows).to(images.labels.device)
+        pixels = images.images[index].to(device)  # (B, c, S, S), a byte each till here
+        yield pixels.float() / WHITE, images.labels[index].to(device)

@@ -13,12 +13,8 @@ from numpy.typing import NDArray
 
 from mpcprof.errors import UsageError
 from mpcvit.data.fitting import ImageShape, decode_images, shape_of_images
-from mpcvit.data.image_set import (
-    Dataset,
-    ImageSet,
-    choose_evenly,
-    measure_normalization,
-)
+from mpcvit.data.image_set import Dataset, ImageSet, choose_evenly
+from mpcvit.data.normalization import measure_normalization
 
 _IMAGE_COLUMNS: Final = ("img", "image")
 _LABEL_COLUMNS: Final = ("fine_label", "label", "labels")
@@ -37,7 +33,7 @@ class Files:
 def load_parquet_folder(
     folder: Path, files: Files, shape: ImageShape | None, limit: int | None
 ) -> Dataset:
-    """The images of these files; their classes have numbers, no names.
+    """Load the images of parquet files; their classes have numbers, no names.
 
     Raises:
         UsageError: If a file holds no such images.
@@ -53,7 +49,7 @@ def load_parquet_folder(
 
 
 def count_classes(files: Files) -> int:
-    """One more than the largest label, whether its images are limited or not.
+    """Return one more than the largest label, whatever limit images have.
 
     Raises:
         UsageError: If a file holds no labels.
@@ -66,7 +62,7 @@ def count_classes(files: Files) -> int:
 def read_splits(
     files: Files, shape: ImageShape | None, limit: int | None
 ) -> tuple[ImageSet, ImageSet]:
-    """Images to train on, and as large ones to test on.
+    """Read images to train on, and images of the same shape to test on.
 
     Raises:
         UsageError: If a file holds no such images.
@@ -76,9 +72,9 @@ def read_splits(
 
 
 def find_parquet(folder: Path) -> Files | None:
-    """Files to train on and to test on, below the folder; None if there are none.
+    """Find files to train on and to test on below a folder; None if there are none.
 
-    Such as train.parquet and test.parquet, or data/train-00000-of-00002.parquet.
+    Examples are train.parquet and test.parquet, data/train-00000-of-00002.parquet.
 
     Raises:
         UsageError: If there are only files to train on.
@@ -101,13 +97,13 @@ def _of_split(name: str, files: list[Path]) -> tuple[Path, ...]:
 def read_parquet(
     paths: tuple[Path, ...], shape: ImageShape | None, limit: int | None
 ) -> ImageSet:
-    """The images of these files, in order.
+    """Read the images of parquet files, in order.
 
     Columns: img or image, a struct with `bytes` or bytes; label or fine_label, whole
     numbers. This is the layout of the public parquet versions.
 
     Raises:
-        UsageError: If a file is none of these.
+        UsageError: If a file is laid out otherwise.
     """
     labels = np.concatenate([_read_labels(path) for path in paths])
     kept = choose_evenly(labels, limit)

@@ -33,7 +33,7 @@ class RandAugment:
         self._deviation = deviation
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Varied images, (B, c, S, S) in [0, 1]."""
+        """Return varied images, (B, c, S, S) in [0, 1]."""
         operations = [*OPERATIONS]
         if images.shape[1] == 3:
             operations.append(saturate)
@@ -74,7 +74,7 @@ _N_MOVES: Final = 5  # rotate, shear along x and y, shift along x and y
 
 
 def move(images: Tensor, level: Level, kind: Tensor) -> Tensor:
-    """One of the five moves for each image, one resampling for all: (b, c, S, S).
+    """Move each image in one of five ways, one resampling for all: (b, c, S, S).
 
     Rotation to 30 degrees, shear to 0.3, shift to 0.45 of the side, either way.
     """
@@ -93,13 +93,13 @@ def move(images: Tensor, level: Level, kind: Tensor) -> Tensor:
 
 
 def _signed(level: Level) -> Tensor:
-    """Factors of 0.1 to 1.9, at least as far from 1 as the level says."""
+    """Return factors from 0.1 to 1.9, as far from 1 as the level says."""
     sign = (torch.randint(2, (len(level),)) * 2 - 1).to(level)
     return 1 + 0.9 * sign * level
 
 
 def saturate(images: Tensor, level: Level) -> Tensor:
-    """More or less colour.
+    """Make images more or less colourful.
 
     Differs: grey is the mean of the channels, where Pillow weighs them by brightness.
     """

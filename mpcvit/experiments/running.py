@@ -12,7 +12,8 @@ from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcprof.nn.architecture import Architecture, ModelPreset, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.profile.io import read_profile
-from mpcvit.data.dataset import Dataset, load_dataset
+from mpcvit.data.dataset import load_dataset
+from mpcvit.data.image_set import Dataset
 from mpcvit.experiments.jobs import JobsObserver, run_jobs
 from mpcvit.experiments.setting import NO_TEACHER, Setting
 from mpcvit.experiments.trial import Outcome, SeedRun, Trial

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import Architecture, ModelPreset
-from mpcprof.nn.transformer import weight_shapes
+from mpcprof.nn.transformer import check_weight_shapes, weight_shapes
 from mpcvit.models.attention import FixedAttention
 from mpcvit.models.layers import (
     NONE,
@@ -135,22 +134,5 @@ def check_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> 
     Raises:
         UsageError: If names or shapes differ; the message names the first.
     """
-    shapes = weight_shapes(architecture)
-    remedy = "take the weights of a network of this architecture"
-    missing = [name for name in shapes if name not in weights]
-    unknown = [name for name in weights if name not in shapes]
-    if missing or unknown:
-        raise UsageError(
-            f"weights: {len(missing)} missing{_example(missing)}, {len(unknown)} "
-            f"unknown{_example(unknown)}; {remedy}"
-        )
-    for name, shape in shapes.items():
-        if tuple(weights[name].shape) != shape:
-            raise UsageError(
-                f"weight {name} has shape {tuple(weights[name].shape)}: expected "
-                f"{shape}; {remedy}"
-            )
-
-
-def _example(names: list[str]) -> str:
-    return f" ({names[0]})" if names else ""
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    check_weight_shapes(architecture, shapes)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mpcprof.errors import UsageError
 from mpcprof.units import format_at_least, format_duration
-from mpcvit.data.dataset import Dataset
+from mpcvit.data.image_set import Dataset
 from mpcvit.models.supernet import Supernet
 from mpcvit.search.cost import SearchCost
 from mpcvit.train.distillation import soft_cross_entropy

@@ -14,8 +14,7 @@ from mpcprof.files import read_json, replace_file
 from mpcprof.network import Network
 from mpcprof.nn.architecture import ModelPreset
 from mpcprof.profile.io import read_profile
-from mpcvit.data.batches import count_batches
-from mpcvit.data.dataset import Dataset
+from mpcvit.data.image_set import Dataset, count_batches
 from mpcvit.models.supernet import Supernet
 from mpcvit.search.cost import CostForm, SearchCost
 from mpcvit.search.objective import Penalty, SearchModule, SearchObjective

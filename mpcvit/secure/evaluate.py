@@ -1,4 +1,4 @@
-"""Do the parties say what the plain model says? On test images, batch by batch.
+"""Whether the parties say what the plain model says, on test images in batches.
 
 A test of the private model by one who knows both sides: here, unlike in an inference,
 one process reads images and weights, for the plain answer to compare with.
@@ -15,26 +15,24 @@ import torch
 from numpy.typing import NDArray
 
 from mpcprof.nn.architecture import Heads
-from mpcvit.checkpoint import read_checkpoint
-from mpcvit.checkpoint_data import load_test_data
-from mpcvit.data.dataset import ImageSet
-from mpcvit.secure.conditions import Conditions
+from mpcvit.checkpoint import Checkpoint, load_test_data, read_checkpoint
+from mpcvit.checkpoint_header import CheckpointHeader, read_header
+from mpcvit.data.image_set import ImageSet
 from mpcvit.secure.image_owner import write_patches
 from mpcvit.secure.inference import CallCost, call_cost, join_logits, with_heads
-from mpcvit.secure.parties import Answer, open_parties
-from mpcvit.secure.public_model import PublicModel, read_public_model
+from mpcvit.secure.parties import Answer, Conditions, open_parties
 
 Logits = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationRequest:
+class EvaluationConfig:
     """What `mpcvit evaluate --secure` was asked for.
 
     Attributes:
-        dataset: Name or folder; of the checkpoint if None.
+        dataset: Name or folder of a data set; None for the checkpoint's.
         data: Folder of a named data set.
-        heads: As in the checkpoint if None.
+        heads: How heads run; None as in the checkpoint.
     """
 
     checkpoint: Path
@@ -48,11 +46,11 @@ class EvaluationRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disagreement:
-    """An image of which the two say different things.
+    """An image to which the plain and the private model give different labels.
 
     Attributes:
-        index: Among the images evaluated.
-        margin: By how much the plain model's first logit exceeds its second.
+        index: Position among the evaluated images.
+        margin: Excess of the plain model's largest logit over its second.
     """
 
     index: int
@@ -63,13 +61,13 @@ class Disagreement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class LogitComparison:
     """Two sets of logits of the same images.
 
     Attributes:
         agreement: Share of images with the same label, in [0, 1].
         max_logit_error: Largest |secure - plain| of all logits.
-        median_logit_error: Half of all logits are closer.
+        median_logit_error: Median |secure - plain| of all logits.
         logit_deviation: Standard deviation of the plain logits, for scale.
     """
 
@@ -84,58 +82,58 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
+class EvaluationResult:
     """A private model held against the plain one.
 
     Attributes:
-        calls: One for each batch.
+        calls: The cost of each batch.
     """
 
     dataset: str
     n_batch: int
     conditions: Conditions
-    comparison: Comparison
+    comparison: LogitComparison
     calls: tuple[CallCost, ...]
     notes: tuple[str, ...]
 
     @property
     def latency_s(self) -> float:
-        """Median of the calls."""
+        """Median seconds of the calls."""
         return median(call.latency_s for call in self.calls)
 
 
 def evaluate_secure(
-    request: EvaluationRequest, on_step: Callable[[str], None] = lambda step: None
-) -> Evaluation:
-    """The private model on test images, classes in equal shares.
+    config: EvaluationConfig, on_step: Callable[[str], None] = lambda step: None
+) -> EvaluationResult:
+    """Run the private model on test images, classes in equal shares.
 
     Raises:
         UsageError: If the checkpoint or the data cannot be used.
         EngineError: If a party fails.
     """
-    public = with_heads(read_public_model(request.checkpoint), request.heads)
+    header = with_heads(read_header(config.checkpoint), config.heads)
     dataset = load_test_data(
-        public, request.dataset, folder=request.data, limit=request.n_images
+        header, config.dataset, folder=config.data, limit=config.n_images
     )
-    n_batch = min(request.n_batch, len(dataset.test))
+    n_batch = min(config.n_batch, len(dataset.test))
     on_step("asking the plain model")
-    plain = plain_logits(request.checkpoint, public, dataset.test)
-    answers, notes = _ask_parties(request, public, dataset.test, n_batch, on_step)
+    plain = plain_logits(read_checkpoint(config.checkpoint), dataset.test)
+    answers, notes = _ask_parties(config, header, dataset.test, n_batch, on_step)
     secure = join_logits(answers, len(dataset.test))
-    deployment = request.conditions.deployment
-    return Evaluation(
+    deployment = config.conditions.deployment
+    return EvaluationResult(
         dataset=dataset.name,
         n_batch=n_batch,
-        conditions=request.conditions,
+        conditions=config.conditions,
         comparison=compare(plain, secure, dataset.test.labels.numpy()),
         calls=tuple(call_cost(answer, deployment) for answer in answers),
-        notes=(*notes, *request.conditions.notes),
+        notes=(*notes, *config.conditions.notes),
     )
 
 
 def _ask_parties(
-    request: EvaluationRequest,
-    public: PublicModel,
+    config: EvaluationConfig,
+    header: CheckpointHeader,
     images: ImageSet,
     n_batch: int,
     on_step: Callable[[str], None],
@@ -143,11 +141,15 @@ def _ask_parties(
     with (
         TemporaryDirectory(prefix="mpcvit-image-owner-") as folder,
         open_parties(
-            public, request.conditions, n_batch=n_batch, on_step=on_step
+            config.checkpoint,
+            header.architecture,
+            config.conditions,
+            n_batch=n_batch,
+            on_step=on_step,
         ) as model,
     ):
         batches = write_patches(
-            images.images, public, n_batch=n_batch, folder=Path(folder)
+            images.images, header, n_batch=n_batch, folder=Path(folder)
         )
         answers = []
         for number, patches in enumerate(batches, 1):
@@ -157,19 +159,20 @@ def _ask_parties(
 
 
 @torch.no_grad()
-def plain_logits(checkpoint: Path, public: PublicModel, images: ImageSet) -> Logits:
-    """(n, C) of the torch model, in float32."""
-    model = read_checkpoint(checkpoint).build_model()
-    logits = model(public.normalize(images.images))  # (n, C)
+def plain_logits(checkpoint: Checkpoint, images: ImageSet) -> Logits:
+    """Return the logits (n, C) of the torch model, computed in float32."""
+    logits = checkpoint.build_model()(checkpoint.normalize(images.images))  # (n, C)
     return np.asarray(logits.numpy(), np.float64)
 
 
-def compare(plain: Logits, secure: Logits, labels: NDArray[np.int64]) -> Comparison:
-    """Both sets of logits, (n, C), and the true labels, (n,)."""
+def compare(
+    plain: Logits, secure: Logits, labels: NDArray[np.int64]
+) -> LogitComparison:
+    """Compare both sets of logits, (n, C), given the true labels, (n,)."""
     errors = np.abs(secure - plain)
     said, said_securely = plain.argmax(axis=1), secure.argmax(axis=1)
     best = np.sort(plain, axis=1)
-    return Comparison(
+    return LogitComparison(
         n_images=len(labels),
         agreement=float(np.mean(said == said_securely)),
         plain_accuracy=float(np.mean(said == labels)),

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpcprof.errors import MpcprofError, UsageError
-from mpcvit.secure.public_model import PublicModel, read_public_model
+from mpcvit.checkpoint_header import CheckpointHeader, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mpcvit.data.dataset import Dataset
+    from mpcvit.data.image_set import Dataset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +29,9 @@ class Prepared:
     """Images as the image owner's party reads them.
 
     Attributes:
-        patches: One file for each batch, .npy.
-        labels: Of each image, among the classes of the model; None if only its owner
-            could tell, or the data set has other classes.
+        patches: A .npy file for each batch.
+        labels: Class of each image by the data set; None if only its owner could tell,
+            or the data set has other classes than the model.
     """
 
     patches: tuple[Path, ...]
@@ -46,7 +46,7 @@ def prepare_apart(
     n_batch: int,
     folder: Path,
 ) -> Prepared:
-    """`prepare_images` in a process of its own.
+    """Run `prepare_images` in a process of its own.
 
     Raises:
         UsageError: If an image cannot be read.
@@ -77,13 +77,13 @@ def prepare_apart(
 
 def prepare_images(
     images: Sequence[str],
-    public: PublicModel,
+    header: CheckpointHeader,
     *,
     data: Path | None,
     n_batch: int,
     folder: Path,
 ) -> Prepared:
-    """Patches of image files, or of test images such as `digits:17`.
+    """Write patches of image files, or of test images such as `digits:17`.
 
     Raises:
         UsageError: If one cannot be read.
@@ -92,28 +92,28 @@ def prepare_images(
 
     from mpcvit.data.dataset import load_dataset
 
-    model = public.architecture.model
+    model = header.architecture.model
     load = cache(partial(load_dataset, model=model, folder=data))  # each name once
-    read = [_read(image, public, load) for image in images]
+    read = [_read(image, header, load) for image in images]
     pixels = torch.stack([image for image, _ in read])  # (n, c, S, S)
     return Prepared(
-        patches=write_patches(pixels, public, n_batch=n_batch, folder=folder),
+        patches=write_patches(pixels, header, n_batch=n_batch, folder=folder),
         labels=tuple(label for _, label in read),
     )
 
 
 def write_patches(
-    pixels: "Tensor", public: PublicModel, *, n_batch: int, folder: Path
+    pixels: "Tensor", header: CheckpointHeader, *, n_batch: int, folder: Path
 ) -> tuple[Path, ...]:
-    """Batches of normalised patches (B, N - 1, P); the last is filled up with zeros.
+    """Write batches of normalised patches (B, N - 1, P); zeros fill up the last.
 
     Args:
-        pixels: uint8, (n, c, S, S).
+        pixels: Images, uint8, (n, c, S, S).
     """
     from mpcvit.models.layers import to_patches
 
-    images = public.normalize(pixels)
-    patches = to_patches(images, public.architecture.model.patch).numpy()
+    images = header.normalize(pixels)
+    patches = to_patches(images, header.architecture.model.patch).numpy()
     paths = []
     for number, start in enumerate(range(0, len(patches), n_batch)):
         own = patches[start : start + n_batch]
@@ -126,13 +126,14 @@ def write_patches(
 
 
 def _read(
-    image: str, public: PublicModel, load: "Callable[[str], Dataset]"
+    image: str, header: CheckpointHeader, load: "Callable[[str], Dataset]"
 ) -> "tuple[Tensor, int | None]":
-    from mpcvit.data.dataset import DATASETS, read_image
+    from mpcvit.data.dataset import DATASETS
+    from mpcvit.data.fitting import read_image
 
     name, _, index = image.rpartition(":")
     if name not in DATASETS or not index.isdigit():
-        return read_image(Path(image), public.architecture.model), None
+        return read_image(Path(image), header.architecture.model), None
     dataset = load(name)
     test = dataset.test
     if int(index) >= len(test):
@@ -140,18 +141,18 @@ def _read(
             f"{image}: {name} has {len(test)} test images, from {name}:0 to "
             f"{name}:{len(test) - 1}"
         )
-    has_label = dataset.class_names == public.class_names
+    has_label = dataset.class_names == header.class_names
     label = int(test.labels[int(index)]) if has_label else None
     return test.images[int(index)], label
 
 
 def main() -> None:
-    """What standard input asks for, as one JSON document; an error is one line."""
+    """Do what a JSON document on standard input asks for; an error is one line."""
     request = json.loads(sys.stdin.read())
     try:
         prepared = prepare_images(
             request["images"],
-            read_public_model(Path(request["checkpoint"])),
+            read_header(Path(request["checkpoint"])),
             data=Path(request["data"]) if request["data"] else None,
             n_batch=request["n_batch"],
             folder=Path(request["folder"]),

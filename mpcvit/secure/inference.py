@@ -9,26 +9,29 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
+from mpcprof.costmodel.model import PartCost, Prediction
+from mpcprof.costmodel.storage import load_cost_model
 from mpcprof.deployment import Deployment
 from mpcprof.engine.calls import Call, Transfer
-from mpcprof.errors import UsageError
+from mpcprof.errors import MissingEntryError, ProfileError, UsageError
 from mpcprof.network import Network
-from mpcprof.nn.architecture import Heads
-from mpcvit.secure.conditions import Conditions
-from mpcvit.secure.forecast import Forecast, forecast
+from mpcprof.nn.architecture import Architecture, Heads
+from mpcprof.nn.catalogue import trace_model
+from mpcprof.predict import sum_by_layer
+from mpcprof.profile.io import read_profile
+from mpcvit.checkpoint_header import CheckpointHeader, read_header
 from mpcvit.secure.image_owner import Prepared, prepare_apart
-from mpcvit.secure.parties import Answer, Preparation, open_parties
-from mpcvit.secure.public_model import PublicModel, read_public_model
+from mpcvit.secure.parties import Answer, Conditions, Preparation, open_parties
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InferenceRequest:
+class InferenceConfig:
     """What `mpcvit infer` was asked for.
 
     Attributes:
         images: Image files, or test images such as `digits:17`.
-        heads: As in the checkpoint if None.
-        profile: Forecast from it; None for the deployment's own in profiles/.
+        heads: How heads run; None as in the checkpoint.
+        profile: Profile to predict from; None for the deployment's in profiles/.
         n_batch: Images of a call; None for all of them in one.
         data: Folder of a named data set.
     """
@@ -48,10 +51,11 @@ class InferenceRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
-    """What an image shows.
+    """The class of an image.
 
     Attributes:
-        share: Of the class in the softmax of the logits, in [0, 1].
+        image: The image as the config names it.
+        share: Share of the class in the softmax of the logits, in [0, 1].
         expected: The class by the data set; None if it does not say.
     """
 
@@ -64,13 +68,13 @@ class Label:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallCost:
-    """One call of the model, inputs shared before and shares of the result sent after.
+    """Cost of one call of the model, and of sharing before and after it.
 
     Attributes:
-        latency_s: Of the computation.
-        bytes_sent: By the image owner's party.
-        total_bytes_sent: Summed over parties.
-        hops: On the critical path; None if nothing counted them.
+        latency_s: Seconds of the computation.
+        bytes_sent: Bytes sent by the image owner's party.
+        total_bytes_sent: Bytes sent, summed over parties.
+        hops: Hops on the critical path; None if nothing counted them.
         images: Sharing its images.
         result: Sending the shares of the logits to the image owner.
     """
@@ -84,40 +88,60 @@ class CallCost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallPrediction:
+    """What a profile predicts of one call.
+
+    Attributes:
+        profile: File of the profile.
+        hosts: Hosts on which the profile was measured.
+    """
+
+    profile: str
+    hosts: str
+    prediction: Prediction
+
+    @property
+    def layers(self) -> tuple[PartCost, ...]:
+        """Costs by layer, without what every call costs."""
+        return sum_by_layer(self.prediction)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InferenceResult:
     """Labels, and what they cost.
 
     Attributes:
-        calls: One for each batch.
-        forecast: What a profile foresaw of a call; None without one.
+        heads: How heads ran.
+        calls: The cost of each batch.
+        prediction: What a profile predicts of a call; None without one.
         notes: What to know before trusting it.
     """
 
     labels: tuple[Label, ...]
     deployment: Deployment
     network: Network
-    public: PublicModel
+    heads: Heads
     n_batch: int
     preparation: Preparation
     calls: tuple[CallCost, ...]
-    forecast: Forecast | None
+    prediction: CallPrediction | None
     notes: tuple[str, ...]
 
     @property
     def latency_s(self) -> float:
-        """Median of the calls."""
+        """Median seconds of the calls."""
         return median(call.latency_s for call in self.calls)
 
     @property
-    def forecast_error(self) -> float | None:
-        """Foreseen seconds over measured ones, less 1."""
-        if self.forecast is None:
+    def prediction_error(self) -> float | None:
+        """Predicted seconds over measured ones, less 1."""
+        if self.prediction is None:
             return None
-        return self.forecast.prediction.latency_s / self.latency_s - 1
+        return self.prediction.prediction.latency_s / self.latency_s - 1
 
 
 def infer(
-    request: InferenceRequest, on_step: Callable[[str], None] = lambda step: None
+    config: InferenceConfig, on_step: Callable[[str], None] = lambda step: None
 ) -> InferenceResult:
     """Classify the images privately, by real parties.
 
@@ -125,12 +149,12 @@ def infer(
         UsageError: If the checkpoint, an image or the profile cannot be used.
         EngineError: If a party fails.
     """
-    public = with_heads(read_public_model(request.checkpoint), request.heads)
-    n_batch = min(request.n_batch or len(request.images), len(request.images))
-    conditions = request.conditions
-    foreseen, why_not = forecast(
-        request.profile,
-        public.architecture,
+    header = with_heads(read_header(config.checkpoint), config.heads)
+    n_batch = min(config.n_batch or len(config.images), len(config.images))
+    conditions = config.conditions
+    predicted, why_not = predict_call(
+        config.profile,
+        header.architecture,
         conditions.deployment,
         conditions.network,
         n_batch,
@@ -138,48 +162,52 @@ def infer(
     with TemporaryDirectory(prefix="mpcvit-image-owner-") as folder:
         on_step("reading the images")
         prepared = prepare_apart(
-            request.images,
-            request.checkpoint,
-            data=request.data,
+            config.images,
+            config.checkpoint,
+            data=config.data,
             n_batch=n_batch,
             folder=Path(folder),
         )
         answers = []
         with open_parties(
-            public, conditions, n_batch=n_batch, on_step=on_step
+            config.checkpoint,
+            header.architecture,
+            conditions,
+            n_batch=n_batch,
+            on_step=on_step,
         ) as model:
             for number, patches in enumerate(prepared.patches, 1):
                 on_step(f"classifying batch {number} of {len(prepared.patches)}")
                 answers.append(model.classify(patches))
             preparation = model.preparation
-    logits = join_logits(answers, len(request.images))
+    logits = join_logits(answers, len(config.images))
     return InferenceResult(
-        labels=_labels(request.images, public, logits, prepared),
+        labels=_labels(config.images, header, logits, prepared),
         deployment=conditions.deployment,
         network=conditions.network,
-        public=public,
+        heads=header.architecture.heads,
         n_batch=n_batch,
         preparation=preparation,
         calls=tuple(call_cost(answer, conditions.deployment) for answer in answers),
-        forecast=foreseen,
+        prediction=predicted,
         notes=(*filter(None, [why_not]), *preparation.notes, *conditions.notes),
     )
 
 
-def with_heads(public: PublicModel, heads: Heads | None) -> PublicModel:
-    """The same model, heads one by one or together: the same logits."""
-    architecture = public.architecture
+def with_heads(header: CheckpointHeader, heads: Heads | None) -> CheckpointHeader:
+    """Return the model with heads serial or batched, which give the same logits."""
+    architecture = header.architecture
     changed = replace(architecture, heads=heads or architecture.heads)
-    return replace(public, architecture=changed)
+    return replace(header, architecture=changed)
 
 
 def join_logits(answers: Sequence[Answer], n_images: int) -> NDArray[np.float64]:
-    """(n, C), without what the last batch was filled up with."""
+    """Join logits to (n, C), without what the last batch was filled up with."""
     return np.concatenate([answer.logits for answer in answers])[:n_images]
 
 
 def call_cost(answer: Answer, deployment: Deployment) -> CallCost:
-    """What one call took."""
+    """Return what one call took."""
     call = answer.call
     return CallCost(
         latency_s=call.latency_s,
@@ -192,7 +220,7 @@ def call_cost(answer: Answer, deployment: Deployment) -> CallCost:
 
 
 def _hops(call: Call, deployment: Deployment) -> float | None:
-    """As SPU counted them, or as the relay saw them, which may miss waiting sends."""
+    """Return SPU's count, or the relay's, which may miss waiting sends."""
     if deployment.is_counted_by_spu:
         return call.runs[0].send_actions
     return call.counters.deepest.hops if call.counters else None
@@ -200,11 +228,11 @@ def _hops(call: Call, deployment: Deployment) -> float | None:
 
 def _labels(
     images: Sequence[str],
-    public: PublicModel,
+    header: CheckpointHeader,
     logits: NDArray[np.float64],
     prepared: Prepared,
 ) -> tuple[Label, ...]:
-    names = public.class_names
+    names = header.class_names
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares = powers / powers.sum(axis=1, keepdims=True)
     return tuple(
@@ -217,3 +245,51 @@ def _labels(
         )
         for image, row, known in zip(images, shares, prepared.labels, strict=True)
     )
+
+
+def predict_call(
+    profile: Path | None,
+    architecture: Architecture,
+    deployment: Deployment,
+    network: Network,
+    n_batch: int,
+) -> tuple[CallPrediction | None, str]:
+    """Return the prediction, or None and the reason why there is none.
+
+    Args:
+        profile: The profile; None for profiles/PROTOCOL.parquet, if it can predict.
+
+    Raises:
+        UsageError: If the profile that is named is of another deployment.
+        ProfileError: If it cannot be read.
+        MissingEntryError: If it lacks an operation.
+    """
+    path = profile or Path("profiles") / f"{deployment.protocol}.parquet"
+    if profile is None and not path.exists():
+        return None, f"no prediction: there is no {path}; name one with --profile"
+    try:
+        return _predict(path, architecture, deployment, network, n_batch), ""
+    except (UsageError, ProfileError, MissingEntryError) as error:
+        if profile is not None:
+            raise
+        is_named = str(path) in str(error)  # an entry that is missing names no file
+        return None, f"no prediction: {'' if is_named else f'{path}: '}{error}"
+
+
+def _predict(
+    path: Path,
+    architecture: Architecture,
+    deployment: Deployment,
+    network: Network,
+    n_batch: int,
+) -> CallPrediction:
+    read = read_profile(path)
+    difference = read.deployment.difference(deployment)
+    if difference:
+        raise UsageError(
+            f"{path} is of another deployment: {difference}; name one of this "
+            "deployment with --profile"
+        )
+    model = load_cost_model(read)
+    prediction = model.predict(trace_model(architecture, n_batch), network)
+    return CallPrediction(profile=str(path), hosts=model.hosts, prediction=prediction)

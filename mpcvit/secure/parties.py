@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mpcprof.deployment import Deployment
 from mpcprof.engine.calibration import trim_link
 from mpcprof.engine.calls import Call, Owned, Setup, Transfer
 from mpcprof.engine.emulation.backends import choose_emulation, make_emulation
@@ -23,8 +24,6 @@ from mpcprof.network import Network
 from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.transformer import patches_shape, weight_shapes
 from mpcprof.workloads.models import model_workload
-from mpcvit.secure.conditions import Conditions
-from mpcvit.secure.public_model import PublicModel
 
 IMAGE_OWNER: Final = 0
 MODEL_OWNER: Final = 1
@@ -32,12 +31,36 @@ _CASE: Final = "vit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preparation:
-    """What it took before the first image, once for all of them.
+class Conditions:
+    """What the parties of a private inference run, and what lies between them.
 
     Attributes:
-        setup: Processes, connections, keys.
-        compile_s: From the architecture to the parties' executable.
+        emulation: Back-end that emulates the network: auto, relay, tun or netem.
+    """
+
+    deployment: Deployment
+    network: Network
+    emulation: str = "auto"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Trust that the deployment asks for beyond following the protocol."""
+        if self.deployment.beaver != "TrustedFirstParty":
+            return ()
+        return (
+            "beaver TrustedFirstParty: the image owner's party makes the triples and "
+            "could unmask the model; fit for measuring, not against a curious image "
+            "owner",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preparation:
+    """Cost of what is done before the first image, once for all of them.
+
+    Attributes:
+        setup: Starting processes, connections, keys.
+        compile_s: Seconds from the architecture to the parties' executable.
         weights: Sharing the weights, over the network.
         notes: What to know of the network.
     """
@@ -50,10 +73,10 @@ class Preparation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What one batch of images came to.
+    """Result and cost of one batch of images.
 
     Attributes:
-        logits: (B, C), as the image owner put them together.
+        logits: Logits, (B, C), as the image owner put them together.
         images: Sharing the images.
         call: The computation, which is what a profile predicts.
         result: Sending the shares of the logits to the image owner.
@@ -69,8 +92,8 @@ class SecureModel:
     """A model that parties hold in shares, ready to classify.
 
     Args:
-        input_names: Of the images, then of the weights.
-        n_batch: Images of a call, always as many.
+        input_names: Name of the images, then names of the weights.
+        n_batch: Number of images in each call.
     """
 
     def __init__(
@@ -87,7 +110,7 @@ class SecureModel:
         self._shape = patches_shape(architecture, n_batch)
 
     def classify(self, patches: Path) -> Answer:
-        """The logits of the images in a file of the image owner, (B, N - 1, P).
+        """Return the logits of the patches, (B, N - 1, P), in an image owner's file.
 
         Raises:
             EngineError: If a party fails, or the file holds something else.
@@ -101,16 +124,18 @@ class SecureModel:
 
 @contextmanager
 def open_parties(
-    public: PublicModel,
+    checkpoint: Path,
+    architecture: Architecture,
     conditions: Conditions,
     *,
     n_batch: int,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Iterator[SecureModel]:
-    """Parties that hold the weights in shares; they end with the block.
+    """Start parties that hold the weights in shares; they end with the block.
 
     Args:
-        on_step: Told what is done next, in a few words.
+        checkpoint: The file of the weights, which only the model owner's party reads.
+        on_step: Called with what is done next, in a few words.
 
     Raises:
         EngineError: If parties cannot be started, or the model owner's file is damaged.
@@ -119,12 +144,14 @@ def open_parties(
     on_step("starting the parties")
     with Session(conditions.deployment, emulation) as session:
         on_step("compiling the model")
-        lowered = _lower(session, public.architecture, n_batch)
+        lowered = _lower(session, architecture, n_batch)
         session.load(_CASE, lowered)
         on_step("measuring the network")
         notes = _set_network(session, conditions.network)
         on_step("sharing the weights")
-        weights = session.hold(lowered.input_names[1:], _owned_weights(public))
+        weights = session.hold(
+            lowered.input_names[1:], _owned_weights(checkpoint, architecture)
+        )
         preparation = Preparation(
             setup=session.setup,
             compile_s=lowered.compile_s,
@@ -132,12 +159,12 @@ def open_parties(
             notes=notes,
         )
         yield SecureModel(
-            session, public.architecture, lowered.input_names, preparation, n_batch
+            session, architecture, lowered.input_names, preparation, n_batch
         )
 
 
 def _lower(session: Session, architecture: Architecture, n_batch: int) -> Lowered:
-    """From shapes alone: what stands here for images and weights is zero."""
+    """Compile from shapes alone; images and weights are zeros here."""
     shapes = (
         patches_shape(architecture, n_batch),
         *weight_shapes(architecture).values(),
@@ -147,7 +174,7 @@ def _lower(session: Session, architecture: Architecture, n_batch: int) -> Lowere
 
 
 def _set_network(session: Session, network: Network) -> tuple[str, ...]:
-    """A label is right on any network: a link that is off is a note, not an error."""
+    """Set the network; a link that is off is a note, as a label is right on any."""
     if not network.is_loopback:
         try:
             trim_link(session, network)
@@ -157,11 +184,11 @@ def _set_network(session: Session, network: Network) -> tuple[str, ...]:
     return ()
 
 
-def _owned_weights(public: PublicModel) -> Owned:
-    shapes = weight_shapes(public.architecture)
+def _owned_weights(checkpoint: Path, architecture: Architecture) -> Owned:
+    shapes = weight_shapes(architecture)
     return Owned(
         rank=MODEL_OWNER,
-        path=public.path.resolve(),
+        path=checkpoint.resolve(),
         shapes=tuple(shapes.values()),
         entries=tuple(shapes),
     )

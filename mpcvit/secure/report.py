@@ -1,29 +1,32 @@
-"""A private inference for people and for programs."""
+"""A private inference, and an evaluation of one, for people and for programs."""
 
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
+from typing import TYPE_CHECKING
 
 from mpcprof.costmodel.model import PartCost
 from mpcprof.engine.calls import Transfer
 from mpcprof.units import format_bytes, format_duration
-from mpcvit.secure.forecast import Forecast
-from mpcvit.secure.inference import InferenceResult, Label
+from mpcvit.secure.inference import CallPrediction, InferenceResult, Label
+
+if TYPE_CHECKING:
+    from mpcvit.secure.evaluate import EvaluationResult  # it loads torch
 
 _duration = partial(format_duration, digits=4)
 _bytes = partial(format_bytes, digits=4)
 
 
 def inference_json(result: InferenceResult) -> str:
-    """The document of `mpcvit infer --json`."""
+    """Return the document of `mpcvit infer --json`."""
     setup = result.preparation.setup
     return json.dumps(
         {
             "labels": [asdict(label) for label in result.labels],
             "deployment": str(result.deployment),
             "network": str(result.network),
-            "heads": result.public.architecture.heads,
+            "heads": result.heads,
             "n_batch": result.n_batch,
             "latency_s": result.latency_s,
             "calls": [asdict(call) for call in result.calls],
@@ -34,14 +37,14 @@ def inference_json(result: InferenceResult) -> str:
                 "compile_s": result.preparation.compile_s,
                 "weights": asdict(result.preparation.weights),
             },
-            "forecast": _forecast_json(result),
+            "forecast": _prediction_json(result),
             "notes": list(result.notes),
         }
     )
 
 
-def _forecast_json(result: InferenceResult) -> dict[str, object] | None:
-    found = result.forecast
+def _prediction_json(result: InferenceResult) -> dict[str, object] | None:
+    found = result.prediction
     if found is None:
         return None
     prediction = found.prediction
@@ -50,7 +53,7 @@ def _forecast_json(result: InferenceResult) -> dict[str, object] | None:
         "hosts": found.hosts,
         "latency_s": prediction.latency_s,
         "interval_s": list(prediction.interval_s),
-        "relative_error": result.forecast_error,
+        "relative_error": result.prediction_error,
         "bytes_sent": prediction.bytes_sent,
         "total_bytes_sent": prediction.total_bytes_sent,
         "hops": prediction.hops,
@@ -61,12 +64,12 @@ def _forecast_json(result: InferenceResult) -> dict[str, object] | None:
 
 
 def inference_lines(result: InferenceResult) -> list[str]:
-    """Labels, the call, what is apart from it, the forecast, the split by layer."""
+    """Return labels, the call, what is apart from it, the prediction by layer."""
     return [
         *map(_label_line, result.labels),
         *_call_lines(result),
         *_apart_lines(result),
-        *(_forecast_lines(result.forecast, result) if result.forecast else ()),
+        *(_prediction_lines(result.prediction, result) if result.prediction else ()),
         *(f"note: {note}" for note in result.notes),
     ]
 
@@ -82,7 +85,7 @@ def _call_lines(result: InferenceResult) -> Iterator[str]:
     median = f", median of {n_calls} calls" if n_calls > 1 else ""
     yield (
         f"batch of {result.n_batch} on {result.network}, {result.deployment}, heads "
-        f"{result.public.architecture.heads}:"
+        f"{result.heads}:"
     )
     yield (
         f"  measured {_duration(result.latency_s)}{median}, "
@@ -108,25 +111,25 @@ def _sharing(transfer: Transfer) -> str:
     return f"{_duration(transfer.latency_s)} and {_bytes(transfer.total_bytes_sent)}"
 
 
-def _forecast_lines(found: Forecast, result: InferenceResult) -> Iterator[str]:
+def _prediction_lines(found: CallPrediction, result: InferenceResult) -> Iterator[str]:
     prediction = found.prediction
     low, high = prediction.interval_s
     measured = result.calls[0].total_bytes_sent
     off = f"{prediction.latency_s / result.latency_s - 1:+.1%}"
     bytes_off = f"{prediction.total_bytes_sent / measured - 1:+.1%}" if measured else ""
     yield (
-        f"foreseen {_duration(prediction.latency_s)} ({off}; {_duration(low)} to "
+        f"predicted {_duration(prediction.latency_s)} ({off}; {_duration(low)} to "
         f"{_duration(high)}, {prediction.basis}), "
         f"{_bytes(prediction.total_bytes_sent)} ({bytes_off or 'not measured'}), "
         f"{prediction.hops:g} hops, by {found.profile}"
     )
     yield from (f"note: {note}" for note in prediction.notes)
-    yield "by layer, as foreseen (SPU does not tell which layer it works on):"
+    yield "by layer, as predicted (SPU does not tell which layer it works on):"
     yield from _split(found.layers, prediction.latency_s)
 
 
 def _split(layers: Sequence[PartCost], latency_s: float) -> Iterator[str]:
-    """In the order of the network; what every call costs is the rest."""
+    """Yield a line per layer in order; what every call costs is the rest."""
     for part in layers:
         yield (
             f"  {part.name:12} {part.latency_s / latency_s:6.1%} "
@@ -138,3 +141,44 @@ def _split(layers: Sequence[PartCost], latency_s: float) -> Iterator[str]:
         f"  {'every call':12} {per_call_s / latency_s:6.1%} "
         f"{format_duration(per_call_s, digits=3):>9}"
     )
+
+
+def evaluation_json(evaluation: "EvaluationResult") -> str:
+    """Return the document of `mpcvit evaluate --secure --json`."""
+    return json.dumps(
+        {
+            "dataset": evaluation.dataset,
+            "deployment": str(evaluation.conditions.deployment),
+            "network": str(evaluation.conditions.network),
+            "n_batch": evaluation.n_batch,
+            **asdict(evaluation.comparison),
+            "latency_s": evaluation.latency_s,
+            "calls": [asdict(call) for call in evaluation.calls],
+            "notes": list(evaluation.notes),
+        }
+    )
+
+
+def evaluation_lines(evaluation: "EvaluationResult") -> list[str]:
+    """Return agreement, accuracy, error, cost, and a line per label that differs."""
+    found, conditions = evaluation.comparison, evaluation.conditions
+    n_batch, call = evaluation.n_batch, evaluation.calls[0]
+    per_image_s = evaluation.latency_s / n_batch
+    return [
+        f"{evaluation.dataset}, {found.n_images} test images in batches of {n_batch}, "
+        f"{conditions.deployment}, {conditions.network}",
+        f"same label as the plain model: {found.agreement:.1%}; accuracy "
+        f"{found.secure_accuracy:.1%} (plain {found.plain_accuracy:.1%})",
+        f"logits off by {found.median_logit_error:.2g} in the median, by "
+        f"{found.max_logit_error:.2g} at most (their deviation is "
+        f"{found.logit_deviation:.2g})",
+        f"{format_duration(evaluation.latency_s, digits=4)} a batch, "
+        f"{format_duration(per_image_s, digits=3)} an image; "
+        f"{format_bytes(call.total_bytes_sent, digits=4)} a batch",
+        *(
+            f"image {one.index}: {one.secure}, plain {one.plain} (ahead by "
+            f"{one.margin:.2g}), by the data set {one.expected}"
+            for one in found.disagreements
+        ),
+        *(f"note: {note}" for note in evaluation.notes),
+    ]

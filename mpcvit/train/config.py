@@ -12,7 +12,8 @@ from lightning_fabric import Fabric
 
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import MODELS, ModelPreset, get_model
-from mpcvit.data.dataset import Dataset, count_classes, load_dataset
+from mpcvit.data.dataset import count_classes, load_dataset
+from mpcvit.data.image_set import Dataset
 from mpcvit.train.recipe import Precision, Recipe
 
 _GPUS: Final = ("cuda", "gpu")  # two names for one thing

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from mpcprof.errors import UsageError
 from mpcvit.checkpoint import Checkpoint
-from mpcvit.data.dataset import Dataset
+from mpcvit.data.image_set import Dataset
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.train.evaluate import accuracy
 from mpcvit.train.loop import ParameterGroup, decayed_groups

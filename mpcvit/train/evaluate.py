@@ -3,11 +3,9 @@
 import torch
 from torch import nn
 
-from mpcvit.checkpoint import Checkpoint
-from mpcvit.checkpoint_data import check_test_data
-from mpcvit.data.batches import batches
-from mpcvit.data.dataset import Dataset, ImageSet
-from mpcvit.data.image_set import Normalization
+from mpcvit.checkpoint import Checkpoint, check_test_data
+from mpcvit.data.image_set import Dataset, ImageSet, batches
+from mpcvit.data.normalization import Normalization
 
 _BATCH = 500  # fills a GPU, and fits any
 

@@ -18,8 +18,7 @@ from torch.optim import AdamW, Optimizer
 
 from mpcprof.errors import MpcprofError, UsageError
 from mpcvit.data.augmentation import Augment
-from mpcvit.data.batches import batches, count_batches
-from mpcvit.data.dataset import Dataset
+from mpcvit.data.image_set import Dataset, batches, count_batches
 from mpcvit.train.config import RunConfig, seed_all
 from mpcvit.train.folder import (
     NO_RUN,

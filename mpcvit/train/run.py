@@ -15,7 +15,7 @@ from mpcprof.nn.architecture import (
 )
 from mpcprof.nn.attention import ATTENTIONS
 from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from mpcvit.data.dataset import Dataset
+from mpcvit.data.image_set import Dataset
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.train.config import RunConfig, choose_model, seed_all
 from mpcvit.train.distillation import KdTerm, Teacher, TrainingObjective, check_terms

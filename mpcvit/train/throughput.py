@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mpcprof.nn.architecture import Architecture
 from mpcvit.data.augmentation import NO_AUGMENTATION, Augment
-from mpcvit.data.dataset import Dataset, ImageSet
-from mpcvit.data.image_set import Normalization
+from mpcvit.data.image_set import Dataset, ImageSet
+from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.train.config import Hardware, seed_all
 from mpcvit.train.distillation import TrainingObjective

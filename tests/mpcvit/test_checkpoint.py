@@ -1,6 +1,8 @@
 """A checkpoint comes back as it went, or not at all."""
 
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +11,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from mpcprof.errors import UsageError
+from mpcprof.errors import FileError, UsageError
 from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from mpcvit.data.image_set import Normalization
+from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
 from tests.architectures import TINY
 
@@ -85,13 +87,11 @@ def test_writing_replaces_the_file_and_leaves_nothing_beside_it(tmp_path):
 def test_what_cannot_be_written_leaves_the_old_file(tmp_path, monkeypatch):
     path = saved(tmp_path, accuracy=0.1)
 
-    def stop_half_way(target, content):
-        with target.open("wb") as file:
-            file.write(content[: len(content) // 2])
-        raise OSError("no space left")
+    def stop(descriptor):
+        raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr(Path, "write_bytes", stop_half_way)
-    with pytest.raises(UsageError, match=r"cannot write .*no space left"):
+    monkeypatch.setattr(os, "fsync", stop)
+    with pytest.raises(FileError, match=r"cannot write .*no space left"):
         write_checkpoint(path, make_checkpoint(accuracy=0.2))
 
     assert [*path.parent.iterdir()] == [path]
@@ -169,18 +169,24 @@ def rewritten(folder: Path, **metadata: str | None) -> Path:
         ({"schema_version": "2"}, "schema_version=2: expected 1"),
         ({"architecture": "{"}, "not JSON"),
         ({"architecture": None}, "not JSON"),
-        ({"normalization": None}, "damaged metadata .KeyError: 'normalization'"),
+        ({"normalization": None}, "damaged metadata, .*: normalization is missing"),
         ({"normalization": "[1]"}, "damaged metadata"),
-        ({"normalization": '{"mean": "1", "deviation": [1]}'}, "'1' is no list"),
-        ({"normalization": '{"mean": [1], "deviation": [1, 1]}'}, "2 channels normal"),
-        ({"normalization": '{"mean": [1e999], "deviation": [1]}'}, "expected one fin"),
+        (
+            {"normalization": '{"mean": "1", "deviation": [1]}'},
+            "mean='1': expected",
+        ),
+        (
+            {"normalization": '{"mean": [1], "deviation": [1, 1]}'},
+            "expected one fin",
+        ),
+        ({"normalization": '{"mean": [1e999], "deviation": [1]}'}, "out of range"),
         (
             {"normalization": f'{{"mean": [{10**400}], "deviation": [1]}}'},
-            "damaged metadata .OverflowError",
+            "damaged metadata, .*out of range",
         ),
         ({"class_names": "3"}, "damaged metadata"),
-        ({"class_names": '"abc"'}, "'abc' is no list"),
-        ({"class_names": "[" * 100_000}, "damaged metadata .RecursionError"),
+        ({"class_names": '"abc"'}, "'abc': expected list"),
+        ({"class_names": "[" * 100_000}, "damaged metadata, .*recursion"),
         ({"accuracy": '"high"'}, "damaged metadata"),
         ({"class_names": json.dumps(["a"])}, "1 class names: the model has 3"),
     ],

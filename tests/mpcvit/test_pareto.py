@@ -18,7 +18,7 @@ from mpcprof.profile.io import read_profile
 from mpcvit.checkpoint import Checkpoint, write_checkpoint
 from mpcvit.cli.pareto import command
 from mpcvit.data.fitting import read_image
-from mpcvit.data.image_set import Normalization
+from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.pareto import (
     Member,

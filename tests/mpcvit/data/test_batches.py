@@ -6,8 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mpcprof.errors import UsageError
-from mpcvit.data.batches import batches, count_batches
-from mpcvit.data.image_set import ImageSet
+from mpcvit.data.image_set import ImageSet, batches, count_batches
 
 
 def make_set(n_images: int) -> ImageSet:

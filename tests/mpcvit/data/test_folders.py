@@ -9,7 +9,8 @@ from PIL import Image
 
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import ModelPreset, get_model
-from mpcvit.data.dataset import count_classes, load_dataset, read_image
+from mpcvit.data.dataset import count_classes, load_dataset
+from mpcvit.data.fitting import read_image
 
 CIFAR = get_model("cifar")
 DIGITS = get_model("digits")

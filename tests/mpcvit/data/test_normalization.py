@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mpcprof.errors import UsageError
-from mpcvit.data.image_set import Normalization, measure_normalization
+from mpcvit.data.normalization import Normalization, measure_normalization
 
 
 def test_measured_values_are_those_of_numpy_over_all_pixels_of_a_channel() -> None:

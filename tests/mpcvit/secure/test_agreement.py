@@ -1,7 +1,5 @@
 """Torch, JAX and the parties compute the same logits."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,9 +11,7 @@ from mpcprof.nn.architecture import Architecture, ModelPreset
 from mpcprof.workloads.models import model_workload
 from mpcvit.models.layers import to_patches
 from mpcvit.models.vit import VisionTransformer
-from mpcvit.secure.conditions import Conditions
-from mpcvit.secure.parties import open_parties
-from mpcvit.secure.public_model import PublicModel
+from mpcvit.secure.parties import Conditions, open_parties
 
 N_IMAGES = 2
 FLOAT_ERROR = 1e-5
@@ -86,20 +82,9 @@ def test_parties_compute_what_torch_does(network, images, tmp_path):
     conditions = Conditions(deployment=make_deployment("semi2k"), network=LOOPBACK)
 
     with open_parties(
-        public_view(network, path), conditions, n_batch=N_IMAGES
+        path, network.architecture, conditions, n_batch=N_IMAGES
     ) as model:
         answer = model.classify(patches)
 
     errors = np.abs(answer.logits - torch_logits(network, images))
     assert errors.max() < SPU_ERROR
-
-
-def public_view(network, path: Path):
-    return PublicModel(
-        path=path,
-        architecture=network.architecture,
-        mean=(0.0,),
-        deviation=(1.0,),
-        class_names=("a", "b", "c"),
-        dataset="none",
-    )

@@ -17,16 +17,14 @@ from mpcprof.errors import MissingEntryError, ProfileError, UsageError
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcprof.profile.io import write_profile
-from mpcvit.checkpoint import Checkpoint, write_checkpoint
-from mpcvit.checkpoint_data import load_test_data
+from mpcvit.checkpoint import Checkpoint, load_test_data, write_checkpoint
+from mpcvit.checkpoint_header import read_header
 from mpcvit.cli import main
 from mpcvit.data.dataset import load_dataset
-from mpcvit.data.image_set import Normalization
+from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.secure.evaluate import compare
-from mpcvit.secure.forecast import forecast
-from mpcvit.secure.inference import call_cost
-from mpcvit.secure.public_model import read_public_model
+from mpcvit.secure.inference import call_cost, predict_call
 from tests.factories import make_full_profile
 from tests.image_folders import write_image_folder, write_parquet_folder
 
@@ -91,15 +89,15 @@ def test_hops_are_those_that_spu_counts_or_that_the_relay_saw():
     assert seen.total_bytes_sent == 300
 
 
-def test_a_profile_of_another_deployment_foresees_nothing(monkeypatch, tmp_path):
+def test_a_profile_of_another_deployment_predicts_nothing(monkeypatch, tmp_path):
     profile = Path("profiles/semi2k.parquet").resolve()
     wide = make_deployment("semi2k", field_bits=128)
 
-    found, why_not = forecast(None, SCALE, wide, NETWORKS["wan"], 1)
+    found, why_not = predict_call(None, SCALE, wide, NETWORKS["wan"], 1)
     with pytest.raises(UsageError, match="of another deployment: field_bits is 64"):
-        forecast(profile, SCALE, wide, NETWORKS["wan"], 1)
+        predict_call(profile, SCALE, wide, NETWORKS["wan"], 1)
     monkeypatch.chdir(tmp_path)
-    absent, no_file = forecast(None, SCALE, SEMI2K, NETWORKS["wan"], 1)
+    absent, no_file = predict_call(None, SCALE, SEMI2K, NETWORKS["wan"], 1)
 
     assert (found, absent) == (None, None)
     assert "field_bits is 64 in one, 128 in the other" in why_not
@@ -119,7 +117,7 @@ def write_incomplete(path):
         (write_incomplete, MissingEntryError, "matmul"),
     ],
 )
-def test_only_a_profile_that_was_named_has_to_foresee(
+def test_only_a_profile_that_was_named_has_to_predict(
     write, error, reason, monkeypatch, tmp_path
 ):
     path = tmp_path / "profiles" / "semi2k.parquet"
@@ -127,12 +125,12 @@ def test_only_a_profile_that_was_named_has_to_foresee(
     write(path)
     monkeypatch.chdir(tmp_path)
 
-    found, why_not = forecast(None, SCALE, SEMI2K, NETWORKS["wan"], 1)
+    found, why_not = predict_call(None, SCALE, SEMI2K, NETWORKS["wan"], 1)
     with pytest.raises(error, match=reason):
-        forecast(path, SCALE, SEMI2K, NETWORKS["wan"], 1)
+        predict_call(path, SCALE, SEMI2K, NETWORKS["wan"], 1)
 
     assert found is None
-    assert why_not.startswith("no forecast: ")
+    assert why_not.startswith("no prediction: ")
     assert reason in why_not
 
 
@@ -204,7 +202,7 @@ def test_what_a_network_was_trained_on_always_has_its_classes(kind, limit, tmp_p
     path = tmp_path / "model.safetensors"
     leave_checkpoint(path, dataset=dataset.name, class_names=dataset.class_names)
 
-    found = load_test_data(read_public_model(path), source, limit=limit)
+    found = load_test_data(read_header(path), source, limit=limit)
 
     assert found.class_names == dataset.class_names
     assert len(found.test) == (limit or len(dataset.test))

@@ -8,7 +8,7 @@ import torch
 from mpcprof.errors import UsageError
 from mpcvit.checkpoint import Checkpoint
 from mpcvit.data.dataset import load_dataset
-from mpcvit.data.image_set import Normalization
+from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.train.distillation import Teacher
 from tests.training_runs import tiny_architecture
