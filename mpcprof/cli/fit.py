@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpcprof.cli.options import json_option
+from mpcprof.cli.options import json_option, profile_argument, seed_option
 
 if TYPE_CHECKING:
     from mpcprof.costmodel.heldout import HeldOut
 
 
 @click.command("fit")
-@click.argument("profile", type=click.Path(path_type=Path))
+@profile_argument
 @click.option(
     "--folds", "n_folds", type=click.IntRange(min=2), default=5, show_default=True
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@seed_option
 @click.option("--save", is_flag=True, help="Store the coefficients in PROFILE.")
 @json_option
 def command(profile: Path, n_folds: int, seed: int, save: bool, is_json: bool) -> None:

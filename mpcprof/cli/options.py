@@ -1,102 +1,198 @@
-"""Options that several commands share."""
+"""Arguments and options that several commands share, each declared once."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from mpcprof.builds import DEFAULT_BUILD
+from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
+from mpcprof.units import parse_duration_s
 
 Command = TypeVar("Command", bound=Callable[..., Any])  # Any: click's own convention
+Decorator = Callable[[Command], Command]
 
+FILE = click.Path(path_type=Path)
+
+
+def combine(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Return one decorator that adds `options` in their order."""
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+def parse_numbers(text: str) -> tuple[float, ...]:
+    """Read the numbers (0.5, 0.7) from `0.5,0.7`.
+
+    Raises:
+        UsageError: If one is no finite number of at least 0.
+    """
+    try:
+        numbers = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        numbers = (-1.0,)
+    if not all(0 <= number < float("inf") for number in numbers):
+        raise UsageError(f"{text!r}: expected numbers from 0 on such as 0.5,0.7")
+    return numbers
+
+
+def parse_shares(text: str) -> tuple[float, ...]:
+    """Read the shares (0.5, 0.3) from `0.5,0.3`.
+
+    Raises:
+        UsageError: If one is no number from 0 to 1.
+    """
+    try:
+        shares = parse_numbers(text)
+    except UsageError:
+        shares = (2.0,)
+    if max(shares) > 1:
+        raise UsageError(f"{text!r}: expected shares from 0 to 1 such as 0.5,0.3")
+    return shares
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read the seeds (0, 1, 2) from `0,1,2`.
+
+    Raises:
+        UsageError: If one is no whole number of at least 0.
+    """
+    if not all(part.strip().isdecimal() for part in text.split(",")):
+        raise UsageError(f"seeds {text!r}: expected whole numbers such as 0,1,2")
+    return tuple(int(part) for part in text.split(","))
+
+
+def parse_durations_s(text: str) -> tuple[float, ...]:
+    """Read seconds (40.0, 30.0) from `40s,30s`.
+
+    Raises:
+        UnitError: If one is not a duration.
+    """
+    return tuple(parse_duration_s(part) for part in text.split(","))
+
+
+def heads_option(text: str, default: str | None = None) -> Decorator[Any]:
+    """Return `--heads serial|batched`, with `text` as its help."""
+    return click.option(
+        "--heads",
+        type=click.Choice(["serial", "batched"]),
+        default=default,
+        show_default=default is not None,
+        help=text,
+    )
+
+
+_NETWORK = "wan, lan, or bandwidth and round trip: 44MBps,40ms"
+
+profile_argument = click.argument("profile", type=FILE)
+network_option = click.option(
+    "--network",
+    type=parse_network,
+    default="wan",
+    show_default=True,
+    help=f"{_NETWORK}.",
+)
+networks_option = click.option(
+    "--network",
+    "networks",
+    type=parse_network,
+    multiple=True,
+    default=("wan",),
+    show_default=True,
+    help=f"{_NETWORK}; repeatable.",
+)
+emulation_option = click.option(
+    "--emulation",
+    default="auto",
+    show_default=True,
+    help="relay, tun or netem; see `mpcprof doctor`.",
+)
+mode_option = click.option(
+    "--mode",
+    type=click.Choice(["emulated", "priced"]),
+    default="emulated",
+    show_default=True,
+    help="Really wait for the network, or price loopback calls by the formula.",
+)
+workloads_option = click.option(
+    "--workload", "workloads", multiple=True, help="Only this one; repeatable."
+)
+seed_option = click.option("--seed", type=int, default=0, show_default=True)
 # steps are listed image by image: more would take minutes, then all of the memory
-batch_type = click.IntRange(1, 100_000)
-
+batch_option = click.option(
+    "--batch",
+    "n_batch",
+    type=click.IntRange(1, 100_000),
+    default=1,
+    show_default=True,
+    help="Images that go together.",
+)
 json_option = click.option(
     "--json", "is_json", is_flag=True, help="One JSON document on standard output."
 )
-
-
-def deployment_options(command: Command) -> Command:
-    """What the parties run: protocol, build, ring, beaver triples, SPU's options."""
-    for option in reversed(
-        [
-            click.option(
-                "--protocol",
-                default="semi2k",
-                show_default=True,
-                help="semi2k, cheetah, aby3 or securenn.",
-            ),
-            click.option(
-                "--runtime",
-                default=DEFAULT_BUILD.name,
-                show_default=True,
-                help="SPU build; see `mpcprof runtime list`.",
-            ),
-            click.option(
-                "--field-bits",
-                type=click.Choice(["32", "64", "128"]),
-                default="64",
-                show_default=True,
-                help="Width of the ring.",
-            ),
-            click.option(
-                "--fraction-bits",
-                type=click.IntRange(min=1),
-                help="Of the fixed-point numbers. [default: as SPU for the ring]",
-            ),
-            click.option(
-                "--beaver", default="", help="Beaver triples of semi2k, by SPU's name."
-            ),
-            click.option(
-                "--option",
-                "options",
-                multiple=True,
-                metavar="NAME=VALUE",
-                help="Compiler or runtime option by SPU's name; may be repeated.",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
-
-
-def measure_options(command: Command) -> Command:
-    """Between which network, how emulated, and how often."""
-    for option in reversed(
-        [
-            click.option(
-                "--network",
-                type=parse_network,
-                default="wan",
-                show_default=True,
-                help="wan, lan, or bandwidth and round trip: 44MBps,40ms.",
-            ),
-            click.option(
-                "--emulation",
-                default="auto",
-                show_default=True,
-                help="relay, tun or netem; see `mpcprof doctor`.",
-            ),
-            click.option(
-                "--repeats",
-                type=click.IntRange(min=1),
-                help="Timed calls. [default: 2 in quick, 1 if priced, 5 else]",
-            ),
-            click.option(
-                "--warmups",
-                type=click.IntRange(min=0),
-                help="Untimed calls after the first. [default: 1, 0 if priced]",
-            ),
-            click.option("--seed", type=int, default=0, show_default=True),
-            click.option(
-                "--base-port",
-                type=click.IntRange(min=0, max=65000),
-                default=0,
-                help="First port to use. [default: free ones]",
-            ),
-        ]
-    ):
-        command = option(command)
-    return command
+# what the parties run: see mpcprof.deployment.make_deployment
+deployment_options = combine(
+    click.option(
+        "--protocol",
+        default="semi2k",
+        show_default=True,
+        help="semi2k, cheetah, aby3 or securenn.",
+    ),
+    click.option(
+        "--runtime",
+        default="spu-0.9.5",
+        show_default=True,
+        help="SPU build; see `mpcprof runtime list`.",
+    ),
+    click.option(
+        "--field-bits",
+        type=click.Choice(["32", "64", "128"]),
+        default="64",
+        show_default=True,
+        help="Width of the ring.",
+    ),
+    click.option(
+        "--fraction-bits",
+        type=click.IntRange(min=1),
+        help="Fraction of fixed-point numbers. [default: as SPU for the ring]",
+    ),
+    click.option(
+        "--beaver", default="", help="Beaver triples of semi2k, by SPU's name."
+    ),
+    click.option(
+        "--option",
+        "options",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Compiler or runtime option by SPU's name; may be repeated.",
+    ),
+)
+# how it is measured: see mpcprof.sweep.config.make_config
+measure_options = combine(
+    network_option,
+    emulation_option,
+    mode_option,
+    click.option(
+        "--repeats",
+        type=click.IntRange(min=1),
+        help="Timed calls. [default: sweep: 5, 2 if quick, 1 if priced; profile: 3]",
+    ),
+    click.option(
+        "--warmups",
+        type=click.IntRange(min=0),
+        help="Untimed calls after the first. [default: 1, 0 if priced]",
+    ),
+    seed_option,
+    click.option(
+        "--base-port",
+        type=click.IntRange(min=0, max=65000),
+        default=0,
+        help="First port to use. [default: free ones]",
+    ),
+)

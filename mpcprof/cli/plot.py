@@ -5,17 +5,18 @@ from pathlib import Path
 
 import click
 
+from mpcprof.cli.options import FILE, json_option, profile_argument, workloads_option
+
 # as figures.FIGURES, which costs a second to import; a test compares
 _KINDS = ("latency", "formula", "predicted", "shares")
-_FILE = click.Path(path_type=Path)
 
 
 @click.command("plot")
-@click.argument("profile", type=_FILE)
+@profile_argument
 @click.argument("kind", type=click.Choice(_KINDS))
-@click.option("-o", "--output", type=_FILE, required=True, help="FILE.png or FILE.svg.")
-@click.option("--workload", "workloads", multiple=True, help="Only this; repeatable.")
-@click.option("--json", "is_json", is_flag=True, help="One JSON document on stdout.")
+@click.option("-o", "--output", type=FILE, required=True, help="FILE.png or FILE.svg.")
+@workloads_option
+@json_option
 def command(
     profile: Path, kind: str, output: Path, workloads: tuple[str, ...], is_json: bool
 ) -> None:

@@ -5,8 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpcprof.cli.options import batch_type, json_option
-from mpcprof.network import parse_network
+from mpcprof.cli.options import (
+    batch_option,
+    heads_option,
+    json_option,
+    networks_option,
+    profile_argument,
+)
 
 if TYPE_CHECKING:
     from mpcprof.network import Network
@@ -14,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command("predict")
-@click.argument("profile", type=click.Path(path_type=Path))
+@profile_argument
 @click.option(
     "--model", default="", help="cifar, tiny-imagenet or digits. [default: cifar]"
 )
@@ -26,20 +31,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--activation",
-    help="Of every layer, where --attention is no file. [default: gelu_tanh]",
+    help="Activation of every layer, unless in the file. [default: gelu_tanh]",
 )
-@click.option(
-    "--network",
-    "networks",
-    type=parse_network,
-    multiple=True,
-    default=("wan",),
-    show_default=True,
-    help="wan, lan, or 100MBps,10ms; repeat it to compare.",
-)
-@click.option("--batch", "n_batch", type=batch_type, default=1)
-@click.option("--heads", type=click.Choice(["serial", "batched"]))
-@click.option("--layers", "n_layers", type=click.IntRange(min=1))
+@networks_option
+@batch_option
+@heads_option("One by one or together. [default: as in the file, else serial]")
+@click.option("--layers", "n_layers", type=click.IntRange(min=1), help="Fewer or more.")
 @json_option
 def command(
     profile: Path,

@@ -44,12 +44,6 @@ def parse_domain(text: str) -> tuple[float, float]:
 )
 @deployment_options
 @measure_options
-@click.option(
-    "--mode",
-    type=click.Choice(["emulated", "priced"]),
-    default="emulated",
-    show_default=True,
-)
 @json_option
 def command(
     target: str,

@@ -17,13 +17,6 @@ if TYPE_CHECKING:
 @deployment_options
 @measure_options
 @click.option("--preset", default="quick", show_default=True, help="quick, paper, full")
-@click.option(
-    "--mode",
-    type=click.Choice(["emulated", "priced"]),
-    default="emulated",
-    show_default=True,
-    help="Really wait for the network, or price loopback calls by the formula.",
-)
 @click.option("--only", default="", help="Workloads, such as exp,gelu_tanh.")
 @click.option("--heads", type=parse_int_list, help="Instead of the preset's: 1,2,4.")
 @click.option("--tokens", type=parse_int_list, help="Instead of the preset's.")

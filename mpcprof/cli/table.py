@@ -10,17 +10,23 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
-from mpcprof.cli.options import batch_type
+from mpcprof.cli.options import (
+    FILE,
+    batch_option,
+    json_option,
+    network_option,
+    profile_argument,
+    workloads_option,
+)
 from mpcprof.errors import ProfileError, UsageError
-from mpcprof.network import Network, parse_network
+from mpcprof.network import Network
 from mpcprof.units import parse_percent
 
 if TYPE_CHECKING:
     from mpcprof.profile.record import Profile
 
-# as profile_export.EXPORT_FORMATS, which costs half a second to import; a test compares
+# as profile.export.EXPORT_FORMATS, which costs half a second to import; a test compares
 _FORMATS = ("csv", "json", "md", "parquet")
-_PROFILE = click.Path(path_type=Path)
 
 
 @click.group(name="table")
@@ -29,7 +35,7 @@ def command() -> None:
 
 
 def _print_table(header: tuple[str, ...], cells: list[tuple[str, ...]]) -> None:
-    """Fit to a terminal; in a pipe every row is one line, however long."""
+    """Print a table that fits the terminal; in a pipe every row is one line."""
     from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
@@ -48,9 +54,9 @@ def _print_table(header: tuple[str, ...], cells: list[tuple[str, ...]]) -> None:
 
 
 @command.command()
-@click.argument("profile", type=_PROFILE)
-@click.option("--workload", "workloads", multiple=True, help="Only this; repeatable.")
-@click.option("--json", "is_json", is_flag=True, help="One JSON document on stdout.")
+@profile_argument
+@workloads_option
+@json_option
 def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
     """Print the records of PROFILE, sorted by case."""
     from mpcprof.profile.export import display_rows, export_profile
@@ -65,26 +71,13 @@ def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
 
 
 @command.command()
-@click.argument("profile", type=_PROFILE)
+@profile_argument
 @click.option("--format", "export_format", type=click.Choice(_FORMATS), default="csv")
-@click.option("-o", "--output", type=_PROFILE, help="A file; otherwise stdout.")
+@click.option("-o", "--output", type=FILE, help="A file; otherwise stdout.")
 @click.option("--terms", "has_terms", is_flag=True, help="Lat(ATTN_ij), Lat(Act_ij).")
 @click.option("--model", default="cifar", show_default=True, help="Whose terms.")
-@click.option(
-    "--network",
-    type=parse_network,
-    default="wan",
-    show_default=True,
-    help="On which the terms are priced.",
-)
-@click.option(
-    "--batch",
-    "n_batch",
-    type=batch_type,
-    default=1,
-    show_default=True,
-    help="Images that go together, of the terms.",
-)
+@network_option
+@batch_option
 @click.pass_context
 def export(
     ctx: click.Context,
@@ -99,7 +92,8 @@ def export(
     """Convert PROFILE for another program; the default is csv.
 
     With --terms, the seconds of every attention and activation in every layer of a
-    model, as the search reads them, instead of the records.
+    model, as the search reads them, instead of the records; --model, --network and
+    --batch are of the terms.
     """
     from mpcprof.files import replace_file
     from mpcprof.profile.export import export_profile
@@ -143,8 +137,8 @@ def _export_terms(
 
 
 @command.command()
-@click.argument("profiles", type=_PROFILE, nargs=-1, required=True)
-@click.option("-o", "--output", type=_PROFILE, required=True, help="The merged one.")
+@click.argument("profiles", type=FILE, nargs=-1, required=True)
+@click.option("-o", "--output", type=FILE, required=True, help="The merged one.")
 @click.option("--force", is_flag=True, help="Overwrite it if it exists.")
 def merge(profiles: tuple[Path, ...], output: Path, force: bool) -> None:
     """Put the records of PROFILES, all of one deployment, into one file."""
@@ -159,8 +153,8 @@ def merge(profiles: tuple[Path, ...], output: Path, force: bool) -> None:
 
 
 @command.command()
-@click.argument("a", type=_PROFILE)
-@click.argument("b", type=_PROFILE)
+@click.argument("a", type=FILE)
+@click.argument("b", type=FILE)
 @click.option(
     "--tolerance",
     type=parse_percent,
@@ -169,7 +163,7 @@ def merge(profiles: tuple[Path, ...], output: Path, force: bool) -> None:
     show_default=True,
     help="How much slower a case of B may be.",
 )
-@click.option("--json", "is_json", is_flag=True, help="One JSON document on stdout.")
+@json_option
 @click.pass_context
 def diff(ctx: click.Context, a: Path, b: Path, tolerance: float, is_json: bool) -> None:
     """Compare B with A; exit code 1 if a case is slower, or bytes or hops differ."""

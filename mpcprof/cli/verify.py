@@ -5,17 +5,21 @@ from typing import Any
 
 import click
 
-from mpcprof.cli.options import json_option
+from mpcprof.cli.options import (
+    FILE,
+    emulation_option,
+    json_option,
+    networks_option,
+    profile_argument,
+    seed_option,
+)
 from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
 from mpcprof.errors import UsageError
-from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s, parse_percent
-
-_FILE = click.Path(path_type=Path)
 
 
 @click.command("verify")
-@click.argument("profile", type=_FILE)
+@profile_argument
 @click.option(
     "--cases",
     "n_cases",
@@ -38,17 +42,9 @@ _FILE = click.Path(path_type=Path)
     multiple=True,
     help="MODEL:ATTENTION:HEADS (cifar:scale:batched), or arch.json; repeatable.",
 )
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--network",
-    "networks",
-    type=parse_network,
-    multiple=True,
-    default=("wan",),
-    show_default=True,
-    help="Repeat it for several.",
-)
-@click.option("--emulation", default="auto", show_default=True)
+@seed_option
+@networks_option
+@emulation_option
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
 @click.option("--warmups", type=click.IntRange(min=0), default=1, show_default=True)
 @click.option(
@@ -57,7 +53,7 @@ _FILE = click.Path(path_type=Path)
     type=parse_duration_s,
     default="20s",
     show_default=True,
-    help="Draw only cases that are foreseen to take at most this long.",
+    help="Draw only cases that are predicted to take at most this long.",
 )
 @click.option(
     "--tolerance",
@@ -70,10 +66,10 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--output",
     "path",
-    type=_FILE,
+    type=FILE,
     help="Where measurements are kept. [default: PROFILE-verify-SEED.parquet]",
 )
-@click.option("--report", type=_FILE, help="Write the table to a file: FILE.md.")
+@click.option("--report", type=FILE, help="Write the table to a file: FILE.md.")
 @click.option("--fresh", "is_fresh", is_flag=True, help="Measure everything anew.")
 @json_option
 @click.pass_context

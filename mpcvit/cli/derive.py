@@ -5,37 +5,30 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpcprof.cli.options import json_option
-from mpcprof.errors import UsageError
-from mpcprof.units import parse_duration_s
+from mpcprof.cli.options import (
+    FILE,
+    heads_option,
+    json_option,
+    parse_durations_s,
+    parse_shares,
+)
 
 if TYPE_CHECKING:
     from mpcprof.nn.architecture import Heads
 
 
-def _parse_shares(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(f"{text!r}: expected shares such as 0.5,0.3") from None
-
-
-def _parse_durations_s(text: str) -> tuple[float, ...]:
-    return tuple(parse_duration_s(part) for part in text.split(","))
-
-
 @click.command("derive")
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", type=FILE)
 @click.option(
     "--mu",
     "mus",
-    type=_parse_shares,
+    type=parse_shares,
     help="Shares of alpha to keep, the largest: 0.5,0.3 (the paper's rule).",
 )
 @click.option(
     "--budget",
     "budgets_s",
-    type=_parse_durations_s,
+    type=parse_durations_s,
     help="Seconds to keep to: 40s,30s; the most alpha and beta that they buy.",
 )
 @click.option(
@@ -45,15 +38,11 @@ def _parse_durations_s(text: str) -> tuple[float, ...]:
     show_default=True,
     help="With --mu: beta above it keeps GeLU.",
 )
-@click.option(
-    "--heads",
-    type=click.Choice(["serial", "batched"]),
-    help="Priced and written so. [default: as searched for]",
-)
+@heads_option("Priced and written so. [default: as searched for]")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=FILE,
     help="File.json of one, or folder of several. [default: RUN]",
 )
 @json_option
