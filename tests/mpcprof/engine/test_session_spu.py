@@ -23,7 +23,7 @@ WAN = NETWORKS["wan"]
 EXP = get_workload("exp")
 EXP_DIMS = Dims(n_heads=4, n_tokens=17)
 N_ENTRIES = 4 * 17 * 17
-# semi2k, 64 bits, SPU 0.9.5; test_workloads holds the same for every primitive
+# semi2k, 64 bits, SPU 0.9.5; test_primitives holds the same for every primitive
 EXP_BYTES_PER_ENTRY = 100
 EXP_HOPS = 17
 
