@@ -11,6 +11,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from mpcprof.dims import Dims
 from mpcprof.errors import UsageError, look_up
+from mpcprof.nn.algebra import Shape
 
 Size: TypeAlias = tuple[int, ...]
 
@@ -37,7 +38,7 @@ class Primitive(NamedTuple):
     """Named dimensions of a primitive, and the shape of each input at given sizes."""
 
     dim_names: tuple[str, ...]
-    shapes: Callable[[Dims], tuple[Size, ...]]
+    shapes: Callable[[Dims], tuple[Shape, ...]]
 
 
 def _on_scores(n_inputs: int) -> Primitive:
@@ -114,10 +115,10 @@ def n_entries(size: Size) -> int:
 class Bare(NamedTuple):
     """An array known by its shape alone."""
 
-    shape: tuple[int, ...]
+    shape: Shape
 
 
-def broadcast_shape(x: tuple[int, ...], y: tuple[int, ...]) -> tuple[int, ...]:
+def broadcast_shape(x: Shape, y: Shape) -> Shape:
     """Return the shape of an elementwise result, as numpy has it.
 
     Raises:
@@ -156,7 +157,7 @@ class CountingAlgebra:
         finally:
             self._part = outer
 
-    def _entries(self, operation: str, shape: tuple[int, ...]) -> Bare:
+    def _entries(self, operation: str, shape: Shape) -> Bare:
         self.steps.append(Step(operation, (math.prod(shape),), self._part))
         return Bare(shape)
 
@@ -227,7 +228,7 @@ class CountingAlgebra:
         *leading, a, b, c = x.shape
         return Bare((*leading, b, a, c))
 
-    def reshape(self, x: Bare, shape: tuple[int, ...]) -> Bare:
+    def reshape(self, x: Bare, shape: Shape) -> Bare:
         if math.prod(shape) != math.prod(x.shape):
             raise ValueError(f"{x.shape} does not fit into {shape}")
         return Bare(shape)
@@ -240,11 +241,9 @@ class CountingAlgebra:
         return Bare(tuple(shape))
 
     def join(self, arrays: Sequence[Bare], axis: int) -> Bare:
+        beside = {x.shape[:axis] + x.shape[axis + 1 :] for x in arrays}
+        if len(beside) != 1:
+            raise ValueError(f"no joining of {arrays} along axis {axis}")
         shape = list(arrays[0].shape)
-        for x in arrays:
-            if [*x.shape[:axis], *x.shape[axis + 1 :]] != shape[:axis] + shape[
-                axis + 1 :
-            ]:
-                raise ValueError(f"no joining of {arrays} along axis {axis}")
         shape[axis] = sum(x.shape[axis] for x in arrays)
         return Bare(tuple(shape))

@@ -197,6 +197,9 @@ def layernorm64(x: AnyFloat, gamma: AnyFloat, beta: AnyFloat) -> Array64:
     return np.asarray((x - mean) * gamma / np.sqrt(variance + NORM_EPSILON) + beta)
 
 
+_EMBEDDING: Final = ("weight", "bias", "class_token", "positions")
+
+
 def patch_embedding64(
     patches: AnyFloat,
     weight: AnyFloat,
@@ -254,83 +257,68 @@ def vit64(
         weights: By the names of `mpcprof.nn.transformer.weight_shapes`.
     """
     wide = {name: np.asarray(w, np.float64) for name, w in weights.items()}
-    images = patch_embedding64(
-        patches,
-        wide["embedding.weight"],
-        wide["embedding.bias"],
-        wide["embedding.class_token"],
-        wide["embedding.positions"],
-    )
+    layers = [
+        {
+            name.removeprefix(f"layers.{layer}."): weight
+            for name, weight in wide.items()
+            if name.startswith(f"layers.{layer}.")
+        }
+        for layer in range(architecture.n_layers)
+    ]
+    begin = [wide[f"embedding.{name}"] for name in _EMBEDDING]
+    end = [
+        wide[name] for name in ("norm.gamma", "norm.beta", "head.weight", "head.bias")
+    ]
     logits = []
-    for image in images:  # (N, D)
-        tokens = image
-        for layer in range(architecture.n_layers):
-            tokens = tokens + _attention(architecture, layer, tokens, wide)
-            tokens = tokens + _mlp(architecture, layer, tokens, wide)
-        logits.append(
-            head64(
-                tokens[None],
-                wide["norm.gamma"],
-                wide["norm.beta"],
-                wide["head.weight"],
-                wide["head.bias"],
-            )[0]
-        )
+    for tokens in patch_embedding64(patches, *begin):  # (N, D)
+        for layer, own in enumerate(layers):
+            tokens = tokens + _attention(architecture, layer, tokens, own)
+            tokens = tokens + _mlp(architecture, layer, tokens, own)
+        logits.append(head64(tokens[None], *end)[0])
     return np.stack(logits)
 
 
 def _attention(
-    architecture: Architecture, layer: int, x: Array64, weights: Mapping[str, Array64]
+    architecture: Architecture, layer: int, x: Array64, own: Mapping[str, Array64]
 ) -> Array64:
-    own = f"layers.{layer}."
-    normed = layernorm64(x, weights[f"{own}norm1.gamma"], weights[f"{own}norm1.beta"])
-    queries, keys, values = np.split(normed @ weights[f"{own}attention.qkv"], 3, axis=1)
+    normed = layernorm64(x, own["norm1.gamma"], own["norm1.beta"])
+    queries, keys, values = np.split(normed @ own["attention.qkv"], 3, axis=1)
     found = np.empty_like(x)  # (N, D)
     head_dim = architecture.model.width // architecture.model.n_heads
     for number, head in enumerate(architecture.attention[layer]):
         columns = np.arange(number * head_dim, (number + 1) * head_dim)
-        q, k, v = (full[:, columns] for full in (queries, keys, values))  # (N, K)
-        found[:, columns] = _head(head, q, k, v, weights, f"{own}attention.")
-    projection = weights[f"{own}attention.projection.weight"]
-    return np.asarray(found @ projection + weights[f"{own}attention.projection.bias"])
+        q, k, v = (full[None, :, columns] for full in (queries, keys, values))
+        found[:, columns] = _head(head, q, k, v, own)
+    projection, bias = (own[f"attention.projection.{p}"] for p in ("weight", "bias"))
+    return np.asarray(found @ projection + bias)
 
 
 def _head(
-    head: Head,
-    q: Array64,
-    k: Array64,
-    v: Array64,
-    weights: Mapping[str, Array64],
-    prefix: str,
+    head: Head, q: Array64, k: Array64, v: Array64, own: Mapping[str, Array64]
 ) -> Array64:
-    """Compute all rows of one head by each variant; each row keeps its own."""
+    """Compute all rows of one head, (1, N, K), by each variant; each keeps its own."""
     by_variant = {}
     for name in {*head}:
-        own = [
-            weights[key] for key in weights if key.startswith(f"{prefix}{name}.")
-        ]  # Linformer's E, then F
-        by_variant[name] = ATTENTIONS64[name](q[None], k[None], v[None], *own)[0]
-    names = head if len(head) > 1 else head * len(q)
+        prefix = f"attention.{name}."
+        matrices = [own[key] for key in own if key.startswith(prefix)]  # E, then F
+        by_variant[name] = ATTENTIONS64[name](q, k, v, *matrices)[0]
+    names = head if len(head) > 1 else head * q.shape[1]
     return np.stack([by_variant[name][row] for row, name in enumerate(names)])
 
 
 def _mlp(
-    architecture: Architecture, layer: int, x: Array64, weights: Mapping[str, Array64]
+    architecture: Architecture, layer: int, x: Array64, own: Mapping[str, Array64]
 ) -> Array64:
-    own = f"layers.{layer}."
-    normed = layernorm64(x, weights[f"{own}norm2.gamma"], weights[f"{own}norm2.beta"])
+    normed = layernorm64(x, own["norm2.gamma"], own["norm2.beta"])
+    is_fused = "mlp.fused.weight" in own
+    parts = [
+        own[f"mlp.{linear}.{part}"]
+        for linear in (("fused",) if is_fused else ("linear1", "linear2"))
+        for part in ("weight", "bias")
+    ]
     names = architecture.activation[layer]
-    found = []
-    for place, token in enumerate(normed):  # (D,)
-        name = names[place] if len(names) > 1 else names[0]
-        if f"{own}mlp.fused.weight" in weights:
-            fused = (weights[f"{own}mlp.fused.{part}"] for part in ("weight", "bias"))
-            found.append(fused64(name, token, *fused))
-        else:
-            parts = (
-                weights[f"{own}mlp.{linear}.{part}"]
-                for linear in ("linear1", "linear2")
-                for part in ("weight", "bias")
-            )
-            found.append(mlp64(name, token, *parts))
-    return np.stack(found)
+    names = names if len(names) > 1 else names * len(x)
+    apply = fused64 if is_fused else mlp64
+    return np.stack(
+        [apply(name, x, *parts) for name, x in zip(names, normed, strict=True)]
+    )
