@@ -131,7 +131,7 @@ def install_runtime(build: Build, on_step: OnStep, python: str | None = None) ->
 
     Args:
         on_step: Told what is being done.
-        python: A Python 3.8; uv is asked for one, or one is searched for, if None.
+        python: A Python 3.8. If None, one is searched for; uv may download one.
 
     Raises:
         UsageError: If the build needs no environment.
@@ -149,13 +149,10 @@ def install_runtime(build: Build, on_step: OnStep, python: str | None = None) ->
         if not installation_problem(build):
             on_step(f"installed already, in {home}")
             return python_of(build)
-        if python:
-            find_python(build, python)
         aside = home.with_name(f".{home.name}.new")
         shutil.rmtree(aside, ignore_errors=True)  # of an installation that was killed
         try:
-            if not _build_with_uv(build, aside, python, on_step):
-                _build_with_venv(build, aside, find_python(build, python), on_step)
+            _build(build, aside, python, on_step)
             _replace(home, aside)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -249,10 +246,20 @@ def _unfitness(python: str, version: str) -> str:
     return f"does not run: {_last_line(answer.stderr, 'no reason given')}"
 
 
+def _build(build: Build, place: Path, python: str | None, on_step: OnStep) -> None:
+    try:
+        python = find_python(build, python)
+    except BackendUnavailableError:
+        if python or not shutil.which("uv"):
+            raise
+    if not _build_with_uv(build, place, python, on_step):
+        _build_with_venv(build, place, find_python(build, python), on_step)
+
+
 def _build_with_uv(
     build: Build, place: Path, python: str | None, on_step: OnStep
 ) -> bool:
-    """Make the environment with uv, which finds or downloads Python; whether it worked.
+    """Make the environment with uv, which downloads Python if None; tell if it worked.
 
     Source: `uv venv --help`, `uv pip install --help` of uv 0.13.
     """

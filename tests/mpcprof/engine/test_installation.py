@@ -1,6 +1,7 @@
 """Environments of SPU builds, made by a Python 3.8 that is a script."""
 
 import json
+import shutil
 
 import pytest
 
@@ -29,6 +30,7 @@ esac
 @pytest.fixture(autouse=True)
 def home(monkeypatch, tmp_path):
     monkeypatch.setenv("MPCPROF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(shutil, "which", lambda name: None)  # no uv but that of a test
     return tmp_path / "home"
 
 
@@ -41,6 +43,31 @@ def make_python(tmp_path):
         return str(path)
 
     return make
+
+
+UV = """#!/bin/sh
+echo "uv $@" >> {log}
+case "$1" in
+    venv) {venv}; mkdir -p "$5/bin" && cp {python} "$5/bin/python" ;;
+    pip) {pip} ;;
+esac
+"""
+
+
+@pytest.fixture
+def make_uv(monkeypatch, tmp_path):
+    def make(python, venv=":", pip="echo 'Installed 4 packages in 3ms' >&2"):
+        path, log = tmp_path / "uv", tmp_path / "log"
+        path.write_text(UV.format(log=log, python=python, venv=venv, pip=pip))
+        path.chmod(0o755)
+        monkeypatch.setattr(shutil, "which", {"uv": str(path)}.get)
+
+    return make
+
+
+def asked_of_uv(tmp_path):
+    lines = (tmp_path / "log").read_text().splitlines()
+    return [line.split() for line in lines if line.startswith("uv ")]
 
 
 def names_in(folder):
@@ -70,6 +97,47 @@ def test_packages_are_pinned_and_bring_no_others(make_python, tmp_path):
     assert "--no-deps" in pip
     packages = [word for word in pip.split() if "==" in word]
     assert {p.split("==")[0] for p in packages} >= {"spu", "protobuf", "numpy"}
+
+
+def test_uv_makes_the_environment_where_it_is_on_the_path(
+    make_python, make_uv, monkeypatch, tmp_path
+):
+    make_uv(make_python())
+    monkeypatch.setattr(installation, "_candidates", lambda version: [])
+    steps = []
+
+    install_runtime(PAPER_BUILD, steps.append)
+
+    venv, pip = asked_of_uv(tmp_path)
+    place = venv[-1]
+    assert venv[1:-1] == ["venv", "--no-project", "--python", "3.8"]
+    assert pip[1:5] == ["pip", "install", "--python", f"{place}/bin/python"]
+    assert pip[5:8] == ["--no-deps", "--only-binary", ":all:"]
+    assert pip[8:] == [f"{name}=={version}" for name, version in PAPER_BUILD.packages]
+    assert "Installed 4 packages in 3ms" in steps
+    assert installation_problem(PAPER_BUILD) == ""
+
+
+def test_uv_takes_the_python_that_is_named(make_python, make_uv, tmp_path):
+    python = make_python()
+    make_uv(python)
+
+    install_runtime(PAPER_BUILD, lambda step: None, python)
+
+    assert asked_of_uv(tmp_path)[0][3:5] == ["--python", python]
+
+
+@pytest.mark.parametrize("broken", ["venv", "pip"])
+def test_what_uv_cannot_do_is_said_and_done_without_it(make_python, make_uv, broken):
+    python = make_python()
+    make_uv(python, **{broken: "echo 'error: no route to pypi.org' >&2; exit 2"})
+    steps = []
+
+    install_runtime(PAPER_BUILD, steps.append, python)
+
+    assert "uv failed: error: no route to pypi.org; trying without uv" in steps
+    assert f"environment with {python}" in steps
+    assert installation_problem(PAPER_BUILD) == ""
 
 
 def test_a_second_installation_does_nothing(make_python, tmp_path):
