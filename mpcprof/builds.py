@@ -204,37 +204,21 @@ BUILDS: Final[Mapping[str, Build]] = MappingProxyType(
     {build.name: build for build in (DEFAULT_BUILD, PAPER_BUILD)}
 )
 
-_MISCOUNTS = "SPU counts bytes wrongly when operations run in parallel"
-_PRINTS = "it changes what SPU prints, not what it computes"
-_OF_DEPLOYMENT = "it is a field of the deployment"
-_STRUCTURE = "it is a structure, not a number or a name"
-_REVEALS = "it gives secrets away"
+_WHY_NOT = {
+    "it is a field of the deployment": "beaver_type field fxp_fraction_bits protocol",
+    "it is a structure, not a number or a name": "cheetah_2pc_config ttp_beaver_config",
+    "it gives secrets away": "reveal_secret_condition reveal_secret_indicies",
+    "it changes what SPU prints, not what it computes": """
+        enable_action_trace enable_hal_profile enable_pphlo_profile enable_pphlo_trace
+        enable_pretty_print enable_processor_dump enable_runtime_snapshot
+        enable_type_checker pretty_print_dump_dir processor_dump_dir snapshot_dump_dir
+        xla_pp_kind""",
+    "SPU counts bytes wrongly when operations run in parallel": """
+        experimental_enable_inter_op_par experimental_enable_intra_op_par
+        experimental_inter_op_concurrency""",
+}
 NOT_OPTIONS: Final = MappingProxyType(  # SPU's fields that no option sets, and why
-    {
-        "beaver_type": _OF_DEPLOYMENT,
-        "cheetah_2pc_config": _STRUCTURE,
-        "enable_action_trace": _PRINTS,
-        "enable_hal_profile": _PRINTS,
-        "enable_pphlo_profile": _PRINTS,
-        "enable_pphlo_trace": _PRINTS,
-        "enable_pretty_print": _PRINTS,
-        "enable_processor_dump": _PRINTS,
-        "enable_runtime_snapshot": _PRINTS,
-        "enable_type_checker": _PRINTS,
-        "experimental_enable_inter_op_par": _MISCOUNTS,
-        "experimental_enable_intra_op_par": _MISCOUNTS,
-        "experimental_inter_op_concurrency": _MISCOUNTS,
-        "field": _OF_DEPLOYMENT,
-        "fxp_fraction_bits": _OF_DEPLOYMENT,
-        "pretty_print_dump_dir": _PRINTS,
-        "processor_dump_dir": _PRINTS,
-        "protocol": _OF_DEPLOYMENT,
-        "reveal_secret_condition": _REVEALS,
-        "reveal_secret_indicies": _REVEALS,
-        "snapshot_dump_dir": _PRINTS,
-        "ttp_beaver_config": _STRUCTURE,
-        "xla_pp_kind": _PRINTS,
-    }
+    {name: reason for reason, names in _WHY_NOT.items() for name in names.split()}
 )
 
 

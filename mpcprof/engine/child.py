@@ -93,11 +93,7 @@ class Child:
 
     def ask(self, header: Header, blobs: Sequence[bytes] = ()) -> Header:
         """Ask one question; return its answer. See `ask_all`."""
-        return ask_all([self], [header], [blobs])[0][0]
-
-    def ask_for_blobs(self, header: Header, blobs: Sequence[bytes]) -> list[bytes]:
-        """Ask one question; return the raw bytes of its answer. See `ask_all`."""
-        return self.ask_with_blobs(header, blobs)[1]
+        return self.ask_with_blobs(header, blobs)[0]
 
     def ask_with_blobs(self, header: Header, blobs: Sequence[bytes]) -> Reply:
         """Ask one question; return its answer and raw bytes. See `ask_all`."""

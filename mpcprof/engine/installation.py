@@ -247,43 +247,33 @@ def _unfitness(python: str, version: str) -> str:
 
 
 def _build(build: Build, place: Path, python: str | None, on_step: OnStep) -> None:
-    try:
-        python = find_python(build, python)
-    except BackendUnavailableError:
-        if python or not shutil.which("uv"):
-            raise
-    if not _build_with_uv(build, place, python, on_step):
-        _build_with_venv(build, place, find_python(build, python), on_step)
-
-
-def _build_with_uv(
-    build: Build, place: Path, python: str | None, on_step: OnStep
-) -> bool:
-    """Make the environment with uv, which downloads Python if None; tell if it worked.
+    """Make the environment with uv, or else with the `venv` and pip of a Python.
 
     Source: `uv venv --help`, `uv pip install --help` of uv 0.13.
     """
     uv = shutil.which("uv")
-    if not uv:
-        return False
-    on_step("environment with uv")
-    version = python or build.python_version
-    make = [uv, "venv", "--no-project", "--python", version, str(place)]
-    install = [uv, "pip", "install", "--python", str(place / _PYTHON)]
     try:
-        _run(make, "uv failed")
-        _install_packages(build, place, install, on_step)
-    except EngineError as error:
-        on_step(f"{error}; trying without uv")
-        shutil.rmtree(place, ignore_errors=True)
-        return False
-    return True
-
-
-def _build_with_venv(build: Build, place: Path, python: str, on_step: OnStep) -> None:
+        python = find_python(build, python)
+    except BackendUnavailableError:
+        if python or not uv:
+            raise  # uv may download one
+    own = str(place / _PYTHON)
+    if uv:
+        on_step("environment with uv")
+        version = python or build.python_version
+        make = [uv, "venv", "--no-project", "--python", version, str(place)]
+        try:
+            _run(make, "uv failed")
+            pip = [uv, "pip", "install", "--python", own]
+            _install_packages(build, place, pip, on_step)
+            return
+        except EngineError as error:
+            on_step(f"{error}; trying without uv")
+            shutil.rmtree(place, ignore_errors=True)
+    python = find_python(build, python)
     on_step(f"environment with {python}")
     _run([python, "-m", "venv", str(place)], "the environment cannot be made")
-    pip = [str(place / _PYTHON), "-m", "pip", "--disable-pip-version-check", "install"]
+    pip = [own, "-m", "pip", "--disable-pip-version-check", "install"]
     _install_packages(build, place, pip, on_step)
 
 

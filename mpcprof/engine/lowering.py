@@ -168,7 +168,7 @@ def lower(
     try:
         program, n_outputs = trace(function, inputs, deployment.build.dialect)
         header["output_names"] = [f"{case}-out{index}" for index in range(n_outputs)]
-        code = compiler.ask_for_blobs(header, [program])[0]
+        _, (code,) = compiler.ask_with_blobs(header, [program])
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise EngineError(

@@ -14,6 +14,7 @@ import math
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -151,14 +152,22 @@ def netlink() -> Iterator[Any]:  # Any: pyroute2 has no types
 
 
 def serve(
+    begin: Callable[[Header], list[int]], run: Callable[[socket.socket], None]
+) -> None:
+    """Set up with `begin`, say to the controller which namespaces there are, `run`.
+
+    The channel's descriptor is the only argument of this process, which ends with the
+    controller.
+    """
+    with contextlib.suppress(ChannelClosedError):
+        _serve(socket.socket(fileno=int(sys.argv[1])), begin, run)
+
+
+def _serve(
     channel: socket.socket,
     begin: Callable[[Header], list[int]],
     run: Callable[[socket.socket], None],
 ) -> None:
-    """Set up with `begin`, say to the controller which namespaces there are, `run`.
-
-    Returns when the controller is gone.
-    """
     header, _ = receive_frame(channel)
     try:
         has_user_namespace = isolate()
@@ -171,8 +180,7 @@ def serve(
         answer = {"unavailable": reason(error)}
     send_frame(channel, answer)
     if "namespaces" in answer:
-        with contextlib.suppress(ChannelClosedError):
-            run(channel)
+        run(channel)
 
 
 def find_nsenter() -> str:

@@ -15,19 +15,16 @@ segments. Changing the network leaves packets that are under way on their old sc
 there to test all the rest on a kernel without netem.
 """
 
-import contextlib
 import errno
 import itertools
 import math
 import socket
-import sys
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mpcprof.engine.emulation import namespaces
 from mpcprof.engine.emulation.namespaces import NamespaceEmulation
 from mpcprof.engine.party.framing import (
-    ChannelClosedError,
     Header,
     receive_frame,
     send_frame,
@@ -282,13 +279,6 @@ def netem_message(
     return message
 
 
-def main() -> None:
-    """Serve the channel whose descriptor is the only argument."""
-    hub = VethHub()
-    with contextlib.suppress(ChannelClosedError):
-        channel = socket.socket(fileno=int(sys.argv[1]))
-        namespaces.serve(channel, hub.begin, hub.run)
-
-
 if __name__ == "__main__":
-    main()
+    hub = VethHub()
+    namespaces.serve(hub.begin, hub.run)

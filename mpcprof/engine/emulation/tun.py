@@ -33,7 +33,6 @@ import os
 import select
 import socket
 import struct
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -43,7 +42,6 @@ from mpcprof.engine.emulation import namespaces
 from mpcprof.engine.emulation.namespaces import NamespaceEmulation
 from mpcprof.engine.emulation.pipe import Shaper
 from mpcprof.engine.party.framing import (
-    ChannelClosedError,
     Header,
     receive_frame,
     send_frame,
@@ -218,14 +216,6 @@ def open_tun(rank: int) -> int:
     return tun
 
 
-def main() -> None:
-    """Serve the channel whose descriptor is the only argument."""
-    relay = TunRelay()
-    with contextlib.suppress(ChannelClosedError):
-        channel = socket.socket(fileno=int(sys.argv[1]))
-        namespaces.serve(channel, relay.begin, relay.run)
-
-
 class TunEmulation(NamespaceEmulation):
     """Parties in namespaces of their own, connected through the TUN relay.
 
@@ -242,4 +232,5 @@ class TunEmulation(NamespaceEmulation):
 
 
 if __name__ == "__main__":
-    main()
+    tun_relay = TunRelay()
+    namespaces.serve(tun_relay.begin, tun_relay.run)

@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 from framing import (
@@ -35,11 +35,9 @@ _BURST_MESSAGE_BYTES = 10 * 32768  # above, SPU 0.3.1b0 pauses within a message,
 _BURST_MESSAGES = 9  # and above 10 between messages, for an answer
 _STAMP_BYTES = 40  # a time and a blank are shorter
 
-Handler = Callable[[Header, List[bytes]], Frame]
-
 
 class Party:
-    """What one party holds between commands. `backend` speaks to the SPU build."""
+    """One method per command. `backend` speaks to the SPU build."""
 
     def __init__(self, backend: Any) -> None:  # Any: builds differ in their classes
         self.backend = backend
@@ -288,17 +286,10 @@ def _die_with_parent() -> None:
 
 def serve(channel: socket.socket, party: Party) -> None:
     """Answer commands until the channel closes; an exception is an answer too."""
-    handlers: Dict[str, Handler] = {
-        name: getattr(party, name)
-        for name in (
-            *("hello", "connect", "compile", "split", "join", "load", "hold"),
-            *("run", "fetch", "reveal", "unload", "exchange", "stream"),
-        )
-    }
     while True:
         header, blobs = receive_frame(channel)
         try:
-            answer, out = handlers[header["command"]](header, blobs)
+            answer, out = getattr(party, header["command"])(header, blobs)
         except Exception as error:
             answer, out = {"error": f"{type(error).__name__}: {error}"}, []
         send_frame(channel, answer, out)

@@ -1,7 +1,7 @@
 """What all SPU builds have in common: link, virtual machine, executables by case."""
 
 import sys
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import numpy as np
 import spu
@@ -12,11 +12,13 @@ _RECEIVE_TIMEOUT_MS = 3_600_000  # a Cheetah call may compute for minutes in sil
 class Backend:
     """One party's link and virtual machine. Each build shares and loads in its own way.
 
-    A build's class states `LINK`, its module of links, and whether it `WAITS_ALONE`:
-    whether other threads of Python run while one waits for a message.
+    A build's class states `LINK`, its module of links, `EXECUTABLE`, its class of
+    programs, and `WAITS_ALONE`: whether other threads of Python run while one waits for
+    a message.
     """
 
     LINK: Any  # Any: SPU ships no types
+    EXECUTABLE: Any
     WAITS_ALONE: bool
 
     def __init__(self) -> None:
@@ -34,6 +36,17 @@ class Backend:
         for rank, address in enumerate(header["addresses"]):
             desc.add_party(f"rank{rank}", address)
         self.link = self.LINK.create_brpc(desc, header["rank"])
+
+    def load(self, header: Dict[str, Any], blobs: List[bytes]) -> None:
+        """Take the executable, then this party's shares of its inputs."""
+        executable = self.EXECUTABLE()
+        executable.ParseFromString(blobs[0])
+        self._executables[header["case"]] = executable
+        self.store(header["input_names"], header["n_chunks"], blobs[1:])
+
+    def store(self, names: List[str], n_chunks: List[int], blobs: List[bytes]) -> None:
+        """Keep this party's shares of inputs."""
+        raise NotImplementedError
 
     @staticmethod
     def versions() -> Dict[str, str]:

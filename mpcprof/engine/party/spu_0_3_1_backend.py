@@ -32,6 +32,7 @@ class Spu031Backend(Backend):
     """One party's link and virtual machine."""
 
     LINK = _lib.link
+    EXECUTABLE = ExecutableProto
     WAITS_ALONE = False  # no other thread of Python runs while one waits
 
     def connect(self, header: Dict[str, Any]) -> None:
@@ -58,13 +59,6 @@ class Spu031Backend(Backend):
             code=compile(mhlo, "mhlo", secret),
         ).SerializeToString()
         return executable
-
-    def load(self, header: Dict[str, Any], blobs: List[bytes]) -> None:
-        """Take the executable, then this party's share of each input."""
-        executable = ExecutableProto()
-        executable.ParseFromString(blobs[0])
-        self._executables[header["case"]] = executable
-        self.store(header["input_names"], header["n_chunks"], blobs[1:])
 
     def store(self, names: List[str], _: List[int], blobs: List[bytes]) -> None:
         """Keep this party's shares of inputs, one message each."""

@@ -21,6 +21,7 @@ class Spu095Backend(Backend):
     """One party's link and virtual machine."""
 
     LINK = libspu.link
+    EXECUTABLE = libspu.Executable
     WAITS_ALONE = True  # a thread that waits for a message lets the others run
 
     def start_runtime(self, header: Dict[str, Any]) -> None:
@@ -43,13 +44,6 @@ class Spu095Backend(Backend):
             code=spu.compile(source, options),
         ).SerializeToString()
         return executable
-
-    def load(self, header: Dict[str, Any], blobs: List[bytes]) -> None:
-        """Take the executable, then for each input its meta and its chunks."""
-        executable = libspu.Executable()
-        executable.ParseFromString(blobs[0])
-        self._executables[header["case"]] = executable
-        self.store(header["input_names"], header["n_chunks"], blobs[1:])
 
     def store(self, names: List[str], n_chunks: List[int], blobs: List[bytes]) -> None:
         """Keep this party's shares of inputs: meta and chunks of each."""
