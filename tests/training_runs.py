@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mpcprof.nn.architecture import Architecture, get_model, uniform_architecture
+from mpcprof.progress import Silent
 from mpcvit.data.augmentation import NO_AUGMENTATION
 from mpcvit.models.layers import NONE, Regularization
 from mpcvit.train.config import Hardware, RunConfig
-from mpcvit.train.loop import SilentObserver
 from mpcvit.train.recipe import Recipe, get_recipe
 from mpcvit.train.run import TrainConfig, train
 
@@ -58,15 +58,15 @@ def tiny_request(
     return TrainConfig(run=run, architecture=tiny_architecture())
 
 
-class StopAfter(SilentObserver):
+class StopAfter(Silent):
     """Does something once that many steps are done."""
 
     def __init__(self, n_steps: int, stop: Any) -> None:
         self._left = n_steps
         self._stop = stop
 
-    def on_step(self) -> None:
-        self._left -= 1
+    def advance(self, n_steps: int = 1) -> None:
+        self._left -= n_steps
         if self._left == 0:
             self._stop()
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from mpcprof.cli.options import json_option
-from mpcprof.cli.progress import resumable
+from mpcprof.cli.progress import progress_bar, resumable
 from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s
 from mpcvit.cli.run_options import run_options
@@ -92,7 +92,6 @@ def command(
     A run that was stopped, by Ctrl-C or by force, goes on by the same command. Derive
     architectures from it with `mpcvit derive`.
     """
-    from mpcvit.cli.progress import FitProgress
     from mpcvit.search.objective import choose_penalty
     from mpcvit.search.run import SearchConfig, default_output, search, search_recipe
     from mpcvit.search.space import SearchSpace
@@ -121,7 +120,7 @@ def command(
     )
     with (
         resumable(request.run.output, kept="finished epochs are"),
-        FitProgress("search") as progress,
+        progress_bar("search") as progress,
     ):
         report = search(request, progress)
     if report.is_first_process:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mpcprof.cli.options import json_option
-from mpcprof.cli.progress import resumable
+from mpcprof.cli.progress import progress_bar, resumable
 from mpcvit.cli.run_options import run_options
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ def command(
     A run that was stopped, by Ctrl-C or by force, goes on by the same command, and ends
     with the weights of one that was not. Under torchrun it uses several devices.
     """
-    from mpcvit.cli.progress import FitProgress
     from mpcvit.train.config import make_run_config
     from mpcvit.train.distillation import choose_terms
     from mpcvit.train.recipe import get_recipe
@@ -86,7 +85,7 @@ def command(
     )
     with (
         resumable(request.run.output, kept="finished epochs are"),
-        FitProgress("training") as progress,
+        progress_bar("training") as progress,
     ):
         result = train(request, progress)
     if result.is_first_process:

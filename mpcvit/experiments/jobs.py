@@ -13,9 +13,9 @@ from typing import Any, Generic, Protocol, TypeVar
 import torch
 
 from mpcprof.errors import EngineError, MpcprofError
+from mpcprof.progress import SILENT, Progress, Silent
 from mpcvit.train.config import RunConfig
-from mpcvit.train.log import EpochRecord
-from mpcvit.train.loop import DivergedError, FitObserver, SilentObserver
+from mpcvit.train.loop import DivergedError
 
 _TICK_S = 0.5
 _LOG = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Job(Protocol):
 
 JobT = TypeVar("JobT", bound=Job)
 ResultT = TypeVar("ResultT")
-Work = Callable[[JobT, FitObserver | None], ResultT]  # of a module: it is sent by name
+Work = Callable[[JobT, Progress], ResultT]  # of a module: it is sent by name
 
 
 class JobsObserver(Protocol):
@@ -88,19 +88,19 @@ def run_jobs(
     return tuple(answers)
 
 
-class _Ticking(SilentObserver):
+class _Ticking(Silent):
     def __init__(self, observer: JobsObserver) -> None:
         self._observer = observer
 
-    def on_epoch(self, record: EpochRecord) -> None:
+    def say(self, line: str) -> None:
         self._observer.on_tick()
 
 
 def _attempt(
-    work: Work[JobT, ResultT], job: JobT, observer: FitObserver | None
+    work: Work[JobT, ResultT], job: JobT, progress: Progress
 ) -> ResultT | DivergedError:
     try:
-        return work(job, observer)
+        return work(job, progress)
     except DivergedError as error:
         return error
     except OSError as error:
@@ -199,7 +199,7 @@ def _serve(connection: Connection, work: Work[Any, Any], n_threads: int) -> None
 def _answer(work: Work[Any, Any], job: Job) -> object:
     """The result, or the error as one that names the job and passes a pipe."""
     try:
-        return work(job, None)
+        return work(job, SILENT)
     except MpcprofError as error:
         return error
     except Exception as error:

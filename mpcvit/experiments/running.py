@@ -12,6 +12,7 @@ from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcprof.nn.architecture import Architecture, ModelPreset, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.profile.io import read_profile
+from mpcprof.progress import Progress
 from mpcvit.data.dataset import load_dataset
 from mpcvit.data.image_set import Dataset
 from mpcvit.experiments.jobs import JobsObserver, run_jobs
@@ -21,7 +22,7 @@ from mpcvit.pareto import MEASURED, Request, gather, predict_s, read_measured
 from mpcvit.train.distillation import choose_terms
 from mpcvit.train.folder import RunFolder
 from mpcvit.train.log import read_log
-from mpcvit.train.loop import DivergedError, FitObserver
+from mpcvit.train.loop import DivergedError
 from mpcvit.train.run import TrainConfig, TrainResult, train
 
 TRAINED = "trained"  # below the experiment's folder: GROUP/NAME-seed-SEED
@@ -132,10 +133,10 @@ def _is_done(request: TrainConfig) -> bool:
         return folder.model.exists() and n_done == run.recipe.epochs
 
 
-def train_one(request: TrainConfig, observer: FitObserver | None) -> TrainResult:
+def train_one(request: TrainConfig, progress: Progress) -> TrainResult:
     """`train` with images that are loaded once a process."""
     dataset = _load(request.run.dataset, *_images(request))
-    return train(request, observer, dataset=dataset)
+    return train(request, progress, dataset=dataset)
 
 
 def _images(request: TrainConfig) -> tuple[ModelPreset, Path | None, int | None]:

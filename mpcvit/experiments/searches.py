@@ -8,6 +8,7 @@ from mpcprof.costmodel.storage import load_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
 from mpcprof.profile.io import read_profile
+from mpcprof.progress import Progress
 from mpcvit.experiments.jobs import JobsObserver, run_jobs
 from mpcvit.experiments.setting import Setting
 from mpcvit.search.cost import FORM_OF_HEADS, HEADS_OF_FORM, CostForm
@@ -15,7 +16,7 @@ from mpcvit.search.objective import Penalty
 from mpcvit.search.result import SearchResult, read_result
 from mpcvit.search.run import SearchConfig, SearchReport, search, search_recipe
 from mpcvit.search.space import SearchSpace
-from mpcvit.train.loop import DivergedError, FitObserver
+from mpcvit.train.loop import DivergedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +77,9 @@ def run_searches(
     return tuple(results)
 
 
-def search_one(request: SearchConfig, observer: FitObserver | None) -> SearchReport:
+def search_one(request: SearchConfig, progress: Progress) -> SearchReport:
     """`search`, as a job."""
-    return search(request, observer)
+    return search(request, progress)
 
 
 def with_search(setting: Setting, folder: Path) -> Setting:

@@ -138,12 +138,7 @@ def _fill(
         return alpha, None if beta is None else flat[n_alpha:].reshape(beta.shape)
 
     def fits(flat: Mask) -> bool:
-        alpha_mask, beta_mask = split(flat)
-        latency_s = cost.latency_s(
-            alpha_mask.astype(float),
-            None if beta_mask is None else beta_mask.astype(float),
-        )
-        return bool(latency_s <= budget_s)
+        return cost.hard_latency_s(*split(flat)) <= budget_s
 
     for unit in order[~kept[order]]:
         alone, whole = kept.copy(), kept | (wholes == wholes[unit])

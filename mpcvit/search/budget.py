@@ -1,30 +1,46 @@
 """The most valuable choice that costs no more than a budget.
 
-Maximise the mean alpha kept, summed over layers, plus the same of beta, so that a layer
-of attention and one of activations count alike whatever their granularity.
+Maximise the mean alpha kept, summed over layers, plus the mean beta kept, so that a
+layer of attention and one of activations count alike whatever their granularity.
+
+Units of a group (the rows of a head, the tokens of a layer) cost the same, so the best
+k of them are the k most valuable: only k is left to choose. Where all units are one
+group, the largest k that the budget allows is the optimum. Elsewhere an integer program
+has a binary z for each count k of each group g, and a share u of each cost that the
+heads of a layer share:
+
+    maximise    sum of value_gk z_gk
+    subject to  sum over k of z_gk = 1
+                z_gk <= u_v where count k of group g uses the variant v
+                rest_s + sum of seconds_gk z_gk + sum of fixed_v u_v <= budget
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, linprog, milp
+from scipy.sparse import coo_array
 
 from mpcprof.errors import UsageError
+from mpcprof.terms import Term
 from mpcprof.units import format_at_least, format_duration
-from mpcvit.search.budget_program import solve_program
-from mpcvit.search.budget_rows import Block, Group, fill, least_ticks
-from mpcvit.search.cost import SearchCost, VariantCost
+from mpcvit.search.cost import SearchCost
 
 Numbers = NDArray[np.float64]
 Counts = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-_SLACK_S: Final = 1e-9  # of sums of floats
+_SLACK_S: Final = 1e-9  # sums of floats differ by less
 _TIE: Final = 1e-6  # of a unit's value: of equal ones more are kept, the first layers'
-_TICKS: Final = 2.0**58  # in the dearest choice: sums stay whole numbers of 64 bits
-_MOST_BINARIES: Final = 600  # of an integer program; of more even its start takes long
 _PROVEN: Final = 1e-6  # a smaller gap is none
+_TIME_LIMIT_S: Final = 10.0
+_SCALE: Final = (
+    1e4  # the solver takes values within 1e-6, and sums within 1e-6, as equal
+)
+_ATTEMPTS: Final = 5  # each with a budget lower by what the last one exceeded it
+_OPTIMAL, _LIMIT_REACHED, _INFEASIBLE = 0, 1, 2  # scipy's statuses
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,185 +61,307 @@ class Choice:
 def choose_within(
     cost: SearchCost, alpha: Numbers, beta: Numbers | None, budget_s: float
 ) -> Choice:
-    """The most valuable choice of at most `budget_s`, or nearly so; see its gap.
+    """Return the most valuable choice of at most `budget_s`; see its gap.
 
-    The same on every machine. Additive attention alone is a knapsack of groups; what
-    pays for sharing, and GeLU besides, goes to an integer program, unless that is large
-    or reaches its limit.
+    The solver is deterministic unless it reaches its limit of 10 s; then the gap says
+    what may be missing.
+    MEASURED
 
     Raises:
         UsageError: If even the quickest choice is slower, or the solver fails.
     """
-    values = _values(alpha)
-    beta_values = None if beta is None else _values(beta)
-    knapsack = _Knapsack(cost, values, beta_values)
-    if knapsack.least_s > budget_s + _SLACK_S:
-        least = format_at_least(knapsack.least_s)
+    program = _Program(cost, alpha, beta)
+    limit_s = budget_s
+    for _ in range(_ATTEMPTS):
+        found = program.best(limit_s)
+        if found is None or found.latency_s <= budget_s + _SLACK_S:
+            break
+        limit_s -= found.latency_s - budget_s
+    if found is None:
+        least = format_at_least(program.quickest().latency_s)
         raise UsageError(
             f"budget {format_duration(budget_s)}: expected at least {least}, what the "
             "quickest choice costs"
         )
-    n_units = alpha.size + (0 if beta is None else beta.size)
-    is_alone = cost.form == "additive" and beta is None
-    found, gap = None, 0.0
-    if not is_alone and n_units <= _MOST_BINARIES:
-        found = solve_program(cost, values, beta_values, budget_s + _SLACK_S)
-    if found is None:
-        kept, gap = knapsack.fill(budget_s + _SLACK_S / 2)
-        found = kept[: alpha.size].reshape(alpha.shape), None
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SharedCost:
+    """Seconds paid once where any of these columns is 1."""
+
+    seconds: float
+    columns: tuple[int, ...]
+
+
+class _Program:
+    """A binary column for each count of each group of units.
+
+    Columns stand in the order of the groups, and of the counts from 0 on: (C,) values
+    and seconds. Of each group its units, the most valuable first.
+    """
+
+    def __init__(self, cost: SearchCost, alpha: Numbers, beta: Numbers | None) -> None:
+        self._cost = cost
+        self._alpha, self._beta = alpha, beta
+        parts = [alpha] if beta is None else [alpha, beta]
+        self._worth = np.concatenate([_values(part).ravel() for part in parts])
+        self._rest_s = cost.rest_s
+        self._units: list[Counts] = []
+        self._shared: list[_SharedCost] = []
+        self._values, self._seconds = np.zeros(0), np.zeros(0)
+        self._group_of: Counts = np.zeros(0, dtype=np.int64)
+        places = np.arange(self._worth.size)
+        self._add_attention(places[: alpha.size].reshape(alpha.shape))
         if beta is not None:
-            found = found[0], kept[alpha.size :].reshape(beta.shape)
-    latency_s = cost.latency_s(
-        found[0].astype(float), None if found[1] is None else found[1].astype(float)
-    )
-    return Choice(alpha=found[0], beta=found[1], latency_s=float(latency_s), gap=gap)
+            self._add_activation(places[alpha.size :].reshape(beta.shape))
+
+    @property
+    def _shared_s(self) -> Numbers:
+        return np.array([one.seconds for one in self._shared])
+
+    def _add_attention(self, places: Counts) -> None:
+        """Add units (L,), (L, H) or (L, H, N)."""
+        cost = self._cost
+        n_together = cost.n_heads if places.ndim == 1 else 1
+        if places.ndim == 3 and cost.form == "additive":
+            for head in places.reshape(-1, cost.n_tokens):
+                self._add(head, cost.accurate_row, cost.cheap_row)
+        elif places.ndim == 3:
+            for layer in places:
+                self._add_batched_rows(layer)
+        elif cost.form == "additive":
+            one, other = (
+                replace(term, fixed_s=0.0, per_unit_s=term.latency_s)
+                for term in (cost.accurate, cost.cheap)
+            )
+            self._add(places.ravel(), one, other, n_together)
+        else:
+            for layer in places.reshape(cost.n_layers, -1):
+                self._add(layer, cost.accurate, cost.cheap, n_together)
+
+    def _add_batched_rows(self, layer: Counts) -> None:
+        """Add the heads (H, N) of a layer; pure ones share the variant's fixed cost."""
+        cost, pure, cheap = self._cost, [], []
+        for head in layer:
+            cheap.append(self._values.size)
+            self._add(head, cost.accurate_row, cost.cheap_row)
+            pure.append(self._values.size - 1)
+        for variant, columns in ((cost.accurate, pure), (cost.cheap, cheap)):
+            self._seconds[columns] = variant.per_unit_s
+            self._shared.append(
+                _SharedCost(seconds=variant.fixed_s, columns=tuple(columns))
+            )
+
+    def _add_activation(self, places: Counts) -> None:
+        """Add units (L,) or (L, N)."""
+        cost = self._cost
+        n_together = cost.n_tokens if places.ndim == 1 else 1
+        self._rest_s += cost.n_layers * cost.fused_mlp_s
+        for layer in places.reshape(cost.n_layers, -1):
+            self._add(layer, cost.apart_gelu, cost.linear, n_together)
+
+    def _add(
+        self, places: Counts, kept: Term, other: Term, n_together: int = 1
+    ) -> None:
+        """Add a group, each unit of which stands for so many heads or tokens."""
+        ranked = places[np.argsort(-self._worth[places], kind="stable")]
+        n_kept = np.arange(ranked.size + 1)
+        n_other = ranked.size - n_kept
+        seconds = (
+            kept.fixed_s * (n_kept > 0)
+            + n_together * kept.per_unit_s * n_kept
+            + other.fixed_s * (n_other > 0)
+            + n_together * other.per_unit_s * n_other
+        )
+        values = np.concatenate([[0.0], np.cumsum(self._worth[ranked])])
+        group = np.full(n_kept.size, len(self._units))
+        self._values = np.concatenate([self._values, values])
+        self._seconds = np.concatenate([self._seconds, seconds])
+        self._group_of = np.concatenate([self._group_of, group])
+        self._units.append(ranked)
+
+    def best(self, budget_s: float) -> Choice | None:
+        """Return the most valuable choice within the budget; None if there is none.
+
+        A choice by the relaxed program leaves the integer one few columns: none that
+        loses more against the relaxed optimum than that choice does.
+
+        Raises:
+            UsageError: If the solver fails.
+        """
+        left_s = budget_s - self._rest_s
+        if len(self._units) == 1:
+            fits = self._seconds <= left_s + _SLACK_S
+            best = np.where(fits, self._values, -np.inf).argmax()
+            return self._choice(np.array([best])) if fits.any() else None
+        rows = self._rows(left_s)
+        columns, losses, bound = self._relax(rows, left_s)
+        if columns is None:
+            return None
+        value = self._values[columns].sum()
+        is_open = losses <= bound - value + _SLACK_S
+        solved = self._solve(-self._values, rows, is_open)
+        if solved.status != _INFEASIBLE and solved.x is not None:
+            tried = self._use_up(self._split(solved.x, np.argmax), left_s)
+            columns = max(columns, tried, key=lambda one: self._values[one].sum())
+        value = self._values[columns].sum()
+        if solved.status == _LIMIT_REACHED and solved.mip_dual_bound is not None:
+            bound = min(bound, -solved.mip_dual_bound / _SCALE)
+        is_proven = solved.status != _LIMIT_REACHED or bound - value <= _PROVEN * bound
+        return self._choice(columns, 0.0 if is_proven else (bound - value) / bound)
+
+    def quickest(self) -> Choice:
+        """Return the choice that costs least."""
+        return self._choice(self._quickest())
+
+    def _quickest(self) -> Counts:
+        every = np.ones(self._values.size, dtype=bool)
+        solved = self._solve(self._seconds, self._rows(np.inf), every, has_shared=True)
+        return self._split(solved.x, np.argmax)
+
+    def _rows(self, left_s: float) -> LinearConstraint:
+        """Return one column per group, uses of shared costs, and the budget."""
+        n_columns, n_groups = self._values.size, len(self._units)
+        uses = [
+            (column, n_columns + number)
+            for number, one in enumerate(self._shared)
+            for column in one.columns
+        ]
+        used, shares = np.array(uses, dtype=np.int64).reshape(-1, 2).T
+        use_rows = n_groups + np.arange(used.size)
+        every = np.arange(n_columns + len(self._shared))
+        parts = (  # coefficients, rows, columns
+            (np.ones(n_columns), self._group_of, np.arange(n_columns)),
+            (np.ones(used.size), use_rows, used),
+            (-np.ones(used.size), use_rows, shares),
+            (
+                _SCALE * np.concatenate([self._seconds, self._shared_s]),
+                np.full(every.size, n_groups + used.size),
+                every,
+            ),
+        )
+        values, rows, columns = (
+            np.concatenate(part) for part in zip(*parts, strict=True)
+        )
+        ones, zeros = np.ones(n_groups), np.zeros(used.size)
+        low = np.concatenate([ones, zeros - np.inf, [-np.inf]])
+        high = np.concatenate([ones, zeros, [_SCALE * left_s]])
+        matrix = coo_array((values, (rows, columns))).tocsr()
+        return LinearConstraint(matrix, low, high)
+
+    def _relax(
+        self, rows: LinearConstraint, left_s: float
+    ) -> tuple[Counts | None, Numbers, float]:
+        """Return a choice, what each column loses at least, and the most worth.
+
+        The choice takes of each group the quickest of the columns that the relaxed
+        optimum mixes, or the quickest of all.
+        """
+        n_groups = len(self._units)
+        solved = linprog(
+            np.concatenate([-_SCALE * self._values, 0 * self._shared_s]),
+            A_eq=rows.A[:n_groups],
+            b_eq=rows.ub[:n_groups],
+            A_ub=rows.A[n_groups:],
+            b_ub=rows.ub[n_groups:],
+            bounds=(0, 1),
+        )
+        if solved.status == _INFEASIBLE:
+            return None, self._values, 0.0
+        _check(solved)
+        mixed = np.where(
+            solved.x[: self._values.size] > _SLACK_S, self._seconds, np.inf
+        )
+        columns = self._split(mixed, np.argmin)
+        if self._total_s(columns) > left_s + _SLACK_S:
+            columns = self._quickest()
+            if self._total_s(columns) > left_s + _SLACK_S:
+                return None, self._values, 0.0
+        losses = solved.lower.marginals[: self._values.size] / _SCALE
+        return self._use_up(columns, left_s), losses, -solved.fun / _SCALE
+
+    def _solve(
+        self,
+        objective: Numbers,
+        rows: LinearConstraint,
+        is_open: Mask,
+        *,
+        has_shared: bool = False,
+    ) -> OptimizeResult:
+        """Return the solution of the least objective among the open columns.
+
+        Raises:
+            UsageError: If the solver fails for other reasons than its limit.
+        """
+        n_shared = len(self._shared)
+        solved = milp(
+            _SCALE * np.concatenate([objective, self._shared_s * has_shared]),
+            integrality=np.concatenate([np.ones(is_open.size), np.zeros(n_shared)]),
+            bounds=Bounds(
+                0, np.concatenate([is_open.astype(float), np.ones(n_shared)])
+            ),
+            constraints=rows,
+            options={"mip_rel_gap": _SLACK_S, "time_limit": _TIME_LIMIT_S},
+        )
+        return _check(solved)
+
+    def _split(self, x: Numbers, choose: Callable[[Numbers], np.intp]) -> Counts:
+        """Return the chosen column of each group, (G,)."""
+        ends = np.cumsum([units.size + 1 for units in self._units])
+        parts = np.split(x[: ends[-1]], ends[:-1])
+        firsts = np.concatenate([[0], ends[:-1]])
+        columns: Counts = firsts + np.array([choose(part) for part in parts])
+        return columns
+
+    def _total_s(self, columns: Counts) -> float:
+        """Return the seconds of a column of each group, without the rest."""
+        shared_s = sum(
+            one.seconds for one in self._shared if {*one.columns} & {*columns}
+        )
+        return float(self._seconds[columns].sum() + shared_s)
+
+    def _use_up(self, columns: Counts, left_s: float) -> Counts:
+        """Make the most valuable change of one group, as long as there is room."""
+        columns = columns.copy()
+        while True:
+            seconds = self._seconds.copy()
+            for one in self._shared:
+                if not {*one.columns} & {*columns}:
+                    seconds[[*one.columns]] += one.seconds
+            now = columns[self._group_of]
+            room_s = left_s - self._total_s(columns)
+            fits = seconds - self._seconds[now] <= room_s
+            gains = np.where(fits, self._values - self._values[now], 0.0)
+            best = int(gains.argmax())
+            if gains[best] <= 0:
+                return columns
+            columns[self._group_of[best]] = best
+
+    def _choice(self, columns: Counts, gap: float = 0.0) -> Choice:
+        mask = np.zeros(self._worth.size, dtype=bool)
+        firsts = np.searchsorted(self._group_of, np.arange(len(self._units)))
+        for units, n_kept in zip(self._units, columns - firsts, strict=True):
+            mask[units[:n_kept]] = True
+        alpha = mask[: self._alpha.size].reshape(self._alpha.shape)
+        beta = None
+        if self._beta is not None:
+            beta = mask[self._alpha.size :].reshape(self._beta.shape)
+        latency_s = self._cost.hard_latency_s(alpha, beta)
+        return Choice(alpha=alpha, beta=beta, latency_s=latency_s, gap=gap)
 
 
 def _values(weights: Numbers) -> Numbers:
-    """Of each unit (L, ...) its share of the layer's mean."""
+    """Return each unit's share of the layer's mean, (L, ...)."""
     tie = _TIE * (2 - np.arange(weights.size) / weights.size)
     values: Numbers = weights + tie.reshape(weights.shape)
     return values * len(weights) / weights.size
 
 
-class _Knapsack:
-    """Groups of units that cost the same, and of each group its units, best first."""
-
-    def __init__(self, cost: SearchCost, alpha: Numbers, beta: Numbers | None) -> None:
-        parts = [alpha.ravel()] if beta is None else [alpha.ravel(), beta.ravel()]
-        self._values = np.concatenate(parts)
-        self._rest_s = cost.rest_s
-        self._tick_s = _most_s(cost) / _TICKS
-        self._blocks: list[Block] = []
-        self._units: list[Counts] = []
-        indices = np.arange(self._values.size)
-        self._add_attention(cost, indices[: alpha.size].reshape(alpha.shape))
-        if beta is not None:
-            self._add_activation(cost, indices[alpha.size :].reshape(beta.shape))
-
-    @property
-    def least_s(self) -> float:
-        """Seconds of the quickest choice."""
-        return self._rest_s + least_ticks(self._blocks) * self._tick_s
-
-    def fill(self, budget_s: float) -> tuple[Mask, float]:
-        """Units kept, and the gap."""
-        budget = self._to_ticks(min(budget_s - self._rest_s, _TICKS * self._tick_s))
-        filling = fill(self._blocks, max(budget, least_ticks(self._blocks)))
-        mask = np.zeros(self._values.size, dtype=bool)
-        for units, n_kept in zip(self._units, filling.kept, strict=True):
-            mask[units[:n_kept]] = True
-        missing = filling.bound - filling.value
-        gap = missing / filling.bound if missing > 0 < filling.bound else 0.0
-        return mask, gap if gap > _PROVEN else 0.0
-
-    def _to_ticks(self, seconds: float) -> int:
-        return round(seconds / self._tick_s)
-
-    def _add_attention(self, cost: SearchCost, units: Counts) -> None:
-        """Units (L,), (L, H) or (L, H, N)."""
-        n_together = cost.n_heads if units.ndim == 1 else 1
-        if units.ndim == 3 and cost.form == "additive":
-            self._add_groups(
-                units.reshape(-1, cost.n_tokens), cost.accurate_row, cost.cheap_row, 1
-            )
-        elif units.ndim == 3:
-            for layer in units:
-                self._add_batched_rows(cost, layer)
-        elif cost.form == "additive":
-            accurate, cheap = _alone(cost.accurate), _alone(cost.cheap)
-            self._add_groups(units.reshape(1, -1), accurate, cheap, n_together)
-        else:
-            by_layer = units.reshape(cost.n_layers, -1)
-            self._add_groups(by_layer, cost.accurate, cost.cheap, n_together)
-
-    def _add_activation(self, cost: SearchCost, units: Counts) -> None:
-        """Units (L,) or (L, N)."""
-        n_together = cost.n_tokens if units.ndim == 1 else 1
-        self._rest_s += cost.n_layers * cost.fused_mlp_s
-        apart_s = cost.mlp_s - cost.fused_mlp_s
-        gelu = replace(cost.gelu, fixed_s=cost.gelu.fixed_s + apart_s)
-        by_layer = units.reshape(cost.n_layers, -1)
-        self._add_groups(by_layer, gelu, cost.linear, n_together)
-
-    def _add_groups(
-        self,
-        groups: Counts,
-        kept: VariantCost,
-        other: VariantCost,
-        n_together: int,
-    ) -> None:
-        """Each row of units (G, U) shares the fixed seconds of either variant."""
-        for units in groups:
-            ticks = self._count_ticks(units.size, kept, other, n_together)
-            self._blocks.append(((self._group(units, ticks),),))
-            self._units.append(self._ranked(units))
-
-    def _add_batched_rows(self, cost: SearchCost, heads: Counts) -> None:
-        """A layer's rows (H, N): with purely accurate heads or none, cheap or none."""
-        mixed = self._count_ticks(heads.shape[1], cost.accurate_row, cost.cheap_row, 1)
-        mixed[-1] = self._to_ticks(cost.accurate.per_unit_s)
-        mixed[0] = self._to_ticks(cost.cheap.per_unit_s)
-        modes = []
-        for is_accurate, is_cheap in product((True, False), repeat=2):
-            fixed_s = (
-                is_accurate * cost.accurate.fixed_s + is_cheap * cost.cheap.fixed_s
-            )
-            fixed = np.array([self._to_ticks(fixed_s)])
-            none = np.zeros(1, dtype=np.int64)
-            allowed = slice(0 if is_cheap else 1, None if is_accurate else -1)
-            modes.append(
-                (
-                    Group(kept=none, ticks=fixed, values=np.zeros(1)),
-                    *(self._group(units, mixed, allowed) for units in heads),
-                )
-            )
-        self._blocks.append(tuple(mode for mode in modes if mode[-1].kept.size))
-        self._units += [heads[0, :0], *(self._ranked(units) for units in heads)]
-
-    def _count_ticks(
-        self, n_units: int, kept: VariantCost, other: VariantCost, n_together: int
-    ) -> Counts:
-        n_kept = np.arange(n_units + 1)
-        ticks: Counts = (
-            self._to_ticks(kept.fixed_s) * (n_kept > 0)
-            + self._to_ticks(n_together * kept.per_unit_s) * n_kept
-            + self._to_ticks(other.fixed_s) * (n_kept < n_units)
-            + self._to_ticks(n_together * other.per_unit_s) * (n_units - n_kept)
+def _check(solved: OptimizeResult) -> OptimizeResult:
+    if solved.status not in (_OPTIMAL, _LIMIT_REACHED, _INFEASIBLE):
+        raise UsageError(
+            "expected the solver of the budget to find a choice; it says "
+            f"{solved.message!r}"
         )
-        return ticks
-
-    def _group(
-        self, units: Counts, ticks: Counts, allowed: slice = slice(None)
-    ) -> Group:
-        worth = np.cumsum(self._values[self._ranked(units)])
-        return Group(
-            kept=np.arange(units.size + 1)[allowed],
-            ticks=ticks[allowed],
-            values=np.concatenate([[0.0], worth])[allowed],
-        )
-
-    def _ranked(self, units: Counts) -> Counts:
-        ranked: Counts = units[np.argsort(-self._values[units], kind="stable")]
-        return ranked
-
-
-def _alone(cost: VariantCost) -> VariantCost:
-    return VariantCost(alone_s=cost.alone_s, fixed_s=0.0, per_unit_s=cost.alone_s)
-
-
-def _most_s(cost: SearchCost) -> float:
-    """More than any choice costs: every variant of everything, fixed seconds each."""
-    head_s = sum(
-        abs(one.alone_s) + abs(one.fixed_s) + abs(one.per_unit_s)
-        for one in (cost.accurate, cost.cheap)
-    )
-    row_s, token_s = (
-        sum(abs(one.fixed_s) + cost.n_tokens * abs(one.per_unit_s) for one in pair)
-        for pair in (
-            (cost.accurate_row, cost.cheap_row),
-            (cost.gelu, cost.linear),
-        )
-    )
-    mlp_s = abs(cost.mlp_s) + abs(cost.fused_mlp_s)
-    return cost.n_layers * (cost.n_heads * (head_s + row_s) + token_s + mlp_s)
+    return solved

@@ -1,9 +1,10 @@
 """Expected seconds of a relaxed choice: what the search adds to its loss.
 
 The same formulas take torch tensors, where they have a gradient, and numpy arrays,
-where the budget is kept: at 0 and 1 they are `mpcprof.terms.price_architecture`.
+where the budget is kept: at 0 and 1 they are what the terms of `mpcprof.terms` sum to.
 """
 
+import math
 import sys
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
@@ -13,8 +14,8 @@ from mpcprof.errors import UsageError
 from mpcprof.network import Network
 from mpcprof.nn.activation import get_activation
 from mpcprof.nn.architecture import Heads, ModelPreset
-from mpcprof.terms import LAYER_FREE, Term, Terms, compute_terms
-from mpcvit.search.space import SearchSpace
+from mpcprof.terms import LAYER_FREE, Term, TermKind, compute_terms
+from mpcvit.search.space import Mask, SearchSpace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,21 +27,11 @@ Array = TypeVar("Array", "Tensor", "NDArray[np.float64]")
 CostForm = Literal["additive", "grouped"]
 HEADS_OF_FORM: dict[CostForm, Heads] = {"additive": "serial", "grouped": "batched"}
 FORM_OF_HEADS = {heads: form for form, heads in HEADS_OF_FORM.items()}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VariantCost:
-    """Seconds of one variant in one layer; see `mpcprof.terms.Term`.
-
-    Attributes:
-        alone_s: Of one unit, by itself.
-        fixed_s: Paid once where the variant is used.
-        per_unit_s: Paid for each unit besides.
-    """
-
-    alone_s: float
-    fixed_s: float
-    per_unit_s: float
+_KINDS: dict[str, TermKind] = {  # of the terms of a cost
+    **dict.fromkeys(("accurate", "cheap"), "attention"),
+    **dict.fromkeys(("accurate_row", "cheap_row"), "attention_row"),
+    **dict.fromkeys(("gelu", "linear"), "activation"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +41,7 @@ class SearchCost:
     Every layer has the same sizes, hence the same costs. With H heads, N tokens:
 
         additive  sum over heads of a Lat(accurate) + (1 - a) Lat(cheap)
-        grouped   per layer fixed_s max(a) + per_unit_s sum(a), and likewise of the
+        grouped   per layer fixed_s max(a) + per_unit_s sum(a), and the same for the
                   cheap variant with 1 - a
 
     The maximum is exact at 0 and 1 and, unlike 1 - prod(1 - a), has a gradient where
@@ -63,8 +54,11 @@ class SearchCost:
     Differs: there the cheap variant is free.
 
     Attributes:
-        rest_s: Seconds that no choice changes; with the GeLU where none is searched.
-        accurate_row, cheap_row: Of a row of a head whose rows differ.
+        rest_s: Seconds independent of alpha and beta; includes GeLU unless activations
+            are searched.
+        accurate, cheap: Terms of a head.
+        accurate_row, cheap_row: Terms of a row of a head whose rows differ.
+        gelu, linear: Terms of a token.
         mlp_s, fused_mlp_s: The two linear layers of a layer, apart and fused.
     """
 
@@ -73,12 +67,12 @@ class SearchCost:
     n_heads: int
     n_tokens: int
     rest_s: float
-    accurate: VariantCost
-    cheap: VariantCost
-    accurate_row: VariantCost
-    cheap_row: VariantCost
-    gelu: VariantCost
-    linear: VariantCost
+    accurate: Term
+    cheap: Term
+    accurate_row: Term
+    cheap_row: Term
+    gelu: Term
+    linear: Term
     mlp_s: float
     fused_mlp_s: float
 
@@ -92,7 +86,7 @@ class SearchCost:
         form: CostForm,
         n_batch: int = 1,
     ) -> "SearchCost":
-        """Of a profile's cost model.
+        """Return the cost of a search space by a profile's cost model.
 
         Raises:
             UsageError: If there is no such form.
@@ -113,20 +107,20 @@ class SearchCost:
             terms.get("rest", layer, "").latency_s
             for layer in (LAYER_FREE, *range(model.n_layers))
         )
+        is_fused = get_activation(space.linear).is_linear
+        variants = {
+            name: terms.get(kind, 0, getattr(space, name.removesuffix("_row")))
+            for name, kind in _KINDS.items()
+        }
         cost = cls(
             form=form,
             n_layers=model.n_layers,
             n_heads=model.n_heads,
             n_tokens=model.n_tokens,
             rest_s=rest_s,
-            accurate=_cost(terms.get("attention", 0, space.accurate)),
-            cheap=_cost(terms.get("attention", 0, space.cheap)),
-            accurate_row=_cost(terms.get("attention_row", 0, space.accurate)),
-            cheap_row=_cost(terms.get("attention_row", 0, space.cheap)),
-            gelu=_cost(terms.get("activation", 0, space.gelu)),
-            linear=_cost(terms.get("activation", 0, space.linear)),
+            **variants,
             mlp_s=terms.get("mlp", 0, "").latency_s,
-            fused_mlp_s=_linear_mlp_s(terms, space.linear),
+            fused_mlp_s=terms.get("fused_mlp" if is_fused else "mlp", 0, "").latency_s,
         )
         if space.activation != "none":
             return cost
@@ -134,50 +128,60 @@ class SearchCost:
         return replace(cost, rest_s=rest_s + model.n_layers * mlp_s)
 
     def for_heads(self, heads: Heads) -> "SearchCost":
-        """The same seconds in the form that heads one by one, or batched, cost."""
+        """Return the cost in the form of heads one by one, or batched."""
         return replace(self, form=FORM_OF_HEADS[heads])
 
     @property
     def attention_layer_s(self) -> float:
         """Lat(ATTN): a layer of accurate heads, one by one (MPCViT section 4.5)."""
-        return self.n_heads * self.accurate.alone_s
+        return self.n_heads * self.accurate.latency_s
 
     @property
     def gelu_layer_s(self) -> float:
         """Lat(GeLU): a layer of tokens with GeLU."""
         return self.gelu.fixed_s + self.n_tokens * self.gelu.per_unit_s
 
+    @property
+    def apart_gelu(self) -> Term:
+        """GeLU's term, with what linear layers cost more apart than fused."""
+        apart_s = self.gelu.fixed_s + self.mlp_s - self.fused_mlp_s
+        return replace(self.gelu, fixed_s=apart_s)
+
     def latency_s(self, alpha: Array, beta: Array | None = None) -> Array:
-        """Seconds of the whole model."""
+        """Return the seconds of the whole model."""
         total_s: Array = self.rest_s + self.attention_s(alpha)
         return total_s if beta is None else total_s + self.activation_s(beta)
 
+    def hard_latency_s(self, alpha: Mask, beta: Mask | None = None) -> float:
+        """Return the seconds of the whole model for a choice."""
+        hard_beta = None if beta is None else beta.astype(float)
+        return float(self.latency_s(alpha.astype(float), hard_beta))
+
     def attention_s(self, alpha: Array) -> Array:
-        """Seconds of every layer's attention; alpha (L,), (L, H) or (L, H, N)."""
+        """Return every layer's attention; alpha (L,), (L, H) or (L, H, N)."""
         if alpha.ndim == 3:
             return self._rows_s(alpha)
         n_together = 1 if alpha.ndim == 2 else self.n_heads
         if self.form == "additive":
-            extra_s = self.accurate.alone_s - self.cheap.alone_s
+            extra_s = self.accurate.latency_s - self.cheap.latency_s
             n_accurate = n_together * alpha.sum()
             n_heads = self.n_layers * self.n_heads
-            total_s: Array = n_heads * self.cheap.alone_s + extra_s * n_accurate
+            total_s: Array = n_heads * self.cheap.latency_s + extra_s * n_accurate
             return total_s
         by_layer = alpha if alpha.ndim == 2 else alpha[:, None]
         return _grouped_s(by_layer, self.accurate, self.cheap, n_together)
 
     def _rows_s(self, alpha: Array) -> Array:
-        """A head is purely accurate as far as its smallest alpha, and mixed besides."""
         if self.form == "additive":
             rows = alpha.reshape(-1, self.n_tokens)
             return _grouped_s(rows, self.accurate_row, self.cheap_row)
         return self._batched_rows_s(alpha)
 
     def _batched_rows_s(self, alpha: Array) -> Array:
-        """Pure heads of a layer go together; mixed ones alone, with both variants.
+        """Price pure heads of a layer together, mixed ones alone with both variants.
 
-        A head is pure as far as its least alpha, purely cheap as far as 1 - its
-        largest, mixed besides; rows of mixed heads are those that pure ones leave.
+        A head is purely accurate as far as its least alpha, purely cheap as far as 1 -
+        its largest, mixed besides; rows of mixed heads are those that pure ones leave.
         """
         xp = _namespace(alpha)
         least, most = xp.amin(alpha, -1), xp.amax(alpha, -1)  # (L, H)
@@ -196,56 +200,65 @@ class SearchCost:
         return total_s
 
     def activation_s(self, beta: Array) -> Array:
-        """Seconds of every layer's MLP, linear layers included; beta (L,) or (L, N)."""
+        """Return every layer's MLP, linear layers included; beta (L,) or (L, N)."""
         by_layer = beta if beta.ndim == 2 else beta[:, None]
         n_together = 1 if beta.ndim == 2 else self.n_tokens
-        apart = VariantCost(  # the linear layers are, as soon as one token has GeLU
-            alone_s=self.gelu.alone_s,
-            fixed_s=self.gelu.fixed_s + self.mlp_s - self.fused_mlp_s,
-            per_unit_s=self.gelu.per_unit_s,
-        )
         linear_s = self.n_layers * self.fused_mlp_s
-        return _grouped_s(by_layer, apart, self.linear, n_together, linear_s)
+        return _grouped_s(by_layer, self.apart_gelu, self.linear, n_together, linear_s)
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
-        """As plain values."""
-        return asdict(self)
+        """Return plain values; of each term its seconds."""
+        values = asdict(self)
+        for name in _KINDS:
+            term = getattr(self, name)
+            values[name] = {
+                "alone_s": term.latency_s,
+                "fixed_s": term.fixed_s,
+                "per_unit_s": term.per_unit_s,
+            }
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "SearchCost":  # Any: JSON
-        """What `to_json` gave.
+        """Return the cost that `to_json` wrote.
 
         Raises:
+            KeyError: If one is missing.
             TypeError: If the keys are others.
         """
-        parsed: dict[str, Any] = {  # Any: as declared
-            key: VariantCost(**value) if isinstance(value, dict) else value
-            for key, value in values.items()
+        n_units = {
+            "attention": values["n_heads"],
+            "attention_row": values["n_tokens"],
+            "activation": values["n_tokens"],
         }
-        return cls(**parsed)
-
-
-def _cost(term: Term) -> VariantCost:
-    return VariantCost(
-        alone_s=term.latency_s, fixed_s=term.fixed_s, per_unit_s=term.per_unit_s
-    )
-
-
-def _linear_mlp_s(terms: Terms, linear: str) -> float:
-    is_fused = get_activation(linear).is_linear
-    return terms.get("fused_mlp" if is_fused else "mlp", 0, "").latency_s
+        terms = {
+            name: Term(
+                kind=kind,
+                layer=0,
+                variant="",  # the search space names it
+                n_units=n_units[kind],
+                latency_s=values[name]["alone_s"],
+                fixed_s=values[name]["fixed_s"],
+                per_unit_s=values[name]["per_unit_s"],
+                bytes_sent=math.nan,  # not stored with a search
+                hops=math.nan,
+                basis="",
+            )
+            for name, kind in _KINDS.items()
+        }
+        return cls(**(values | terms))
 
 
 def _grouped_s(
     share: Array,
-    one: VariantCost,
-    other: VariantCost,
+    one: Term,
+    other: Term,
     n_together: int = 1,
     besides_s: float = 0.0,
 ) -> Array:
-    """fixed_s max + per_unit_s sum over the last axis of `one`, summed; of (G, U).
+    """Return the sum of fixed_s max + per_unit_s sum of `one`, over the groups (G, U).
 
-    And of `other` with 1 - share, whose maximum is 1 - min, and `besides_s`. In few
+    To it come `other` with 1 - share, whose maximum is 1 - min, and `besides_s`. In few
     operations: each counts, forward and backward, in a step of a small model.
     """
     xp = _namespace(share)
@@ -260,7 +273,7 @@ def _grouped_s(
 
 
 def _plus(x: Array, factor: float, y: Array) -> Array:
-    """x + factor y, which torch does, and differentiates, in one operation."""
+    """Return x + factor y, which torch computes and differentiates in one operation."""
     xp = _namespace(x)
     if xp.__name__ == "torch":
         total: Array = xp.add(x, y, alpha=factor)

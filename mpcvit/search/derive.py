@@ -140,14 +140,10 @@ def make_derived(
     result: SearchResult, label: str, alpha: Mask, beta: Mask | None, heads: Heads
 ) -> Derived:
     """A hard choice with its architecture and price."""
-    cost = result.cost.for_heads(heads)
-    predicted_s = cost.latency_s(
-        alpha.astype(float), None if beta is None else beta.astype(float)
-    )
     return Derived(
         label=label,
         architecture=choose(result.space, result.model, alpha, beta, heads),
-        predicted_s=float(predicted_s),
+        predicted_s=result.cost.for_heads(heads).hard_latency_s(alpha, beta),
         n_accurate=int(alpha.sum()),
         n_units=alpha.size,
         n_gelu=None if beta is None else int(beta.sum()),

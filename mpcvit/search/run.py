@@ -14,6 +14,7 @@ from mpcprof.files import read_json, replace_file
 from mpcprof.network import Network
 from mpcprof.nn.architecture import ModelPreset
 from mpcprof.profile.io import read_profile
+from mpcprof.progress import SILENT, Progress
 from mpcvit.data.image_set import Dataset, count_batches
 from mpcvit.models.supernet import Supernet
 from mpcvit.search.cost import CostForm, SearchCost
@@ -22,7 +23,7 @@ from mpcvit.search.result import SETTINGS, TENSORS, SearchResult, write_settings
 from mpcvit.search.space import SearchSpace
 from mpcvit.train.config import RunConfig, choose_model, seed_all
 from mpcvit.train.folder import SCHEMA_VERSION
-from mpcvit.train.loop import FitObserver, FitResult, fit
+from mpcvit.train.loop import FitResult, fit
 from mpcvit.train.recipe import Recipe, get_recipe
 
 _EPOCHS: Final = {"digits": 20, "quick": 8}  # by recipe; the paper's 300 elsewhere
@@ -169,7 +170,7 @@ def default_output(dataset: str) -> Path:
 
 def search(
     config: SearchConfig,
-    observer: FitObserver | None = None,
+    progress: Progress = SILENT,
     *,
     dataset: Dataset | None = None,
 ) -> SearchReport:
@@ -195,7 +196,7 @@ def search(
     objective = _make_objective(config, model, cost, dataset)
     settings = asdict(config.settings(model, cost_model.records_digest))
     results = (SETTINGS, TENSORS)
-    fitted = fit(objective, dataset, run, settings, observer, results=results)
+    fitted = fit(objective, dataset, run, settings, progress, results=results)
     result = _result(config, model, cost_model, cost, objective.module, fitted)
     if fitted.is_first_process:
         _write(run.output, result, objective.module)

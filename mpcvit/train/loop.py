@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from mpcprof.errors import MpcprofError, UsageError
+from mpcprof.progress import SILENT, Progress
 from mpcvit.data.augmentation import Augment
 from mpcvit.data.image_set import Dataset, batches, count_batches
 from mpcvit.train.config import RunConfig, seed_all
@@ -103,32 +104,6 @@ def decayed_groups(
     )
 
 
-class FitObserver(Protocol):
-    """Is told how a loop goes on; on the first process only."""
-
-    def on_start(self, n_epochs: int, n_done: int, n_steps: int) -> None:
-        """It begins: epochs in all, those done by an earlier run, steps of each."""
-
-    def on_step(self) -> None:
-        """A step is done."""
-
-    def on_epoch(self, record: EpochRecord) -> None:
-        """An epoch is done and saved."""
-
-
-class SilentObserver:
-    """Tells nobody."""
-
-    def on_start(self, n_epochs: int, n_done: int, n_steps: int) -> None:
-        """Nothing."""
-
-    def on_step(self) -> None:
-        """Nothing."""
-
-    def on_epoch(self, record: EpochRecord) -> None:
-        """Nothing."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitResult:
     """What a loop did.
@@ -155,7 +130,7 @@ def fit(
     dataset: Dataset,
     request: RunConfig,
     settings: Mapping[str, Any],  # Any: JSON
-    observer: FitObserver | None = None,
+    progress: Progress = SILENT,
     *,
     results: tuple[str, ...] = (),
 ) -> FitResult:
@@ -184,13 +159,12 @@ def fit(
     )
     if recipe.n_threads is not None:
         torch.set_num_threads(recipe.n_threads)
-    quiet = SilentObserver()
     if not fabric.is_global_zero:
-        return _Loop(fabric, objective, dataset, recipe, folder).run(None, quiet)
+        return _Loop(fabric, objective, dataset, recipe, folder).run(None, SILENT)
     with folder.opened(is_fresh=request.is_fresh):
         loop = _Loop(fabric, objective, dataset, recipe, folder)
         with EpochLog(folder.log, folder.tensorboard, n_epochs=loop.n_done) as log:
-            return loop.run(log, observer or quiet)
+            return loop.run(log, progress)
 
 
 class _LossModule(nn.Module):
@@ -249,19 +223,23 @@ class _Loop:
         optimizer: Optimizer = self._optimizer.optimizer
         return read_state(self._folder.state, self._objective.module, optimizer)
 
-    def run(self, log: EpochLog | None, observer: FitObserver) -> FitResult:
+    def run(self, log: EpochLog | None, progress: Progress) -> FitResult:
         begin_s = time.perf_counter()
         records = [*read_log(self._folder.log)[: self.n_done]]
         n_steps = self._n_steps()
-        observer.on_start(self._recipe.epochs, self.n_done, n_steps)
-        for epoch in range(self.n_done + 1, self._recipe.epochs + 1):
-            record = self._run_epoch(epoch, n_steps, observer)
+        n_epochs, n_done = self._recipe.epochs, self.n_done
+        if n_done:
+            progress.say(f"{n_done} of {n_epochs} epochs are done already")
+        progress.begin(n_epochs * n_steps, n_done=n_done * n_steps)
+        for epoch in range(n_done + 1, n_epochs + 1):
+            progress.describe(f"epoch {epoch} of {n_epochs}")
+            record = self._run_epoch(epoch, n_steps, progress)
             if log is not None:
                 log.append(record)
                 self._save(epoch)
             self._fabric.barrier()  # nobody goes on from what is not saved
             records.append(record)
-            observer.on_epoch(record)
+            progress.say(str(record))
         self._objective.module.eval()
         if not records:
             raise UsageError(
@@ -290,9 +268,7 @@ class _Loop:
         module = self._objective.module
         write_state(self._folder.state, module, optimizer, n_epochs=epoch)
 
-    def _run_epoch(
-        self, epoch: int, n_steps: int, observer: FitObserver
-    ) -> EpochRecord:
+    def _run_epoch(self, epoch: int, n_steps: int, progress: Progress) -> EpochRecord:
         fabric = self._fabric
         seed_all(self._recipe.seed, epoch, fabric.global_rank)
         self._step.train()
@@ -303,7 +279,7 @@ class _Loop:
             for name, loss in self._take_step(images, labels, epoch).items():
                 weighted = loss * len(labels)  # stays on the device: no waiting here
                 sums[name] = sums[name] + weighted if name in sums else weighted
-            observer.on_step()
+            progress.advance()
         losses = self._mean_losses(epoch, sums)
         steps_s = time.perf_counter() - begin_s
         metrics = dict(self._objective.metrics())

@@ -14,13 +14,14 @@ from mpcprof.nn.architecture import (
     uniform_architecture,
 )
 from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.progress import SILENT, Progress
 from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from mpcvit.data.image_set import Dataset
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.train.config import RunConfig, choose_model, seed_all
 from mpcvit.train.distillation import KdTerm, Teacher, TrainingObjective, check_terms
 from mpcvit.train.log import EpochRecord
-from mpcvit.train.loop import FitObserver, FitResult, fit
+from mpcvit.train.loop import FitResult, fit
 
 _ACTIVATION: Final = "gelu_tanh"
 
@@ -103,7 +104,7 @@ class TrainResult:
 
 def train(
     request: TrainConfig,
-    observer: FitObserver | None = None,
+    progress: Progress = SILENT,
     *,
     dataset: Dataset | None = None,
 ) -> TrainResult:
@@ -129,7 +130,7 @@ def train(
     objective = TrainingObjective(
         model, dataset, recipe, teacher=teacher, kd=request.kd
     )
-    fitted = fit(objective, dataset, request.run, request.settings(), observer)
+    fitted = fit(objective, dataset, request.run, request.settings(), progress)
     if fitted.is_first_process:
         _write(model, dataset, fitted)
     return TrainResult(

@@ -17,7 +17,6 @@ from mpcprof.cli.progress import (
     resumable,
 )
 from mpcprof.errors import EngineError
-from mpcvit.cli.progress import FitProgress
 
 
 def test_the_example_of_work_that_is_watched_runs():
@@ -65,19 +64,6 @@ def test_a_step_that_takes_long_is_told_of_while_it_lasts(capsys):
 
 def test_no_terminal_gets_no_bar():
     assert isinstance(progress_bar("setting up"), ProgressLines)
-
-
-def test_epochs_of_an_earlier_run_count_as_done(capsys):
-    with FitProgress("training") as progress:
-        progress.on_start(n_epochs=4, n_done=1, n_steps=10)
-        progress.on_step()
-        progress.on_epoch("epoch 2")
-
-    shown = capsys.readouterr()
-    assert "1 of 4 epochs are done already" in shown.err
-    assert "epoch 2 (of 4)" in shown.err
-    assert "11/40" in shown.err
-    assert not shown.out
 
 
 def test_ctrl_c_becomes_a_line_about_what_is_kept():

@@ -11,7 +11,6 @@ from click.testing import CliRunner
 
 from mpcprof.errors import EngineError, UsageError
 from mpcvit.checkpoint import read_checkpoint
-from mpcvit.cli import progress
 from mpcvit.cli.train import command
 from mpcvit.data.dataset import load_dataset
 from mpcvit.train.evaluate import evaluate_plain
@@ -114,7 +113,7 @@ def test_ctrl_c_leaves_a_line_that_says_how_to_go_on(tmp_path, monkeypatch):
 
         def __exit__(self, *_: object) -> None: ...
 
-    monkeypatch.setattr(progress, "FitProgress", Impatient)
+    monkeypatch.setattr("mpcvit.cli.train.progress_bar", Impatient)
 
     with pytest.raises(EngineError) as raised:
         call(write_architecture(tmp_path, "scale"), "--output", tmp_path / "run")

@@ -163,8 +163,12 @@ def test_heads_one_by_one_and_batched_are_two_forms_of_one_cost():
 @pytest.mark.parametrize("space", SPACES[:2], ids=str)
 def test_costs_survive_json(space):
     cost = cost_of(space, "grouped")
+    alpha = np.random.default_rng(0).random(space.alpha_shape(DIGITS))
 
-    assert SearchCost.from_json(cost.to_json()) == cost
+    again = SearchCost.from_json(cost.to_json())
+
+    assert again.to_json() == cost.to_json()
+    assert again.latency_s(alpha) == cost.latency_s(alpha)
 
 
 def test_an_unknown_form_is_named():

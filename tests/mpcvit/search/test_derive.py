@@ -11,15 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy.optimize import OptimizeResult
+from scipy.optimize import OptimizeResult, milp
 
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import MODELS, Heads
+from mpcprof.terms import Term
 from mpcprof.units import parse_duration_s
 from mpcvit.experiments.choices import describe
 from mpcvit.search.baselines import at_random, by_layer, evenly, uniform_baselines
 from mpcvit.search.budget import choose_within
-from mpcvit.search.cost import SearchCost, VariantCost
+from mpcvit.search.cost import SearchCost
 from mpcvit.search.derive import (
     by_mu,
     by_threshold,
@@ -34,10 +35,25 @@ shares = st.floats(0, 1, width=32)
 HEADS: tuple[Heads, ...] = ("serial", "batched")
 
 
+def make_term(latency_s: float, fixed_s: float, per_unit_s: float) -> Term:
+    return Term(
+        kind="attention",
+        layer=0,
+        variant="",
+        n_units=1,
+        latency_s=latency_s,
+        fixed_s=fixed_s,
+        per_unit_s=per_unit_s,
+        bytes_sent=0.0,
+        hops=0.0,
+        basis="measured",
+    )
+
+
 def make_cost(**overrides: object) -> SearchCost:
     """A model of two layers, two heads and three tokens."""
-    alone = VariantCost(alone_s=1.0, fixed_s=0.7, per_unit_s=0.3)
-    cheap = VariantCost(alone_s=0.2, fixed_s=0.15, per_unit_s=0.05)
+    alone = make_term(1.0, 0.7, 0.3)
+    cheap = make_term(0.2, 0.15, 0.05)
     values: dict[str, object] = {
         "form": "additive",
         "n_layers": 2,
@@ -46,10 +62,10 @@ def make_cost(**overrides: object) -> SearchCost:
         "rest_s": 5.0,
         "accurate": alone,
         "cheap": cheap,
-        "accurate_row": VariantCost(alone_s=0.33, fixed_s=0.64, per_unit_s=0.12),
-        "cheap_row": VariantCost(alone_s=0.06, fixed_s=0.11, per_unit_s=0.03),
-        "gelu": VariantCost(alone_s=0.3, fixed_s=0.6, per_unit_s=0.1),
-        "linear": VariantCost(alone_s=0.06, fixed_s=0.12, per_unit_s=0.02),
+        "accurate_row": make_term(0.33, 0.64, 0.12),
+        "cheap_row": make_term(0.06, 0.11, 0.03),
+        "gelu": make_term(0.3, 0.6, 0.1),
+        "linear": make_term(0.06, 0.12, 0.02),
         "mlp_s": 0.2,
         "fused_mlp_s": 0.1,
     }
@@ -128,7 +144,10 @@ def test_rows_of_nearly_equal_worth_are_bought_at_once():
 
 @pytest.mark.parametrize("spread", [0.001, 1.0])
 @pytest.mark.parametrize("shape", [(7, 4, 65), (9, 12, 257)], ids=str)
-def test_rows_of_the_papers_models_use_their_budget_to_the_last_row(shape, spread):
+def test_rows_of_the_papers_models_use_their_budget_to_the_last_row(
+    shape, spread, monkeypatch
+):
+    monkeypatch.setattr("mpcvit.search.budget._TIME_LIMIT_S", 1.0)
     n_layers, n_heads, n_tokens = shape
     cost = make_cost(n_layers=n_layers, n_heads=n_heads, n_tokens=n_tokens)
     alpha = 0.87 - spread * 0.8 * np.random.default_rng(0).random(shape)
@@ -142,44 +161,32 @@ def test_rows_of_the_papers_models_use_their_budget_to_the_last_row(shape, sprea
     assert 0 <= choice.gap <= 1e-3
 
 
-@pytest.mark.parametrize("heads", HEADS)
-@pytest.mark.parametrize(
-    ("alpha_shape", "beta_shape"), [*SHAPES, ((2, 2, 3), (2,))], ids=str
-)
-def test_without_the_integer_program_a_budget_buys_the_same(
-    alpha_shape, beta_shape, heads, monkeypatch
-):
-    random = np.random.default_rng(3)
-    cost = make_cost().for_heads(heads)
-    alpha = random.random(alpha_shape)
-    beta = None if beta_shape is None else random.random(beta_shape)
-    budget_s = float(cost.latency_s(alpha, beta))
-    first = choose_within(cost, alpha, beta, budget_s)
-    monkeypatch.setattr("mpcvit.search.budget._MOST_BINARIES", 0)
+def stop_at_the_limit(monkeypatch: pytest.MonkeyPatch, bound: float) -> None:
+    """Let the solver say that its time is over, and what it has proven by then."""
 
-    second = choose_within(cost, alpha, beta, budget_s)
+    def stopped(*given: object, **options: object) -> OptimizeResult:
+        solved = milp(*given, **options)
+        return OptimizeResult(
+            **(solved | {"status": 1, "mip_dual_bound": bound * solved.fun})
+        )
 
-    np.testing.assert_array_equal(first.alpha, second.alpha)
-    np.testing.assert_array_equal(first.beta, second.beta)
-    assert first.gap == second.gap == 0
+    monkeypatch.setattr("mpcvit.search.budget.milp", stopped)
 
 
-def test_a_program_stopped_at_its_limit_leaves_a_choice(monkeypatch):
-    def stopped(*_args: object, **_options: object) -> OptimizeResult:
-        return OptimizeResult(x=None, status=1, success=False, message="limit")
-
-    monkeypatch.setattr("mpcvit.search.budget_program.milp", stopped)
+def test_a_solver_stopped_at_its_limit_leaves_a_choice_and_a_gap(monkeypatch):
+    stop_at_the_limit(monkeypatch, bound=1.25)
 
     choice = choose_within(make_cost(form="grouped"), np.ones((2, 2)), None, 1e3)
 
     assert choice.alpha.all()
+    assert choice.gap == pytest.approx(0.2)
 
 
 def test_a_solver_that_fails_is_quoted(monkeypatch):
     def failing(*_args: object, **_options: object) -> OptimizeResult:
         return OptimizeResult(x=None, status=4, success=False, message="no memory")
 
-    monkeypatch.setattr("mpcvit.search.budget_program.milp", failing)
+    monkeypatch.setattr("mpcvit.search.budget.milp", failing)
 
     with pytest.raises(UsageError, match="it says 'no memory'"):
         choose_within(make_cost(form="grouped"), np.ones((2, 2)), None, 1e3)
@@ -188,10 +195,9 @@ def test_a_solver_that_fails_is_quoted(monkeypatch):
 def test_a_choice_cut_short_says_by_how_much_wherever_it_is_shown(
     monkeypatch, tmp_path
 ):
-    monkeypatch.setattr("mpcvit.search.budget_rows._CANDIDATES", 1)
     result = make_result("token")
     budget_s = float(result.cost.latency_s(result.alpha, result.beta))
-    monkeypatch.setattr("mpcvit.search.budget._MOST_BINARIES", 0)
+    stop_at_the_limit(monkeypatch, bound=1.01)
 
     members = family(result, budgets_s=(budget_s,))
 

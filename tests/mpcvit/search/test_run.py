@@ -14,6 +14,7 @@ from mpcprof.errors import FileBusyError, UsageError
 from mpcprof.files import locked
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import read_architecture
+from mpcprof.progress import Silent
 from mpcvit.cli.derive import command as derive_command
 from mpcvit.cli.search import command as search_command
 from mpcvit.search.objective import Penalty
@@ -22,7 +23,6 @@ from mpcvit.search.run import SearchConfig, search, search_recipe
 from mpcvit.search.space import SearchSpace
 from mpcvit.train.config import Hardware, RunConfig
 from mpcvit.train.log import read_log
-from mpcvit.train.loop import SilentObserver
 from tests import PROFILES
 from tests.image_folders import write_parquet_folder
 
@@ -98,8 +98,8 @@ class Interrupted(Exception):  # noqa: N818 - no error
     pass
 
 
-class Interrupting(SilentObserver):
-    def on_epoch(self, record):
+class Interrupting(Silent):
+    def say(self, line):
         raise Interrupted
 
 
