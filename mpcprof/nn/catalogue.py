@@ -17,7 +17,7 @@ from mpcprof.nn.steps import (
     Bare,
     CountingAlgebra,
     Step,
-    check_sizes,
+    check_dims,
     primitive_step,
 )
 from mpcprof.nn.transformer import (
@@ -223,7 +223,7 @@ def block_shapes(name: str, dims: Dims) -> Shapes:
         UsageError: If a dimension is missing, is none of its own, or too small.
     """
     block = get_block(name)
-    check_sizes(name, dims, block.dim_names)
+    check_dims(name, dims, block.dim_names)
     return block.shapes(dims)
 
 

@@ -76,15 +76,22 @@ PRIMITIVES: Final[dict[str, Primitive]] = {
 }
 
 
-def check_sizes(name: str, dims: Dims, dim_names: tuple[str, ...]) -> None:
+def check_dims(name: str, dims: Dims, dim_names: tuple[str, ...]) -> None:
     """Refuse sizes of other dimensions than `dim_names`.
 
     Raises:
-        UsageError: If a dimension is missing, or there is another one.
+        UsageError: If one of these dimensions is 0, or another one is not.
     """
-    given = {key for key, _ in dims.items()}
-    if given != {*dim_names}:
-        raise UsageError(f"{name} [{dims}]: expected sizes of {', '.join(dim_names)}")
+    given = dict(dims.items())
+    for dim in dim_names:
+        if dim not in given:
+            raise UsageError(f"{name}: {dim}=0: expected at least 1")
+    for dim, size in given.items():
+        if dim not in dim_names:
+            has = ", ".join(dim_names) or "none"
+            raise UsageError(
+                f"{name}: {dim}={size}: it has no such dimension, only {has}"
+            )
 
 
 def primitive_step(workload: str, dims: Dims) -> Step:
@@ -95,7 +102,7 @@ def primitive_step(workload: str, dims: Dims) -> Step:
         UsageError: If the sizes are not those of its dimensions.
     """
     primitive = look_up("primitive", workload, PRIMITIVES)
-    check_sizes(workload, dims, primitive.dim_names)
+    check_dims(workload, dims, primitive.dim_names)
     first, *others = primitive.shapes(dims)
     if workload in PRODUCT_OPERATIONS:
         return Step(workload, (1, *first, others[0][-1]), workload)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mpcprof.dims import DIM_NAMES, Dims
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcprof.nn.algebra import Interval, Shape
+from mpcprof.nn.steps import check_dims
 
 if TYPE_CHECKING:
     from jax import Array
@@ -97,30 +98,13 @@ class Workload:
                 f"{self.name}: atol={self.atol} rtol={self.rtol}: expected at least 0"
             )
 
-    def check_dims(self, dims: Dims) -> None:
-        """Refuse sizes that this workload has no use for, or lacks.
-
-        Raises:
-            UsageError: If a dimension it has is 0, or one it does not have is not.
-        """
-        given = dict(dims.items())
-        for name in self.dim_names:
-            if name not in given:
-                raise UsageError(f"{self.name}: {name}=0: expected at least 1")
-        for name, size in given.items():
-            if name not in self.dim_names:
-                has = ", ".join(self.dim_names) or "none"
-                raise UsageError(
-                    f"{self.name}: {name}={size}: it has no such dimension, only {has}"
-                )
-
     def input_shapes(self, dims: Dims) -> tuple[Shape, ...]:
         """Return the shape of each input.
 
         Raises:
-            UsageError: See `check_dims`.
+            UsageError: If a dimension it has is 0, or one it does not have is not.
         """
-        self.check_dims(dims)
+        check_dims(self.name, dims, self.dim_names)
         return self.shapes(dims)
 
     def make_inputs(
@@ -134,7 +118,7 @@ class Workload:
         the domain.
 
         Raises:
-            UsageError: See `check_dims`.
+            UsageError: As `input_shapes`.
         """
         shapes = self.input_shapes(dims)
         dtypes = self.dtypes or ("float32",) * len(shapes)

@@ -3,6 +3,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -69,3 +70,6 @@ class TorchAlgebra:
 
     def join(self, arrays: Sequence[Tensor], axis: int) -> Tensor:
         return torch.cat(list(arrays), dim=axis)
+
+
+OPS: Final = TorchAlgebra()

@@ -4,7 +4,6 @@ Every variant is the very function that is priced and run privately.
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +11,8 @@ from torch import Tensor, nn
 from mpcprof.nn.architecture import Head, LayerHeads, ModelPreset
 from mpcprof.nn.attention import get_attention
 from mpcprof.nn.transformer import layer_variants
-from mpcvit.models.algebra import TorchAlgebra
+from mpcvit.models.algebra import OPS
 from mpcvit.models.layers import Linear
-
-_OPS: Final = TorchAlgebra()
 
 
 class MultiHeadAttention(nn.Module):
@@ -49,7 +46,7 @@ class MultiHeadAttention(nn.Module):
         own = self._modules.get(name)
         weights = list(own) if isinstance(own, nn.ParameterList) else []
         q, k, v = qkv.flatten(1, 2)  # each (H' B, N, K)
-        values: Tensor = get_attention(name).function(_OPS, q, k, v, *weights)
+        values: Tensor = get_attention(name).function(OPS, q, k, v, *weights)
         return values.view(qkv.shape[1:])
 
     def project(self, values: Tensor) -> Tensor:

@@ -1,22 +1,19 @@
 """The MLP of a layer, whose tokens may have different activations."""
 
 from collections.abc import Sequence
-from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from mpcprof.nn.activation import get_activation
 from mpcprof.nn.architecture import LayerActivation, ModelPreset
-from mpcvit.models.algebra import TorchAlgebra
+from mpcvit.models.algebra import OPS
 from mpcvit.models.layers import Linear
-
-_OPS: Final = TorchAlgebra()
 
 
 def activate(name: str, hidden: Tensor) -> Tensor:
     """Apply the activation of that name to each entry."""
-    activated: Tensor = get_activation(name).function(_OPS, hidden)
+    activated: Tensor = get_activation(name).function(OPS, hidden)
     return activated
 
 

@@ -28,7 +28,7 @@ def test_a_workload_has_every_combination_of_its_sizes_once(grid, workload):
     n_sizes = [len(getattr(grid, name)) for name in workload.dim_names]
     assert len({*found}) == len(found) == math.prod(n_sizes)
     for dims in found:
-        workload.check_dims(dims)
+        workload.input_shapes(dims)
         for name, size in dims.items():
             assert size in getattr(grid, name)
 
