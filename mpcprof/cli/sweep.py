@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 @measure_options
 @click.option("--preset", default="quick", show_default=True, help="quick, paper, full")
 @click.option("--only", default="", help="Workloads, such as exp,gelu_tanh.")
-@click.option("--heads", type=parse_int_list, help="Instead of the preset's: 1,2,4.")
-@click.option("--tokens", type=parse_int_list, help="Instead of the preset's.")
+@click.option(
+    "--heads", "n_heads", type=parse_int_list, help="Instead of the preset's: 1,2,4."
+)
+@click.option(
+    "--tokens", "n_tokens", type=parse_int_list, help="Instead of the preset's."
+)
 @click.option("--hidden", type=parse_int_list, help="Instead of the preset's.")
 @click.option("--width", type=parse_int_list, help="Instead of the preset's.")
 @click.option(
@@ -41,14 +45,7 @@ def command(
     is_fresh: bool,
     is_json: bool,
     protocol: str,
-    preset: str,
-    only: str,
-    heads: tuple[int, ...] | None,
-    tokens: tuple[int, ...] | None,
-    hidden: tuple[int, ...] | None,
-    width: tuple[int, ...] | None,
-    repeats: int | None,
-    **asked: Any,  # one value per option that other commands share
+    **asked: Any,  # one value per option; see grid_config
 ) -> None:
     """Measure a grid of workloads into a profile.
 
@@ -56,25 +53,10 @@ def command(
     Ctrl-C or by force, goes on where it was. Exit code 1 if a case failed, or if all
     were left out.
     """
-    from mpcprof.sweep.config import make_config
-    from mpcprof.sweep.grid import (
-        choose_workloads,
-        default_repeats,
-        get_preset,
-        make_cases,
-    )
+    from mpcprof.sweep.grid import grid_config
     from mpcprof.sweep.run import sweep
 
-    grid = get_preset(preset).override(
-        n_heads=heads, n_tokens=tokens, hidden=hidden, width=width
-    )
-    config = make_config(
-        protocol=protocol,
-        cases=make_cases(choose_workloads(only), grid),
-        repeats=repeats or default_repeats(preset, asked["mode"]),
-        enough_s=0.0 if preset == "quick" else 1.0,
-        **asked,
-    )
+    config = grid_config(protocol=protocol, **asked)
     path = path or f"profiles/{protocol}.parquet"
     with (
         resumable(path, kept="what was finished is"),

@@ -116,7 +116,7 @@ def command(
 
 
 def _check_files(profile: Path, path: Path, report: Path | None) -> None:
-    """Before hours of measuring: nothing is overwritten, and the report has a place."""
+    """Refuse before hours of measuring what would overwrite, or find no place."""
     if path.resolve() == profile.resolve():
         raise UsageError(f"--output {str(path)!r} is the profile itself; name another")
     if report is None:

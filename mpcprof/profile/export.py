@@ -111,6 +111,12 @@ def diff_rows(diff: ProfileDiff) -> tuple[tuple[str, ...], list[tuple[str, ...]]
     return header, cells
 
 
+_COMPARED = (
+    *("a_latency_s", "b_latency_s", "ratio", "is_slower", "has_equal_bytes"),
+    *("has_equal_hops", "is_regression"),
+)
+
+
 def diff_to_json(diff: ProfileDiff) -> str:
     """Return a comparison as one JSON document."""
     document = {
@@ -124,13 +130,7 @@ def diff_to_json(diff: ProfileDiff) -> str:
                 "dims": dict(entry.key.dims.items()),
                 "network": str(entry.key.network),
                 "mode": entry.key.mode,
-                "a_latency_s": entry.a_latency_s,
-                "b_latency_s": entry.b_latency_s,
-                "ratio": entry.ratio,
-                "is_slower": entry.is_slower,
-                "has_equal_bytes": entry.has_equal_bytes,
-                "has_equal_hops": entry.has_equal_hops,
-                "is_regression": entry.is_regression,
+                **{name: getattr(entry, name) for name in _COMPARED},
             }
             for entry in diff.common
         ],

@@ -3,10 +3,13 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from mpcprof.dims import Dims
 from mpcprof.engine.measure import Case
 from mpcprof.errors import UsageError, look_up
+from mpcprof.profile.columns import Mode
+from mpcprof.sweep.config import SweepConfig, make_config
 from mpcprof.workloads.registry import Workload, all_workloads, get_workload
 
 
@@ -92,14 +95,39 @@ def get_preset(name: str) -> Grid:
     return look_up("preset", name, PRESETS)
 
 
-def default_repeats(preset: str, mode: str) -> int:
-    """Return the timed calls of each case: few where the preset is to be quick.
+def grid_config(
+    *,
+    preset: str = "quick",
+    only: str = "",
+    mode: Mode = "emulated",
+    repeats: int | None = None,
+    n_heads: tuple[int, ...] | None = None,
+    n_tokens: tuple[int, ...] | None = None,
+    width: tuple[int, ...] | None = None,
+    hidden: tuple[int, ...] | None = None,
+    **asked: Any,  # see make_config, which checks each
+) -> SweepConfig:
+    """Return the config of a preset, with other sizes or workloads where given.
 
-    A priced sweep calls the case on loopback only, and once after the first call.
+    Args:
+        repeats: By default 5, and 2 where the preset is to be quick. A priced sweep
+            calls a case on loopback only, and once after the first call.
+
+    Raises:
+        UsageError: If a name is unknown or a combination impossible; it is named.
     """
-    if mode == "priced":
-        return 1
-    return 2 if preset == "quick" else 5
+    is_quick = preset == "quick"
+    usual = 1 if mode == "priced" else 2 if is_quick else 5
+    grid = get_preset(preset).override(
+        n_heads=n_heads, n_tokens=n_tokens, width=width, hidden=hidden
+    )
+    return make_config(
+        cases=make_cases(choose_workloads(only), grid),
+        mode=mode,
+        repeats=repeats or usual,
+        enough_s=0.0 if is_quick else 1.0,
+        **asked,
+    )
 
 
 def choose_workloads(only: str) -> tuple[Workload, ...]:
