@@ -1,18 +1,21 @@
-"""`measured.json`: seconds of a private inference, beside the checkpoint it ran."""
+"""Accuracy of trained networks against seconds of their private inference.
+
+Seconds by real parties are kept in `measured.json`, beside the checkpoint that ran.
+"""
 
 import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mpcprof.costmodel.model import CostModel
 from mpcprof.costmodel.storage import load_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.figures.canvas import add_legend, check_format, label_figure, open_figure
 from mpcprof.figures.style import COLORS
-from mpcprof.files import replace_file
+from mpcprof.files import read_json, replace_file
 from mpcprof.network import Network
 from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.nn.catalogue import trace_model
@@ -28,19 +31,14 @@ class MeasuredConditions:
     """What was run, how and where; seconds of other conditions say nothing.
 
     Attributes:
-        architecture: The text of `architecture.json`.
-        deployment: In words, as `str` of it.
-        network: Likewise.
+        architecture: The JSON object of `architecture.json`.
+        deployment: The deployment in words.
+        network: The network in words.
     """
 
-    architecture: str
+    architecture: dict[str, Any]  # Any: JSON, only ever compared
     deployment: str
     network: str
-
-    def __post_init__(self) -> None:
-        # equal whatever the order of keys in the file
-        canonical = json.dumps(json.loads(self.architecture), sort_keys=True)
-        object.__setattr__(self, "architecture", canonical)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,85 +60,30 @@ class Measured:
 
 
 def write_measured(path: Path, measured: Measured) -> None:
-    """Make it the content of the file, at once.
+    """Make the measurement the content of the file, at once.
 
     Raises:
         FileError: If the folder or the disk does not let us.
     """
-    conditions = measured.conditions
-    document = {
-        "conditions": {
-            "architecture": json.loads(conditions.architecture),
-            "deployment": conditions.deployment,
-            "network": conditions.network,
-        },
-        "latency_s": measured.latency_s,
-    }
-    replace_file(path, json.dumps(document))
+    replace_file(path, json.dumps(asdict(measured)))
 
 
 def read_measured(path: Path) -> Measured | None:
-    """What `write_measured` wrote; None if there is no file.
+    """Read what `write_measured` wrote; None if there is no file.
 
     Raises:
         UsageError: If it cannot be read, or is not such a file; one line that says
             what is wrong.
     """
-    try:
-        return _parse(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (ArithmeticError, OSError, RecursionError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+    try:
+        return read_json(path, Measured)
+    except UsageError as error:
         raise UsageError(
-            f"cannot read {str(path)!r}: {reason}; expected a file that `mpcvit pareto "
-            "--measured` wrote: move it away, and that command measures anew"
+            f"{error}; expected a file that `mpcvit pareto --measured` wrote: move it "
+            "away, and that command measures anew"
         ) from None
-
-
-def _parse(text: str) -> Measured:
-    document = _checked_object("the file", json.loads(text))
-    conditions = _checked_object("conditions", _entry(document, "conditions"))
-    architecture = _checked_object("architecture", _entry(conditions, "architecture"))
-    return Measured(
-        conditions=MeasuredConditions(
-            architecture=json.dumps(architecture),
-            deployment=_text(conditions, "deployment"),
-            network=_text(conditions, "network"),
-        ),
-        latency_s=_number(document, "latency_s"),
-    )
-
-
-def _checked_object(what: str, value: object) -> dict[str, object]:
-    if not isinstance(value, dict):
-        raise UsageError(f"{what} is {_short(value)}: expected a JSON object")
-    return value
-
-
-def _entry(values: dict[str, object], key: str) -> object:
-    if key not in values:
-        raise UsageError(f"it has no {key!r}, but {_short([*values])}")
-    return values[key]
-
-
-def _text(values: dict[str, object], key: str) -> str:
-    value = _entry(values, key)
-    if not isinstance(value, str):
-        raise UsageError(f"{key} is {_short(value)}: expected a text")
-    return value
-
-
-def _number(values: dict[str, object], key: str) -> float:
-    value = _entry(values, key)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f"{key} is {_short(value)}: expected a number of seconds")
-    return float(value)
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:36]} ..."
 
 
 _CHECKPOINT = "model.safetensors"
@@ -155,11 +98,11 @@ class Member:
     """One trained network.
 
     Attributes:
-        group: What it is drawn as: `searched`, `random`, ...
-        name: Its folder.
-        accuracy: On the test images, in [0, 1].
-        predicted_s: A private inference of one image.
-        measured_s: The same by real parties; None if nobody measured it.
+        group: Group in the legend: `searched`, `random`, ...
+        name: Name of its folder.
+        accuracy: Accuracy on the test images, in [0, 1].
+        predicted_s: Predicted seconds of a private inference of one image.
+        measured_s: Seconds of one by real parties; None if nobody measured it.
     """
 
     group: str
@@ -170,18 +113,18 @@ class Member:
 
     @property
     def latency_s(self) -> float:
-        """Measured where it was, else predicted."""
+        """Measured seconds where there are any, else predicted ones."""
         return self.predicted_s if self.measured_s is None else self.measured_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What is compared.
+class ParetoConfig:
+    """The networks to compare, and where they would run.
 
     Attributes:
-        runs: GROUP=FOLDER, or FOLDER as a group of its own name; every checkpoint in
-            and below it. A checkpoint's file instead of a folder is that one alone.
-        heads: As in each checkpoint if None.
+        runs: GROUP=FOLDER, or FOLDER as a group of its own name, with every checkpoint
+            in and below it; or the file of one checkpoint.
+        heads: How heads run; None as in each checkpoint.
     """
 
     runs: tuple[str, ...]
@@ -190,8 +133,8 @@ class Request:
     heads: Heads | None = None
 
 
-def gather(request: Request, measure: Measure | None = None) -> tuple[Member, ...]:
-    """Every member, the fastest first.
+def gather(config: ParetoConfig, measure: Measure | None = None) -> tuple[Member, ...]:
+    """Return every member, the fastest first.
 
     What was measured under the same conditions is on file beside its checkpoint and
     not measured again.
@@ -202,10 +145,10 @@ def gather(request: Request, measure: Measure | None = None) -> tuple[Member, ..
         ProfileError: If the profile cannot be read.
         MissingEntryError: If it lacks an operation.
     """
-    model = load_cost_model(read_profile(request.profile))
+    model = load_cost_model(read_profile(config.profile))
     members = [
-        _member(request, model, group, path, measure)
-        for group, folder in map(_parse_run, request.runs)
+        _member(config, model, group, path, measure)
+        for group, folder in map(_parse_run, config.runs)
         for path in _checkpoints(folder)
     ]
     return tuple(sorted(members, key=lambda member: (member.latency_s, member.name)))
@@ -229,7 +172,7 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _member(
-    request: Request,
+    config: ParetoConfig,
     model: CostModel,
     group: str,
     path: Path,
@@ -242,33 +185,33 @@ def _member(
             "`mpcvit train` wrote"
         )
     architecture = checkpoint.architecture
-    architecture = replace(architecture, heads=request.heads or architecture.heads)
+    architecture = replace(architecture, heads=config.heads or architecture.heads)
     return Member(
         group=group,
         name=path.parent.name,
         accuracy=checkpoint.accuracy,
-        predicted_s=predict_s(model, architecture, request.network),
-        measured_s=_measured_s(request, model, path, architecture, measure),
+        predicted_s=predict_s(model, architecture, config.network),
+        measured_s=_measured_s(config, model, path, architecture, measure),
     )
 
 
 def predict_s(model: CostModel, architecture: Architecture, network: Network) -> float:
-    """Seconds of one image; equal for equal heads in whatever order."""
+    """Return the seconds of one image; the order of heads does not change them."""
     latency_s = model.predict(trace_model(architecture), network).latency_s
     return round(latency_s, _DECIMALS)
 
 
 def _measured_s(
-    request: Request,
+    config: ParetoConfig,
     model: CostModel,
     path: Path,
     architecture: Architecture,
     measure: Measure | None,
 ) -> float | None:
     conditions = MeasuredConditions(
-        architecture=architecture.to_json(),
+        architecture=json.loads(architecture.to_json()),
         deployment=str(model.deployment),
-        network=str(request.network),
+        network=str(config.network),
     )
     file = path.with_name(MEASURED)
     known = read_measured(file)
@@ -276,13 +219,13 @@ def _measured_s(
         return known.latency_s
     if measure is None:
         return None
-    latency_s = measure(path, request.heads)
+    latency_s = measure(path, config.heads)
     write_measured(file, Measured(conditions=conditions, latency_s=latency_s))
     return latency_s
 
 
 def is_on_front(member: Member, members: Sequence[Member]) -> bool:
-    """Whether no other is at least as accurate and quicker, or as quick and better."""
+    """Tell whether no other is as accurate and quicker, or as quick and better."""
     return not any(
         other.accuracy >= member.accuracy
         and other.latency_s <= member.latency_s
@@ -292,7 +235,7 @@ def is_on_front(member: Member, members: Sequence[Member]) -> bool:
 
 
 def pareto_table(members: Sequence[Member]) -> str:
-    """Markdown; `*` marks those that no other beats in both."""
+    """Return a table in Markdown; `*` marks those that no other beats in both."""
     lines = [
         "| | group | name | accuracy | predicted | measured |",
         "|---|---|---|---|---|---|",
@@ -312,7 +255,7 @@ def pareto_table(members: Sequence[Member]) -> str:
 
 
 def pareto_json(members: Sequence[Member]) -> str:
-    """One document; seconds, shares."""
+    """Return the members as one JSON document, in seconds and shares."""
     return json.dumps(
         {
             "members": [
@@ -327,7 +270,7 @@ _MARKERS = "os^Dv<>P"
 
 
 def draw_pareto(members: Sequence[Member], title: str, path: Path) -> None:
-    """Test accuracy in percent over seconds of a private inference.
+    """Draw test accuracy in percent over seconds of a private inference.
 
     Filled marks were measured by real parties, open ones are predicted; the line joins
     those that no other beats in both.

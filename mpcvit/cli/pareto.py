@@ -48,11 +48,17 @@ def command(
     A run is a folder, or GROUP=FOLDER to name it in the legend:
     searched=runs/searched random=runs/random.
     """
-    from mpcvit.pareto import Request, draw_pareto, gather, pareto_json, pareto_table
+    from mpcvit.pareto import (
+        ParetoConfig,
+        draw_pareto,
+        gather,
+        pareto_json,
+        pareto_table,
+    )
 
-    request = Request(runs=runs, profile=profile, network=network, heads=heads)
+    config = ParetoConfig(runs=runs, profile=profile, network=network, heads=heads)
     measure = _by_parties(profile, network) if is_measured else None
-    members = gather(request, measure)
+    members = gather(config, measure)
     if output:
         draw_pareto(members, f"{network}, {profile.stem}", output)
     click.echo(pareto_json(members) if is_json else pareto_table(members))

@@ -19,7 +19,7 @@ from mpcvit.experiments.running import pareto_runs, run_trials
 from mpcvit.experiments.search_config import Searched, recall_search
 from mpcvit.experiments.setting import Setting
 from mpcvit.experiments.trial import Outcome, Trial
-from mpcvit.pareto import Request, draw_pareto, gather
+from mpcvit.pareto import ParetoConfig, draw_pareto, gather
 from mpcvit.search.baselines import UNIFORM, by_layer, evenly, uniform_baselines
 from mpcvit.search.derive import derive_by_budget
 from mpcvit.search.result import SearchResult, read_result
@@ -145,7 +145,7 @@ def _draw(setting: Setting, outcomes: tuple[Outcome, ...]) -> list[str]:
     if not runs:
         return ["Nothing is drawn: every training diverged."]
     path = setting.folder / _PICTURE
-    request = Request(runs=runs, profile=setting.profile, network=setting.network)
+    request = ParetoConfig(runs=runs, profile=setting.profile, network=setting.network)
     title = f"{setting.run.dataset}, {setting.network}, {setting.profile.stem}"
     draw_pareto(gather(request), title, path)
     words = [*runs, "--cost-table", setting.profile, "--network", setting.network]

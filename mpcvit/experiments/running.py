@@ -18,7 +18,7 @@ from mpcvit.data.image_set import Dataset
 from mpcvit.experiments.jobs import JobsObserver, run_jobs
 from mpcvit.experiments.setting import NO_TEACHER, Setting
 from mpcvit.experiments.trial import Outcome, SeedRun, Trial
-from mpcvit.pareto import MEASURED, Request, gather, predict_s, read_measured
+from mpcvit.pareto import MEASURED, ParetoConfig, gather, predict_s, read_measured
 from mpcvit.train.distillation import choose_terms
 from mpcvit.train.folder import RunFolder
 from mpcvit.train.log import read_log
@@ -183,7 +183,7 @@ def _with_measured(
     runs = pareto_runs(outcomes)
     if not runs:
         return outcomes  # every training diverged
-    request = Request(runs=runs, profile=setting.profile, network=setting.network)
+    request = ParetoConfig(runs=runs, profile=setting.profile, network=setting.network)
     known = {(one.group, one.name): one.measured_s for one in gather(request)}
     return tuple(
         replace(

@@ -14,7 +14,7 @@ from mpcprof.nn.architecture import uniform_architecture
 from mpcvit.experiments.jobs import run_jobs
 from mpcvit.experiments.running import TRAINED, pareto_runs, run_trials, train_one
 from mpcvit.experiments.trial import Trial
-from mpcvit.pareto import MEASURED, Request, gather
+from mpcvit.pareto import MEASURED, ParetoConfig, gather
 from mpcvit.train.loop import DivergedError
 from tests.experiment_runs import (
     PROFILE,
@@ -123,7 +123,7 @@ def test_a_measurement_shows_in_the_outcome_of_its_training_only(tmp_path):
     setting = make_setting(folder)
     run_trials(setting, make_trials("scale"))
     measured = gather(
-        Request(
+        ParetoConfig(
             runs=(str(folder / TRAINED / "uniform" / "scale-seed-1"),),
             profile=PROFILE,
             network=setting.network,

@@ -22,7 +22,7 @@ from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.pareto import (
     Member,
-    Request,
+    ParetoConfig,
     draw_pareto,
     gather,
     is_on_front,
@@ -54,7 +54,9 @@ def write(folder, attention, accuracy, *, attention_of_layers=None, dataset="dig
 
 
 def request(*runs):
-    return Request(runs=tuple(map(str, runs)), profile=PROFILE, network=NETWORKS["wan"])
+    return ParetoConfig(
+        runs=tuple(map(str, runs)), profile=PROFILE, network=NETWORKS["wan"]
+    )
 
 
 @given(
@@ -128,7 +130,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path):
     first = gather(request(tmp_path), measure)
     second = gather(request(tmp_path), measure)
     batched = gather(
-        Request(
+        ParetoConfig(
             runs=(str(tmp_path),),
             profile=PROFILE,
             network=NETWORKS["wan"],
@@ -167,35 +169,41 @@ CONDITIONS = {"architecture": {}, "deployment": "semi2k", "network": "wan"}
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "Expecting value"),
-        ('{"latency_s": 1', "Expecting ',' delimiter"),
+        ("", "not JSON"),
+        ('{"latency_s": 1', "not JSON"),
         ("[" * 100_000, "recursion"),
-        ("[1.5]", r"the file is \[1\.5\]: expected a JSON object"),
-        ("null", "the file is null: expected a JSON object"),
-        ({"latency_s": 1.5}, r"it has no 'conditions', but \[\"latency_s\"\]"),
-        ({"conditions": CONDITIONS}, "it has no 'latency_s'"),
-        ({"conditions": 7, "latency_s": 1}, "conditions is 7: expected a JSON obj"),
-        ({"conditions": {}, "latency_s": 1}, "it has no 'architecture'"),
+        ("[1.5]", r"\[1\.5\]: expected object"),
+        ("null", "None: expected object"),
+        ({"latency_s": 1.5}, "the key 'conditions' is missing"),
+        ({"conditions": CONDITIONS}, "the key 'latency_s' is missing"),
+        ({"conditions": 7, "latency_s": 1}, "conditions=7: expected object"),
+        ({"conditions": {}, "latency_s": 1}, "the key 'architecture' is missing"),
         (
             {"conditions": CONDITIONS | {"network": 44}, "latency_s": 1},
-            "network is 44: expected a text",
+            "network=44: expected text",
         ),
         (
             {"conditions": CONDITIONS | {"architecture": "scale"}, "latency_s": 1},
-            'architecture is "scale": expected a JSON object',
+            "architecture='scale': expected object",
         ),
         (
             {"conditions": CONDITIONS, "latency_s": "9.5 s"},
-            'latency_s is "9.5 s": expected a number of seconds',
+            "latency_s='9.5 s': expected float",
         ),
-        ({"conditions": CONDITIONS, "latency_s": True}, "latency_s is true: expected"),
-        ({"conditions": CONDITIONS, "latency_s": None}, "latency_s is null: expected"),
+        (
+            {"conditions": CONDITIONS, "latency_s": True},
+            "latency_s=True: expected",
+        ),
+        (
+            {"conditions": CONDITIONS, "latency_s": None},
+            "latency_s=None: expected",
+        ),
         ({"conditions": CONDITIONS, "latency_s": -1}, "latency_s=-1.0: expected a fin"),
         (
             {"conditions": CONDITIONS, "latency_s": float("nan")},
-            "latency_s=nan: expected",
+            "not JSON",
         ),
-        ({"conditions": CONDITIONS, "latency_s": 10**400}, "int too large to convert"),
+        ({"conditions": CONDITIONS, "latency_s": 10**400}, "out of range"),
     ],
 )
 def test_a_damaged_file_of_what_was_measured_is_one_line(tmp_path, text, message):
@@ -207,7 +215,7 @@ def test_a_damaged_file_of_what_was_measured_is_one_line(tmp_path, text, message
         gather(request(tmp_path))
 
     said = str(caught.value)
-    assert said.startswith(f"cannot read {str(path)!r}: ")
+    assert said.startswith(f"cannot read file {str(path)!r}: ")
     assert "`mpcvit pareto --measured` wrote: move it away" in said
     assert "\n" not in said
 
@@ -217,7 +225,7 @@ def test_what_was_measured_that_is_no_text_is_one_line(tmp_path, make):
     write(tmp_path, "scale", 0.91)
     make(tmp_path / "measured.json")
 
-    with pytest.raises(UsageError, match=r"cannot read '.*measured\.json': .*move it"):
+    with pytest.raises(UsageError, match=r"cannot read file .*measured.*move it"):
         gather(request(tmp_path))
 
 
