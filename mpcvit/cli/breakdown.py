@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mpcprof.builds import BUILDS, DEFAULT_BUILD
-from mpcprof.cli.options import json_option
-from mpcprof.network import parse_network
+from mpcprof.cli.options import FILE, heads_option, json_option, network_option
 
 if TYPE_CHECKING:
     from mpcprof.network import Network
@@ -18,15 +17,13 @@ if TYPE_CHECKING:
     from mpcvit.paper.make import FigureConfig, FigureName
     from mpcvit.paper.output import FigureResult
 
-_FILE = click.Path(path_type=Path)
-
 
 @click.command("breakdown")
 @click.argument("figure", type=click.Choice(["fig1", "fig3", "fig8"]))
 @click.option(
     "--profile",
     "given",
-    type=_FILE,
+    type=FILE,
     multiple=True,
     help="Read this one; for fig3 the outer ring's, then the inner's.",
 )
@@ -37,7 +34,7 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--profiles",
-    type=_FILE,
+    type=FILE,
     default=Path("profiles"),
     show_default=True,
     help="Folder of the committed profiles.",
@@ -46,14 +43,8 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--measured", "is_measured", is_flag=True, help="By real parties; may take hours."
 )
-@click.option("--network", type=parse_network, default="wan", show_default=True)
-@click.option(
-    "--heads",
-    type=click.Choice(["serial", "batched"]),
-    default="serial",
-    show_default=True,
-    help="One by one, as in the paper, or a layer's together.",
-)
+@network_option
+@heads_option("One by one, as in the paper, or a layer's together.", "serial")
 @click.option(
     "--activation",
     type=click.Choice(["gelu_tanh", "gelu_exact"]),
@@ -67,9 +58,9 @@ _FILE = click.Path(path_type=Path)
     show_default=True,
     help="Softmax by one reciprocal a row, or entry by entry as the paper ran it.",
 )
-@click.option("--arch", "architecture", type=_FILE, help="MPCViT of fig8: arch.json.")
+@click.option("--arch", "architecture", type=FILE, help="MPCViT of fig8: arch.json.")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("-o", "--output", type=_FILE, required=True, help="Folder.")
+@click.option("-o", "--output", type=FILE, required=True, help="Folder.")
 @json_option
 def command(
     figure: "FigureName",

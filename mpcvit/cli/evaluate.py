@@ -6,21 +6,25 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpcprof.cli.options import deployment_options, json_option
+from mpcprof.cli.options import (
+    FILE,
+    deployment_options,
+    emulation_option,
+    heads_option,
+    json_option,
+    network_option,
+)
 from mpcprof.cli.progress import spu_prints_to_stderr
-from mpcprof.network import parse_network
 
 if TYPE_CHECKING:
     from mpcprof.network import Network
     from mpcprof.nn.architecture import Heads
 
-_FILE = click.Path(path_type=Path)
-
 
 @click.command("evaluate")
-@click.argument("checkpoint", type=_FILE)
+@click.argument("checkpoint", type=FILE)
 @click.option("--dataset", help="Name, or folder of images. [default: trained on]")
-@click.option("--data", type=_FILE, help="Folder of a named data set.")
+@click.option("--data", type=FILE, help="Folder of a named data set.")
 @click.option("--secure", "is_secure", is_flag=True, help="By real parties.")
 @click.option(
     "--images",
@@ -32,9 +36,9 @@ _FILE = click.Path(path_type=Path)
     "--batch", "n_batch", type=click.IntRange(min=1), default=50, show_default=True
 )
 @deployment_options
-@click.option("--network", type=parse_network, default="wan", show_default=True)
-@click.option("--emulation", default="auto", show_default=True)
-@click.option("--heads", type=click.Choice(["serial", "batched"]))
+@network_option
+@emulation_option
+@heads_option("One by one, or a layer's together. [default: as in the checkpoint]")
 @json_option
 def command(
     checkpoint: Path,

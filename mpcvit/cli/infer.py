@@ -5,30 +5,28 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpcprof.cli.options import deployment_options, json_option
+from mpcprof.cli.options import (
+    FILE,
+    deployment_options,
+    emulation_option,
+    heads_option,
+    json_option,
+    network_option,
+)
 from mpcprof.cli.progress import spu_prints_to_stderr
-from mpcprof.network import parse_network
 
 if TYPE_CHECKING:
     from mpcprof.network import Network
     from mpcprof.nn.architecture import Heads
 
-_FILE = click.Path(path_type=Path)
-
 
 @click.command("infer")
-@click.argument("checkpoint", type=_FILE)
+@click.argument("checkpoint", type=FILE)
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @deployment_options
-@click.option(
-    "--network",
-    type=parse_network,
-    default="wan",
-    show_default=True,
-    help="wan, lan, or 100MBps,10ms.",
-)
-@click.option("--emulation", default="auto", show_default=True)
-@click.option("--heads", type=click.Choice(["serial", "batched"]))
+@network_option
+@emulation_option
+@heads_option("One by one, or a layer's together. [default: as in the checkpoint]")
 @click.option(
     "--batch",
     "n_batch",
@@ -37,10 +35,10 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option(
     "--profile",
-    type=_FILE,
+    type=FILE,
     help="Profile to predict from. [default: profiles/PROTOCOL.parquet]",
 )
-@click.option("--data", type=_FILE, help="Folder of the data set of NAME:INDEX.")
+@click.option("--data", type=FILE, help="Folder of the data set of NAME:INDEX.")
 @json_option
 def command(
     checkpoint: Path,

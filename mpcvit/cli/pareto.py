@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpcprof.cli.options import json_option
-from mpcprof.network import parse_network
+from mpcprof.cli.options import FILE, heads_option, json_option, network_option
 
 if TYPE_CHECKING:
     from mpcprof.network import Network
     from mpcprof.nn.architecture import Heads
     from mpcvit.pareto import Measure
-
-_FILE = click.Path(path_type=Path)
 
 
 @click.command("pareto")
@@ -22,17 +19,17 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--cost-table",
     "profile",
-    type=_FILE,
+    type=FILE,
     default=Path("profiles/semi2k.parquet"),
     show_default=True,
     help="Profile of mpcprof.",
 )
-@click.option("--network", type=parse_network, default="wan", show_default=True)
-@click.option("--heads", type=click.Choice(["serial", "batched"]))
+@network_option
+@heads_option("One by one, or a layer's together. [default: as in the checkpoint]")
 @click.option(
     "--measured", "is_measured", is_flag=True, help="By real parties besides; resumes."
 )
-@click.option("-o", "--output", type=_FILE, help="Picture: FILE.png or FILE.svg.")
+@click.option("-o", "--output", type=FILE, help="Picture: FILE.png or FILE.svg.")
 @json_option
 def command(
     runs: tuple[str, ...],

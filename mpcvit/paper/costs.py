@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from mpcprof.costmodel.model import Basis, CostModel
 from mpcprof.costmodel.storage import load_cost_model
 from mpcprof.deployment import Deployment
-from mpcprof.errors import MissingEntryError
+from mpcprof.errors import MissingEntryError, ProfileError
 from mpcprof.network import Network
 from mpcprof.nn.steps import Step
 from mpcprof.profile.io import read_profile
@@ -37,6 +38,32 @@ def read_fitted(path: Path) -> FittedProfile:
     """
     profile = read_profile(path)
     return FittedProfile(path=path, profile=profile, model=load_cost_model(profile))
+
+
+def check_differ_in(
+    what: Literal["runtime", "protocol"],
+    first: FittedProfile,
+    second: FittedProfile,
+    purpose: str,
+) -> None:
+    """Refuse two profiles that are alike in one property, or differ in another.
+
+    Args:
+        what: The property that differs.
+        purpose: What the two are for, in the message.
+
+    Raises:
+        ProfileError: Naming the files and the property.
+    """
+    for name in ("runtime", "protocol", "field_bits", "fraction_bits"):
+        ours, theirs = (getattr(f.deployment, name) for f in (first, second))
+        if (ours == theirs) is (name == what):
+            values = f"{ours} in one, {theirs} in the other"
+            found = f"{ours} in both" if ours == theirs else values
+            raise ProfileError(
+                f"{first.path} and {second.path} are no {purpose}: {name} is {found}; "
+                f"expected two {what}s, alike in the rest"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

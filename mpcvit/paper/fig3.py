@@ -5,12 +5,18 @@ Source: MPCViT Figure 3 and what section 3 says of it.
 
 from collections.abc import Sequence
 
-from mpcprof.errors import ProfileError
 from mpcprof.figures.panels import Panel, Ring, Rings
 from mpcprof.predict import GROUPS, SOFTMAX_GROUPS, operation_group, softmax_group
 from mpcprof.units import format_duration
 from mpcvit.paper.cases import CaseConfig, model_steps
-from mpcvit.paper.costs import FittedProfile, GroupCost, costs_at, price_groups, share
+from mpcvit.paper.costs import (
+    FittedProfile,
+    GroupCost,
+    check_differ_in,
+    costs_at,
+    price_groups,
+    share,
+)
 from mpcvit.paper.figure import COUNTS, Figure, FigureRow, Sentence, percent
 
 
@@ -23,7 +29,8 @@ class Figure3(Figure):
         self, profiles: Sequence[FittedProfile], config: CaseConfig
     ) -> tuple[GroupCost, ...]:
         """Return the groups of both rings of each profile, the outermost first."""
-        _check_rings(profiles)
+        for other in profiles[1:]:
+            check_differ_in("protocol", profiles[0], other, "rings of one figure")
         steps = model_steps("cifar", config)
         of_softmax = [step for step in steps if operation_group(step) == "softmax"]
         panels = (
@@ -57,25 +64,6 @@ class Figure3(Figure):
 
 def _own_costs(row: FigureRow, fitted: FittedProfile) -> list[GroupCost]:
     return [cost for cost in row.costs if cost.deployment == fitted.deployment]
-
-
-def _check_rings(profiles: Sequence[FittedProfile]) -> None:
-    """Refuse rings that differ in more than the protocol, or not in it."""
-    first = profiles[0]
-    for other in profiles[1:]:
-        for name in ("runtime", "field_bits", "fraction_bits"):
-            ours, theirs = (getattr(f.deployment, name) for f in (first, other))
-            if ours != theirs:
-                raise ProfileError(
-                    f"{first.path} and {other.path} are not drawn as rings of one "
-                    f"figure: {name} is {ours} in one, {theirs} in the other; expected "
-                    "two protocols of one build"
-                )
-        if first.deployment.protocol == other.deployment.protocol:
-            raise ProfileError(
-                f"{first.path} and {other.path} are both of "
-                f"{first.deployment.protocol}: expected two protocols"
-            )
 
 
 def _rings(row: FigureRow, panel: str, groups: Sequence[str], title: str) -> Rings:

@@ -12,7 +12,7 @@ from mpcprof.engine.measure import Case
 from mpcprof.engine.session import Session
 from mpcprof.errors import EngineError
 from mpcprof.network import Network
-from mpcprof.profile.record import RecordKey
+from mpcprof.profile.record import Profile, RecordKey
 from mpcprof.progress import SILENT, Progress
 from mpcprof.sweep.config import SweepConfig
 from mpcprof.sweep.run import known_calibration, sweep
@@ -77,25 +77,26 @@ class FigureMeasurer:
                 f"measured, the first because: {result.left_out[0].reason}"
             )
 
-        def measured(cost: GroupCost) -> GroupCost:
-            if cost.deployment != deployment:
-                return cost
-            key = RecordKey(
-                workload=workloads[cost.steps].name,
-                dims=Dims(),
-                network=network,
-                mode="emulated",
-            )
-            record = result.profile.get(key)
-            return replace(cost, measured_s=result.profile.call_s(record))
-
-        return tuple(measured(cost) for cost in costs)
+        names = {steps: workload.name for steps, workload in workloads.items()}
+        return tuple(
+            _with_measured(cost, result.profile, names[cost.steps], network)
+            if cost.deployment == deployment
+            else cost
+            for cost in costs
+        )
 
     def measure_errors(self, deployment: Deployment, path: Path) -> ErrorTable:
         """Measure Figure 1(c) and write it to `path`; see `measure_softmax_error`."""
         errors = measure_softmax_error(deployment)
         write_errors(path, errors)
         return errors
+
+
+def _with_measured(
+    cost: GroupCost, profile: Profile, workload: str, network: Network
+) -> GroupCost:
+    key = RecordKey(workload=workload, dims=Dims(), network=network, mode="emulated")
+    return replace(cost, measured_s=profile.call_s(profile.get(key)))
 
 
 def measure_softmax_error(deployment: Deployment, seed: int = 0) -> ErrorTable:

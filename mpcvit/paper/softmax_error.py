@@ -6,11 +6,11 @@ variances and held against float64.
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from mpcprof.files import replace_file
 from mpcprof.nn.algebra import Algebra
 from mpcprof.nn.attention import relu_softmax_rows, softmax_rows
 from mpcprof.workloads.reference import relu_softmax_rows64, softmax_rows64
+
+if TYPE_CHECKING:
+    from mpcprof.engine.session import Session
 
 Rows = NDArray[np.float64]  # (M, N)
 
@@ -69,31 +72,8 @@ class ErrorTable:
         return [float(getattr(own[variance], column)) for variance in self.variances]
 
 
-class Parties(Protocol):
-    """The part of `mpcprof.engine.session.Session` that measuring errors needs."""
-
-    @property
-    def deployment(self) -> Deployment:
-        """What the parties run."""
-
-    def lower(self, case: str, function: Any, inputs: Sequence[Any]) -> Any:
-        """Compile a function."""  # Any: as the session has them
-
-    def load(self, case: str, lowered: Any, inputs: Sequence[Any]) -> None:
-        """Share the inputs."""
-
-    def run(self, case: str) -> Any:
-        """Compute on shares."""
-
-    def fetch(self, case: str) -> Rows:
-        """Reveal the result."""
-
-    def unload(self, case: str) -> None:
-        """Forget the case."""
-
-
 def measure_errors(
-    parties: Parties, algebra: Algebra[Any], seed: int = 0
+    parties: "Session", algebra: Algebra[Any], seed: int = 0
 ) -> ErrorTable:
     """Run both kernels at every variance on live parties.
 
