@@ -18,9 +18,9 @@ from mpcprof.costmodel.storage import load_cost_model
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS
 from mpcprof.profile.io import read_profile
-from mpcvit.models.supernet import Supernet
 from mpcvit.search.cost import SearchCost
 from mpcvit.search.space import SearchSpace
+from mpcvit.search.supernet import Supernet
 from mpcvit.train.recipe import get_recipe
 
 REPEATS = 5

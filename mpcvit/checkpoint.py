@@ -86,6 +86,10 @@ def _in_order(content: bytes) -> bytes:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read the network in a file, its weights on the CPU.
 
+        >>> trained = mpcvit.read_checkpoint(folder / "run" / "model.safetensors")
+        >>> trained.architecture.model.name
+        'digits'
+
     Raises:
         UsageError: If there is none, or it is damaged or of another kind or version.
     """

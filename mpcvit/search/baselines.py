@@ -23,7 +23,7 @@ UNIFORM: Final = ("softmax", "relu_softmax", "scale", "2quad", "linformer")
 def uniform_baselines(
     model: ModelPreset, *, heads: Heads, variants: Sequence[str] = UNIFORM
 ) -> dict[str, Architecture]:
-    """One attention in every head, GeLU in every layer, by the attention's name."""
+    """Return one attention in every head, GeLU in every layer, by attention."""
     return {
         name: uniform_architecture(model, attention=name, heads=heads)
         for name in variants
@@ -31,7 +31,7 @@ def uniform_baselines(
 
 
 def by_layer(result: SearchResult, budget_s: float, *, heads: Heads) -> Derived:
-    """Whole layers instead of heads, by their mean alpha and beta, within a budget.
+    """Keep whole layers instead of heads, by their mean alpha and beta.
 
     Source: MPCViT section 5.4, comparison with per-layer search.
     Differs: there layers are ranked by a search of their own; run one with
@@ -65,7 +65,7 @@ def _layer_means(values: Numbers) -> Numbers:
 def at_random(
     result: SearchResult, budget_s: float, *, seed: int, heads: Heads
 ) -> Derived:
-    """A random choice of about the same cost, for the same space.
+    """Return a random choice of about the same cost, for the same space.
 
     From the quickest choice on, units are made accurate in a random order, each if the
     budget still allows it. Rows of a head, and tokens of a layer, follow each other:
@@ -82,7 +82,7 @@ def at_random(
 
 
 def evenly(result: SearchResult, budget_s: float, *, heads: Heads) -> Derived:
-    """The same share of every layer's units, of about the same cost, by no search.
+    """Return the same share of every layer's units, of about the same cost.
 
     From the quickest choice on, every layer's first unit is made accurate, then every
     layer's second one, each if the budget still allows it; where rows are units, so
@@ -102,7 +102,7 @@ def evenly(result: SearchResult, budget_s: float, *, heads: Heads) -> Derived:
 
 
 def _shares(values: Numbers) -> Numbers:
-    """How much of its layer is accurate before each unit, flat; from 0 to below 1.
+    """Return how much of its layer is accurate before each unit, flat; 0 to below 1.
 
     Rows (L, H, N) of a head follow each other: a head that has both is the dearest.
     """
@@ -119,7 +119,7 @@ def _fill(
     label: str,
     heads: Heads,
 ) -> Derived:
-    """From the quickest choice on, accurate units in that order, within the budget.
+    """Make units accurate in that order, from the quickest choice on.
 
     A row that is too dear is tried with all of its head, a token with all of its layer:
     one that is wholly accurate may be quicker than one that has both.
@@ -148,7 +148,7 @@ def _fill(
 
 
 def _wholes(result: SearchResult) -> NDArray[np.int64]:
-    """Of each unit, flat, the number of what it is a row or token of, or its own."""
+    """Return for each unit, flat, the number of its head or layer, or its own."""
     per_head = result.alpha.shape[2:] or (1,)
     numbers: NDArray[np.int64] = np.arange(result.alpha.size) // per_head[0]
     if result.beta is None:

@@ -15,7 +15,7 @@ from mpcprof.errors import UsageError
 from mpcprof.files import replace_file
 from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.units import format_duration
-from mpcvit.search.budget import Choice, Mask, Numbers, choose_within
+from mpcvit.search.budget import Mask, Numbers, choose_within
 from mpcvit.search.cost import HEADS_OF_FORM
 from mpcvit.search.result import SearchResult
 from mpcvit.search.space import choose
@@ -29,11 +29,12 @@ class Derived:
 
     Attributes:
         label: `mu-0.5` or `budget-40s`; also its file's name.
-        predicted_s: What the terms say it costs, in the form of its heads.
-        n_accurate: Of `n_units` heads (or layers, or rows).
-        n_gelu: Of `n_gelu_units` tokens (or layers); None where none was searched.
-        gap: Of a budget: at most this share of the most valuable choice's worth is
-            missing; see `Choice`.
+        predicted_s: Seconds by the search's terms, in the form of its heads.
+        n_accurate: Number of accurate heads (layers, rows) among `n_units`.
+        n_gelu: Number of tokens (layers) with GeLU among `n_gelu_units`; None where
+            none was searched.
+        gap: At most this share of the worth within the budget is missing; see
+            `Choice`.
     """
 
     label: str
@@ -46,7 +47,7 @@ class Derived:
     gap: float = 0.0
 
     def line(self) -> str:
-        """In one line."""
+        """Return one line."""
         kept = f"{self.n_accurate} of {self.n_units} accurate"
         if self.n_gelu is not None:
             kept += f", {self.n_gelu} of {self.n_gelu_units} with GeLU"
@@ -54,12 +55,12 @@ class Derived:
         return f"{self.label}: {kept}, predicted {predicted}{self.shortfall()}"
 
     def shortfall(self) -> str:
-        """The gap as the end of a sentence; nothing where there is none."""
+        """Return the gap as the end of a sentence; nothing where there is none."""
         return f", at most {100 * self.gap:.2g}% short of the best" if self.gap else ""
 
 
 def by_mu(alpha: Numbers, mu: float) -> Mask:
-    """The ceil(mu n) largest of n alphas, over all layers; of equal ones the first.
+    """Keep the ceil(mu n) largest of n alphas over all layers; of equal ones the first.
 
     Source: MPCViT section 4.3; its code rounds so.
     Differs: of equal alphas exactly so many are kept, not all.
@@ -77,33 +78,40 @@ def by_mu(alpha: Numbers, mu: float) -> Mask:
 
 
 def by_threshold(beta: Numbers, sigma: float) -> Mask:
-    """beta > sigma. Source: MPCViT section 5.5."""
+    """Keep beta > sigma. Source: MPCViT section 5.5."""
     mask: Mask = beta > sigma
     return mask
-
-
-def by_budget(result: SearchResult, budget_s: float, heads: Heads) -> Choice:
-    """The most valuable choice within a budget; see `choose_within`.
-
-    Raises:
-        UsageError: If no choice is as quick as that.
-    """
-    cost = result.cost.for_heads(heads)
-    return choose_within(cost, result.alpha, result.beta, budget_s)
 
 
 def derive_by_mu(
     result: SearchResult, mu: float, *, sigma: float = SIGMA, heads: Heads
 ) -> Derived:
-    """The architecture that keeps a share mu of alpha, and beta above sigma."""
+    """Return the architecture that keeps a share mu of alpha, and beta above sigma.
+
+        >>> result = mpcvit.read_result(folder / "search")
+        >>> mpcvit.derive_by_mu(result, 0.5, heads="serial").n_accurate
+        6
+
+    Raises:
+        UsageError: If mu is not from 0 to 1.
+    """
     alpha = by_mu(result.alpha, mu)
     beta = None if result.beta is None else by_threshold(result.beta, sigma)
     return make_derived(result, f"mu-{mu:g}", alpha, beta, heads)
 
 
 def derive_by_budget(result: SearchResult, budget_s: float, *, heads: Heads) -> Derived:
-    """The architecture that a budget buys."""
-    choice = by_budget(result, budget_s, heads)
+    """Return the most valuable architecture within a budget; see `choose_within`.
+
+        >>> result = mpcvit.read_result(folder / "search")
+        >>> mpcvit.derive_by_budget(result, 12.0, heads="serial").predicted_s <= 12.0
+        True
+
+    Raises:
+        UsageError: If no choice is as quick as that.
+    """
+    cost = result.cost.for_heads(heads)
+    choice = choose_within(cost, result.alpha, result.beta, budget_s)
     label = f"budget-{budget_s:g}s"
     derived = make_derived(result, label, choice.alpha, choice.beta, heads)
     return replace(derived, gap=choice.gap)
@@ -117,7 +125,7 @@ def family(
     sigma: float = SIGMA,
     heads: Heads | None = None,
 ) -> tuple[Derived, ...]:
-    """One architecture for each mu, then for each budget; heads as searched for.
+    """Derive an architecture for each mu and each budget; heads as searched for.
 
     Raises:
         UsageError: If nothing is asked for, twice the same, or what no choice meets.
@@ -139,7 +147,7 @@ def family(
 def make_derived(
     result: SearchResult, label: str, alpha: Mask, beta: Mask | None, heads: Heads
 ) -> Derived:
-    """A hard choice with its architecture and price."""
+    """Return a choice with its architecture and price."""
     return Derived(
         label=label,
         architecture=choose(result.space, result.model, alpha, beta, heads),
@@ -158,7 +166,7 @@ class WrittenFamily:
     members: tuple[tuple[Derived, Path], ...]
 
     def to_json(self) -> str:
-        """One document; seconds, counts of heads (or layers, rows), of tokens; gap."""
+        """Return one document: seconds, gap, counts of units and of GeLU units."""
         return json.dumps(
             {
                 "architectures": [
@@ -185,7 +193,7 @@ class WrittenFamily:
 def write_family(
     derived: Sequence[Derived], run: Path, output: Path | None
 ) -> WrittenFamily:
-    """Write each; one alone may go into a file of its own name.
+    """Write each architecture; one alone may go into a file of any name.
 
     Raises:
         UsageError: If several are to go into one file.

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from mpcprof.errors import UsageError
 from mpcprof.units import format_at_least, format_duration
 from mpcvit.data.image_set import Dataset
-from mpcvit.models.supernet import Supernet
 from mpcvit.search.cost import SearchCost
+from mpcvit.search.supernet import Supernet
 from mpcvit.train.distillation import soft_cross_entropy
 from mpcvit.train.evaluate import accuracy
 from mpcvit.train.loop import ParameterGroup, decayed_groups
@@ -23,7 +23,7 @@ LAMBDA_PER_S: Final = 0.005
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Penalty:
-    """Of CE + lambda attention_s + eta activation_s.
+    """Weights of CE + lambda attention_s + eta activation_s.
 
     Attributes:
         lambda_per_s: Loss per second of attention; None where a target finds it.
@@ -62,7 +62,7 @@ class Penalty:
 
 
 def parse_eta(text: str) -> float | Literal["paper"]:
-    """A number, or `paper`.
+    """Read a number, or `paper`.
 
     Raises:
         UsageError: If it is neither.
@@ -82,7 +82,7 @@ def choose_penalty(
     eta_per_s: float | Literal["paper"] | None,
     target_s: float | None,
 ) -> Penalty:
-    """What was given; the default lambda where neither it nor a target was."""
+    """Return the given weights, with the default lambda where no target is given."""
     if lambda_per_s is None and target_s is None:
         lambda_per_s = LAMBDA_PER_S
     return Penalty(lambda_per_s=lambda_per_s, eta_per_s=eta_per_s, target_s=target_s)
@@ -174,11 +174,11 @@ class SearchObjective:
 
     @property
     def module(self) -> SearchModule:
-        """Supernet, multipliers, steps."""
+        """Supernet, multipliers and steps."""
         return self._module
 
     def groups(self) -> Sequence[ParameterGroup]:
-        """Alpha and beta without weight decay, which alone would shrink them."""
+        """Return alpha and beta apart: weight decay alone would shrink them."""
         supernet = self._module.supernet
         choices = ParameterGroup(
             parameters=tuple(supernet.architecture_parameters()),
@@ -195,10 +195,10 @@ class SearchObjective:
         return (*weights, choices)
 
     def to(self, device: torch.device) -> None:
-        """Nothing beside the module: costs are plain numbers."""
+        """Move nothing: costs are plain numbers."""
 
     def losses(self, images: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """`ce`, `attention` and `activation`, weighted as they stand in `total`."""
+        """Return `ce`, `attention` and `activation`, weighted as in `total`."""
         supernet = self._module.supernet
         multipliers = self._module.multipliers
         terms = {
@@ -238,7 +238,7 @@ class SearchObjective:
 
     @torch.no_grad()
     def metrics(self) -> Mapping[str, float]:
-        """Accuracy of the supernet, expected seconds, multipliers, mean choices."""
+        """Return accuracy, expected seconds, multipliers and mean choices."""
         module, dataset = self._module, self._dataset
         supernet = module.supernet
         values = {

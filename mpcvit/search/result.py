@@ -1,7 +1,7 @@
-"""What a search leaves: alpha, beta, and the costs that they were learnt under.
+"""The result of a search: alpha, beta, and the costs they were learnt under.
 
-`search.json` says of what and under which costs; `search.safetensors` has alpha, beta
-and the supernet's weights. Both are read without torch.
+`search.json` holds the model, the space and the costs; `search.safetensors` alpha,
+beta and the supernet's weights. Both are read without torch.
 """
 
 import json
@@ -31,15 +31,16 @@ class SearchResult:
     """A finished search.
 
     Attributes:
-        dataset: Its name.
-        network: Between which the seconds are.
-        profile: Name of the file that they come from; `records_digest` of its records.
-        cost: In the form of the search; `for_heads` gives the other.
-        target_s: What was aimed at, if anything.
-        alpha: In [0, 1], of the shape of the space.
-        beta: The same, or None.
-        expected_latency_s: Of the relaxed model at the end.
-        accuracy: Of the supernet on the test images at the end.
+        dataset: Name of the data set.
+        network: Network that the seconds are for.
+        profile: Name of the file that the seconds come from.
+        records_digest: Digest of that file's records.
+        cost: Cost in the form of the search; `for_heads` gives the other.
+        target_s: Expected seconds that were aimed at; None without a target.
+        alpha: Shares in [0, 1], of the space's `alpha_shape`.
+        beta: Shares in [0, 1], of the space's `beta_shape`; None where that is None.
+        expected_latency_s: Seconds of the relaxed model at the end.
+        accuracy: Accuracy of the supernet on the test images at the end.
     """
 
     model: ModelPreset
@@ -71,7 +72,7 @@ class SearchResult:
                 )
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
-        """All but alpha and beta, as it stands in `search.json`."""
+        """Return all but alpha and beta, as it stands in `search.json`."""
         values = {
             name: getattr(self, name)
             for name in self.__dataclass_fields__
@@ -90,13 +91,16 @@ class SearchResult:
 
 
 def write_settings(folder: Path, result: SearchResult) -> None:
-    """`search.json`, at once; the last file of a search, so that it is whole."""
+    """Write `search.json`, the last file of a search: where it is, all are."""
     text = json.dumps(result.to_json(), indent=2) + "\n"
     replace_file(folder / SETTINGS, text)
 
 
 def read_result(folder: Path) -> SearchResult:
-    """The search in a run's folder.
+    """Return the finished search in a run's folder.
+
+        >>> mpcvit.read_result(folder / "search").alpha.shape
+        (3, 4)
 
     Raises:
         UsageError: If there is none, it is not finished, or it is damaged.

@@ -16,11 +16,11 @@ from mpcprof.nn.architecture import ModelPreset
 from mpcprof.profile.io import read_profile
 from mpcprof.progress import SILENT, Progress
 from mpcvit.data.image_set import Dataset, count_batches
-from mpcvit.models.supernet import Supernet
 from mpcvit.search.cost import CostForm, SearchCost
 from mpcvit.search.objective import Penalty, SearchModule, SearchObjective
 from mpcvit.search.result import SETTINGS, TENSORS, SearchResult, write_settings
 from mpcvit.search.space import SearchSpace
+from mpcvit.search.supernet import Supernet
 from mpcvit.train.config import RunConfig, choose_model, seed_all
 from mpcvit.train.folder import SCHEMA_VERSION
 from mpcvit.train.loop import FitResult, fit
@@ -76,6 +76,13 @@ class SearchConfig:
         run: Its recipe is for the supernet's weights; its schedule is that of alpha and
             beta, too.
         alpha_learning_rate: Peak rate of alpha and beta; None for 5 times the weights'.
+
+        >>> mpcvit.SearchConfig(
+        ...     profile=Path("profiles/semi2k.parquet"),
+        ...     network=mpcprof.parse_network("wan"),
+        ...     run=mpcvit.RunConfig(dataset="digits", recipe=recipe, output=folder),
+        ... ).space.granularity
+        'head'
     """
 
     profile: Path
@@ -175,6 +182,17 @@ def search(
     dataset: Dataset | None = None,
 ) -> SearchReport:
     """Search, or resume a search, and write the result.
+
+        >>> run = mpcvit.RunConfig(
+        ...     dataset="digits", recipe=recipe, output=folder / "search", limit=40
+        ... )
+        >>> config = mpcvit.SearchConfig(
+        ...     profile=Path("profiles/semi2k.parquet"),
+        ...     network=mpcprof.parse_network("wan"),
+        ...     run=run,
+        ... )
+        >>> mpcvit.run_search(config).result.alpha.shape
+        (3, 4)
 
     Args:
         dataset: The config's data set, where it is loaded already.

@@ -1,4 +1,4 @@
-"""What a search may choose between, and the architecture a choice stands for."""
+"""The options that a search chooses from, and the architecture of a choice."""
 
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
@@ -61,12 +61,12 @@ class SearchSpace:
             )
 
     def alpha_shape(self, model: ModelPreset) -> tuple[int, ...]:
-        """(L,), (L, H) or (L, H, N)."""
+        """Return (L,), (L, H) or (L, H, N)."""
         axes = (model.n_layers, model.n_heads, model.n_tokens)
         return axes[: 1 + get_args(Granularity).index(self.granularity)]
 
     def beta_shape(self, model: ModelPreset) -> tuple[int, ...] | None:
-        """(L,) or (L, N); None where no activation is searched."""
+        """Return (L,) or (L, N); None where no activation is searched."""
         if self.activation == "none":
             return None
         axes = (model.n_layers, model.n_tokens)
@@ -80,11 +80,11 @@ def choose(
     beta_mask: Mask | None = None,
     heads: Heads = "serial",
 ) -> Architecture:
-    """The architecture of a hard choice.
+    """Return the architecture of a hard choice.
 
     Args:
-        alpha_mask: Of `alpha_shape`; true is the accurate attention.
-        beta_mask: Of `beta_shape`, None where that is; true is GeLU.
+        alpha_mask: True for the accurate attention; of the space's `alpha_shape`.
+        beta_mask: True for GeLU; of the space's `beta_shape`, None where that is.
 
     Raises:
         UsageError: If a mask is not of booleans or not of its shape.
@@ -114,7 +114,7 @@ def choose(
 
 
 def _names(mask: Mask, if_true: str, if_false: str) -> tuple[str, ...]:
-    """One name for each entry, or one alone where they are equal."""
+    """Return one name for each entry, or one alone where they are equal."""
     names = tuple(if_true if chosen else if_false for chosen in mask)
     return names[:1] if len({*names}) == 1 else names
 

@@ -145,6 +145,20 @@ def infer(
 ) -> InferenceResult:
     """Classify the images privately, by real parties.
 
+        >>> from mpcprof.deployment import make_deployment
+        >>> from mpcvit.secure.inference import InferenceConfig
+        >>> from mpcvit.secure.parties import Conditions
+        >>> config = InferenceConfig(
+        ...     checkpoint=folder / "run" / "model.safetensors",
+        ...     images=("digits:17",),
+        ...     conditions=Conditions(
+        ...         deployment=make_deployment("semi2k"),
+        ...         network=mpcprof.parse_network("lan"),
+        ...     ),
+        ... )
+        >>> len(mpcvit.infer(config).labels)
+        1
+
     Raises:
         UsageError: If the checkpoint, an image or the profile cannot be used.
         EngineError: If a party fails.

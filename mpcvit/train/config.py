@@ -80,6 +80,8 @@ class RunConfig:
         data_folder: Where a named data set lies; None for its own default.
         limit: Number of images of each split; None for all.
         is_fresh: Whether to remove what is in the folder instead of resuming it.
+
+        >>> mpcvit.RunConfig(dataset="digits", recipe=recipe, output=folder).limit
     """
 
     dataset: str

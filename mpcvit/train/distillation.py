@@ -47,14 +47,14 @@ class Teacher:
         self._given = dataset.normalization
 
     def to(self, device: torch.device) -> None:
-        """Move it."""
+        """Move the network."""
         self._model.to(device)
 
     @torch.no_grad()
     def teach(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, N, D) and logits (B, C) of the student's images (B, c, S, S).
+        """Return features (B, N, D) and logits (B, C) of the student's images.
 
-        They are normalised anew if the teacher was trained with other numbers.
+        Images (B, c, S, S) are normalised anew if the teacher's normalisation differs.
         """
         if self._own != self._given:
             images = self._own.apply(self._given.undo(images))
@@ -78,12 +78,12 @@ def _check_shapes(
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """-sum targets * log softmax(logits), mean over images; both (B, C)."""
+    """Compute -sum targets * log softmax(logits), mean over images; both (B, C)."""
     return -(targets * functional.log_softmax(logits, dim=-1)).sum(-1).mean()
 
 
 def logits_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """T^2 * KL(softmax(teacher / T) || softmax(student / T)), mean over images.
+    """Compute T^2 KL(softmax(teacher / T) || softmax(student / T)), mean over images.
 
     Source: Hinton et al. 2015, whose T^2 keeps the gradient's size whatever T.
     Differs: MPCViT writes no T^2; at its T = 1 the two are the same.
@@ -97,7 +97,7 @@ def logits_divergence(student: Tensor, teacher: Tensor, temperature: float) -> T
 
 
 def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean of (student - teacher)^2 over images, tokens and width; both (B, N, D).
+    """Compute the mean of (student - teacher)^2; both (B, N, D).
 
     Differs: MPCViT prints the norm; its public code has this mean, which does not grow
         with the model.
@@ -108,7 +108,7 @@ def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
 def choose_terms(
     given: frozenset[str] | None, *, has_teacher: bool
 ) -> frozenset[KdTerm]:
-    """The terms that are given; without any, all that a teacher can give.
+    """Return the given terms; without any, all that a teacher can give.
 
     Raises:
         UsageError: If one is not known, or they do not fit the teacher.
@@ -120,10 +120,10 @@ def choose_terms(
 
 
 def check_terms(kd: frozenset[str], *, has_teacher: bool) -> None:
-    """Pass if these terms can be computed.
+    """Refuse terms that cannot be computed.
 
     Raises:
-        UsageError: If not.
+        UsageError: If one is not known, or they do not fit the teacher.
     """
     unknown = {*kd} - {*get_args(KdTerm)}
     if unknown:
@@ -134,14 +134,14 @@ def check_terms(kd: frozenset[str], *, has_teacher: bool) -> None:
 
 
 def weigh(terms: Mapping[str, Tensor], weights: "Distillation") -> dict[str, Tensor]:
-    """The terms and their sum under the paper's weights, as "total"."""
+    """Return the terms, and their sum under the paper's weights as "total"."""
     by_name = {"ce": weights.chi, "logits": weights.beta, "feature": weights.gamma}
     total = torch.stack([by_name[name] * term for name, term in terms.items()]).sum()
     return {"total": total, **terms}
 
 
 class TrainingObjective:
-    """Cross-entropy, and how far the model is from its teacher.
+    """Cross-entropy, and the model's distance from its teacher.
 
     Raises:
         UsageError: If the terms do not go with the teacher, or the lack of one.
@@ -169,7 +169,7 @@ class TrainingObjective:
         return self._model
 
     def groups(self) -> Sequence[ParameterGroup]:
-        """All weights under the recipe."""
+        """Return all weights under the recipe."""
         return decayed_groups(
             self._model.parameters(),
             learning_rate=self._recipe.learning_rate,
@@ -183,7 +183,7 @@ class TrainingObjective:
             self._teacher.to(device)
 
     def losses(self, images: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """The terms ce, and logits and feature where they are asked for; their sum."""
+        """Return ce, logits and feature where they are asked for, and their sum."""
         features = self._model.features(images)  # (B, N, D)
         logits = self._model.classify(features)  # (B, C)
         terms = {"ce": soft_cross_entropy(logits, targets)}
@@ -197,10 +197,10 @@ class TrainingObjective:
         return weigh(terms, self._recipe.distillation)
 
     def after_step(self) -> None:
-        """Nothing to project."""
+        """Project nothing."""
 
     def metrics(self) -> Mapping[str, float]:
-        """Accuracy on the test images."""
+        """Return the accuracy on the test images."""
         dataset = self._dataset
         share = accuracy(self._model, dataset.test, dataset.normalization)
         return {"accuracy": share}

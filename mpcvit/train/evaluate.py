@@ -11,7 +11,13 @@ _BATCH = 500  # fills a GPU, and fits any
 
 
 def evaluate_plain(checkpoint: Checkpoint, dataset: Dataset) -> float:
-    """Share of the test images that the checkpoint's model labels right.
+    """Return the share of test images that the checkpoint's model labels right.
+
+        >>> trained = mpcvit.read_checkpoint(folder / "run" / "model.safetensors")
+        >>> config = mpcvit.RunConfig(dataset="digits", recipe=recipe, output=folder)
+        >>> images = config.load_dataset(trained.architecture.model)
+        >>> 0 <= mpcvit.evaluate_plain(trained, images) <= 1
+        True
 
     Raises:
         UsageError: If the images do not fit the model or are of other classes, or the
@@ -23,7 +29,10 @@ def evaluate_plain(checkpoint: Checkpoint, dataset: Dataset) -> float:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, images: ImageSet, normalization: Normalization) -> float:
-    """Share of images whose largest logit is their label's; leaves the mode alone."""
+    """Return the share of images whose largest logit is their label's.
+
+    The model stays in its mode.
+    """
     was_training = model.training
     device = next(model.parameters()).device
     model.eval()

@@ -15,14 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRecord:
-    """What is known of an epoch once it is over.
+    """Numbers of a finished epoch.
 
     Attributes:
-        epoch: The first is 1.
-        learning_rate: Of the weights, at the end of the epoch.
-        losses: Mean over the epoch's images, by the objective's names.
-        metrics: By the objective's names, after the epoch.
-        duration_s: Of the steps; `metrics_s` of what came after them.
+        epoch: Number of the epoch; the first is 1.
+        learning_rate: Rate of the weights at the end of the epoch.
+        losses: Means over the epoch's images, by the objective's names.
+        metrics: Numbers after the epoch, by the objective's names.
+        duration_s: Seconds of the steps.
+        metrics_s: Seconds of the metrics.
     """
 
     epoch: int
@@ -34,7 +35,7 @@ class EpochRecord:
     images_per_s: float
 
     def to_json(self) -> str:
-        """A line of `log.jsonl`."""
+        """Return a line of `log.jsonl`."""
         return json.dumps(asdict(self), allow_nan=False)
 
     def __str__(self) -> str:
@@ -44,7 +45,7 @@ class EpochRecord:
 
 
 def read_log(path: Path) -> tuple[EpochRecord, ...]:
-    """The epochs in a log, in their order; none if there is no file.
+    """Return the epochs in a log, in their order; none if there is no file.
 
     A last line that a killed writer did not finish is left out.
 
@@ -65,10 +66,10 @@ def read_log(path: Path) -> tuple[EpochRecord, ...]:
 
 
 class EpochLog:
-    """Appends epochs to a run's files; a context.
+    """Appender of epochs to a run's files; a context.
 
     Args:
-        n_epochs: That many epochs are kept of what is there; later ones, which a killed
+        n_epochs: Number of epochs to keep of what is there; later ones, which a killed
             run logged but did not save, are dropped.
     """
 
@@ -92,7 +93,7 @@ class EpochLog:
             self._writer.close()
 
     def append(self, record: EpochRecord) -> None:
-        """Add an epoch to both."""
+        """Add an epoch to the log and to TensorBoard."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(record.to_json() + "\n")
         values = {

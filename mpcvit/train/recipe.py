@@ -1,4 +1,4 @@
-"""The learning rate: linear warm-up, half a cosine, flat cool-down."""
+"""Recipes: everything of a training but the model and the images."""
 
 import math
 from dataclasses import dataclass, replace
@@ -18,7 +18,7 @@ _WARMUP_START = 1e-3  # of the peak; zero would waste the first step
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """Which share of its peak the learning rate has, by epoch; a pure function.
+    """Learning rate by epoch: linear warm-up, half a cosine, flat cool-down.
 
     Warm-up and cool-down count among the epochs. A short run keeps the shape: it gives
     each of them at most a quarter of its epochs.
@@ -42,7 +42,7 @@ class Schedule:
             )
 
     def learning_rate(self, epoch: float, *, peak: float, least: float) -> float:
-        """The rate after that many epochs; fractions are steps inside an epoch."""
+        """Return the rate after so many epochs; fractions are steps inside an epoch."""
         warmup = min(self.warmup_epochs, self.epochs / 4)
         cooldown = min(self.cooldown_epochs, self.epochs / 4)
         if epoch < warmup:
@@ -61,10 +61,10 @@ class Distillation:
     """Weights of the training loss; MPCViT section 4.4.
 
     Attributes:
-        chi: Of cross-entropy with the labels.
-        beta: Of the Kullback-Leibler divergence from the teacher's prediction.
-        gamma: Of the distance to the teacher's token-wise features.
-        temperature: Divides both logits before the divergence.
+        chi: Weight of the cross-entropy with the labels.
+        beta: Weight of the Kullback-Leibler divergence from the teacher's prediction.
+        gamma: Weight of the distance to the teacher's token-wise features.
+        temperature: Divisor of both logits before the divergence.
 
     Raises:
         UsageError: If a weight is negative, the temperature not positive, or a number
@@ -92,9 +92,10 @@ class Recipe:
 
     Attributes:
         batch_size: Images of one step, over all devices.
-        learning_rate: The peak, after warm-up.
-        weight_decay: AdamW's; matrices only, not norms, biases, positions.
-        clip_norm: Gradients are scaled down to that norm; None leaves them.
+        learning_rate: Peak rate, after warm-up.
+        weight_decay: AdamW's weight decay of matrices; norms, biases, positions have
+            none.
+        clip_norm: Norm that gradients are scaled down to; None leaves them.
 
     Raises:
         UsageError: If a number is out of range.
@@ -150,7 +151,7 @@ class Recipe:
 
     @property
     def schedule(self) -> Schedule:
-        """Of the learning rate, over the epochs."""
+        """Learning rate over the epochs."""
         return Schedule(
             epochs=self.epochs,
             warmup_epochs=self.warmup_epochs,
@@ -158,11 +159,11 @@ class Recipe:
         )
 
     def with_changes(self, **changes: Any) -> "Recipe":  # Any: as dataclasses.replace
-        """The same recipe but for what is given and not None."""
+        """Return the recipe with the changes that are not None."""
         return replace(self, **_given(changes))
 
     def with_distillation(self, **changes: float | None) -> "Recipe":
-        """The same recipe with other weights of the teacher, where given."""
+        """Return the recipe with other weights of the teacher, where given."""
         return replace(self, distillation=replace(self.distillation, **_given(changes)))
 
 
@@ -224,10 +225,13 @@ RECIPES: Final = {
 
 
 def get_recipe(dataset: str, name: str | None = None) -> Recipe:
-    """The recipe of that name.
+    """Return the recipe of that name.
+
+        >>> mpcvit.get_recipe("digits").epochs
+        45
 
     Args:
-        name: That of the dataset without; CIFAR-10's for a folder of images.
+        name: None for the data set's own, which is CIFAR-10's for a folder of images.
 
     Raises:
         UnknownNameError: If there is none of that name.

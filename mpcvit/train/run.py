@@ -32,6 +32,12 @@ class TrainConfig:
 
     Attributes:
         teacher: A checkpoint; needs `kd`, the terms it teaches by.
+
+        >>> mpcvit.TrainConfig(
+        ...     run=mpcvit.RunConfig(dataset="digits", recipe=recipe, output=folder),
+        ...     architecture=architecture,
+        ... ).teacher is None
+        True
     """
 
     run: RunConfig
@@ -40,7 +46,7 @@ class TrainConfig:
     kd: frozenset[KdTerm] = frozenset()
 
     def settings(self) -> dict[str, Any]:  # Any: JSON
-        """What decides the result, as it stands in `config.json`."""
+        """Return what decides the result, as it stands in `config.json`."""
         return {
             "architecture": json.loads(self.architecture.to_json()),
             "dataset": self.run.dataset,
@@ -53,14 +59,14 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """What came out.
+    """Result of a training.
 
     Attributes:
         checkpoint: File of the trained model.
         accuracy: Share of the test images labelled right, after the last epoch.
-        epochs: All of them, those of an earlier run too.
-        duration_s: Of this run's epochs.
-        is_first_process: Of those that torchrun started: the one that prints.
+        epochs: All epochs, those of an earlier run, too.
+        duration_s: Seconds of this run's epochs.
+        is_first_process: Whether this process prints, of those torchrun started.
     """
 
     checkpoint: Path
@@ -79,7 +85,7 @@ class TrainResult:
         return images / steps_s
 
     def to_json(self) -> str:
-        """One document; seconds, shares."""
+        """Return one document; seconds, shares."""
         return json.dumps(
             {
                 "checkpoint": str(self.checkpoint),
@@ -103,34 +109,39 @@ class TrainResult:
 
 
 def train(
-    request: TrainConfig,
+    config: TrainConfig,
     progress: Progress = SILENT,
     *,
     dataset: Dataset | None = None,
 ) -> TrainResult:
-    """Train, or go on training, and write the checkpoint.
+    """Train, or resume a training, and write the checkpoint.
+
+        >>> run = mpcvit.RunConfig(
+        ...     dataset="digits", recipe=recipe, output=folder / "run", limit=40
+        ... )
+        >>> config = mpcvit.TrainConfig(run=run, architecture=architecture)
+        >>> mpcvit.run_training(config).checkpoint.name
+        'model.safetensors'
 
     Args:
-        dataset: That of the request, where it is loaded already.
+        dataset: The config's data set, where it is loaded already.
 
     Raises:
-        UsageError: If parts of the request do not fit each other or the folder.
+        UsageError: If parts of the config do not fit each other or the folder.
         DivergedError: If the loss is not finite.
     """
-    check_terms(request.kd, has_teacher=request.teacher is not None)
-    taught_by = read_checkpoint(request.teacher) if request.teacher else None
-    architecture, recipe = request.architecture, request.run.recipe
-    dataset = dataset or request.run.load_dataset(architecture.model)
+    check_terms(config.kd, has_teacher=config.teacher is not None)
+    taught_by = read_checkpoint(config.teacher) if config.teacher else None
+    architecture, recipe = config.architecture, config.run.recipe
+    dataset = dataset or config.run.load_dataset(architecture.model)
     dataset.check_fits(architecture.model)
     seed_all(recipe.seed)
     model = VisionTransformer(architecture, recipe.regularization)
     teacher = None
     if taught_by is not None:
-        teacher = Teacher(taught_by, model, dataset, request.kd)
-    objective = TrainingObjective(
-        model, dataset, recipe, teacher=teacher, kd=request.kd
-    )
-    fitted = fit(objective, dataset, request.run, request.settings(), progress)
+        teacher = Teacher(taught_by, model, dataset, config.kd)
+    objective = TrainingObjective(model, dataset, recipe, teacher=teacher, kd=config.kd)
+    fitted = fit(objective, dataset, config.run, config.settings(), progress)
     if fitted.is_first_process:
         _write(model, dataset, fitted)
     return TrainResult(

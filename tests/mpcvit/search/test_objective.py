@@ -11,7 +11,6 @@ from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS
 from mpcprof.profile.io import read_profile
 from mpcvit.data.dataset import load_dataset
-from mpcvit.models.supernet import Supernet
 from mpcvit.search.cost import SearchCost
 from mpcvit.search.objective import (
     LAMBDA_PER_S,
@@ -21,6 +20,7 @@ from mpcvit.search.objective import (
     parse_eta,
 )
 from mpcvit.search.space import SearchSpace
+from mpcvit.search.supernet import Supernet
 from mpcvit.train.recipe import get_recipe
 from tests import PROFILES
 

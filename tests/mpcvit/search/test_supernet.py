@@ -12,9 +12,9 @@ from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcvit.models.attention import MixedAttention
 from mpcvit.models.layers import Regularization
 from mpcvit.models.mlp import MixedMlp
-from mpcvit.models.supernet import Supernet
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.search.space import SearchSpace, choose
+from mpcvit.search.supernet import Supernet
 from tests.architectures import TINY, make_architecture
 
 SPACES = [
