@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from mpcprof.costmodel.storage import load_cost_model
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS
 from mpcprof.profile.io import read_profile
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--models", default="digits,cifar")
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
-    cost_model = load_cost_model(read_profile(given.profile))
+    cost_model = fit_cost_model(read_profile(given.profile))
     for name in given.models.split(","):
         for granularity in ("head", "row"):
             for form in ("additive", "grouped"):

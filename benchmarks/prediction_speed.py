@@ -8,8 +8,7 @@ import timeit
 from functools import partial
 from itertools import product
 
-from mpcprof.costmodel.heldout import fit_cost_model
-from mpcprof.costmodel.model import CostModel
+from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS, Architecture, uniform_architecture
 from mpcprof.nn.catalogue import trace_model

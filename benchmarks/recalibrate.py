@@ -62,7 +62,7 @@ def recalibrated_record(
     """Return the record with `compute_s` of another calibration."""
     return replace(
         record,
-        compute_s=calibration.compute_s(
+        compute_s=calibration.exposed_s(
             deployment.typical_call(record.loopbacks_s),
             hidden_s=record.hidden_s,
             hops=record.hops,

@@ -14,7 +14,7 @@ Names are loaded when they are used, so that an import costs nothing.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mpcprof.costmodel.heldout import fit_cost_model
+    from mpcprof.costmodel.model import fit_cost_model
     from mpcprof.network import Network, parse_network
     from mpcprof.nn.architecture import (
         Architecture,
@@ -46,7 +46,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "mpcprof.costmodel.heldout": ("fit_cost_model",),
+    "mpcprof.costmodel.model": ("fit_cost_model",),
     "mpcprof.network": ("Network", "parse_network"),
     "mpcprof.nn.architecture": (
         *("Architecture", "get_model", "read_architecture", "uniform_architecture"),

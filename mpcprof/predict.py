@@ -2,12 +2,17 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mpcprof.costmodel.heldout import fit_cost_model
-from mpcprof.costmodel.model import CostModel, PartCost, Prediction
+from mpcprof.costmodel.model import (
+    CostModel,
+    Part,
+    Prediction,
+    add_by_name,
+    fit_cost_model,
+)
 from mpcprof.errors import UsageError
 from mpcprof.network import Network, parse_network
 from mpcprof.nn.architecture import (
@@ -206,29 +211,11 @@ def predict_steps(
     )
 
 
-def sum_by_layer(prediction: Prediction) -> tuple[PartCost, ...]:
-    """The parts of a prediction, added up by the first word of their path."""
-    layers: dict[str, PartCost] = {}
-    for part in prediction.parts:
-        name = part.name.split("/")[0]
-        seen = layers.get(name)
-        layers[name] = replace(part, name=name) if seen is None else _add(seen, part)
-    return tuple(layers.values())
-
-
-def _add(a: PartCost, b: PartCost) -> PartCost:
-    return PartCost(
-        name=a.name,
-        count=a.count + b.count,
-        latency_s=a.latency_s + b.latency_s,
-        bytes_sent=a.bytes_sent + b.bytes_sent,
-        hops=a.hops + b.hops,
-        compute_s=a.compute_s + b.compute_s,
+def sum_by_layer(prediction: Prediction) -> tuple[Part, ...]:
+    """Return the parts of a prediction, added up by the first word of their name."""
+    return add_by_name(
+        replace(part, name=part.name.split("/")[0]) for part in prediction.parts
     )
-
-
-def _part_json(part: PartCost) -> dict[str, object]:
-    return {name: getattr(part, name) for name in part.__dataclass_fields__}
 
 
 def _prediction_json(
@@ -250,13 +237,13 @@ def _prediction_json(
         **short,
         "per_call_s": prediction.per_call_s,
         "notes": list(prediction.notes),
-        "layers": [_part_json(part) for part in sum_by_layer(prediction)],
-        "parts": [_part_json(part) for part in prediction.parts],
-        "operations": [_part_json(part) for part in prediction.operations],
+        "layers": [asdict(part) for part in sum_by_layer(prediction)],
+        "parts": [asdict(part) for part in prediction.parts],
+        "operations": [asdict(part) for part in prediction.operations],
     }
 
 
-def _split(parts: Sequence[PartCost]) -> list[str]:
+def _split(parts: Sequence[Part]) -> list[str]:
     total_s = sum(part.latency_s for part in parts) or 1.0
     slowest = sorted(parts, key=lambda part: -part.latency_s)
     lines = [

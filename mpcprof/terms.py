@@ -1,29 +1,32 @@
 """Lat(ATTN_ij) and Lat(Act_ij): what each head and token costs, for the search.
 
-Both forms: additive, where heads and tokens are paid one by one, and grouped, where a
-variant costs a fixed time in a layer as soon as one head uses it, and some more per
-head. Batched heads share their hops, so grouped is what they cost.
+Each term has both forms. Additive: heads and tokens are paid one by one. Grouped: a
+variant costs a fixed time in a layer as soon as one head uses it, and a further time
+per head, which is what batched heads cost, since they share their hops.
 
     layer (additive) = sum over heads of latency_s
     layer (grouped)  = sum over variants in use of fixed_s + n_heads_of_it * per_unit_s
+
+The terms of a serial architecture and `CostModel.per_call_s` add up to its prediction
+(in aby3 but for a hop of the first maximum); those of a batched one as far as its cost
+is affine in heads, and in rows where the rows of a head differ.
 """
 
-import functools
 import io
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mpcprof.costmodel.model import CostModel
+from mpcprof.costmodel.model import CostModel, Prediction
 from mpcprof.errors import MissingEntryError, UnknownNameError, did_you_mean
 from mpcprof.network import Network
 from mpcprof.nn.activation import ACTIVATIONS, get_activation
-from mpcprof.nn.architecture import Architecture, ModelPreset, uniform_architecture
+from mpcprof.nn.architecture import ModelPreset, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS, get_attention
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.steps import Bare, CountingAlgebra, Step
@@ -45,13 +48,13 @@ class Term:
             a head whose rows differ; `activation`, a unit being a token; `mlp` and
             `fused_mlp`, the linear layers around the activation; `rest`, the layer's
             other steps (norms, qkv, projection), or the model's with layer -1.
-        layer: From 0.
-        latency_s: Of one unit by itself: Lat(ATTN_ij) of every head j of layer i; of a
-            token a share of its layer, of a row one of its head.
-        fixed_s: Paid once in a layer where the variant is used.
-        per_unit_s: Paid for each head or token of the variant besides.
-        n_units: Heads or tokens of the layer, or rows of the head.
-        basis: The weakest basis of its steps.
+        layer: Number of the layer, from 0.
+        n_units: Number of heads or tokens of the layer, or of rows of the head.
+        latency_s: Seconds of one unit by itself: Lat(ATTN_ij) of every head j of layer
+            i. A token counts as a share of its layer, a row as a share of its head.
+        fixed_s: Seconds paid once in a layer where the variant is used.
+        per_unit_s: Further seconds for each head or token of the variant.
+        basis: Weakest basis of the steps.
     """
 
     kind: TermKind
@@ -66,7 +69,7 @@ class Term:
     basis: str
 
     def layer_s(self, n_units: int) -> float:
-        """Grouped seconds if `n_units` use the variant."""
+        """Return the grouped seconds of a layer where `n_units` use the variant."""
         return self.fixed_s + n_units * self.per_unit_s if n_units else 0.0
 
 
@@ -84,7 +87,7 @@ class Terms:
         (7, 3)
 
     Attributes:
-        left_out: Of each variant without terms, why; one line each.
+        left_out: One line for each variant without terms, with the reason.
     """
 
     model: ModelPreset
@@ -94,7 +97,7 @@ class Terms:
     left_out: tuple[str, ...] = ()
 
     def get(self, kind: TermKind, layer: int, variant: str) -> Term:
-        """The term of a choice.
+        """Return the term of a choice.
 
         Raises:
             KeyError: If there is none.
@@ -119,7 +122,7 @@ class Terms:
         return np.array(rows)
 
     def lambda_over_eta(self, attention: str, activation: str) -> float:
-        """Lat(ATTN) / Lat(GeLU) of a layer, heads one by one (MPCViT section 4.5)."""
+        """Return Lat(ATTN) / Lat(GeLU) of a serial layer (MPCViT section 4.5)."""
         head = self.get("attention", 0, attention)
         token = self.get("activation", 0, activation)
         return head.latency_s * head.n_units / (token.latency_s * token.n_units)
@@ -135,7 +138,7 @@ def compute_terms(
     activations: Collection[str] | None = None,
     has_rows: bool = False,
 ) -> Terms:
-    """Attentions, activations and the remaining parts of `model`, priced.
+    """Return the terms of attentions, activations and the remaining parts of `model`.
 
         >>> profile = mpcprof.read_profile("profiles/semi2k.parquet")
         >>> priced_by = mpcprof.fit_cost_model(profile)
@@ -145,17 +148,19 @@ def compute_terms(
         True
 
     Args:
-        attentions: Names; every one that the profile has the operations of without.
-        activations: Likewise.
-        has_rows: Also of the rows of a head, for heads that mix variants.
+        attentions: Names; by default all that the profile has the operations of.
+        activations: Names; by default all that the profile has the operations of.
+        has_rows: Whether to add terms of the rows of a head that mixes variants.
 
     Raises:
         MissingEntryError: If the profile lacks an operation of what was named, or of
             what every model has.
     """
-    price = functools.partial(_price, cost_model, network)
-    starts = functools.partial(_starts, cost_model, network)
-    terms = list(_rest_terms(price, starts, model, n_batch))
+
+    def price(steps: Sequence[Step]) -> Prediction:
+        return cost_model.predict(steps, network, is_call=False)
+
+    terms = list(_rest_terms(cost_model, network, model, n_batch))
     kinds: list[tuple[str, _Pricing, Collection[str] | None, Collection[str]]] = [
         ("attention", _attention_term, attentions, ATTENTIONS),
         ("activation", _activation_term, activations, ACTIVATIONS),
@@ -183,48 +188,15 @@ def compute_terms(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Price:
-    latency_s: float
-    bytes_sent: float
-    hops: float
-    basis: str
-
-
-_PriceSteps = Callable[[Sequence[Step]], _Price]
+_PriceSteps = Callable[[Sequence[Step]], Prediction]
 _OfLayer = Callable[[int], Term]
 _Pricing = Callable[[_PriceSteps, ModelPreset, int, str], _OfLayer]
 
 
-def _price(cost_model: CostModel, network: Network, steps: Sequence[Step]) -> _Price:
-    """Without what is paid once a call: terms are parts of one call."""
-    if not steps:
-        return _Price(latency_s=0.0, bytes_sent=0.0, hops=0.0, basis="measured")
-    predicted = cost_model.predict(steps, network)
-    return _Price(
-        latency_s=sum(part.latency_s for part in predicted.parts),
-        bytes_sent=sum(part.bytes_sent for part in predicted.parts),
-        hops=sum(part.hops for part in predicted.parts),
-        basis=predicted.basis,
-    )
-
-
-def _starts(cost_model: CostModel, network: Network, steps: Sequence[Step]) -> _Price:
-    """What reductions pay once a call, besides `per_call_s`."""
-    every = cost_model.predict(steps, network)
-    parts = _price(cost_model, network, steps)
-    return _Price(
-        latency_s=every.per_call_s - cost_model.per_call_s,
-        bytes_sent=every.bytes_sent - parts.bytes_sent,
-        hops=every.hops - parts.hops,
-        basis=every.basis,
-    )
-
-
 def _term(
-    kind: TermKind, variant: str, n_units: int, one: _Price, every: _Price
+    kind: TermKind, variant: str, n_units: int, one: Prediction, every: Prediction
 ) -> _OfLayer:
-    """From the price of one unit, and of all units together."""
+    """Return a layer's term from the price of one unit and of all units together."""
     per_unit_s = (every.latency_s - one.latency_s) / (n_units - 1) if n_units > 1 else 0
     per_unit_s = max(per_unit_s, 0.0)
     return lambda layer: Term(
@@ -267,7 +239,7 @@ def _attention_term(
 def _row_term(
     price: _PriceSteps, model: ModelPreset, n_batch: int, name: str
 ) -> _OfLayer:
-    """Exact for one row and for all; keys and values are whole in any case."""
+    """Return the term of a row: exact for one row and for all, with whole keys."""
     one, every = (
         price(_attention_steps(model, n_batch, name, 1, n)) for n in (1, model.n_tokens)
     )
@@ -277,7 +249,7 @@ def _row_term(
 def _activation_term(
     price: _PriceSteps, model: ModelPreset, n_batch: int, name: str
 ) -> _OfLayer:
-    """Tokens share their hops, so a token's own latency is its share of all tokens."""
+    """Return the term of a token, which shares its hops with the layer's tokens."""
     one, every = (
         price(_activation_steps(model, n_batch, name, n)) for n in (1, model.n_tokens)
     )
@@ -285,23 +257,18 @@ def _activation_term(
 
 
 def _shared_term(
-    kind: TermKind, variant: str, n_units: int, one: _Price, every: _Price
+    kind: TermKind, variant: str, n_units: int, one: Prediction, every: Prediction
 ) -> _OfLayer:
-    """Of units that share their hops: `latency_s` is a share of all of them."""
+    """Return the term of units that share their hops: a share of all units' seconds."""
     grouped = _term(kind, variant, n_units, one, every)(0)
-    share = 1 / n_units
-    return lambda layer: Term(
-        kind=kind,
-        layer=layer,
-        variant=variant,
-        n_units=n_units,
-        latency_s=every.latency_s * share,
-        fixed_s=grouped.fixed_s,
-        per_unit_s=grouped.per_unit_s,
-        bytes_sent=every.bytes_sent * share,
+    shared = replace(
+        grouped,
+        latency_s=every.latency_s / n_units,
+        bytes_sent=every.bytes_sent / n_units,
         hops=every.hops,
         basis=every.basis,
     )
+    return lambda layer: replace(shared, layer=layer)
 
 
 def _activation_steps(
@@ -329,33 +296,36 @@ def _mlp_terms(
     yield _whole("fused_mlp", price(ops.steps))
 
 
-def _whole(kind: TermKind, price: _Price, variant: str = "") -> _OfLayer:
-    return _term(kind, variant, 1, price, price)
+def _whole(kind: TermKind, price: Prediction) -> _OfLayer:
+    return _term(kind, "", 1, price, price)
 
 
 def _rest_terms(
-    price: _PriceSteps, starts: _PriceSteps, model: ModelPreset, n_batch: int
+    cost_model: CostModel, network: Network, model: ModelPreset, n_batch: int
 ) -> Iterator[Term]:
-    """What no choice changes: of each layer, and of the model besides.
+    """Yield what no choice changes: of the model with layer -1, then of each layer.
 
-    The norms' sums pay what sums pay once a call. That of maxima, a hop in aby3, is
-    left out: it is no head's, and nobody else's.
+    The norms' sums pay what sums pay once a call. What maxima pay once, a hop in aby3,
+    is left out, since it belongs to no single head.
     """
     architecture = uniform_architecture(model, attention="scale", activation="identity")
     steps = trace_model(architecture, n_batch)
-    outside = [step for step in steps if not step.part.startswith("layer ")]
-    yield _whole("rest", _plus(price(outside), starts(steps)))(LAYER_FREE)
-    for layer in range(model.n_layers):
-        yield _whole("rest", price(_rest_of_layer(steps, layer)))(layer)
-
-
-def _plus(a: _Price, b: _Price) -> _Price:
-    return _Price(
-        latency_s=a.latency_s + b.latency_s,
-        bytes_sent=a.bytes_sent + b.bytes_sent,
-        hops=a.hops + b.hops,
-        basis=a.basis,
+    call, parts = (
+        cost_model.predict(steps, network, is_call=is_call) for is_call in (True, False)
     )
+    start_s = call.per_call_s - cost_model.per_call_s
+    outside = [step for step in steps if not step.part.startswith("layer ")]
+    price = cost_model.predict(outside, network, is_call=False)
+    with_start = replace(
+        price,
+        latency_s=price.latency_s + start_s,
+        bytes_sent=price.bytes_sent + call.bytes_sent - parts.bytes_sent,
+        hops=price.hops + call.hops - parts.hops,
+    )
+    yield _whole("rest", with_start)(LAYER_FREE)
+    for layer in range(model.n_layers):
+        own = _rest_of_layer(steps, layer)
+        yield _whole("rest", cost_model.predict(own, network, is_call=False))(layer)
 
 
 def _rest_of_layer(steps: Sequence[Step], layer: int) -> list[Step]:
@@ -364,72 +334,19 @@ def _rest_of_layer(steps: Sequence[Step], layer: int) -> list[Step]:
     return [s for s in steps if s.part.startswith(prefix) and s.part not in chosen]
 
 
-def price_architecture(
-    terms: Terms, architecture: Architecture, per_call_s: float
-) -> float:
-    """Seconds of a model from its terms: additive if serial, grouped if batched.
-
-    Exact for heads one by one, but for a hop of the first maximum in aby3; batched, as
-    exact as a cost affine in heads is, and where rows of a head differ, as one affine
-    in rows is. That needs `has_rows`.
-
-    Raises:
-        KeyError: If a choice has no term.
-    """
-    total_s = per_call_s + terms.get("rest", LAYER_FREE, "").latency_s
-    for layer in range(architecture.n_layers):
-        total_s += terms.get("rest", layer, "").latency_s
-        total_s += _attention_s(terms, architecture, layer)
-        kind: TermKind = "fused_mlp" if architecture.is_fused(layer) else "mlp"
-        total_s += terms.get(kind, layer, "").latency_s
-        total_s += _activation_s(terms, architecture, layer)
-    return total_s
-
-
-def _attention_s(terms: Terms, architecture: Architecture, layer: int) -> float:
-    """Heads whose rows differ go one by one whatever the others do."""
-    heads = architecture.attention[layer]
-    alike = [head[0] for head in heads if len({*head}) == 1]
-    total_s = sum(
-        terms.get("attention_row", layer, name).layer_s(head.count(name))
-        for head in heads
-        if len({*head}) > 1
-        for name in dict.fromkeys(head)
-    )
-    if architecture.heads == "serial":
-        return total_s + sum(
-            terms.get("attention", layer, name).latency_s for name in alike
-        )
-    return total_s + sum(
-        terms.get("attention", layer, name).layer_s(alike.count(name))
-        for name in dict.fromkeys(alike)
-    )
-
-
-def _activation_s(terms: Terms, architecture: Architecture, layer: int) -> float:
-    """Grouped whatever the heads do: tokens of one activation always go together."""
-    names = architecture.activation[layer]
-    if len(names) == 1:
-        names = names * architecture.model.n_tokens
-    return sum(
-        terms.get("activation", layer, name).layer_s(names.count(name))
-        for name in dict.fromkeys(names)
-    )
-
-
 _RATIO_ATTENTIONS = ("softmax", "relu_softmax", "scale")
 _RATIO_ACTIVATION = "gelu_tanh"
 
 
 def export_terms(terms: Terms, export_format: str) -> str | bytes:
-    """One row per term: kind, layer, variant, seconds in both forms, bytes, hops.
+    """Return one row per term: kind, layer, variant, seconds, bytes, hops, basis.
 
     Raises:
         UnknownNameError: If the format is not known.
     """
     if export_format == "json":
         return json.dumps(_document(terms), indent=2) + "\n"
-    frame = pd.DataFrame([_row(term) for term in terms.terms])
+    frame = pd.DataFrame([asdict(term) for term in terms.terms])
     if export_format == "csv":
         return str(frame.to_csv(index=False))
     if export_format == "md":
@@ -440,10 +357,6 @@ def export_terms(terms: Terms, export_format: str) -> str | bytes:
         return buffer.getvalue()
     hint = did_you_mean(export_format, list(EXPORT_FORMATS))
     raise UnknownNameError(f"no format {export_format!r}; {hint}")
-
-
-def _row(term: Term) -> dict[str, object]:
-    return {name: getattr(term, name) for name in term.__dataclass_fields__}
 
 
 def _document(terms: Terms) -> dict[str, object]:
@@ -457,7 +370,7 @@ def _document(terms: Terms) -> dict[str, object]:
             if {name, _RATIO_ACTIVATION} <= {term.variant for term in terms.terms}
         },
         "left_out": list(terms.left_out),
-        "terms": [_row(term) for term in terms.terms],
+        "terms": [asdict(term) for term in terms.terms],
     }
 
 

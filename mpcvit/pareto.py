@@ -10,8 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from mpcprof.costmodel.model import CostModel
-from mpcprof.costmodel.storage import load_cost_model
+from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.figures.canvas import add_legend, check_format, label_figure, open_figure
 from mpcprof.figures.style import COLORS
@@ -145,7 +144,7 @@ def gather(config: ParetoConfig, measure: Measure | None = None) -> tuple[Member
         ProfileError: If the profile cannot be read.
         MissingEntryError: If it lacks an operation.
     """
-    model = load_cost_model(read_profile(config.profile))
+    model = fit_cost_model(read_profile(config.profile))
     members = [
         _member(config, model, group, path, measure)
         for group, folder in map(_parse_run, config.runs)

@@ -1,5 +1,6 @@
 """Small Vision Transformers for tests, of every mixture."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from mpcprof.nn.activation import ACTIVATIONS
 from mpcprof.nn.architecture import Architecture, ModelPreset
 from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.terms import LAYER_FREE, TermKind, Terms
 
 TINY = ModelPreset(
     name="tiny",
@@ -59,3 +61,36 @@ def architectures(model: ModelPreset = TINY) -> st.SearchStrategy[Architecture]:
         attention=st.tuples(*[heads] * model.n_layers),
         activation=st.tuples(*[activation] * model.n_layers),
     )
+
+
+def sum_of_terms_s(
+    terms: Terms, architecture: Architecture, per_call_s: float
+) -> float:
+    """Return a model's seconds from its terms, in the form that its heads cost.
+
+    Tokens, and rows of a head whose rows differ, are grouped in any case.
+    """
+
+    def grouped_s(kind: TermKind, layer: int, names: Sequence[str]) -> float:
+        return sum(
+            terms.get(kind, layer, name).layer_s(names.count(name))
+            for name in dict.fromkeys(names)
+        )
+
+    total_s = per_call_s + terms.get("rest", LAYER_FREE, "").latency_s
+    for layer, heads in enumerate(architecture.attention):
+        tokens = architecture.activation[layer]
+        if len(tokens) == 1:
+            tokens *= architecture.model.n_tokens
+        linear: TermKind = "fused_mlp" if architecture.is_fused(layer) else "mlp"
+        total_s += terms.get("rest", layer, "").latency_s
+        total_s += terms.get(linear, layer, "").latency_s
+        total_s += grouped_s("activation", layer, tokens)
+        mixed = [head for head in heads if len({*head}) > 1]
+        total_s += sum(grouped_s("attention_row", layer, head) for head in mixed)
+        alike = [head[0] for head in heads if len({*head}) == 1]
+        if architecture.heads == "batched":
+            total_s += grouped_s("attention", layer, alike)
+        else:
+            total_s += sum(terms.get("attention", layer, n).latency_s for n in alike)
+    return total_s

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mpcprof.costmodel.storage import load_cost_model
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import get_model
 from mpcprof.profile.io import read_profile
@@ -44,7 +44,7 @@ def make_trials(*names: str) -> list[Trial]:
 def make_result(form: str = "additive", activation: str = "none") -> SearchResult:
     """As a search would leave it, with alpha at random."""
     model, space = get_model("digits"), SearchSpace(activation=activation)  # type: ignore[arg-type]
-    cost_model = load_cost_model(read_profile(PROFILE))
+    cost_model = fit_cost_model(read_profile(PROFILE))
     random = np.random.default_rng(0)
     shape = space.beta_shape(model)
     return SearchResult(

@@ -9,7 +9,7 @@ import click
 from mpcprof.cli.options import json_option, profile_argument, seed_option
 
 if TYPE_CHECKING:
-    from mpcprof.costmodel.heldout import HeldOut
+    from mpcprof.costmodel.heldout import HeldOutErrors
 
 
 @click.command("fit")
@@ -18,29 +18,30 @@ if TYPE_CHECKING:
     "--folds", "n_folds", type=click.IntRange(min=2), default=5, show_default=True
 )
 @seed_option
-@click.option("--save", is_flag=True, help="Store the coefficients in PROFILE.")
+@click.option("--save", is_flag=True, help="Accepted; nothing needs saving.")
 @json_option
 def command(profile: Path, n_folds: int, seed: int, save: bool, is_json: bool) -> None:
-    """Fit PROFILE, and print the error on shapes that each fit has not seen."""
-    from mpcprof.costmodel.heldout import fit_cost_model, held_out_errors
-    from mpcprof.costmodel.storage import attach
-    from mpcprof.profile.io import read_profile, write_profile
+    """Fit PROFILE, and print the error on shapes that each fit has not seen.
 
-    read = read_profile(profile)
-    errors = held_out_errors(read, n_folds=n_folds, seed=seed)
+    Coefficients are fitted whenever a profile is read, so --save changes nothing.
+    """
+    from mpcprof.costmodel.heldout import held_out_errors
+    from mpcprof.profile.io import read_profile
+
+    errors = held_out_errors(read_profile(profile), n_folds=n_folds, seed=seed)
     if save:
-        write_profile(profile, attach(read, fit_cost_model(read)))
+        click.echo("--save: fitted on every reading, so nothing needs saving", err=True)
     if is_json:
         click.echo(json.dumps({"workloads": [_as_row(one) for one in errors]}))
     else:
         click.echo(_as_text(errors))
 
 
-def _as_row(one: "HeldOut") -> dict[str, object]:
+def _as_row(one: "HeldOutErrors") -> dict[str, object]:
     return {name: getattr(one, name) for name in one.__dataclass_fields__}
 
 
-def _as_text(errors: "tuple[HeldOut, ...]") -> str:
+def _as_text(errors: "tuple[HeldOutErrors, ...]") -> str:
     lines = ["on shapes that the fit has not seen, |predicted - measured| / measured:"]
     lines += [
         f"  {one.operation:12} {one.n_records:4} cases: latency {_percent(one.median)} "

@@ -53,7 +53,7 @@ def command(
 
     Seconds with an interval, bytes, hops, and the split by layer and by operation.
     """
-    from mpcprof.costmodel.storage import load_cost_model
+    from mpcprof.costmodel.model import fit_cost_model
     from mpcprof.predict import choose_architecture, predict_model
     from mpcprof.profile.io import read_profile
 
@@ -64,6 +64,6 @@ def command(
         heads=heads,
         n_layers=n_layers,
     )
-    cost_model = load_cost_model(read_profile(profile))
+    cost_model = fit_cost_model(read_profile(profile))
     report = predict_model(cost_model, architecture, networks, n_batch)
     click.echo(report.to_json() if is_json else "\n".join(report.lines()))

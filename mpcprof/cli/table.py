@@ -125,11 +125,11 @@ def _refuse(ctx: click.Context, *names: str) -> None:
 def _export_terms(
     profile: "Profile", export_format: str, model: str, network: Network, n_batch: int
 ) -> str | bytes:
-    from mpcprof.costmodel.storage import load_cost_model
+    from mpcprof.costmodel.model import fit_cost_model
     from mpcprof.nn.architecture import get_model
     from mpcprof.terms import compute_terms, export_terms
 
-    cost_model = load_cost_model(profile)
+    cost_model = fit_cost_model(profile)
     terms = compute_terms(cost_model, get_model(model), network, n_batch)
     for line in terms.left_out:
         click.echo(f"left out: {line}", err=True)

@@ -1,10 +1,10 @@
-"""What the cost of a step is a linear function of: numbers made from its size.
+"""Features: the numbers made from a step's size that its cost is linear in.
 
-Each feature grows with every size, so that a sum of them with coefficients of at least
-0 does too; all but the counts of ciphertexts and the draws on stocks of triples, which
-go up and down in steps. They are whole numbers, but for a share. `volume`
-is what most of the work is proportional to: entries, comparisons of a reduction over
-rows, multiplications of a product.
+Each feature grows with every size, and so does a sum of features with coefficients of
+at least 0. Exceptions are the counts of ciphertexts and the draws on stocks of triples,
+which go up and down in steps. All features but `waiting_share` are whole numbers. Most
+of the work is proportional to `volume`: entries, comparisons of a reduction over rows,
+multiplications of a product.
 """
 
 import functools
@@ -25,14 +25,14 @@ _PRODUCTS_PER_PRICE: Final = 10.0  # ciphertexts by plaintexts, per automorphism
 
 
 class Packing(NamedTuple):
-    """Counts of one product of (P, Q) and (Q, R).
+    """Counts of Cheetah's product of (P, Q) and (Q, R).
 
     Attributes:
-        n_sent: Encrypted polynomials that go out.
-        n_received: Packed ones that come back.
-        n_bare: Those that come back unpacked, with the entries of the result alone.
-        n_automorphisms: To pack them.
-        n_products: Ciphertext by plaintext.
+        n_sent: Encrypted polynomials sent.
+        n_received: Packed polynomials that come back.
+        n_bare: Polynomials that come back unpacked, with the result's entries only.
+        n_automorphisms: Automorphisms that pack the result.
+        n_products: Products of a ciphertext and a plaintext.
         n_results: Ciphertexts before packing.
         n_encoded: Polynomials of the side that stays in the clear.
     """
@@ -47,9 +47,10 @@ class Packing(NamedTuple):
 
 
 def n_batches(n_entries: int) -> int:
-    """Half batches of products of entries: Cheetah makes them by 16384, or one of 8192.
+    """Return the half batches in which Cheetah multiplies entries.
 
-    Bytes of `exp` on SPU 0.9.5 are 9.2 MB times this, from 289 to 310472 entries.
+    A batch has 16384 entries; up to 8192 entries are one half batch. The bytes of `exp`
+    on SPU 0.9.5 are 9.2 MB times this count, from 289 to 310472 entries.
     """
     if n_entries <= POLYNOMIAL_DEGREE:
         return 1
@@ -57,12 +58,12 @@ def n_batches(n_entries: int) -> int:
 
 
 def n_long_batches(n_entries: int) -> int:
-    """Half batches of a product of entries that is too long for the stock, else 0."""
+    """Return the half batches of a product too long for the stock, else 0."""
     return n_batches(n_entries) if _is_long(n_entries) else 0
 
 
 def n_stocked(n_entries: int) -> int:
-    """Triples that one product of entries takes from the stock; 0 where it takes none.
+    """Return the triples that a product of entries takes from the stock.
 
     Source: `MulAA::proc` of `libspu/mpc/cheetah/arithmetic.cc` of SPU.
     """
@@ -70,11 +71,11 @@ def n_stocked(n_entries: int) -> int:
 
 
 def waiting_share(n_entries: int) -> float:
-    """Share of the products of so many entries that wait for ciphertexts.
+    """Return the share of products of this length that wait for ciphertexts.
 
-    A long one always does. Of the others those do that refill the stock before: in
-    whole half batches of triples, of which the stock keeps what the product leaves
-    over, so that in the long run as many are made as are taken.
+    A long product always waits. A shorter one waits if it refills the stock first. A
+    refill is a whole number of half batches of triples, and the stock keeps the
+    triples left over, so that in the long run as many are made as are taken.
 
     Source: `CheetahMulState::makeSureCacheSize` of `libspu/mpc/cheetah/state.cc`.
     """
@@ -85,7 +86,7 @@ def waiting_share(n_entries: int) -> float:
 
 
 def _is_long(n_entries: int) -> bool:
-    """Too long for the stock: such a product encrypts its own entries."""
+    """Return whether a product is too long for the stock and encrypts its entries."""
     return n_entries >= 2 * POLYNOMIAL_DEGREE
 
 
@@ -95,17 +96,18 @@ def _ceil_div(a: int, b: int) -> int:
 
 @functools.lru_cache(maxsize=4096)
 def pack(p: int, q: int, r: int) -> Packing:
-    """The cheapest cut; of equal ones the last, rows before inner blocks.
+    """Return the counts of the cheapest cut of a product into blocks.
 
-    Where it leaves one ciphertext, nothing is packed, and the cut is chosen again among
-    inner blocks of any length, not powers of two alone.
+    Of equally cheap cuts SPU takes the last, with rows counted before inner blocks. A
+    result of one ciphertext is not packed; its cut is chosen among inner blocks of any
+    length, not only powers of two.
     """
     packed = _cheapest(p, q, r, is_packed=True)
     return packed if packed.n_results > 1 else _cheapest(p, q, r, is_packed=False)
 
 
 def _cheapest(p: int, q: int, r: int, *, is_packed: bool) -> Packing:
-    """Of the cuts into blocks of (rows, inner) that leave room for a column."""
+    """Return the cheapest of all cuts into (rows, inner) with room for a column."""
     numbers = np.arange(1, POLYNOMIAL_DEGREE + 1)
     each = numbers[:p]
     longest = np.minimum(q, POLYNOMIAL_DEGREE // each)
@@ -142,23 +144,23 @@ _SIZES: Final[dict[Kind, tuple[str, ...]]] = {
     "rows": ("n_rows", "row_length"),
     "product": ("n_products", "P", "Q", "R"),
 }
-_FEW_SIZES = 6  # with fewer, a knot has too little on either side
-_FEW_SIZES_TO_PACK = 12  # with hardly more sizes than features noise is explained
+_FEW_SIZES = 6  # fewer leave too few sizes on either side of a knot
+_FEW_SIZES_TO_PACK = 12  # with few more sizes than features, noise would be fitted
 _KNOT_QUANTILE = 0.3  # best held-out latency among 1/3, 1/2, two knots and none
 
 
 def operation_kind(operation: str) -> Kind:
-    """Which sizes an operation has."""
+    """Return the kind of size that an operation has."""
     if operation in ROW_OPERATIONS:
         return "rows"
     return "product" if operation in PRODUCT_OPERATIONS else "entries"
 
 
 def check_size(operation: str, size: Size) -> None:
-    """Nothing, where `size` is one of the operation.
+    """Refuse a size that the operation cannot have.
 
     Raises:
-        UsageError: If it has another number of axes, or one is below 0.
+        UsageError: If the number of axes is wrong, or an axis is below 0.
     """
     expected = _SIZES[operation_kind(operation)]
     if len(size) != len(expected) or min(size) < 0:
@@ -175,21 +177,21 @@ def _volume(size: Size) -> int:
 
 
 def _levels(size: Size) -> int:
-    """Steps of SPU's reduction of a row: halvings, then its odd tails one by one."""
+    """Return the steps in which SPU reduces a row: halvings, then odd tails."""
     return max(size[1].bit_length() + size[1].bit_count() - 2, 0)
 
 
 def _log2(size: Size) -> int:
-    """Halvings of a row that is padded, rounded up."""
+    """Return the halvings of a row that is padded to a power of two."""
     return max(size[1] - 1, 0).bit_length()
 
 
 def _shared_entries(size: Size) -> tuple[int, ...]:
-    """Entries in a message of each step.
+    """Return the number of entries in each message of a step.
 
-    Of a product both its sides; of a row that is halved until one entry is left, the
-    pairs of each halving, then the odd tails and the initial value, one of each row;
-    else those worked on.
+    A product shares both its sides. A reduction over rows shares the pairs of each
+    halving, then one entry a row for each odd tail and for the initial value. An
+    elementwise operation shares its entries.
     """
     if len(size) == 4:
         return (size[1] * size[2] + size[2] * size[3],)
@@ -229,15 +231,15 @@ _PAUSE_BYTES: Final = (4, 8, 16, 24, 32)  # of a message, per entry, in SPU's pr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
-    """One number made from a size; of a product, for one of its products.
+    """One number made from a size; for `matmul`, from one of the products.
 
     Attributes:
         name: One of `one volume n_rows row_length levels log2 pq qr pr n_batches
-            n_long_batches n_stocked waiting_share`, of the counts of a `Packing`,
-            `below` and `above`: min(volume, knot) and max(0, volume - knot), or
-            `pauses`: how often a link that sends in chunks waits for an answer within
-            messages of `knot` bytes per entry.
-        knot: Of `below`, `above` and `pauses`.
+            n_long_batches n_stocked waiting_share`; a count of `Packing`; `below` and
+            `above`, which are min(volume, knot) and max(0, volume - knot); or `pauses`,
+            the times a link that sends in chunks waits for an answer within messages
+            of `knot` bytes per entry.
+        knot: Parameter of `below`, `above` and `pauses`; 0 for the others.
     """
 
     name: str
@@ -249,7 +251,7 @@ class Feature:
             raise ProfileError(f"feature {self.name!r}: expected one of {known}")
 
     def value(self, size: Size) -> float:
-        """The number of `size`."""
+        """Return the value of the feature at `size`."""
         if self.name == "below":
             return min(_volume(size), self.knot)
         if self.name == "above":
@@ -259,22 +261,6 @@ class Feature:
                 PAPER_BUILD.n_pauses(n * self.knot) for n in _shared_entries(size)
             )
         return _VALUES[self.name](size)
-
-    def __str__(self) -> str:
-        has_knot = self.name in (*_SEGMENTS, _PAUSES)
-        return f"{self.name}:{self.knot}" if has_knot else self.name
-
-    @classmethod
-    def parse(cls, text: str) -> "Feature":
-        """The feature that `str` wrote.
-
-        Raises:
-            ProfileError: If it is none.
-        """
-        name, _, knot = text.partition(":")
-        if knot and not knot.isdigit():
-            raise ProfileError(f"feature {text!r}: expected a whole number as its knot")
-        return cls(name=name, knot=int(knot or 0))
 
 
 ONE: Final = Feature(name="one")
@@ -286,23 +272,23 @@ _SIDES: Final = tuple(Feature(name=name) for name in ("pq", "qr", "pr"))
 
 
 def exact_features(kind: Kind) -> tuple[Feature, ...]:
-    """What bytes and hops may be exact sums of, the likelier first."""
+    """Return the features that bytes and hops may be exact sums of, likelier first."""
     if kind == "product":
         return (ONE, *_SIDES)
     return (ONE, VOLUME, *_ROWS, _N_ROWS) if kind == "rows" else (ONE, VOLUME)
 
 
 def paused_features(kind: Kind) -> tuple[Feature, ...]:
-    """What hops are fitted with where a link waits within its long messages."""
+    """Return the features of hops on a link that waits within long messages."""
     pauses = (Feature(name=_PAUSES, knot=knot) for knot in _PAUSE_BYTES)
     return (ONE, *(_ROWS if kind == "rows" else ()), *pauses)
 
 
 def smooth_features(kind: Kind, sizes: tuple[Size, ...]) -> tuple[Feature, ...]:
-    """What a measured quantity is fitted with, given the sizes there are.
+    """Return the features that a measured quantity is fitted with.
 
-    The volume in two segments, which makes extrapolation linear; one where there are
-    few sizes; proportional to the volume where there is a single one.
+    The volume counts in two segments, so that extrapolation is linear. Few sizes allow
+    one segment, and a single size a quantity proportional to the volume.
     """
     volumes = sorted({_volume(size) for size in sizes})
     if len(volumes) == 1:
@@ -318,7 +304,7 @@ def smooth_features(kind: Kind, sizes: tuple[Size, ...]) -> tuple[Feature, ...]:
 def packed_features(
     kind: Kind, n_sizes: int, smooth: tuple[Feature, ...]
 ) -> tuple[Feature, ...]:
-    """What a quantity is fitted with where values are packed into ciphertexts."""
+    """Return the features of a quantity where values are packed into ciphertexts."""
     if kind == "product" and n_sizes > _FEW_SIZES_TO_PACK:
         counts = (Feature(name=name) for name in Packing._fields)
         return (ONE, *counts, Feature(name="pr"))
@@ -329,7 +315,7 @@ def packed_features(
 
 
 def axes(kind: Kind) -> tuple[Feature, ...]:
-    """Whose largest measured value says where extrapolation begins."""
+    """Return the features whose largest measured value starts extrapolation."""
     if kind == "product":
         return (VOLUME, *_SIDES)
     return (VOLUME, ROW_LENGTH) if kind == "rows" else (VOLUME,)

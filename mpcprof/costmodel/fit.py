@@ -1,15 +1,17 @@
 """Fitted functions of a step's size: bytes, hops, seconds.
 
-Both are sums of features with coefficients of at least 0, so that no cost falls as a
-size grows; only the constant of a smooth one may be below 0.
+A function is a sum of features with coefficients of at least 0, so that no cost falls
+as a size grows; only the constant of a smooth one may be below 0.
 """
 
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, fields
+import random
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
 from math import fsum, isfinite, lcm
-from typing import TypeAlias
+from statistics import fmean, quantiles
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ import numpy.typing as npt
 from mpcprof.costmodel.features import (
     ONE,
     Feature,
+    Kind,
     axes,
     exact_features,
     operation_kind,
@@ -26,16 +29,13 @@ from mpcprof.costmodel.features import (
 )
 from mpcprof.costmodel.observations import Observation
 from mpcprof.errors import ProfileError
-from mpcprof.network import Network
-from mpcprof.nn.steps import Size
-from mpcprof.pricing import price_s
-
-Json: TypeAlias = Mapping[str, object]  # only where text is read and written
+from mpcprof.nn.steps import ROW_OPERATIONS, Size
+from mpcprof.pricing import Basis, Costs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exact:
-    """sum(numerators x features) / denominator; reproduced every record of its fit.
+    """sum(numerators x features) / denominator, which reproduces every record.
 
     Raises:
         ProfileError: If there is not one numerator of at least 0 for each feature.
@@ -44,6 +44,7 @@ class Exact:
     features: tuple[Feature, ...]
     numerators: tuple[int, ...]
     denominator: int = 1
+    is_exact: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if len(self.features) != len(self.numerators) or self.denominator < 1:
@@ -52,27 +53,14 @@ class Exact:
             raise ProfileError(f"{self}: expected numerators of at least 0")
 
     @property
-    def is_exact(self) -> bool:
-        """True."""
-        return True
-
-    @property
     def used(self) -> tuple[Feature, ...]:
-        """The features that it depends on."""
+        """The features with a numerator other than 0."""
         return _used(self.features, self.numerators)
 
     def predict(self, size: Size) -> float:
-        """Of one step of `size`; of a product, of one of its products."""
+        """Return the value of one step; for `matmul`, of one of its products."""
         terms = zip(self.numerators, self.features, strict=True)
         return sum(n * f.value(size) for n, f in terms) / self.denominator
-
-    def to_json(self) -> Json:
-        """For a JSON document."""
-        return {
-            "features": [str(feature) for feature in self.features],
-            "numerators": [*self.numerators],
-            "denominator": self.denominator,
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +68,13 @@ class Smooth:
     """sum(coefficients x features), a least-squares fit that never falls with size.
 
     Raises:
-        ProfileError: If there is not one coefficient for each feature, or another than
-            the constant's is below 0.
+        ProfileError: If there is not one coefficient for each feature, or one other
+            than the constant's is below 0.
     """
 
     features: tuple[Feature, ...]
     coefficients: tuple[float, ...]
+    is_exact: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if len(self.features) != len(self.coefficients):
@@ -95,26 +84,14 @@ class Smooth:
                 raise ProfileError(f"{feature}: {c}, expected a finite number >= 0")
 
     @property
-    def is_exact(self) -> bool:
-        """False."""
-        return False
-
-    @property
     def used(self) -> tuple[Feature, ...]:
-        """The features that it depends on."""
+        """The features with a coefficient other than 0."""
         return _used(self.features, self.coefficients)
 
     def predict(self, size: Size) -> float:
-        """Of one step of `size`; of a product, of one of its products."""
+        """Return the value of one step; for `matmul`, of one of its products."""
         terms = zip(self.coefficients, self.features, strict=True)
         return fsum(c * f.value(size) for c, f in terms)
-
-    def to_json(self) -> Json:
-        """For a JSON document."""
-        return {
-            "features": [str(feature) for feature in self.features],
-            "coefficients": [*self.coefficients],
-        }
 
 
 SizeFunction: TypeAlias = Exact | Smooth
@@ -124,28 +101,6 @@ def _used(
     features: tuple[Feature, ...], factors: tuple[float, ...]
 ) -> tuple[Feature, ...]:
     return tuple(f for f, factor in zip(features, factors, strict=True) if factor)
-
-
-def from_json(value: object) -> SizeFunction:
-    """The function that `to_json` wrote.
-
-    Raises:
-        ProfileError: If it is none.
-    """
-    try:
-        if not isinstance(value, dict):
-            raise TypeError("not an object")
-        features = tuple(Feature.parse(text) for text in value["features"])
-        if "numerators" in value:
-            return Exact(
-                features=features,
-                numerators=tuple(int(n) for n in value["numerators"]),
-                denominator=int(value["denominator"]),
-            )
-        coefficients = tuple(float(c) for c in value["coefficients"])
-        return Smooth(features=features, coefficients=coefficients)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ProfileError(f"{value!r:.80} is no fitted function: {error}") from None
 
 
 _ROUNDING = 1e-6  # relative; least squares of doubles leave 1e-9 of whole numbers
@@ -163,7 +118,7 @@ def fit_exact(
     values: Sequence[float],
     largest_denominator: int = 1,
 ) -> Exact | None:
-    """The shortest sum of `features` that reproduces every value exactly, or None.
+    """Return the shortest sum of `features` that reproduces every value, or None.
 
     Coefficients are fractions of whole numbers, of at least 0. A sum of as many
     features as there are different sizes explains nothing and is not taken.
@@ -224,11 +179,11 @@ def fit_smooth(
     *,
     signed: Container[str] = (),
 ) -> Smooth:
-    """argmin over c of sum((weights x (values - features c))**2).
+    """Return argmin over c of sum((weights x (values - features c))**2).
 
-    c >= 0, but for the features named in `signed`.
+    c is at least 0, but for the features named in `signed`.
     """
-    from scipy.optimize import nnls  # 0.3 s that pricing does not need
+    from scipy.optimize import nnls  # 0.3 s that reading a profile does not need
 
     table = _table(features, sizes)
     scale = np.where(table.max(axis=0) > 0, table.max(axis=0), 1.0)
@@ -248,156 +203,191 @@ def fit_smooth(
 _LARGEST_DENOMINATOR = 16  # bits packed into bytes, shares split over parties
 _SIGNED = ("one",)  # below 0 where parties wait less for their hops than RTT/2 each
 _COUNTED = ("bytes_sent", "total_bytes_sent", "wire_bytes", "hops")
-_TIMED = ("compute_s", "busy_s")
+_TIMED = ("exposed_s", "loopback_s")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Costs:
-    """Six functions of a size; of a product, of one of its products."""
-
-    bytes_sent: SizeFunction
-    total_bytes_sent: SizeFunction
-    wire_bytes: SizeFunction
-    hops: SizeFunction
-    compute_s: SizeFunction
-    busy_s: SizeFunction
-
-    def latency_s(self, size: Size, network: Network) -> float:
-        """Seconds of one step, without what a call costs."""
-        return price_s(
-            network,
-            compute_s=self.compute_s.predict(size),
-            hidden_s=self.hidden_s(size),
-            hops=self.hops.predict(size),
-            wire_bytes=self.wire_bytes.predict(size),
-        )
-
-    def hidden_s(self, size: Size) -> float:
-        """Compute that a slow network hides."""
-        return max(self.busy_s.predict(size) - self.compute_s.predict(size), 0.0)
-
-    def start_bytes(self) -> tuple[float, float]:
-        """Bytes of rank 0, and of all ranks, that do not grow with the size."""
-        nothing = (0, 0)
-        if not self.total_bytes_sent.is_exact:
-            return 0.0, 0.0
-        return self.bytes_sent.predict(nothing), self.total_bytes_sent.predict(nothing)
-
-    @property
-    def used(self) -> frozenset[Feature]:
-        """The features that any of the six depends on."""
-        return frozenset(
-            feature for f in fields(self) for feature in getattr(self, f.name).used
-        )
+N_FOLDS = 5
+_UNTESTED_ERROR = 0.5  # of an operation with one size, which cannot be left out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationFit:
-    """What a profile says about one operation.
+    """Fitted costs of one operation at any size.
+
+    The last six attributes are functions of a size, named as in `Observation`.
 
     Attributes:
-        n_sizes: Different sizes that it was fitted to.
+        n_sizes: Number of different sizes that were fitted.
         relative_error: 95th percentile of |predicted - measured| / measured latency of
             sizes left out of the fit; a guess where there was only one size.
-        limits: The largest measured value of each axis that matters.
+        limits: Largest measured value of each axis that the costs depend on.
     """
 
     operation: str
     n_sizes: int
-    relative_error: float
-    costs: Costs
+    relative_error: float = _UNTESTED_ERROR
     limits: tuple[tuple[Feature, int], ...]
+    bytes_sent: SizeFunction
+    total_bytes_sent: SizeFunction
+    wire_bytes: SizeFunction
+    hops: SizeFunction
+    exposed_s: SizeFunction
+    loopback_s: SizeFunction
 
-    def reach(self, size: Size) -> float:
-        """How many times the largest measured size; above 1 is extrapolated."""
-        return max(axis.value(size) / largest for axis, largest in self.limits)
+    def costs(self, size: Size) -> Costs:
+        """Return the fitted costs of one step; for `matmul`, of one product."""
+        reach = max(axis.value(size) / largest for axis, largest in self.limits)
+        return _collect(
+            lambda name: self._predict(name, size),
+            basis="extrapolated" if reach > 1 else "interpolated",
+            reach=reach,
+        )
 
-    def to_json(self) -> Json:
-        """For a JSON document."""
-        return {
-            "n_sizes": self.n_sizes,
-            "relative_error": self.relative_error,
-            "costs": {
-                f.name: getattr(self.costs, f.name).to_json()
-                for f in fields(self.costs)
-            },
-            "limits": [[str(axis), largest] for axis, largest in self.limits],
-        }
+    def start(self) -> Costs:
+        """Return what a program pays once, however often it takes the operation.
+
+        A reduction starts from a public number. aby3 makes a secret of that number once
+        a program: one message, 8 bytes a party. Other operations pay nothing, and so do
+        reductions whose bytes are not known exactly.
+        """
+        if self.operation not in ROW_OPERATIONS or not self.total_bytes_sent.is_exact:
+            return Costs()
+        nothing = (0, 0)
+        total_bytes_sent = self.total_bytes_sent.predict(nothing)
+        return Costs(
+            bytes_sent=self.bytes_sent.predict(nothing),
+            total_bytes_sent=total_bytes_sent,
+            hops=1.0 if total_bytes_sent else 0.0,
+        )
+
+    def _predict(self, name: str, size: Size) -> float:
+        function: SizeFunction = getattr(self, name)
+        return function.predict(size)
 
 
-def fit_costs(observations: Sequence[Observation]) -> Costs:
-    """The costs of the one operation that all of `observations` are of.
+def measured_costs(observations: Sequence[Observation]) -> Costs:
+    """Return the costs of a size that was measured: the mean of its observations."""
+    return _collect(lambda name: fmean(getattr(o, name) for o in observations))
+
+
+def _collect(
+    value: Callable[[str], float], *, basis: Basis = "measured", reach: float = 1.0
+) -> Costs:
+    """Return the costs made of a value for each quantity of an `Observation`."""
+    exposed_s = value("exposed_s")
+    return Costs(
+        **{name: value(name) for name in _COUNTED},
+        exposed_s=exposed_s,
+        hidden_s=max(value("loopback_s") - exposed_s, 0.0),
+        basis=basis,
+        reach=reach,
+    )
+
+
+def fit_operation(observations: Sequence[Observation]) -> OperationFit:
+    """Return the fit of the one operation that all `observations` are of.
 
     Where bytes are no polynomial of the size, values are packed into ciphertexts.
     """
     kind = operation_kind(observations[0].operation)
     sizes = [o.size for o in observations]
+    n_sizes = len({*sizes})
     weights = [1 / o.latency_s for o in observations]  # relative errors of the latency
+    values = {
+        name: [float(getattr(o, name)) for o in observations]
+        for name in (*_COUNTED, *_TIMED)
+    }
+    exact = {name: _fit_count(name, kind, sizes, values[name]) for name in _COUNTED}
     smooth = smooth_features(kind, tuple(sizes))
-    is_single = len({*sizes}) == 1
-
-    def fit_exactly(name: str) -> SizeFunction | None:
-        largest = 1 if name == "hops" else _LARGEST_DENOMINATOR
-        values = [float(getattr(o, name)) for o in observations]
-        return fit_exact(exact_features(kind), sizes, values, largest)
-
-    exact = {name: fit_exactly(name) for name in _COUNTED}
     if exact["total_bytes_sent"] is None:
-        smooth = packed_features(kind, len({*sizes}), smooth)
-
-    def fit(name: str) -> SizeFunction:
-        values = [float(getattr(o, name)) for o in observations]
-        features = smooth
-        if name == "hops" and is_single:
-            features = (ONE,)
-        elif (
-            name == "hops"
-            and observations[0].has_pauses
-            and exact["bytes_sent"] is not None
-        ):
-            features = paused_features(kind)
-        signed = _SIGNED if name == "compute_s" else ()
-        return exact.get(name) or fit_smooth(
-            features, sizes, values, weights, signed=signed
-        )
-
-    return Costs(**{name: fit(name) for name in (*_COUNTED, *_TIMED)})
-
-
-def limits(
-    observations: Sequence[Observation], costs: Costs
-) -> tuple[tuple[Feature, int], ...]:
-    """The largest measured value of the axes that the costs depend on.
-
-    The volume always counts; the length of a row where the number of hops follows it.
-    """
-    kind = operation_kind(observations[0].operation)
-    follows_rows = any(feature.name in ("levels", "log2") for feature in costs.used)
-    largest = (
-        (axis, max(int(axis.value(o.size)) for o in observations))
-        for axis in axes(kind)
-        if axis.name != "row_length" or follows_rows
+        smooth = packed_features(kind, n_sizes, smooth)
+    features = dict.fromkeys(values, smooth)
+    if n_sizes == 1:
+        features["hops"] = (ONE,)
+    elif observations[0].has_pauses and exact["bytes_sent"] is not None:
+        features["hops"] = paused_features(kind)
+    functions: dict[str, SizeFunction] = {
+        name: exact.get(name)
+        or fit_smooth(features[name], sizes, values[name], weights, signed=signed)
+        for name in values
+        for signed in (_SIGNED if name == "exposed_s" else (),)
+    }
+    return OperationFit(
+        operation=observations[0].operation,
+        n_sizes=n_sizes,
+        limits=_limits(kind, sizes, functions.values()),
+        **functions,
     )
-    return tuple((axis, max(value, 1)) for axis, value in largest)
 
 
-def fit_from_json(operation: str, value: object) -> OperationFit:
-    """The fit that `OperationFit.to_json` wrote.
+def _fit_count(
+    name: str, kind: Kind, sizes: Sequence[Size], values: Sequence[float]
+) -> Exact | None:
+    largest = 1 if name == "hops" else _LARGEST_DENOMINATOR
+    return fit_exact(exact_features(kind), sizes, values, largest)
 
-    Raises:
-        ProfileError: If it is none.
+
+def _limits(
+    kind: Kind, sizes: Sequence[Size], functions: Iterable[SizeFunction]
+) -> tuple[tuple[Feature, int], ...]:
+    """Return the largest measured value of the axes that the costs depend on.
+
+    The volume always counts; the length of a row counts where a cost depends on it.
     """
-    try:
-        if not isinstance(value, dict):
-            raise TypeError("not an object")
-        return OperationFit(
-            operation=operation,
-            n_sizes=int(value["n_sizes"]),
-            relative_error=float(value["relative_error"]),
-            costs=Costs(**{k: from_json(v) for k, v in value["costs"].items()}),
-            limits=tuple(
-                (Feature.parse(axis), int(largest)) for axis, largest in value["limits"]
-            ),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ProfileError(f"cost model, {operation}: {error}") from None
+    used = {feature.name for function in functions for feature in function.used}
+    return tuple(
+        (axis, max(1, *(int(axis.value(size)) for size in sizes)))
+        for axis in axes(kind)
+        if axis.name != "row_length" or used & {"levels", "log2"}
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOut:
+    """One observation, and its latency predicted by a fit without its size."""
+
+    seen: Observation
+    fit: OperationFit
+    predicted_s: float
+
+    @property
+    def latency_error(self) -> float:
+        """|predicted - measured| / measured latency."""
+        return abs(self.predicted_s - self.seen.latency_s) / self.seen.latency_s
+
+    def error(self, name: str) -> float:
+        """Return |predicted - measured| / measured of a count: bytes or hops."""
+        predicted = getattr(self.fit, name).predict(self.seen.size)
+        measured = getattr(self.seen, name)
+        return float(abs(predicted - measured) / (measured or 1.0))
+
+
+def leave_out_sizes(
+    observations: Sequence[Observation],
+    per_call_s: float,
+    n_folds: int = N_FOLDS,
+    seed: int = 0,
+) -> Iterator[HeldOut]:
+    """Yield each observation of an operation with a fit that has not seen its size.
+
+    Nothing is yielded where there is only one size.
+    """
+    sizes = sorted({o.size for o in observations})
+    if len(sizes) < 2:
+        return
+    random.Random(seed).shuffle(sizes)
+    n_folds = min(n_folds, len(sizes))
+    for fold in range(n_folds):
+        left_out: set[Size] = {*sizes[fold::n_folds]}
+        fit = fit_operation([o for o in observations if o.size not in left_out])
+        for o in observations:
+            if o.size in left_out:
+                latency_s = per_call_s + fit.costs(o.size).latency_s(o.network)
+                yield HeldOut(seen=o, fit=fit, predicted_s=latency_s)
+
+
+def percentile_95(values: Sequence[float]) -> float:
+    """Return the 95th percentile of `values`, interpolated."""
+    if len(values) < 2:
+        return max(values)
+    return quantiles(values, n=20, method="inclusive")[-1]

@@ -1,10 +1,9 @@
-"""What the records of primitives say about steps, net of what a call costs."""
+"""Observations: what each record of a primitive says about one step."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mpcprof.costmodel.features import check_size
 from mpcprof.errors import MissingEntryError
 from mpcprof.network import Network
 from mpcprof.nn.steps import PRIMITIVES, Size, primitive_step
@@ -13,20 +12,24 @@ from mpcprof.profile.record import Profile, Record
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """One record of a primitive as a step.
+    """One record of a primitive as a step, net of what every call costs.
 
-    `compute_s` and `busy_s` are net of what every call costs:
-    latency_s = per_call_s + max(busy_s, compute_s + hops RTT/2 + bytes / bandwidth).
+        latency_s = per_call_s
+            + max(loopback_s, exposed_s + hops RTT/2 + wire_bytes / bandwidth)
 
     Attributes:
-        network: The one that latency_s is of.
-        was_waited_for: Latency was measured over an emulated network, not priced.
-        compute_s: Latency net of hops and bytes: compute that the network does not
-            hide. Below 0 where parties wait less than hops and bytes say. Priced
-            records: what their loopback runs say.
-        busy_s: Compute and hidden compute: what is left on a network that costs
-            nothing; at least 0, and not more than on one that costs something.
-        has_pauses: Its build's link waits for answers within long messages.
+        network: Network of the latency.
+        was_waited_for: Whether the latency was measured over an emulated network rather
+            than priced.
+        bytes_sent: Bytes that rank 0 sends.
+        total_bytes_sent: Bytes sent, summed over ranks.
+        wire_bytes: Bytes on the critical path.
+        hops: One-way messages on the critical path.
+        exposed_s: Compute left after overlap with the network; negative if hops and
+            bytes overestimate the waiting. Priced records: compute of the loopback run.
+        loopback_s: Compute of the loopback run, with its hidden part; at least 0 and at
+            most the latency on an emulated network.
+        has_pauses: Whether the build's link waits for answers within long messages.
     """
 
     operation: str
@@ -38,15 +41,15 @@ class Observation:
     total_bytes_sent: float
     wire_bytes: float
     hops: float
-    compute_s: float
-    busy_s: float
+    exposed_s: float
+    loopback_s: float
     has_pauses: bool
 
 
 def primitive_records(profile: Profile) -> tuple[Record, ...]:
-    """The records that a cost model is made from.
+    """Return the records that a cost model is made from.
 
-    Primitives that somebody registered besides are no step of a block and left out.
+    A primitive that a user registered is no step of a block and is left out.
 
     Raises:
         MissingEntryError: If there are none.
@@ -66,36 +69,45 @@ def primitive_records(profile: Profile) -> tuple[Record, ...]:
 
 
 def call_overhead_s(records: Sequence[Record]) -> float:
-    """Seconds of a call that does next to nothing: wake-up, common start, logging.
+    """Return the seconds of a call that does next to nothing: waking up, logging.
 
-    The least compute of the records that send nothing, or of all where all send.
+    They are the least compute of the records that send nothing, or of all records where
+    every one sends something.
     """
     silent = [record.compute_s for record in records if not record.hops]
     return min(silent or [record.compute_s for record in records])
 
 
 def observe(profile: Profile, per_call_s: float) -> tuple[Observation, ...]:
-    """Each primitive's record as a step; priced ones only of sizes nobody waited for.
+    """Return an observation for each record of a primitive.
 
-    Each latency is netted with its own network, so networks do not mix.
+    Priced records count only for sizes that were never measured over an emulated
+    network. Each latency is netted with its own network, so networks do not mix.
 
     Raises:
         MissingEntryError: If there are none.
     """
-    seen = tuple(
+    found = tuple(
         _observation(record, profile, per_call_s)
         for record in primitive_records(profile)
     )
-    waited = {(o.operation, o.size) for o in seen if o.was_waited_for}
+    waited = {(o.operation, o.size) for o in found if o.was_waited_for}
     return tuple(
-        o for o in seen if o.was_waited_for or (o.operation, o.size) not in waited
+        o for o in found if o.was_waited_for or (o.operation, o.size) not in waited
     )
+
+
+def by_operation(
+    observations: Sequence[Observation],
+) -> Iterator[tuple[Observation, ...]]:
+    """Yield the observations of each operation, by name."""
+    for name in sorted({o.operation for o in observations}):
+        yield tuple(o for o in observations if o.operation == name)
 
 
 def _observation(record: Record, profile: Profile, per_call_s: float) -> Observation:
     latency_s = profile.call_s(record)
     step = primitive_step(record.workload, record.dims)
-    check_size(step.operation, step.size)
     network = record.network
     was_waited_for = record.mode == "emulated" and not network.is_loopback
     link_s = record.hops * network.one_way_s
@@ -103,10 +115,10 @@ def _observation(record: Record, profile: Profile, per_call_s: float) -> Observa
     total_bytes_sent = record.mean_total_bytes_sent
     # exactly 1 unless some calls refill a stock
     of_one_call = total_bytes_sent / (record.total_bytes_sent or 1)
-    compute_s, busy_s = record.compute_s, record.compute_s + record.hidden_s
+    exposed_s, loopback_s = record.compute_s, record.compute_s + record.hidden_s
     if was_waited_for:
-        compute_s = latency_s - link_s
-        busy_s = min(busy_s, latency_s)
+        exposed_s = latency_s - link_s
+        loopback_s = min(loopback_s, latency_s)
     return Observation(
         operation=step.operation,
         size=step.size,
@@ -117,14 +129,14 @@ def _observation(record: Record, profile: Profile, per_call_s: float) -> Observa
         total_bytes_sent=total_bytes_sent,
         wire_bytes=record.wire_bytes,
         hops=record.hops,
-        compute_s=compute_s - per_call_s,
-        busy_s=max(busy_s - per_call_s, 0.0),
+        exposed_s=exposed_s - per_call_s,
+        loopback_s=max(loopback_s - per_call_s, 0.0),
         has_pauses=profile.deployment.build.has_pauses,
     )
 
 
 def digest(records: Sequence[Record]) -> str:
-    """Fingerprint of everything in `records` that a model is fitted to."""
+    """Return a fingerprint of everything in `records` that a model is fitted to."""
     lines = sorted(
         repr(
             (

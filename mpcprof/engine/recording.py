@@ -48,14 +48,14 @@ def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
     hidden = _hidden_s(loopbacks, context.deployment)
 
     def compute_s(loopback_s: float) -> float:
-        return context.calibration.compute_s(
+        return context.calibration.exposed_s(
             loopback_s, hidden_s=hidden, hops=path.hops, wire_bytes=path.n_bytes
         )
 
     def priced_s(loopback_s: float) -> float:
         return price_s(
             context.network,
-            compute_s=compute_s(loopback_s),
+            exposed_s=compute_s(loopback_s),
             hidden_s=hidden,
             hops=path.hops,
             wire_bytes=path.n_bytes,

@@ -1,9 +1,8 @@
-"""Two panels of two latencies that should agree: a scatter, and its relative error."""
+"""Figures of two latencies that should agree: a scatter, and its relative error."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median, quantiles
 from typing import TypeAlias
 
 import numpy as np
@@ -12,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from mpcprof.costmodel.heldout import held_out_pairs
-from mpcprof.errors import MissingEntryError, ProfileError
+from mpcprof.costmodel.heldout import held_out_latencies
+from mpcprof.errors import ProfileError
 from mpcprof.figures.canvas import (
     add_legend,
     check_format,
@@ -28,18 +27,19 @@ from mpcprof.profile.record import Profile, Record
 
 Floats: TypeAlias = NDArray[np.float64]
 
-_MOST_LINEAR_PERCENT = 40.0  # errors beyond are shown too, but hide no small ones
+_MOST_LINEAR_PERCENT = 40.0  # with larger errors the axis is logarithmic
 _LINEAR_PERCENT = 5.0
 _BAND_COLOR = "0.92"
+_BAND_PERCENT = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """What is drawn, case by case.
+    """Two latencies of each case.
 
     Attributes:
-        names: Workloads.
-        error_percent: Of the lower panel, over x_s.
+        names: Workload of each case.
+        error_percent: Heights in the lower panel, over x_s.
         band_percent: Half the width of the grey band; 0 for none.
     """
 
@@ -90,7 +90,7 @@ def _scatter(
 
 
 def _draw_diagonal(axes: Axes, drawn: Agreement) -> float:
-    """Of equal latencies; returns where both axes begin."""
+    """Draw the line of equal latencies, and return where both axes begin."""
     seconds = np.concatenate([s[s > 0] for s in (drawn.x_s, drawn.y_s)])
     limits = np.array([seconds.min() / 1.3, seconds.max() * 1.3])
     axes.plot(limits, limits, color="0.5", linewidth=0.8, zorder=1)
@@ -142,115 +142,61 @@ def _summary(error_percent: Floats) -> str:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FormulaErrors:
-    """|emulated - formula| / emulated over some records.
-
-    Attributes:
-        name: The workload, or `all`.
-        worst: The record with the largest error.
-    """
-
-    name: str
-    n_records: int
-    median: float
-    percentile_95: float
-    largest: float
-    worst: Record
-
-
-def formula_error(profile: Profile, record: Record) -> float:
-    """(formula - emulated) / emulated of one record, signed; see `Profile.call_s`."""
-    priced_s = price_s(
-        record.network,
-        compute_s=record.compute_s,
-        hidden_s=record.hidden_s,
-        hops=record.hops,
-        wire_bytes=record.wire_bytes,
-    )
-    return priced_s / profile.call_s(record) - 1
-
-
-def check_formula(profile: Profile) -> tuple[FormulaErrors, ...]:
-    """Errors over all emulated records, then by workload.
+def emulated_records(profile: Profile) -> tuple[Record, ...]:
+    """Return the records that really waited on an emulated network.
 
     Raises:
-        MissingEntryError: If no record is emulated on a network.
+        ProfileError: If there are none.
     """
-    records = [r for r in profile if r.mode == "emulated" and not r.network.is_loopback]
-    if not records:
-        raise MissingEntryError("no emulated record; expected `sweep --mode emulated`")
-    return (
-        _summarise_formula("all", profile, records),
-        *_by_workload(profile, records),
+    records = tuple(
+        r for r in profile if r.mode == "emulated" and not r.network.is_loopback
     )
-
-
-def _by_workload(profile: Profile, records: list[Record]) -> Iterator[FormulaErrors]:
-    for name in sorted({record.workload for record in records}):
-        yield _summarise_formula(
-            name, profile, [r for r in records if r.workload == name]
-        )
-
-
-def _summarise_formula(
-    name: str, profile: Profile, records: list[Record]
-) -> FormulaErrors:
-    errors = [abs(formula_error(profile, record)) for record in records]
-    many = errors * 2 if len(errors) == 1 else errors
-    return FormulaErrors(
-        name=name,
-        n_records=len(records),
-        median=median(errors),
-        percentile_95=quantiles(many, n=20, method="inclusive")[-1],
-        largest=max(errors),
-        worst=max(records, key=lambda record: abs(formula_error(profile, record))),
-    )
-
-
-def plot_measured_against_formula(profile: Profile, path: Path) -> int:
-    """Emulated latency against `price_s`: compute + hops x RTT/2 + bytes / bandwidth.
-
-    Records that really waited on an emulated network are drawn, as many as it returns.
-    Below, (formula - emulated) / emulated in percent.
-
-    Raises:
-        UsageError: If the name ends in neither .png nor .svg.
-        ProfileError: If there is nothing to compare.
-        FileError: If the file cannot be written.
-    """
-    check_format(path)
-    check_not_empty(profile)
-    records = [r for r in profile if r.mode == "emulated" and not r.network.is_loopback]
     if not records:
         raise ProfileError(
             f"nothing to compare: none of the {len(profile)} records was emulated; "
             "measure with `mpcprof sweep --mode emulated`"
         )
-    emulated_s = np.array([profile.call_s(r) for r in records])
-    formula_s = np.array([_formula_s(r) for r in records])
+    return records
+
+
+def formula_s(record: Record) -> float:
+    """Return the seconds of a record by the latency formula; see `price_s`."""
+    return price_s(
+        record.network,
+        exposed_s=record.compute_s,
+        hidden_s=record.hidden_s,
+        hops=record.hops,
+        wire_bytes=record.wire_bytes,
+    )
+
+
+def plot_measured_against_formula(profile: Profile, path: Path) -> int:
+    """Draw emulated latency against compute + hops x RTT/2 + bytes / bandwidth.
+
+    The lower panel shows (formula - emulated) / emulated in percent. Returns the number
+    of records drawn: those that really waited on an emulated network.
+
+    Raises:
+        UsageError: If the name ends in neither .png nor .svg.
+        ProfileError: If there is nothing to compare, or the file cannot be written.
+    """
+    check_format(path)
+    check_not_empty(profile)
+    records = emulated_records(profile)
+    emulated = np.array([profile.call_s(r) for r in records])
+    predicted = np.array([formula_s(r) for r in records])
     networks = "; ".join(str(n) for n in sorted({r.network for r in records}))
     agreement = Agreement(
         title=f"{profile.deployment}\n{networks}, emulated",
         names=tuple(r.workload for r in records),
-        x_s=formula_s,
-        y_s=emulated_s,
-        error_percent=100 * (formula_s / emulated_s - 1),
+        x_s=predicted,
+        y_s=emulated,
+        error_percent=100 * (predicted / emulated - 1),
         x_label=_formula_label(records),
         y_label="emulated latency (s)",
     )
     draw_agreement(agreement, path)
     return len(records)
-
-
-def _formula_s(record: Record) -> float:
-    return price_s(
-        record.network,
-        compute_s=record.compute_s,
-        hops=record.hops,
-        wire_bytes=record.wire_bytes,
-        hidden_s=record.hidden_s,
-    )
 
 
 def _formula_label(records: Sequence[Record]) -> str:
@@ -260,36 +206,32 @@ def _formula_label(records: Sequence[Record]) -> str:
     return f"compute + {network} (s)"
 
 
-_BAND_PERCENT = 10.0
-
-
 def plot_predicted_against_measured(profile: Profile, path: Path) -> int:
-    """Each primitive's latency, by a fit that its size was left out of.
+    """Draw each primitive's latency against a prediction without its size.
 
-    Five folds by size, as `held_out_errors`. Returns the number of records drawn:
-    those of primitives that were measured at two sizes or more. Below,
-    (predicted - measured) / measured in percent, over measured seconds.
+    The folds are those of `held_out_errors`. The lower panel shows
+    (predicted - measured) / measured in percent. Returns the number of records drawn:
+    those of primitives that were measured at two sizes or more.
 
     Raises:
         UsageError: If the name ends in neither .png nor .svg.
-        ProfileError: If there is nothing to draw.
-        FileError: If the file cannot be written.
+        ProfileError: If there is nothing to draw, or the file cannot be written.
         MissingEntryError: If there is no record of a primitive.
     """
     check_format(path)
     check_not_empty(profile)
-    pairs = held_out_pairs(profile)
-    if not pairs:
+    cases = held_out_latencies(profile)
+    if not cases:
         raise ProfileError(
             "nothing to leave out: no primitive was measured at two sizes; add sizes "
             "with `mpcprof sweep`"
         )
-    measured_s = np.array([pair.measured_s for pair in pairs])
-    predicted_s = np.array([pair.predicted_s for pair in pairs])
-    networks = "; ".join(str(n) for n in sorted({pair.network for pair in pairs}))
+    measured_s = np.array([case.seen.latency_s for case in cases])
+    predicted_s = np.array([case.predicted_s for case in cases])
+    networks = "; ".join(str(n) for n in sorted({case.seen.network for case in cases}))
     agreement = Agreement(
         title=f"{profile.deployment}\n{networks}, sizes held out of the fit",
-        names=tuple(pair.operation for pair in pairs),
+        names=tuple(case.seen.operation for case in cases),
         x_s=measured_s,
         y_s=predicted_s,
         error_percent=100 * (predicted_s / measured_s - 1),
@@ -299,4 +241,4 @@ def plot_predicted_against_measured(profile: Profile, path: Path) -> int:
         note=f"Cross-validation by size; grey: within {_BAND_PERCENT:g} %.",
     )
     draw_agreement(agreement, path)
-    return len(pairs)
+    return len(cases)

@@ -9,9 +9,8 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 
-from mpcprof.costmodel.model import CostModel
+from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.costmodel.observations import primitive_records
-from mpcprof.costmodel.storage import load_cost_model
 from mpcprof.figures.canvas import (
     add_legend,
     check_format,
@@ -80,7 +79,7 @@ def plot_shares(profile: Profile, path: Path) -> int:
     """
     check_format(path)
     check_not_empty(profile)
-    model = load_cost_model(profile)
+    model = fit_cost_model(profile)
     bars = {name: _bars(model, name) for name in _MODELS}
     with open_figure(1.9, 1.6, path) as figure:
         all_axes: list[Axes] = [*figure.subplots(len(_MODELS), 1)]

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from mpcprof.costmodel.model import CostModel
-from mpcprof.costmodel.storage import load_cost_model
+from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.engine.measure import Case
 from mpcprof.errors import EngineError, UsageError
 from mpcprof.network import Network
@@ -72,7 +71,7 @@ def plan_verification(
         UsageError: If nothing is asked for, or an architecture is not acceptable.
     """
     profile = read_profile(profile_path)
-    model = load_cost_model(profile)
+    model = fit_cost_model(profile)
     networks = tuple(dict.fromkeys(networks))
     found = (
         *(_named_case(text) for text in architectures),

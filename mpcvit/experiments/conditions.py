@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from mpcprof.costmodel.storage import load_cost_model
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.profile.io import read_profile
 from mpcprof.provenance import commit, host_description, now_utc
 from mpcvit.experiments.search_config import Searched
@@ -17,7 +17,7 @@ def conditions(
     setting: Setting, command: str, options: Options, searches: Sequence[Searched]
 ) -> dict[str, Any]:  # Any: JSON
     """All of it, as JSON values."""
-    model = load_cost_model(read_profile(setting.profile))
+    model = fit_cost_model(read_profile(setting.profile))
     return {
         "command": command,
         "options": dict(options),
@@ -43,7 +43,7 @@ def state_conditions(
     setting: Setting, command: str, options: Options, searches: Sequence[Searched]
 ) -> list[str]:
     """The same for people, in a few lines."""
-    deployment = load_cost_model(read_profile(setting.profile)).deployment
+    deployment = fit_cost_model(read_profile(setting.profile)).deployment
     recipe = setting.run.recipe
     lines = [
         f"`{command}`: {setting.run.dataset}, model {setting.preset.name}, "

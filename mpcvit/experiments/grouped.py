@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from mpcprof.costmodel.storage import load_cost_model
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.profile.io import read_profile
 from mpcprof.units import format_duration
@@ -141,7 +141,7 @@ def _search(
 
 def _range_s(setting: Setting, space: SearchSpace, form: CostForm) -> float:
     """Seconds between every unit accurate and none."""
-    cost_model = load_cost_model(read_profile(setting.profile))
+    cost_model = fit_cost_model(read_profile(setting.profile))
     cost = SearchCost.from_model(
         cost_model, setting.preset, space, setting.network, form
     )

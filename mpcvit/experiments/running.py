@@ -6,8 +6,7 @@ from functools import lru_cache
 from itertools import product
 from pathlib import Path
 
-from mpcprof.costmodel.model import CostModel
-from mpcprof.costmodel.storage import load_cost_model
+from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcprof.nn.architecture import Architecture, ModelPreset, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
@@ -40,7 +39,7 @@ def run_trials(
     """
     _check_names(trials)
     _check_measured(setting, trials)
-    model = load_cost_model(read_profile(setting.profile))
+    model = fit_cost_model(read_profile(setting.profile))
     predicted_s = [_predict_s(setting, model, trial.architecture) for trial in trials]
     teacher = prepare_teacher(setting, observer)
     runs = [*product(trials, setting.seeds)]

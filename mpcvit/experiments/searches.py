@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from mpcprof.costmodel.storage import load_cost_model
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
 from mpcprof.profile.io import read_profile
@@ -106,7 +106,7 @@ def with_search(setting: Setting, folder: Path) -> Setting:
 
 def _check_profile(setting: Setting, folder: Path, result: SearchResult) -> None:
     """Equal latency is that of one profile: budgets and prices are of the same."""
-    digest = load_cost_model(read_profile(setting.profile)).records_digest
+    digest = fit_cost_model(read_profile(setting.profile)).records_digest
     if digest != result.records_digest:
         raise UsageError(
             f"{str(folder)!r} was searched under {result.profile} (records "

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from mpcprof.costmodel.model import Basis, CostModel
-from mpcprof.costmodel.storage import load_cost_model
+from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.deployment import Deployment
 from mpcprof.errors import MissingEntryError, ProfileError
 from mpcprof.network import Network
 from mpcprof.nn.steps import Step
+from mpcprof.pricing import Basis
 from mpcprof.profile.io import read_profile
 from mpcprof.profile.record import Profile
 
@@ -37,7 +37,7 @@ def read_fitted(path: Path) -> FittedProfile:
         MissingEntryError: If it holds no primitive.
     """
     profile = read_profile(path)
-    return FittedProfile(path=path, profile=profile, model=load_cost_model(profile))
+    return FittedProfile(path=path, profile=profile, model=fit_cost_model(profile))
 
 
 def check_differ_in(

@@ -7,8 +7,7 @@ from typing import Final, Literal
 
 import safetensors.torch
 
-from mpcprof.costmodel.model import CostModel
-from mpcprof.costmodel.storage import load_cost_model
+from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.files import read_json, replace_file
 from mpcprof.network import Network
@@ -202,7 +201,7 @@ def search(
         MissingEntryError: If the profile lacks an operation of the search space.
         DivergedError: If the loss is not finite.
     """
-    cost_model = load_cost_model(read_profile(config.profile))
+    cost_model = fit_cost_model(read_profile(config.profile))
     run = config.run
     preset = choose_model(config.model, run.dataset)
     dataset = dataset or run.load_dataset(preset)

@@ -9,8 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcprof.costmodel.model import PartCost, Prediction
-from mpcprof.costmodel.storage import load_cost_model
+from mpcprof.costmodel.model import Part, Prediction, fit_cost_model
 from mpcprof.deployment import Deployment
 from mpcprof.engine.calls import Call, Transfer
 from mpcprof.errors import MissingEntryError, ProfileError, UsageError
@@ -101,7 +100,7 @@ class CallPrediction:
     prediction: Prediction
 
     @property
-    def layers(self) -> tuple[PartCost, ...]:
+    def layers(self) -> tuple[Part, ...]:
         """Costs by layer, without what every call costs."""
         return sum_by_layer(self.prediction)
 
@@ -304,6 +303,6 @@ def _predict(
             f"{path} is of another deployment: {difference}; name one of this "
             "deployment with --profile"
         )
-    model = load_cost_model(read)
+    model = fit_cost_model(read)
     prediction = model.predict(trace_model(architecture, n_batch), network)
     return CallPrediction(profile=str(path), hosts=model.hosts, prediction=prediction)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mpcprof.costmodel.model import PartCost
+from mpcprof.costmodel.model import Part
 from mpcprof.engine.calls import Transfer
 from mpcprof.units import format_bytes, format_duration
 from mpcvit.secure.inference import CallPrediction, InferenceResult, Label
@@ -128,7 +128,7 @@ def _prediction_lines(found: CallPrediction, result: InferenceResult) -> Iterato
     yield from _split(found.layers, prediction.latency_s)
 
 
-def _split(layers: Sequence[PartCost], latency_s: float) -> Iterator[str]:
+def _split(layers: Sequence[Part], latency_s: float) -> Iterator[str]:
     """Yield a line per layer in order; what every call costs is the rest."""
     for part in layers:
         yield (

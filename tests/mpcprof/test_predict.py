@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcprof.costmodel.heldout import fit_cost_model
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UnknownNameError, UsageError
 from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.architecture import MODELS, uniform_architecture

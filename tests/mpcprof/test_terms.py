@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpcprof.costmodel.heldout import fit_cost_model
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import MissingEntryError, UnknownNameError
 from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.activation import ACTIVATIONS
@@ -18,8 +18,9 @@ from mpcprof.nn.architecture import MODELS, Architecture, Heads, uniform_archite
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.profile.io import read_profile
-from mpcprof.terms import Term, Terms, compute_terms, export_terms, price_architecture
+from mpcprof.terms import Term, Terms, compute_terms, export_terms
 from tests import PROFILES
+from tests.architectures import sum_of_terms_s
 from tests.factories import make_full_profile, make_profile, make_record
 
 WAN = NETWORKS["wan"]
@@ -50,7 +51,7 @@ def predicted_s(architecture: Architecture, n_batch: int = 1) -> float:
 
 def from_terms_s(architecture: Architecture, n_batch: int = 1) -> float:
     terms = terms_of(architecture.model.name, n_batch)
-    return price_architecture(terms, architecture, MODEL.per_call_s)
+    return sum_of_terms_s(terms, architecture, MODEL.per_call_s)
 
 
 def draw_mixed(data: st.DataObject, name: str, heads: Heads) -> Architecture:
@@ -287,6 +288,6 @@ def test_terms_of_aby3_lack_the_hop_of_the_first_maximum_alone(attention, n_left
 
     terms = compute_terms(model, MODELS["digits"], WAN, attentions=[attention])
 
-    total_s = price_architecture(terms, architecture, model.per_call_s)
+    total_s = sum_of_terms_s(terms, architecture, model.per_call_s)
     predicted = model.predict(steps, WAN).latency_s
     assert predicted - total_s == pytest.approx(n_left_out * WAN.one_way_s, abs=1e-9)

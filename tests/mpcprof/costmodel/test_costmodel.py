@@ -1,6 +1,5 @@
 """The cost model on the profile that is committed, and its laws."""
 
-import json
 import math
 import time
 from dataclasses import replace
@@ -9,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcprof.costmodel.heldout import fit_cost_model, held_out_errors, held_out_pairs
-from mpcprof.costmodel.model import CostModel
-from mpcprof.costmodel.storage import attach, load_cost_model
+from mpcprof.costmodel.heldout import held_out_errors, held_out_latencies
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.dims import Dims
-from mpcprof.errors import MissingEntryError, ProfileError, UsageError
+from mpcprof.errors import MissingEntryError, UsageError
 from mpcprof.network import LOOPBACK, NETWORKS, Network
 from mpcprof.nn.steps import Step, primitive_step
 from mpcprof.profile.io import read_profile
@@ -25,7 +23,6 @@ WAN = NETWORKS["wan"]
 SEMI2K = read_profile(PROFILES / "semi2k.parquet")
 MODEL = fit_cost_model(SEMI2K)
 HELD_OUT = held_out_errors(SEMI2K)
-TINY = fit_cost_model(make_profile(make_record()))
 
 entries = st.integers(1, 10**7)
 steps = st.one_of(
@@ -79,14 +76,14 @@ def test_latencies_of_shapes_left_out_are_near(held_out):
     assert held_out.percentile_95 < (0.40 if is_sum else 0.10)
 
 
-def test_held_out_pairs_have_the_held_out_errors():
-    pairs = held_out_pairs(SEMI2K)
+def test_held_out_latencies_have_the_held_out_errors():
+    cases = held_out_latencies(SEMI2K)
 
     for held_out in HELD_OUT:
         errors = [
-            abs(pair.predicted_s / pair.measured_s - 1)
-            for pair in pairs
-            if pair.operation == held_out.operation
+            abs(case.predicted_s / case.seen.latency_s - 1)
+            for case in cases
+            if case.seen.operation == held_out.operation
         ]
         assert len(errors) == held_out.n_records
         assert max(errors) == pytest.approx(held_out.largest)
@@ -130,7 +127,7 @@ def test_a_narrower_line_is_never_cheaper(sequence, network, factor):
     network=networks,
 )
 def test_more_entries_that_nobody_measured_never_cost_less(name, pair, network):
-    costs = [MODEL.step_cost(name, (n,)) for n in pair]
+    costs = [MODEL.costs(name, (n,)) for n in pair]
     if "measured" in {cost.basis for cost in costs}:
         return  # what was measured is reported with its noise
 
@@ -159,13 +156,6 @@ def test_the_interval_holds_the_latency(sequence, network):
     assert 0 <= low_s <= prediction.latency_s <= high_s
 
 
-@given(sequence=sequences, network=networks)
-def test_a_model_that_was_stored_predicts_the_same_to_the_bit(sequence, network):
-    stored = CostModel.from_json(MODEL.to_json(), SEMI2K)
-
-    assert stored.predict(sequence, network) == MODEL.predict(sequence, network)
-
-
 def test_the_order_of_records_does_not_matter():
     reversed_profile = replace(SEMI2K, records=SEMI2K.records[::-1])
 
@@ -174,14 +164,17 @@ def test_the_order_of_records_does_not_matter():
 
 @pytest.mark.parametrize("size", [(1, 65, 192, 64), (1, 70, 70, 70)])
 def test_many_products_cost_as_many_times_one(size):
-    one = MODEL.step_cost("matmul", size)
-
-    many = MODEL.step_cost("matmul", (12, *size[1:]))
+    one, many = (
+        MODEL.predict([Step("matmul", (n, *size[1:]))], WAN, is_call=False)
+        for n in (1, 12)
+    )
 
     assert many.hops == 12 * one.hops
     assert many.bytes_sent == 12 * one.bytes_sent
-    assert many.latency_s(WAN) == pytest.approx(12 * one.latency_s(WAN))
+    assert many.total_bytes_sent == 12 * one.total_bytes_sent
+    assert many.latency_s == pytest.approx(12 * one.latency_s)
     assert many.basis == one.basis
+    assert [part.count for part in many.operations] == [12]
 
 
 def test_what_is_larger_than_anything_measured_is_flagged_and_less_certain():
@@ -307,34 +300,10 @@ def test_priced_records_alone_are_enough():
     assert model.predict([step], LOOPBACK).latency_s == pytest.approx(0.12)
 
 
-def test_a_model_is_stored_in_its_profile_and_taken_from_there():
-    stored = attach(make_profile(make_record(), extra='{"note": 1}'), TINY)
+def test_coefficients_that_an_older_version_stored_are_fitted_anew():
+    stored = make_profile(make_record(), extra='{"cost_model": {"version": 3}}')
 
-    assert json.loads(stored.extra)["note"] == 1
-    assert load_cost_model(stored) == TINY
-
-
-def test_a_stored_model_of_other_records_is_fitted_anew():
-    stored = attach(make_profile(make_record()), TINY)
-    more = stored.extended((make_record(dims=Dims(n_heads=1, n_tokens=17)),))
-
-    assert load_cost_model(more) == fit_cost_model(more)
-    assert load_cost_model(more) != TINY
-
-
-def test_a_model_of_other_records_is_not_stored_or_read():
-    other = make_profile(make_record(latencies_s=(0.9,)))
-
-    with pytest.raises(ProfileError, match="fitted to other records"):
-        attach(other, TINY)
-    with pytest.raises(ProfileError, match="fitted to other records"):
-        CostModel.from_json(TINY.to_json(), other)
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 2}', '{"version": 3}'])
-def test_what_is_no_cost_model_is_refused(text):
-    with pytest.raises(ProfileError, match="no cost model of this profile"):
-        CostModel.from_json(text, make_profile(make_record()))
+    assert fit_cost_model(stored) == fit_cost_model(make_profile(make_record()))
 
 
 @given(sequence=sequences)

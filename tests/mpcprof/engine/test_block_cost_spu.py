@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mpcprof.costmodel.heldout import fit_cost_model
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.dims import Dims
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS, uniform_architecture

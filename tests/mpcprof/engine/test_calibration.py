@@ -33,7 +33,7 @@ def make_probe(
     return Probe(
         loopback_s=compute_s + hidden + link_s,
         hidden_s=hidden,
-        emulated_s=price_s(network, compute_s=compute_s, **cost),
+        emulated_s=price_s(network, exposed_s=compute_s, **cost),
         **cost,
     )
 
@@ -72,8 +72,8 @@ def test_what_is_calibrated_prices_the_cases_that_it_was_found_from():
 
     for probe in probes:
         cost = {"hops": probe.hops, "wire_bytes": probe.wire_bytes}
-        compute_s = found.compute_s(probe.loopback_s, hidden_s=probe.hidden_s, **cost)
-        priced_s = price_s(network, compute_s=compute_s, **cost)
+        compute_s = found.exposed_s(probe.loopback_s, hidden_s=probe.hidden_s, **cost)
+        priced_s = price_s(network, exposed_s=compute_s, **cost)
         assert priced_s == pytest.approx(probe.emulated_s)
 
 

@@ -1,13 +1,15 @@
 import re
+import runpy
 
 import matplotlib as mpl
 import pytest
 
-from mpcprof.costmodel.heldout import fit_cost_model
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.dims import Dims
 from mpcprof.errors import FileError, MissingEntryError, ProfileError, UsageError
 from mpcprof.figures import FIGURES
 from mpcprof.figures.agreement import (
+    formula_s,
     plot_measured_against_formula,
     plot_predicted_against_measured,
 )
@@ -17,7 +19,9 @@ from mpcprof.figures.style import COLORS, workload_style
 from mpcprof.network import LOOPBACK, NETWORKS
 from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
+from mpcprof.profile.io import write_profile
 from mpcprof.workloads.registry import all_workloads
+from tests import ROOT
 from tests.factories import make_full_profile, make_profile, make_record
 
 
@@ -168,20 +172,56 @@ def test_one_size_makes_no_curve(tmp_path):
         plot_latency(make_profile(make_record()), tmp_path / "a.png")
 
 
-def test_formula_states_its_errors(tmp_path, drawn_text):
-    def make(n_heads, error):
-        priced_s = 0.025 + 17 * 0.020 + 44e4 / 44e6
-        return make_record(
-            dims=Dims(n_heads=n_heads, n_tokens=65),
-            latencies_s=(priced_s / (1 + error),),
-            wire_bytes=44e4,
-            hidden_s=0.0,
-            compute_s=0.025,
-            hops=17.0,
-        )
+def make_explained(n_heads, error):
+    """Return a record whose formula is off by `error`, relative to its latency."""
+    priced_s = 0.025 + 17 * 0.020 + 44e4 / 44e6
+    return make_record(
+        dims=Dims(n_heads=n_heads, n_tokens=65),
+        latencies_s=(priced_s / (1 + error),),
+        wire_bytes=44e4,
+        hidden_s=0.0,
+        compute_s=0.025,
+        hops=17.0,
+    )
 
+
+@pytest.mark.parametrize("error", [0.25, -0.25])
+def test_the_formula_prices_a_record_on_its_own_network(error):
+    record = make_explained(1, error)
+
+    assert formula_s(record) / record.latency_s - 1 == pytest.approx(error)
+
+
+def test_hidden_compute_counts_where_the_network_is_faster_than_it():
+    record = make_record(compute_s=0.1, hidden_s=9.0)
+
+    assert formula_s(record) == pytest.approx(9.1)
+
+
+def test_the_formula_script_has_a_row_for_all_records_and_for_each_workload(
+    tmp_path, monkeypatch, capsys
+):
+    errors = (0.01, -0.02, 0.03)
+    records = [make_explained(n, error) for n, error in enumerate(errors, start=1)]
+    path = tmp_path / "a.parquet"
+    write_profile(path, make_profile(*records))
+    monkeypatch.setattr("sys.argv", ["formula.py", str(path)])
+
+    runpy.run_path(str(ROOT / "benchmarks" / "formula.py"))
+
+    everything, exp = capsys.readouterr().out.splitlines()
+    assert everything.split()[0] == "all"
+    assert exp.split()[0] == "exp"
+    for row in (everything, exp):
+        assert "n=   3  median  2.00%" in row
+        assert "largest  3.00%  (exp n_heads=3" in row
+
+
+def test_formula_states_its_errors(tmp_path, drawn_text):
     errors = (0.01, -0.02, 0.04)
-    profile = make_profile(*(make(i, error) for i, error in enumerate(errors, start=1)))
+    profile = make_profile(
+        *(make_explained(i, e) for i, e in enumerate(errors, start=1))
+    )
 
     assert plot_measured_against_formula(profile, tmp_path / "a.svg") == 3
 

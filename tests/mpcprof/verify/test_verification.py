@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcprof.costmodel.heldout import fit_cost_model
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
 from mpcprof.errors import EngineError, UsageError

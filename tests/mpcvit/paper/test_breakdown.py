@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mpcprof.costmodel.heldout import fit_cost_model
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
 from mpcprof.errors import EngineError, ProfileError

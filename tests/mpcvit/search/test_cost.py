@@ -9,15 +9,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpcprof.costmodel.heldout import fit_cost_model
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS
 from mpcprof.profile.io import read_profile
-from mpcprof.terms import compute_terms, price_architecture
+from mpcprof.terms import compute_terms
 from mpcvit.search.cost import HEADS_OF_FORM, CostForm, SearchCost
 from mpcvit.search.space import SearchSpace, choose
 from tests import PROFILES
+from tests.architectures import sum_of_terms_s
 
 WAN = NETWORKS["wan"]
 COST_MODEL = fit_cost_model(read_profile(PROFILES / "semi2k.parquet"))
@@ -75,7 +76,7 @@ def test_a_hard_choice_costs_what_its_architecture_is_priced_at(space, form, dat
         alpha.astype(float), None if beta is None else beta.astype(float)
     )
 
-    priced_s = price_architecture(TERMS, architecture, COST_MODEL.per_call_s)
+    priced_s = sum_of_terms_s(TERMS, architecture, COST_MODEL.per_call_s)
     assert latency_s == pytest.approx(priced_s, rel=1e-9)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mpcprof.costmodel.heldout import fit_cost_model
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS

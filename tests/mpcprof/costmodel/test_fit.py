@@ -14,8 +14,8 @@ from mpcprof.costmodel.features import (
     paused_features,
     smooth_features,
 )
-from mpcprof.costmodel.fit import Exact, Smooth, fit_exact, fit_smooth, from_json
-from mpcprof.costmodel.heldout import fit_cost_model
+from mpcprof.costmodel.fit import Exact, Smooth, fit_exact, fit_smooth
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import ProfileError, UsageError
 from mpcprof.network import NETWORKS
 from mpcprof.nn.steps import Size, Step
@@ -26,7 +26,6 @@ ENTRIES: tuple[Size, ...] = ((10,), (25,), (40,), (99,), (180,), (700,), (1000,)
 LEVELS = Feature(name="levels")
 
 counts = st.integers(0, 10**6)
-seconds = st.floats(0, 1e3)
 
 
 @given(per_entry=st.integers(0, 10**4), constant=st.integers(0, 10**4))
@@ -102,44 +101,23 @@ def test_one_size_is_taken_as_proportional_to_the_work():
     assert smooth.predict((8, 11)) == pytest.approx(4.0)
 
 
-@given(coefficients=st.tuples(seconds, seconds), n=counts)
-def test_json_keeps_every_bit_of_a_smooth_fit(coefficients, n):
-    smooth = Smooth(
-        features=(ONE, Feature(name="above", knot=77)), coefficients=coefficients
-    )
-
-    read = from_json(smooth.to_json())
-
-    assert read == smooth
-    assert read.predict((n,)) == smooth.predict((n,))
-
-
-@given(numerators=st.tuples(counts, counts), denominator=st.integers(1, 16))
-def test_json_keeps_an_exact_fit(numerators, denominator):
-    exact = Exact(
-        features=(ONE, LEVELS), numerators=numerators, denominator=denominator
-    )
-
-    assert from_json(exact.to_json()) == exact
+@pytest.mark.parametrize("coefficients", [(-1.0,), (float("nan"),), ()])
+def test_a_smooth_function_that_could_fall_is_refused(coefficients):
+    with pytest.raises(ProfileError, match="expected a"):
+        Smooth(features=(VOLUME,), coefficients=coefficients)
 
 
 @pytest.mark.parametrize(
-    "value",
-    [
-        None,
-        {},
-        {"features": ["volume"], "coefficients": [-1.0]},
-        {"features": ["volume"], "coefficients": [float("nan")]},
-        {"features": ["volume"], "coefficients": []},
-        {"features": ["colour"], "coefficients": [1.0]},
-        {"features": ["above:x"], "coefficients": [1.0]},
-        {"features": ["volume"], "numerators": [-1], "denominator": 1},
-        {"features": ["volume"], "numerators": [1], "denominator": 0},
-    ],
+    ("numerators", "denominator"), [((-1,), 1), ((1,), 0), ((), 1)]
 )
-def test_what_is_no_fitted_function_is_refused(value):
-    with pytest.raises(ProfileError, match="no fitted function"):
-        from_json(value)
+def test_an_exact_function_that_could_fall_is_refused(numerators, denominator):
+    with pytest.raises(ProfileError, match="expected"):
+        Exact(features=(VOLUME,), numerators=numerators, denominator=denominator)
+
+
+def test_an_unknown_feature_is_refused():
+    with pytest.raises(ProfileError, match=r"feature 'colour': expected one of one,"):
+        Feature(name="colour")
 
 
 @pytest.mark.parametrize(
