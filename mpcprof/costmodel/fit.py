@@ -306,17 +306,24 @@ def fit_operation(observations: Sequence[Observation]) -> OperationFit:
         features["hops"] = (ONE,)
     elif observations[0].has_pauses and exact["bytes_sent"] is not None:
         features["hops"] = paused_features(kind)
-    functions: dict[str, SizeFunction] = {
-        name: exact.get(name)
-        or fit_smooth(features[name], sizes, values[name], weights, signed=signed)
-        for name in values
-        for signed in (_SIGNED if name == "exposed_s" else (),)
-    }
+
+    def fit(name: str) -> SizeFunction:
+        signed = _SIGNED if name == "exposed_s" else ()
+        return exact.get(name) or fit_smooth(
+            features[name], sizes, values[name], weights, signed=signed
+        )
+
+    functions = {name: fit(name) for name in values}
     return OperationFit(
         operation=observations[0].operation,
         n_sizes=n_sizes,
         limits=_limits(kind, sizes, functions.values()),
-        **functions,
+        bytes_sent=functions["bytes_sent"],
+        total_bytes_sent=functions["total_bytes_sent"],
+        wire_bytes=functions["wire_bytes"],
+        hops=functions["hops"],
+        exposed_s=functions["exposed_s"],
+        loopback_s=functions["loopback_s"],
     )
 
 
