@@ -85,17 +85,16 @@ def _as_text(path: str, result: "SweepResult") -> str:
     return "\n".join(lines)
 
 
+_COUNTED = ("n_measured", "n_resumed", "setup_s", "measuring_s", "timed_s")
+
+
 def _as_json(path: str, result: "SweepResult") -> str:
     return json.dumps(
         {
             "path": path,
             "n_records": len(result.profile),
             "hosts": [*result.profile.hosts],
-            "n_measured": result.n_measured,
-            "n_resumed": result.n_resumed,
-            "setup_s": result.setup_s,
-            "measuring_s": result.measuring_s,
-            "timed_s": result.timed_s,
+            **{name: getattr(result, name) for name in _COUNTED},
             "left_out": [
                 {
                     "workload": one.case.workload.name,

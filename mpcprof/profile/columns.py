@@ -167,7 +167,6 @@ def _column(
     name: str,
     meaning: str,
     rule: Check | None = None,
-    *,
     origin: Origin = "record",
 ) -> Column:
     return Column(
@@ -175,98 +174,63 @@ def _column(
     )
 
 
+def _choice(name: str, meaning: str, *choices: str) -> Column:
+    known = ", ".join(f"`{choice}`" for choice in choices)
+    return _text(name, f"{meaning}: {known}", one_of(*choices))
+
+
 _text = partial(_column, "string", "")
-_count, _count_each = (partial(_column, t, "") for t in ("int64", "list of int64"))
-_bytes, _bytes_each = (partial(_column, t, "B") for t in ("int64", "list of int64"))
-_seconds = partial(_column, "double", "s")
-_seconds_each = partial(_column, "list of double", "s")
+_count, _counts = (partial(_column, t, "") for t in ("int64", "list of int64"))
+_bytes, _each_bytes = (partial(_column, t, "B") for t in ("int64", "list of int64"))
+_time, _times = (partial(_column, t, "s") for t in ("double", "list of double"))
 _number = partial(_column, "double", "")
 
 _NO_DIM = "size; null where the workload has no such dimension"
+_CALIBRATION = "calibration of the host behind `compute_s`; may be below 0"
 COLUMNS: Final = (
     _text(
         "workload",
-        "registered name, or `module:function(shapes)` of a user's function",
+        "registered name, or `module:function(shapes)` of yours",
         _check_name,
     ),
-    _text(
-        "kind",
-        "`primitive`, `block`, `model`, `function`, or `steps` of a figure",
-        one_of(*get_args(Kind)),
-    ),
+    _choice("kind", "sort of workload", *get_args(Kind)),
     *(_count(name, _NO_DIM, origin="dims") for name in DIM_NAMES),
     _column(
-        "double",
-        "B/s",
-        "bandwidth_bytes_per_s",
+        *("double", "B/s", "bandwidth_bytes_per_s"),
         "bandwidth of each direction; infinite if not limited",
         origin="network",
     ),
-    _seconds("rtt_s", "round trip", origin="network"),
-    _text(
-        "mode",
-        "`emulated`: the parties waited; `priced`: loopback and the formula",
-        one_of(*get_args(Mode)),
-    ),
-    _text(
-        "emulation",
-        "back-end of the network: `relay`, `tun`, `netem` or `none`",
-        one_of(*get_args(Emulation)),
-    ),
-    _seconds_each(
-        "latencies_s", "wall time of each repeat, warm-ups excluded", _check_repeats
-    ),
-    _seconds_each("warmups_s", "wall time of each call before the repeats"),
-    _seconds_each(
-        "loopbacks_s", "wall time of the same case on a link that nothing slows down"
-    ),
-    _seconds(
+    _time("rtt_s", "round trip", origin="network"),
+    _choice("mode", "network waited for, or added by the formula", *get_args(Mode)),
+    _choice("emulation", "back-end of the network", *get_args(Emulation)),
+    _times("latencies_s", "wall time of each repeat, no warm-ups", _check_repeats),
+    _times("warmups_s", "wall time of each call before the repeats"),
+    _times("loopbacks_s", "wall time of each call on a link that slows nothing down"),
+    _time(
         "compute_s",
         "time left on a network that costs nothing: loopback time net of "
         "`loopback_s_per_hop` x hops + `loopback_s_per_byte` x bytes, and of "
         "`hidden_s`",
     ),
-    _seconds(
+    _time(
         "hidden_s",
         "more compute, of one party before it sends, that goes on while a message "
         "of its peer travels; paid where messages are faster than that",
     ),
-    _seconds_each(
-        "busy_s_by_rank", "processor time of each party in one loopback call"
-    ),
-    _seconds(
-        "loopback_s_per_hop",
-        "calibration of the host that `compute_s` was made with; may be below 0",
-        check_number,
-    ),
-    _column(
-        "double",
-        "s/B",
-        "loopback_s_per_byte",
-        "calibration of the host that `compute_s` was made with; may be below 0",
-        check_number,
-    ),
-    _seconds("compile_s", "compilation from JAX to SPU's executable"),
-    _seconds("first_call_s", "the first call of this case, cold"),
-    _seconds("setup_s", "connecting, base OT and keys; in no other number"),
+    _times("busy_s_by_rank", "processor time of each party in one loopback call"),
+    _time("loopback_s_per_hop", _CALIBRATION, check_number),
+    _column("double", "s/B", "loopback_s_per_byte", _CALIBRATION, check_number),
+    _time("compile_s", "compilation from JAX to SPU's executable"),
+    _time("first_call_s", "the first call of this case, cold"),
+    _time("setup_s", "connecting, base OT and keys; in no other number"),
     _bytes("setup_bytes", "bytes sent for the set-up, summed over parties"),
-    _bytes_each("bytes_sent_by_rank", "payload that each party sent in one repeat"),
-    _bytes_each(
-        "bytes_received_by_rank", "payload that each party received in one repeat"
-    ),
-    _count_each(
-        "send_actions_by_rank", "messages that each party sent in one repeat; not hops"
-    ),
-    _count_each(
-        "recv_actions_by_rank", "messages that each party received in one repeat"
-    ),
-    _bytes_each(
-        "total_bytes_sent_by_repeat", "payload of each repeat, summed over parties"
-    ),
+    _each_bytes("bytes_sent_by_rank", "payload that a party sent in one repeat"),
+    _each_bytes("bytes_received_by_rank", "payload that a party received"),
+    _counts("send_actions_by_rank", "messages that a party sent; not hops"),
+    _counts("recv_actions_by_rank", "messages that a party received in one repeat"),
+    _each_bytes("total_bytes_sent_by_repeat", "payload, summed over parties"),
     _column(
-        "double",
-        "B",
-        "wire_bytes",
+        *("double", "B", "wire_bytes"),
         "bytes on the critical path, which the latency formula prices: counted by "
         "SPU in semi2k, where an exchange is symmetric, else seen on the wire",
     ),
@@ -277,70 +241,40 @@ COLUMNS: Final = (
         "bypass its counters",
     ),
     _number("hops", "one-way messages on the critical path"),
-    _text(
-        "hops_basis",
-        "`counted` by SPU, or `measured` from two or more delays",
-        one_of(*get_args(HopsBasis)),
-    ),
-    _number(
-        "max_abs_error",
-        "largest error of the revealed output against the float64 reference",
-    ),
-    _column(
-        "list of struct", "", "operations", "SPU's own split of one repeat; see below"
-    ),
+    _choice("hops_basis", "by SPU, or from two or more delays", *get_args(HopsBasis)),
+    _number("max_abs_error", "largest error against the float64 reference"),
+    _column("list of struct", "", "operations", "SPU's own split of one repeat"),
     _count("seed", "seed of the inputs"),
     _text("host", "the machine that `compute_s` holds for"),
     _text("versions", "JSON object, package to version", _check_versions),
     _text("commit", "commit of mpcprof"),
     _text("created_at", "time in ISO 8601, UTC", _check_utc),
-    _seconds("latency_s", "median of `latencies_s`", origin="computed"),
+    _time("latency_s", "median of `latencies_s`", origin="computed"),
     _bytes("bytes_sent", "payload that rank 0 sent in one repeat", origin="computed"),
-    _bytes(
-        "bytes_received",
-        "payload that rank 0 received in one repeat",
-        origin="computed",
-    ),
+    _bytes("bytes_received", "payload that rank 0 received", origin="computed"),
     _count(
         "send_actions",
         "messages that rank 0 sent in one repeat; equal to hops in semi2k only",
         origin="computed",
     ),
-    _bytes(
-        "total_bytes_sent",
-        "payload of one repeat, summed over parties",
-        origin="computed",
-    ),
+    _bytes("total_bytes_sent", "payload, summed over parties", origin="computed"),
     _text("protocol", "protocol of SPU", origin="deployment"),
     _text("runtime", "build of SPU", origin="deployment"),
     _count("field_bits", "width of the ring", origin="deployment"),
-    _count(
-        "fraction_bits", "fraction bits of fixed-point numbers", origin="deployment"
-    ),
-    _text(
-        "options",
-        "JSON object of the options that differ from SPU's defaults",
-        origin="deployment",
-    ),
+    _count("fraction_bits", "bits of the fraction", origin="deployment"),
+    _text("options", "JSON object: options unlike SPU's", origin="deployment"),
     _text("beaver", "type of the beaver triples", origin="deployment"),
 )
 STORED: Final = tuple(column for column in COLUMNS if column.is_stored)
 
 _or_null = or_none(check_count)
+# what rank 0 saw; null where the build does not print it
 OPERATION_COLUMNS: Final = (
-    _text(
-        "level",
-        "`pphlo`, `hal` or `mpc`: three views of the same time, not to be added",
-        one_of(*get_args(Level)),
-    ),
+    _choice("level", "views of the same time, not to be added", *get_args(Level)),
     _text("name", "the operation, by SPU's name"),
     _count("count", "calls"),
-    _seconds("duration_s", "seconds of all calls together, as rank 0 saw them"),
-    _bytes(
-        "bytes_sent",
-        "payload that rank 0 sent; null where the build does not print it",
-        _or_null,
-    ),
+    _time("duration_s", "seconds of all calls together, as rank 0 saw them"),
+    _bytes("bytes_sent", "payload that rank 0 sent, or null", _or_null),
     _bytes("bytes_received", "payload that rank 0 received, or null", _or_null),
     _count("send_actions", "messages that rank 0 sent, or null", _or_null),
     _count("recv_actions", "messages that rank 0 received, or null", _or_null),
