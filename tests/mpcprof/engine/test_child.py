@@ -140,7 +140,8 @@ def test_a_child_that_is_dead_already_cannot_be_asked(start):
         child.ask({"command": "echo", "say": "?"})
 
 
-def test_a_child_that_closes_its_channel_and_lives_is_reported(start):
+def test_a_child_that_closes_its_channel_and_lives_is_reported(start, monkeypatch):
+    monkeypatch.setattr("mpcprof.engine.child._GRACE_S", 0.1)
     child = start()
 
     with pytest.raises(PartyDiedError, match="closed its channel but still runs"):
