@@ -212,12 +212,12 @@ def _open_session(protocol: str) -> "Session":
 def _compute(session: "Session") -> None:
     """Run a case of two entries a dimension; a wrong result raises."""
     from mpcprof.dims import Dims
-    from mpcprof.engine.measure import Case, Plan, measure
+    from mpcprof.engine.measure import Case, MeasureConfig, measure
     from mpcprof.workloads.registry import get_workload
 
     workload = get_workload(_WORKLOAD)
     dims = Dims(**dict.fromkeys(workload.dim_names, 2))
-    plan = Plan(networks=(LOOPBACK,), repeats=1, warmups=0)
+    plan = MeasureConfig(networks=(LOOPBACK,), repeats=1, warmups=0)
     measure(session, [Case(workload=workload, dims=dims)], plan)
 
 

@@ -33,7 +33,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class MeasureConfig:
     """How often each case is called, and where.
 
     Attributes:
@@ -98,7 +98,7 @@ class Timing:
         return sum(call.latency_s for call in every)
 
     def on(self, network: Network) -> tuple[Call, ...]:
-        """Return the timed calls on a network; none if the plan has none there."""
+        """Return the timed calls on a network; none if the config has none there."""
         return dict(self.calls).get(network, ())
 
 
@@ -116,21 +116,23 @@ class CaseNotCompiledError(CaseFailedError):
 
 
 class CaseTooLongError(CaseFailedError):
-    """A case would take longer than the plan's limit."""
+    """A case would take longer than the limit of the config."""
 
 
-class Trial:
+class LoadedCase:
     """A case loaded on the parties, and its calls so far."""
 
-    def __init__(self, session: Session, case: Case, name: str, plan: Plan) -> None:
+    def __init__(
+        self, session: Session, case: Case, name: str, config: MeasureConfig
+    ) -> None:
         self.case = case
         self._session = session
         self._name = name
-        self._plan = plan
-        inputs, self._expected = _inputs_and_result(case, plan.seed)
+        self._config = config
+        inputs, self._expected = _inputs_and_result(case, config.seed)
         self._max_abs_error = 0.0
         self._warmups: list[Call] = []
-        networks = (*plan.networks, *plan.counted_on)
+        networks = (*config.networks, *config.counted_on)
         self._calls: dict[Network, list[Call]] = {n: [] for n in networks}
         with _blame(case, CaseNotCompiledError):
             self._lowered = session.lower(name, case.workload.function, inputs)
@@ -141,13 +143,13 @@ class Trial:
         """Make an untimed call; refuse a case whose calls would take too long."""
         call = self._call()
         self._warmups.append(call)
-        total_s = call.latency_s * self._plan.n_calls
-        if total_s > self._plan.case_limit_s:
+        total_s = call.latency_s * self._config.n_calls
+        if total_s > self._config.case_limit_s:
             raise CaseTooLongError(
                 self.case,
                 f"a call takes {call.latency_s:.1f} s on loopback, "
-                f"{self._plan.n_calls} of them more than the limit of "
-                f"{self._plan.case_limit_s:g} s",
+                f"{self._config.n_calls} of them more than the limit of "
+                f"{self._config.case_limit_s:g} s",
             )
 
     def n_calls(self, network: Network) -> int:
@@ -157,12 +159,12 @@ class Trial:
     def has_enough(self, network: Network) -> bool:
         """Tell whether the case needs no more calls on a network."""
         calls = self._calls[network]
-        is_counted = network in self._plan.counted_on
-        if len(calls) < (self._plan.n_counts if is_counted else self._plan.repeats):
+        is_counted = network in self._config.counted_on
+        if len(calls) < (self._config.n_counts if is_counted else self._config.repeats):
             return False
-        if is_counted or len(calls) >= self._plan.most_repeats:
+        if is_counted or len(calls) >= self._config.most_repeats:
             return True
-        return sum(call.latency_s for call in calls) >= self._plan.enough_s
+        return sum(call.latency_s for call in calls) >= self._config.enough_s
 
     def repeat(self, network: Network) -> None:
         """Make a timed call on the network that the session emulates."""
@@ -230,15 +232,15 @@ class Trial:
 def measure(
     session: Session,
     cases: Sequence[Case],
-    plan: Plan,
+    config: MeasureConfig,
     *,
     on_call: Callable[[Case], None] = lambda case: None,
 ) -> tuple[list[Timing], list[CaseTooLongError]]:
     """Time every case on every network; each output is revealed and checked.
 
     Round by round, on every network every case is called once, so that a slow minute
-    of the machine falls on all of them alike; or, where the plan says so, one case
-    after another. Cases beyond the plan's limit are dropped after the call that shows
+    of the machine falls on all of them alike; or, where the config says so, one case
+    after another. Cases beyond its limit are dropped after the call that shows
     it, and returned as errors.
 
     Raises:
@@ -248,44 +250,46 @@ def measure(
             the case.
     """
     session.set_network(LOOPBACK)
-    trials = []
+    loaded = []
     too_long = []
     for index, case in enumerate(cases):
-        trial = Trial(session, case, f"case{index}", plan)
+        one = LoadedCase(session, case, f"case{index}", config)
         try:
-            for _ in range(1 + plan.warmups):
-                trial.warm_up()
+            for _ in range(1 + config.warmups):
+                one.warm_up()
                 on_call(case)
-            trials.append(trial)
+            loaded.append(one)
         except CaseTooLongError as error:
             too_long.append(error)
-            trial.unload()
+            one.unload()
     at = LOOPBACK
-    for network, trial in _schedule(trials, plan):
-        if trial.has_enough(network):
+    for network, one in _schedule(loaded, config):
+        if one.has_enough(network):
             continue
         if network != at:
             session.set_network(network)
             at = network
-        trial.repeat(network)
-        if trial.n_calls(network) <= plan.repeats:
-            on_call(trial.case)
-    return [trial.finish() for trial in trials], too_long
+        one.repeat(network)
+        if one.n_calls(network) <= config.repeats:
+            on_call(one.case)
+    return [one.finish() for one in loaded], too_long
 
 
-def _schedule(trials: Sequence[Trial], plan: Plan) -> Iterator[tuple[Network, Trial]]:
-    """Yield whose turn it is, and where; a trial that has enough is passed over."""
-    rounds = range(plan.most_repeats)
-    for network, trial, _ in itertools.product(
-        plan.counted_on, trials, range(plan.n_counts)
+def _schedule(
+    loaded: Sequence[LoadedCase], config: MeasureConfig
+) -> Iterator[tuple[Network, LoadedCase]]:
+    """Yield whose turn it is, and where; a case that has enough is passed over."""
+    rounds = range(config.most_repeats)
+    for network, one, _ in itertools.product(
+        config.counted_on, loaded, range(config.n_counts)
     ):
-        yield network, trial
-    if plan.in_series:
-        for trial, network, _ in itertools.product(trials, plan.networks, rounds):
-            yield network, trial
+        yield network, one
+    if config.in_series:
+        for one, network, _ in itertools.product(loaded, config.networks, rounds):
+            yield network, one
     else:
-        for _, network, trial in itertools.product(rounds, plan.networks, trials):
-            yield network, trial
+        for _, network, one in itertools.product(rounds, config.networks, loaded):
+            yield network, one
 
 
 def _advice(build: Build) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mpcprof.deployment import Deployment, make_deployment
 from mpcprof.engine.emulation.backends import choose_emulation
-from mpcprof.engine.measure import Case, Plan
+from mpcprof.engine.measure import Case, MeasureConfig
 from mpcprof.errors import UsageError
 from mpcprof.network import LOOPBACK, NETWORKS, Network
 from mpcprof.profile.columns import Mode
@@ -61,13 +61,13 @@ class SweepConfig:
             mode=self.mode,
         )
 
-    def plan(self) -> Plan:
+    def plan(self) -> MeasureConfig:
         """Return the calls of each case; priced ones wait for no emulated network."""
         is_emulated = self.mode == "emulated"
         keeps_stock = self.deployment.keeps_stock
         enough_s = self.enough_s * (_STOCK_FACTOR if keeps_stock else 1)
         needs_counting = not (self.deployment.is_counted_by_spu or is_emulated)
-        return Plan(
+        return MeasureConfig(
             networks=(LOOPBACK, self.network) if is_emulated else (LOOPBACK,),
             counted_on=(self.network,) if needs_counting else (),
             n_counts=self.repeats if keeps_stock else 1,  # there calls differ

@@ -9,9 +9,11 @@ by the closed channel, and by the kernel.
 import contextlib
 import ctypes
 import importlib
+import json
 import os
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -27,13 +29,14 @@ from framing import (
     send_frame,
     unpack,
 )
-from owned import read_owned
 
 _LOG_FD = 1
 _PR_SET_PDEATHSIG = 1
 _BURST_MESSAGE_BYTES = 10 * 32768  # above, SPU 0.3.1b0 pauses within a message,
 _BURST_MESSAGES = 9  # and above 10 between messages, for an answer
 _STAMP_BYTES = 40  # a time and a blank are shorter
+_TENSORS_LENGTH = struct.Struct("<Q")  # of the header of a safetensors file
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 
 
 class Party:
@@ -99,7 +102,7 @@ class Party:
         _wait_until(header["start_at_s"])
         begin_s = time.monotonic()
         if header["rank"] == header["owner"]:
-            arrays = read_owned(header)
+            arrays = _read_owned(header)
             kinds, blobs_by_rank = self.backend.split(header, arrays)
             n_sent = 0
             for rank, blobs in enumerate(blobs_by_rank):
@@ -182,6 +185,41 @@ class Party:
         stream = _stream_in_threads if self.backend.WAITS_ALONE else _stream_in_turns
         rates = stream(self.backend.link, header)
         return {"goodput_bytes_per_s_by_peer": rates}, []
+
+
+def _read_owned(header: Dict[str, Any]) -> List[Any]:
+    """Read float32 arrays: one .npy, or `entries` of a safetensors file.
+
+    Raises:
+        ValueError: If an array is missing or has another shape than `shapes` says.
+    """
+    path = header["path"]
+    if header["entries"]:
+        arrays = _read_safetensors(path, header["entries"])
+    else:
+        arrays = [np.load(path, allow_pickle=False)]
+    for array, shape in zip(arrays, header["shapes"]):
+        if list(array.shape) != shape:
+            raise ValueError(f"{path} has {list(array.shape)}: expected {shape}")
+    return [np.ascontiguousarray(array, np.float32) for array in arrays]
+
+
+def _read_safetensors(path: str, names: List[str]) -> List[Any]:
+    with open(path, "rb") as file:  # noqa: PTH123 - the same call on every Python
+        (length,) = _TENSORS_LENGTH.unpack(file.read(_TENSORS_LENGTH.size))
+        known = json.loads(file.read(length).decode())
+        start = _TENSORS_LENGTH.size + length
+        return [_read_entry(file, start, name, known) for name in names]
+
+
+def _read_entry(file: Any, start: int, name: str, known: Dict[str, Any]) -> Any:
+    if name not in known or known[name]["dtype"] not in _DTYPES:
+        kinds = ", ".join(_DTYPES)
+        raise ValueError(f"{file.name} has no entry {name} of {kinds}")
+    begin, end = known[name]["data_offsets"]
+    file.seek(start + begin)
+    values = np.frombuffer(file.read(end - begin), _DTYPES[known[name]["dtype"]])
+    return values.reshape(known[name]["shape"])
 
 
 def _stream_in_threads(link: Any, header: Header) -> Dict[str, float]:

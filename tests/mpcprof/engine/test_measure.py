@@ -12,7 +12,7 @@ from mpcprof.engine.measure import (
     Case,
     CaseFailedError,
     CaseNotCompiledError,
-    Plan,
+    MeasureConfig,
     measure,
 )
 from mpcprof.errors import EngineError, PartyDiedError
@@ -57,7 +57,7 @@ class Parties:
         return self._results[name]
 
 
-def turns_of(plan: Plan, *, call_s: float = 1.0) -> list[tuple[str, str]]:
+def turns_of(plan: MeasureConfig, *, call_s: float = 1.0) -> list[tuple[str, str]]:
     """Whose turn it was and where, after the first calls and the warm-ups."""
     square = get_workload("square")
     cases = [Case(workload=square, dims=Dims(n_heads=1, n_tokens=n)) for n in (3, 4)]
@@ -69,7 +69,7 @@ def turns_of(plan: Plan, *, call_s: float = 1.0) -> list[tuple[str, str]]:
 def test_cases_take_turns_so_that_a_slow_minute_falls_on_all_of_them():
     wan, lan = str(WAN), str(LAN)
 
-    turns = turns_of(Plan(networks=(WAN, LAN), repeats=2))
+    turns = turns_of(MeasureConfig(networks=(WAN, LAN), repeats=2))
 
     in_turn = [("case0", wan), ("case1", wan), ("case0", lan), ("case1", lan)]
     assert turns == in_turn * 2
@@ -78,7 +78,7 @@ def test_cases_take_turns_so_that_a_slow_minute_falls_on_all_of_them():
 def test_in_series_each_case_pays_for_the_stock_that_it_uses_up():
     wan, lan = str(WAN), str(LAN)
 
-    turns = turns_of(Plan(networks=(WAN, LAN), repeats=2, in_series=True))
+    turns = turns_of(MeasureConfig(networks=(WAN, LAN), repeats=2, in_series=True))
 
     one = [(wan,), (wan,), (lan,), (lan,)]
     assert turns == [(name, *at) for name in ("case0", "case1") for at in one]
@@ -89,14 +89,16 @@ def test_in_series_each_case_pays_for_the_stock_that_it_uses_up():
 def test_short_cases_are_called_until_it_is_enough_within_bounds(
     in_series, enough_s, n_calls
 ):
-    plan = Plan(networks=(WAN,), repeats=2, enough_s=enough_s, in_series=in_series)
+    plan = MeasureConfig(
+        networks=(WAN,), repeats=2, enough_s=enough_s, in_series=in_series
+    )
 
     assert len(turns_of(plan)) == 2 * n_calls
 
 
 @pytest.mark.parametrize("in_series", [False, True])
 def test_a_network_that_only_counts_is_called_as_often_as_calls_differ(in_series):
-    plan = Plan(
+    plan = MeasureConfig(
         networks=(LOOPBACK,),
         counted_on=(WAN,),
         n_counts=3,
@@ -137,7 +139,7 @@ def test_a_case_whose_inputs_cannot_be_made_is_one_that_failed():
     cases = [Case(workload=exp, dims=Dims(n_heads=1, hidden=3))]
 
     with pytest.raises(CaseFailedError, match=r"exp.*: n_tokens=0") as raised:
-        measure(Parties(1.0), cases, Plan(networks=(WAN,), repeats=1))
+        measure(Parties(1.0), cases, MeasureConfig(networks=(WAN,), repeats=1))
 
     assert raised.value.case is cases[0]
 
@@ -151,7 +153,7 @@ def test_a_case_that_numpy_cannot_compute_is_one_that_failed(error):
     cases = [Case(workload=square, dims=Dims(n_heads=1, n_tokens=3))]
 
     with pytest.raises(CaseFailedError, match=r"MemoryError|no such shape"):
-        measure(Parties(1.0), cases, Plan(networks=(WAN,), repeats=1))
+        measure(Parties(1.0), cases, MeasureConfig(networks=(WAN,), repeats=1))
 
 
 @pytest.mark.parametrize("step", ["load", "run"])
@@ -166,12 +168,12 @@ def test_the_death_of_a_party_names_the_case_that_it_was_at(step):
     with pytest.raises(
         PartyDiedError, match=r"^square \[.*n_tokens=3.*\]: party 1 was"
     ):
-        measure(parties, cases, Plan(networks=(WAN,), repeats=1))
+        measure(parties, cases, MeasureConfig(networks=(WAN,), repeats=1))
 
 
 @pytest.mark.parametrize("in_series", [False, True])
 def test_a_network_that_only_counts_is_called_once(in_series):
-    plan = Plan(
+    plan = MeasureConfig(
         networks=(LOOPBACK,),
         counted_on=(WAN,),
         repeats=3,
@@ -197,6 +199,6 @@ def test_what_a_build_has_no_operation_for_is_told_from_what_failed(step, expect
     cases = [Case(workload=get_workload("square"), dims=Dims(n_heads=1, n_tokens=3))]
 
     with pytest.raises(CaseFailedError, match=r"square .*no counterpart") as raised:
-        measure(parties, cases, Plan(networks=(WAN,), repeats=1))
+        measure(parties, cases, MeasureConfig(networks=(WAN,), repeats=1))
 
     assert type(raised.value) is expected

@@ -14,7 +14,7 @@ from mpcprof.deployment import make_deployment
 from mpcprof.dims import Dims
 from mpcprof.engine.emulation.relay import RelayEmulation
 from mpcprof.engine.installation import find_python, find_runtime, install_runtime
-from mpcprof.engine.measure import Case, CaseFailedError, Plan, measure
+from mpcprof.engine.measure import Case, CaseFailedError, MeasureConfig, measure
 from mpcprof.engine.recording import find_critical_path, hops_basis
 from mpcprof.engine.session import Session
 from mpcprof.errors import BackendUnavailableError
@@ -28,7 +28,7 @@ from tests.processes import still_running
 pytestmark = pytest.mark.spu
 
 NETWORK = Network(bandwidth_bytes_per_s=44e6, rtt_s=0.010)
-PLAN = Plan(networks=(LOOPBACK, NETWORK), repeats=1, warmups=0)
+PLAN = MeasureConfig(networks=(LOOPBACK, NETWORK), repeats=1, warmups=0)
 RELU_BYTES, RELU_HOPS = 232, 9  # less-than 208 and 7, to arithmetic 8 and 1, product
 WINDOW_BYTES = 10 * 32768
 
