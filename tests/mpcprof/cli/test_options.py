@@ -1,0 +1,40 @@
+"""Lists that a person types, one reader for each kind."""
+
+import pytest
+
+from mpcprof.cli.options import (
+    parse_durations_s,
+    parse_numbers,
+    parse_seeds,
+    parse_shares,
+)
+from mpcprof.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "values"),
+    [
+        (parse_numbers, "0.5, 7", (0.5, 7.0)),
+        (parse_shares, "0.5,0.3", (0.5, 0.3)),
+        (parse_seeds, "0, 1,2", (0, 1, 2)),
+        (parse_durations_s, "40s,300ms", (40.0, 0.3)),
+    ],
+)
+def test_a_list_is_read_in_the_order_typed(parse, text, values):
+    assert parse(text) == values
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "message"),
+    [
+        (parse_numbers, "-1", "'-1': expected numbers from 0 on"),
+        (parse_numbers, "nan", "expected numbers from 0 on"),
+        (parse_shares, "0.5,x", "'0.5,x': expected shares from 0 to 1"),
+        (parse_shares, "1.5", "expected shares from 0 to 1"),
+        (parse_seeds, "1,-2", "seeds '1,-2': expected whole numbers"),
+        (parse_durations_s, "40", "'40' has no unit"),
+    ],
+)
+def test_another_value_is_refused_with_what_is_expected(parse, text, message):
+    with pytest.raises(UsageError, match=message):
+        parse(text)
