@@ -82,8 +82,8 @@ def test_whatever_is_killed_and_whenever_finished_records_survive(tmp_path):
         sweep = start(path)
         n_missing = N_CASES - len(before)
         share = 0.5 + 0.5 * n_missing / (N_CASES - 1)  # half of it is starting
-        foreseen_s = share * resumed_s if before else whole_s
-        time.sleep(chance.uniform(0.05, 0.9) * foreseen_s)
+        predicted_s = share * resumed_s if before else whole_s
+        time.sleep(chance.uniform(0.05, 0.9) * predicted_s)
         children = children_of(sweep.pid)
         victim = chance.choice([sweep.pid, *children])
         os.kill(victim, signal.SIGKILL)

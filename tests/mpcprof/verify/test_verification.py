@@ -320,7 +320,7 @@ def test_what_is_asked_for_twice_is_measured_once():
 def scripted_sweep(left_out_on=(WAN, LAN), asked=None):
     """Measures each case at 1 s, but on some networks none."""
 
-    def run(config, path, observer, *, is_fresh, calibration):
+    def run(config, path, progress, *, is_fresh, calibration):
         (asked if asked is not None else []).append((config.network, is_fresh))
         is_left_out = config.network in left_out_on
         records = tuple(

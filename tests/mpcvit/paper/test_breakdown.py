@@ -286,7 +286,7 @@ def test_the_rows_whose_error_is_measured_are_those_of_the_attention(name):
 def scripted_sweep(left_out=()):
     """Stands in for real parties: each group takes 2 s."""
 
-    def run(config, path, observer, *, calibration):
+    def run(config, path, progress, *, calibration):
         records = tuple(
             make_record(
                 workload=case.workload.name,
