@@ -1,24 +1,37 @@
 """The emulated wan as two and as three parties see it, several times.
 
-python benchmarks/link.py [REPEATS]
+    python benchmarks/link.py [REPEATS]
+
+Starts real parties behind the relay and prints, for each repeat, the round trip and the
+goodput of the slowest direction while all directions are busy; half a minute.
 """
 
-import sys
+import click
 
 from mpcprof.deployment import make_deployment
 from mpcprof.engine.calibration import check_link, trim_link
 from mpcprof.engine.emulation.relay import RelayEmulation
 from mpcprof.engine.session import Session
 from mpcprof.network import NETWORKS
+from mpcvit.study.command import Script
 
-n_repeats = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-for protocol in ("semi2k", "aby3"):
-    deployment = make_deployment(protocol)
-    with Session(deployment, RelayEmulation()) as session:
-        trim_link(session, NETWORKS["wan"])
-        for _ in range(n_repeats):
-            seen = check_link(session, NETWORKS["wan"])
-            print(
-                f"{session.n_parties} parties: round trip {seen.rtt_s * 1e3:.2f} ms, "
-                f"slowest direction {seen.goodput_bytes_per_s / 1e6:.2f} MB/s, all busy"
-            )
+
+@click.command(cls=Script)
+@click.argument("repeats", type=click.IntRange(min=1), default=5)
+def main(repeats: int) -> None:
+    """Measure the wan of semi2k and of aby3 REPEATS times."""
+    wan = NETWORKS["wan"]
+    for protocol in ("semi2k", "aby3"):
+        with Session(make_deployment(protocol), RelayEmulation()) as session:
+            trim_link(session, wan)
+            for _ in range(repeats):
+                seen = check_link(session, wan)
+                click.echo(
+                    f"{session.n_parties} parties: round trip {seen.rtt_s * 1e3:.2f} "
+                    f"ms, slowest direction {seen.goodput_bytes_per_s / 1e6:.2f} MB/s, "
+                    "all busy"
+                )
+
+
+if __name__ == "__main__":
+    main()

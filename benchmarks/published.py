@@ -1,17 +1,30 @@
 """The paper's latencies beside those of a profile: published, ours, ratio.
 
-python benchmarks/published.py profiles/semi2k.parquet
+    python benchmarks/published.py profiles/semi2k.parquet
+
+Prints a line for each latency and ratio in the paper's tables and text; takes seconds.
 """
 
-import sys
 from pathlib import Path
+
+import click
 
 from mpcprof.network import NETWORKS
 from mpcvit.paper.costs import read_fitted
 from mpcvit.paper.published import compare
+from mpcvit.study.command import Script
 
-fitted = read_fitted(Path(sys.argv[1]))
-print(f"{fitted.deployment}, {NETWORKS['wan']}, heads one by one, predicted")
-print(f"{'where':22} {'what':58} {'published':>13} {'ours':>12} {'ratio':>6}")
-for row in compare(fitted.model, NETWORKS["wan"]):
-    print(row)
+
+@click.command(cls=Script)
+@click.argument("profile", type=click.Path(path_type=Path))
+def main(profile: Path) -> None:
+    """Print every latency of the paper beside the prediction of PROFILE."""
+    fitted, wan = read_fitted(profile), NETWORKS["wan"]
+    click.echo(f"{fitted.deployment}, {wan}, heads one by one, predicted")
+    click.echo(f"{'where':22} {'what':58} {'published':>13} {'ours':>12} {'ratio':>6}")
+    for row in compare(fitted.model, wan):
+        click.echo(row)
+
+
+if __name__ == "__main__":
+    main()

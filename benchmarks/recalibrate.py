@@ -1,11 +1,16 @@
 """Calibrate this host several times and compute `compute_s` of a profile anew.
 
-python benchmarks/recalibrate.py PROFILE [REPEATS]: the median constants are taken.
+    python benchmarks/recalibrate.py PROFILE [REPEATS]
+
+Starts real parties each time, prints the constants that it finds, takes their medians,
+and rewrites the profile; half a minute each time.
 """
 
-import sys
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
+
+import click
 
 from mpcprof.deployment import Deployment, make_deployment
 from mpcprof.engine.calibration import calibrate, trim_link
@@ -16,20 +21,24 @@ from mpcprof.pricing import Calibration
 from mpcprof.profile.io import read_profile, write_profile
 from mpcprof.profile.record import Profile, Record
 from mpcprof.provenance import host_description
+from mpcvit.study.command import Script
 
 
-def main(path: str, n_repeats: int) -> None:
-    """Calibrate, rewrite the profile at `path`, and print what was found."""
-    found = [calibrate_once() for _ in range(n_repeats)]
+@click.command(cls=Script)
+@click.argument("path", metavar="PROFILE", type=click.Path(path_type=Path))
+@click.argument("repeats", type=click.IntRange(min=1), default=3)
+def main(path: Path, repeats: int) -> None:
+    """Calibrate REPEATS times and rewrite PROFILE."""
+    found = [calibrate_once() for _ in range(repeats)]
     for one in found:
-        print(one)
+        click.echo(one)
     chosen = Calibration(
         loopback_s_per_hop=median(one.loopback_s_per_hop for one in found),
         loopback_s_per_byte=median(one.loopback_s_per_byte for one in found),
     )
     profile = read_profile(path)
     write_profile(path, recalibrated(profile, chosen, host=host_description()))
-    print(f"{path}: {len(profile)} records with {chosen}")
+    click.echo(f"{path}: {len(profile)} records with {chosen}")
 
 
 def calibrate_once() -> Calibration:
@@ -74,4 +83,4 @@ def recalibrated_record(
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 3)
+    main()

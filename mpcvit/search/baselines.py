@@ -1,5 +1,6 @@
 """Architectures to hold searched ones against: uniform, by layer, even, at random."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -7,17 +8,44 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import (
     Architecture,
     Heads,
     ModelPreset,
     uniform_architecture,
 )
+from mpcprof.units import format_duration
 from mpcvit.search.budget import Mask, Numbers, choose_within
+from mpcvit.search.cost import SearchCost
 from mpcvit.search.derive import Derived, make_derived
 from mpcvit.search.result import SearchResult
+from mpcvit.search.space import SearchSpace
 
 UNIFORM: Final = ("softmax", "relu_softmax", "scale", "2quad", "linformer")
+_DRAWS: Final = 40  # for each random choice that is wanted
+
+
+def spread_budgets_s(
+    result: SearchResult, n_budgets: int, heads: Heads
+) -> tuple[float, ...]:
+    """Return budgets at equal steps between the two extremes, the largest first.
+
+    In whole milliseconds. The extremes themselves, everything cheap and everything
+    accurate, need no search.
+
+    Raises:
+        UsageError: If `n_budgets` is less than one.
+    """
+    if n_budgets < 1:
+        raise UsageError(f"n_budgets={n_budgets}: expected at least 1")
+    cost = result.cost.for_heads(heads)
+    least_s, most_s = extremes_s(cost, result.space, result.model)
+    step_s = (most_s - least_s) / (n_budgets + 1)
+    # rounded up: what a budget meets exactly is still within it
+    return tuple(
+        math.ceil((most_s - n * step_s) * 1e3) / 1e3 for n in range(1, n_budgets + 1)
+    )
 
 
 def uniform_baselines(
@@ -79,6 +107,83 @@ def at_random(
     by_whole = random.permutation(wholes.max() + 1)[wholes]
     order = np.lexsort((random.permutation(wholes.size), by_whole))
     return _fill(result, budget_s, order, f"random-{budget_s:g}s-{seed}", heads)
+
+
+def extremes_s(
+    cost: SearchCost, space: SearchSpace, model: ModelPreset
+) -> tuple[float, float]:
+    """Return the seconds of the model with every unit cheap, and accurate."""
+    alpha, beta = space.alpha_shape(model), space.beta_shape(model)
+    cheap_s, accurate_s = (
+        float(
+            cost.latency_s(
+                np.full(alpha, share), None if beta is None else np.full(beta, share)
+            )
+        )
+        for share in (0.0, 1.0)
+    )
+    return cheap_s, accurate_s
+
+
+def draw_at_cost(
+    result: SearchResult,
+    chosen: Derived,
+    *,
+    n: int,
+    tolerance: float,
+    heads: Heads,
+    seed: int = 0,
+) -> tuple[Derived, ...]:
+    """Return n different random choices whose predicted latency is that of `chosen`.
+
+    Two choices that differ only in the order of a layer's heads count as one: trained
+    from scratch, heads of a layer are interchangeable. The budget of each draw lies
+    between the latency of `chosen` and `tolerance` above, so that where units are fine
+    random choices are, if anything, allowed more.
+
+    Args:
+        tolerance: A choice whose latency differs by a larger share is drawn again.
+
+    Raises:
+        UsageError: If there are not so many, or a number is out of range.
+    """
+    check_draw(n, tolerance)
+    random = np.random.default_rng(seed)
+    seen = {_without_order(chosen.architecture)}
+    found: list[Derived] = []
+    for draw in range(_DRAWS * n):
+        budget_s = chosen.predicted_s * (1 + random.uniform(0, tolerance))
+        one = at_random(result, budget_s, seed=seed + draw, heads=heads)
+        is_off = abs(one.predicted_s / chosen.predicted_s - 1) > tolerance
+        if is_off or _without_order(one.architecture) in seen:
+            continue
+        seen.add(_without_order(one.architecture))
+        found.append(replace(one, label=f"random-{len(found) + 1}"))
+        if len(found) == n:
+            return tuple(found)
+    raise UsageError(
+        f"{len(found)} random choices within {tolerance:.2%} of "
+        f"{format_duration(chosen.predicted_s, digits=4)}: expected {n}; ask for "
+        "fewer, or a larger --tolerance"
+    )
+
+
+def check_draw(n: int, tolerance: float) -> None:
+    """Refuse numbers by which no random choices can be drawn.
+
+    Raises:
+        UsageError: If n is below 1, or the tolerance is no share.
+    """
+    if n < 1:
+        raise UsageError(f"n_random={n}: expected at least 1")
+    if not 0 <= tolerance <= 1:  # refuses NaN too
+        raise UsageError(f"tolerance={tolerance}: expected a share from 0 to 1")
+
+
+def _without_order(architecture: Architecture) -> Architecture:
+    """Return the architecture with each layer's heads sorted."""
+    heads = tuple(tuple(sorted(layer)) for layer in architecture.attention)
+    return replace(architecture, attention=heads)
 
 
 def evenly(result: SearchResult, budget_s: float, *, heads: Heads) -> Derived:

@@ -17,7 +17,6 @@ from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import MODELS, Heads
 from mpcprof.terms import Term
 from mpcprof.units import parse_duration_s
-from mpcvit.experiments.choices import describe
 from mpcvit.search.baselines import at_random, by_layer, evenly, uniform_baselines
 from mpcvit.search.budget import choose_within
 from mpcvit.search.cost import SearchCost
@@ -30,6 +29,7 @@ from mpcvit.search.derive import (
 )
 from mpcvit.search.result import SearchResult
 from mpcvit.search.space import SearchSpace
+from mpcvit.study.training import describe
 
 shares = st.floats(0, 1, width=32)
 HEADS: tuple[Heads, ...] = ("serial", "batched")

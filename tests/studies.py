@@ -1,4 +1,4 @@
-"""Settings, searches and outcomes that tests of experiments are made from."""
+"""Studies, searches and outcomes that tests of studies are made from."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +9,10 @@ from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import get_model
 from mpcprof.profile.io import read_profile
-from mpcvit.experiments.setting import Setting
-from mpcvit.experiments.trial import Outcome, SeedRun, Trial
 from mpcvit.search.cost import SearchCost
 from mpcvit.search.result import SearchResult
 from mpcvit.search.space import SearchSpace
+from mpcvit.study.training import Candidate, Outcome, SeedRun, Study
 from mpcvit.train.config import Hardware, RunConfig
 from tests import ROOT
 from tests.training_runs import tiny_architecture, tiny_recipe
@@ -22,7 +21,7 @@ PROFILE = ROOT / "profiles" / "semi2k.parquet"
 QUICK = ("--limit", "40", "--epochs", "1", "--accelerator", "cpu")
 
 
-def make_setting(folder: Path, **changes: object) -> Setting:
+def make_study(folder: Path, **changes: object) -> Study:
     run = RunConfig(
         dataset="digits",
         recipe=tiny_recipe(epochs=1),
@@ -30,13 +29,13 @@ def make_setting(folder: Path, **changes: object) -> Setting:
         limit=40,
         hardware=Hardware(accelerator="cpu"),
     )
-    setting = Setting(run=run, profile=PROFILE, teacher="none", seeds=(0, 1))
-    return replace(setting, **changes)  # type: ignore[arg-type]
+    study = Study(run=run, profile=PROFILE, teacher="none", seeds=(0, 1))
+    return replace(study, **changes)  # type: ignore[arg-type]
 
 
-def make_trials(*names: str) -> list[Trial]:
+def make_candidates(*names: str) -> list[Candidate]:
     return [
-        Trial(group="uniform", name=name, architecture=tiny_architecture(name))
+        Candidate(group="uniform", name=name, architecture=tiny_architecture(name))
         for name in names
     ]
 
@@ -69,7 +68,7 @@ def make_result(form: str = "additive", activation: str = "none") -> SearchResul
 
 def make_outcome(*accuracies: float | None, name: str = "one") -> Outcome:
     return Outcome(
-        trial=Trial(group="g", name=name, architecture=tiny_architecture()),
+        candidate=Candidate(group="g", name=name, architecture=tiny_architecture()),
         predicted_s=10.0,
         n_test=360,
         runs=tuple(

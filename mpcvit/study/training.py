@@ -1,0 +1,431 @@
+"""Every architecture of a study, trained by the same recipe with every seed."""
+
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Final
+
+from mpcprof.costmodel.model import fit_cost_model
+from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+from mpcprof.network import NETWORKS, Network
+from mpcprof.nn.architecture import (
+    Architecture,
+    Heads,
+    ModelPreset,
+    uniform_architecture,
+)
+from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.profile.io import read_profile
+from mpcprof.progress import SILENT, Progress
+from mpcvit.data.dataset import load_dataset
+from mpcvit.data.image_set import Dataset
+from mpcvit.paper.published import Published
+from mpcvit.pareto import MEASURED, ParetoConfig, gather, predict_s, read_measured
+from mpcvit.search.derive import Derived
+from mpcvit.search.result import SearchResult
+from mpcvit.study.jobs import run_jobs
+from mpcvit.train.config import RunConfig, choose_model
+from mpcvit.train.distillation import KdTerm, choose_terms
+from mpcvit.train.folder import RunFolder
+from mpcvit.train.log import read_log
+from mpcvit.train.loop import DivergedError
+from mpcvit.train.run import TrainConfig, TrainResult, train
+
+NO_TEACHER: Final = "none"
+TRAINED: Final = "trained"  # below the study's folder: GROUP/NAME-seed-SEED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """One recipe, one data set and one profile for every architecture.
+
+    Attributes:
+        run: Images, recipe and machine. Its output is the folder of the study, and its
+            recipe's seed gives way to `seeds`.
+        seeds: Seeds of the trainings of each architecture.
+        profile: File of measured seconds.
+        heads: How private inference runs the heads; predicted seconds are for that.
+        teacher: A checkpoint, a variant that is trained first, or `none`.
+        model: Name of a preset; None for the data set's own.
+        recipe: Name of the recipe that searches start from; None for the data set's.
+        n_jobs: Trainings at once, each in a process of its own.
+
+    Raises:
+        UsageError: If there is no seed, or one twice.
+    """
+
+    run: RunConfig
+    profile: Path
+    network: Network = NETWORKS["wan"]
+    heads: Heads = "serial"
+    seeds: tuple[int, ...] = (0,)
+    teacher: str = "softmax"
+    model: str | None = None
+    recipe: str | None = None
+    n_jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len({*self.seeds}) != len(self.seeds):
+            raise UsageError(f"seeds {self.seeds}: expected at least one, each once")
+
+    @property
+    def folder(self) -> Path:
+        """Folder of everything that the study writes."""
+        return self.run.output
+
+    @property
+    def preset(self) -> ModelPreset:
+        """Sizes of the models."""
+        return choose_model(self.model, self.run.dataset)
+
+    @property
+    def label(self) -> str:
+        """Title of a figure: data set, network and profile."""
+        return f"{self.run.dataset}, {self.network}, {self.profile.stem}"
+
+    def train_config(
+        self,
+        architecture: Architecture,
+        output: Path,
+        *,
+        seed: int,
+        teacher: Path | None = None,
+        kd: frozenset[KdTerm] = frozenset(),
+    ) -> TrainConfig:
+        """Return the training of one architecture with one seed."""
+        recipe = replace(self.run.recipe, seed=seed)
+        return TrainConfig(
+            run=replace(self.run, recipe=recipe, output=output),
+            architecture=replace(architecture, heads=self.heads),
+            teacher=teacher,
+            kd=kd,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One architecture to be trained.
+
+    Attributes:
+        group: Name of its kind: `searched`, `random`, ...
+        name: Name within its group.
+        kd: Terms that the teacher gives; None for all it can give.
+        detail: What tells it from the others, for the table.
+        published: Number that the paper prints for its like.
+    """
+
+    group: str
+    name: str
+    architecture: Architecture
+    kd: frozenset[KdTerm] | None = None
+    detail: str = ""
+    published: Published | None = None
+
+    def folder_name(self, seed: int) -> Path:
+        """Return GROUP/NAME-seed-SEED, below the folder of all trainings."""
+        return Path(self.group, f"{self.name}-seed-{seed}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedRun:
+    """One training.
+
+    Attributes:
+        accuracy: Share of the test images; None if the training diverged.
+        duration_s: Seconds of all its epochs, those of an earlier run too.
+        n_resumed: Number of epochs that an earlier run had done.
+        failure: Why there is no accuracy; empty if there is one.
+        measured_s: Seconds of a private inference by real parties; None if nobody
+            measured it.
+    """
+
+    seed: int
+    checkpoint: Path
+    accuracy: float | None
+    duration_s: float
+    n_resumed: int
+    failure: str = ""
+    measured_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """One architecture, trained with every seed.
+
+    Attributes:
+        predicted_s: Seconds of a private inference of one image.
+        n_test: Number of test images behind each accuracy.
+    """
+
+    candidate: Candidate
+    predicted_s: float
+    n_test: int
+    runs: tuple[SeedRun, ...]
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """Accuracies of the seeds whose training did not diverge."""
+        return tuple(run.accuracy for run in self.runs if run.accuracy is not None)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean over seeds, equal where the sums are; None if every one diverged."""
+        return round(fmean(self.accuracies), 12) if self.accuracies else None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds (n - 1); None for fewer than two."""
+        return stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+    @property
+    def standard_error(self) -> float | None:
+        """Standard error of one accuracy that comes from the choice of test images."""
+        if self.accuracy is None:
+            return None
+        return standard_error(self.accuracy, self.n_test)
+
+    @property
+    def measured_s(self) -> float | None:
+        """Mean of the measured seconds; None if nothing was measured."""
+        known = [run.measured_s for run in self.runs if run.measured_s is not None]
+        return fmean(known) if known else None
+
+
+def standard_error(accuracy: float, n_images: int) -> float:
+    """Return sqrt(p (1 - p) / n): how far other test images would move an accuracy.
+
+    Seeds share the test images: more seeds do not make it smaller.
+    """
+    return math.sqrt(accuracy * (1 - accuracy) / n_images)
+
+
+def make_candidate(
+    group: str,
+    derived: Derived,
+    result: SearchResult,
+    published: Published | None = None,
+) -> Candidate:
+    """Return a derived architecture as one to be trained."""
+    return Candidate(
+        group=group,
+        name=derived.label,
+        architecture=derived.architecture,
+        detail=describe(derived, result),
+        published=published,
+    )
+
+
+def describe(derived: Derived, result: SearchResult) -> str:
+    """Return the number of accurate units, and of accurate heads in each layer."""
+    accurate = result.space.accurate
+    heads = [
+        sum(head.count(accurate) / len(head) for head in layer)
+        for layer in derived.architecture.attention
+    ]
+    by_layer = "-".join(f"{count:.3g}" for count in heads)
+    text = f"{derived.n_accurate}/{derived.n_units} accurate, heads {by_layer}"
+    if derived.n_gelu is not None:
+        text += f", {derived.n_gelu}/{derived.n_gelu_units} GeLU"
+    return text + derived.shortfall()
+
+
+def find_published(
+    table: Sequence[Published],
+    what: str,
+    label: str | None = None,
+    dataset: str = "CIFAR-10",
+) -> Published | None:
+    """Return the line of a table with that `what`, at the mu of a label like mu-0.5."""
+    lines = [one for one in table if (one.what, one.dataset) == (what, dataset)]
+    return next((o for o in lines if label in (None, f"mu-{o.mu:g}")), None)
+
+
+def train_candidates(
+    study: Study, candidates: Sequence[Candidate], progress: Progress = SILENT
+) -> tuple[Outcome, ...]:
+    """Train all that is not trained yet; return outcomes in the candidates' order.
+
+    Raises:
+        UsageError: If two candidates would share a folder, or a folder holds a run with
+            other settings, or a measurement that is damaged.
+        MissingEntryError: If the profile lacks an operation.
+    """
+    _check_names(candidates)
+    _check_measured(study, candidates)
+    model = fit_cost_model(read_profile(study.profile))
+    predicted_s = [
+        predict_s(model, replace(one.architecture, heads=study.heads), study.network)
+        for one in candidates
+    ]
+    teacher = prepare_teacher(study, progress)
+    runs = [*product(candidates, study.seeds)]
+    configs = [_config(study, one, seed, teacher) for one, seed in runs]
+    answers = run_jobs(train_one, configs, n_jobs=study.n_jobs, progress=progress)
+    done: dict[Candidate, list[SeedRun]] = {one: [] for one in candidates}
+    for (one, seed), config, answer in zip(runs, configs, answers, strict=True):
+        done[one].append(_seed_run(seed, config.run.output, answer))
+    n_test = len(_load(study.run.dataset, *_images(configs[0])).test)
+    outcomes = tuple(
+        Outcome(candidate=one, predicted_s=s, n_test=n_test, runs=tuple(done[one]))
+        for one, s in zip(candidates, predicted_s, strict=True)
+    )
+    return _with_measured(study, outcomes)
+
+
+def _check_names(candidates: Sequence[Candidate]) -> None:
+    names = [(one.group, one.name) for one in candidates]
+    repeated = sorted({"/".join(name) for name in names if names.count(name) > 1})
+    if repeated or not names:
+        raise UsageError(
+            f"trainings {', '.join(repeated) or 'none'}: expected each once, and some; "
+            "ask for other budgets or shares"
+        )
+
+
+def _check_measured(study: Study, candidates: Sequence[Candidate]) -> None:
+    """Refuse damaged measurements before all the training, not only after it."""
+    for one, seed in product(candidates, study.seeds):
+        read_measured(study.folder / TRAINED / one.folder_name(seed) / MEASURED)
+
+
+def _config(
+    study: Study, candidate: Candidate, seed: int, teacher: Path | None
+) -> TrainConfig:
+    taught_by = None if candidate.kd == frozenset() else teacher
+    return study.train_config(
+        candidate.architecture,
+        study.folder / TRAINED / candidate.folder_name(seed),
+        seed=seed,
+        teacher=taught_by,
+        kd=choose_terms(candidate.kd, has_teacher=taught_by is not None),
+    )
+
+
+def prepare_teacher(study: Study, progress: Progress = SILENT) -> Path | None:
+    """Return the checkpoint that all learn from; train it first if it is a variant.
+
+    Raises:
+        UsageError: If the teacher is neither a file, a variant nor `none`.
+        DivergedError: If its training diverges.
+    """
+    text = study.teacher
+    if text == NO_TEACHER:
+        return None
+    if text not in ATTENTIONS:
+        if not Path(text).is_file():
+            raise UnknownNameError(
+                f"teacher {text!r} is neither a checkpoint, a variant nor none; "
+                f"{did_you_mean(text, [*ATTENTIONS])}"
+            )
+        return Path(text)
+    config = study.train_config(
+        uniform_architecture(study.preset, attention=text),
+        study.folder / f"teacher-{text}-seed-{study.seeds[0]}",
+        seed=study.seeds[0],
+    )
+    if _is_done(config):
+        return config.run.output / "model.safetensors"
+    (answer,) = run_jobs(train_one, [config], progress=progress)
+    if isinstance(answer, DivergedError):
+        raise answer
+    return answer.checkpoint
+
+
+def _is_done(config: TrainConfig) -> bool:
+    """Return whether the run is complete, under these settings.
+
+    Then its file stays as it is: what learnt from a teacher goes on only with the very
+    same bytes, and safetensors orders its metadata by chance.
+    """
+    run = config.run
+    folder = RunFolder(path=run.output, settings=config.settings())
+    if not folder.model.exists():
+        return False
+    with folder.opened(is_fresh=run.is_fresh):
+        n_done = len(read_log(folder.log)) if folder.log.exists() else 0
+        return folder.model.exists() and n_done == run.recipe.epochs
+
+
+def train_one(config: TrainConfig, progress: Progress) -> TrainResult:
+    """Train on images that are loaded once a process."""
+    dataset = _load(config.run.dataset, *_images(config))
+    return train(config, progress, dataset=dataset)
+
+
+def _images(config: TrainConfig) -> tuple[ModelPreset, Path | None, int | None]:
+    run = config.run
+    return config.architecture.model, run.data_folder, run.limit
+
+
+@lru_cache(maxsize=1)
+def _load(
+    name: str, model: ModelPreset, folder: Path | None, limit: int | None
+) -> Dataset:
+    return load_dataset(name, model=model, folder=folder, limit=limit)
+
+
+def _seed_run(seed: int, output: Path, answer: TrainResult | DivergedError) -> SeedRun:
+    if isinstance(answer, DivergedError):
+        return SeedRun(
+            seed=seed,
+            checkpoint=output,
+            accuracy=None,
+            duration_s=0.0,
+            n_resumed=0,
+            failure=str(answer),
+        )
+    epochs = answer.epochs
+    return SeedRun(
+        seed=seed,
+        checkpoint=answer.checkpoint,
+        accuracy=answer.accuracy,
+        duration_s=sum(epoch.duration_s + epoch.metrics_s for epoch in epochs),
+        n_resumed=answer.n_resumed,
+    )
+
+
+def _with_measured(study: Study, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+    """Add what `mpcvit pareto --measured` left beside these runs under this study."""
+    runs = pareto_runs(outcomes)
+    if not runs:
+        return outcomes  # every training diverged
+    request = ParetoConfig(runs=runs, profile=study.profile, network=study.network)
+    known = {(one.group, one.name): one.measured_s for one in gather(request)}
+
+    def measured(outcome: Outcome) -> Outcome:
+        group = outcome.candidate.group
+        return replace(
+            outcome,
+            runs=tuple(
+                replace(run, measured_s=known.get((group, run.checkpoint.parent.name)))
+                for run in outcome.runs
+            ),
+        )
+
+    return tuple(map(measured, outcomes))
+
+
+def pareto_runs(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """Return GROUP=CHECKPOINT of each training, as `mpcvit pareto` takes them.
+
+    Folders of groups would not do: they keep what earlier budgets, seeds and recipes
+    left.
+    """
+    return tuple(
+        f"{outcome.candidate.group}={run.checkpoint}"
+        for outcome in outcomes
+        for run in outcome.runs
+        if run.accuracy is not None
+    )
+
+
+def pareto_command(study: Study, outcomes: Sequence[Outcome]) -> str:
+    """Return the `mpcvit pareto` that reads all trainings, for a person to type."""
+    words = [*pareto_runs(outcomes), "--cost-table", study.profile]
+    words += ["--network", study.network]
+    return shlex.join(map(str, ["mpcvit", "pareto", *words]))

@@ -1,0 +1,99 @@
+"""The scripts that neither search nor train, as a person calls them."""
+
+import ast
+import importlib
+
+import pytest
+from click.testing import CliRunner
+
+from tests import ROOT
+from tests.studies import PROFILE
+
+SCRIPTS = sorted(path.stem for path in (ROOT / "benchmarks").glob("*.py"))
+MAX_LINES = 150  # beside the docstring and imports
+
+
+def run_script(name: str, *arguments: object) -> list[str]:
+    main = importlib.import_module(f"benchmarks.{name}").main
+    done = CliRunner().invoke(main, [*map(str, arguments)], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_explains_itself_and_how_it_is_called(name):
+    module = importlib.import_module(f"benchmarks.{name}")
+
+    done = CliRunner().invoke(module.main, ["--help"])
+
+    assert done.exit_code == 0
+    assert f"python benchmarks/{name}.py" in module.__doc__
+    assert module.main.help
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_is_read_at_one_sitting(name):
+    tree = ast.parse((ROOT / "benchmarks" / f"{name}.py").read_text(encoding="utf-8"))
+
+    imports = [n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
+
+    assert tree.body[-1].end_lineno - imports[-1].end_lineno <= MAX_LINES
+
+
+def test_an_error_is_one_line_that_names_the_script(tmp_path):
+    main = importlib.import_module("benchmarks.formula").main
+
+    done = CliRunner().invoke(main, [str(tmp_path / "none.parquet")])
+
+    assert done.exit_code == 1
+    assert done.stderr.startswith("main: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_formula_has_a_line_for_all_records_and_one_for_each_workload():
+    lines = run_script("formula", PROFILE)
+
+    assert any(line.startswith("exp ") and "median" in line for line in lines)
+
+
+def test_every_published_latency_has_a_line():
+    lines = run_script("published", PROFILE)
+
+    assert "heads one by one, predicted" in lines[0]
+    assert sum(line.startswith("Table 2") for line in lines) == 9
+
+
+def test_predictions_of_each_model_and_form_are_timed():
+    lines = run_script("speed_prediction", PROFILE)
+
+    assert [line.split()[0] for line in lines[1:]] == [
+        *("cifar", "cifar", "tiny-imagenet", "tiny-imagenet")
+    ]
+
+
+def test_the_cost_term_is_timed_for_each_granularity_and_form(one_thread, monkeypatch):
+    monkeypatch.setattr("benchmarks.speed_cost_term.REPEATS", 1)
+
+    lines = run_script("speed_cost_term", "--profile", PROFILE, "--models", "digits")
+
+    assert [tuple(line.split()[1:3]) for line in lines] == [
+        *(("head", "additive"), ("head", "grouped")),
+        *(("row", "additive"), ("row", "grouped")),
+    ]
+
+
+@pytest.mark.spu
+def test_two_and_three_parties_see_the_link():
+    two, three = run_script("link", 1)
+
+    assert two.startswith("2 parties: round trip ")
+    assert three.startswith("3 parties: round trip ")
+
+
+@pytest.mark.spu
+def test_the_error_of_softmax_is_measured_and_written(tmp_path):
+    *points, path = run_script("softmax_error", "spu-0.9.5", tmp_path)
+
+    assert path == str(tmp_path / "softmax-error-semi2k.csv")
+    assert all("relative error" in point for point in points)
+    assert (tmp_path / "softmax-error-semi2k.csv").exists()

@@ -1,0 +1,218 @@
+"""The scripts that search and train, as a person calls them, at a tiny size."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from benchmarks.searched_and_random import compare
+from mpcvit.search.objective import LAMBDA_PER_S
+from tests import ROOT
+from tests.studies import PROFILE, QUICK, make_outcome
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+Folders = pytest.TempPathFactory
+
+
+def run_study(name: str, *arguments: object) -> dict:
+    main = importlib.import_module(f"benchmarks.{name}").main
+    given = [*arguments, "--cost-table", PROFILE, *QUICK, "--json"]
+    done = CliRunner().invoke(main, [*map(str, given)], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def search(tmp_path_factory: Folders) -> Path:
+    """Folder of a finished search."""
+    folder = tmp_path_factory.mktemp("serial")
+    run_study(
+        *("fig9_lambda", "--lambda", "0", "--search-epochs", "1"),
+        *("--output", folder),
+    )
+    return folder / "searches" / "lambda-0-seed-0"
+
+
+@pytest.fixture(scope="module")
+def batched_search(tmp_path_factory: Folders) -> Path:
+    """Folder of a finished search with heads batched."""
+    folder = tmp_path_factory.mktemp("batched")
+    made = run_study(
+        *("fig9_lambda", "--lambda", "0", "--search-epochs", "1"),
+        *("--heads", "batched", "--output", folder),
+    )
+    assert made["conditions"]["searches"][0]["config"]["cost"] == "grouped"
+    return folder / "searches" / "lambda-0-seed-0"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("pareto_family", ("search", "--n-budgets", "-1")),
+        ("pareto_family", ("search", "--n-random", "-1")),
+        ("pareto_family", ("search", "--tolerance", "1.5")),
+        ("searched_and_random", ("search", "--n-random", "0")),
+        ("searched_and_random", ("search", "--random-seed", "-1")),
+        ("grouped_cost", ("--n-budgets", "0")),
+        ("grouped_cost", ("--search-seed", "-1")),
+        ("table3_granularity", ("--search-epochs", "0")),
+        ("table3_granularity", ("--mu", "0.5,1.5")),
+        ("table5_extra_relu", ("--search-epochs", "-3")),
+        ("fig9_lambda", ("--mu", "2")),
+        ("table4_distillation", ("scale", "--mu", "-1")),
+    ],
+)
+def test_a_number_out_of_range_is_refused_before_anything_runs(name, arguments):
+    main = importlib.import_module(f"benchmarks.{name}").main
+
+    done = CliRunner().invoke(main, arguments)
+
+    assert done.exit_code == 2
+    assert f"Invalid value for '{arguments[-2]}'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "n_outcomes"),
+    [
+        ("table3_granularity", ("--mu", "0.5", "--search-epochs", "1"), 3),
+        ("grouped_cost", ("--n-budgets", "1", "--search-epochs", "1"), 2),
+        (
+            "table5_extra_relu",
+            ("--mu", "0.3", "--sigma", "1", "--search-epochs", "1"),
+            2,
+        ),
+        ("table4_distillation", ("scale",), 4),
+        ("fig9_lambda", ("--lambda", "0,1", "--mu", "0.5", "--search-epochs", "1"), 2),
+    ],
+)
+def test_an_ablation_searches_trains_and_reports(tmp_path, name, arguments, n_outcomes):
+    document = run_study(name, *arguments, "--seeds", "0", "--output", tmp_path)
+
+    assert len(document["outcomes"]) >= n_outcomes
+    assert all(0 <= one["accuracy"] <= 1 for one in document["outcomes"])
+    assert (tmp_path / "results.md").exists()
+
+
+def test_a_report_has_every_option_and_no_path_that_was_not_typed(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "profiles").symlink_to(ROOT / "profiles")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "sys.argv", ["benchmarks/table3_granularity.py", "--output", "out"]
+    )
+    main = importlib.import_module("benchmarks.table3_granularity").main
+    arguments = [*QUICK, "--mu", "0.5", "--search-epochs", "1", "--seeds", "0"]
+
+    done = CliRunner().invoke(main, [*arguments, "--output", "out"])
+
+    assert done.exit_code == 0, done.stderr
+    texts = [(tmp_path / "out" / f"results.{x}").read_text() for x in ("md", "csv")]
+    texts.append((tmp_path / "out" / "results.json").read_text())
+    for text in (*texts, done.stdout):
+        assert str(tmp_path) not in text
+        assert str(ROOT) not in text
+        assert str(Path.home()) + "/" not in text
+    made = json.loads(texts[-1])["conditions"]
+    assert {*made["options"]} == {
+        max(one.opts, key=len).lstrip("-") for one in main.params
+    } - {"json"}
+    assert made["options"]["lambda"] == LAMBDA_PER_S
+    assert made["options"]["mu"] == [0.5]
+    assert made["options"]["search-epochs"] == 1
+    assert made["options"]["learning-rate"] is None
+    folders = [one["folder"] for one in made["searches"]]
+    assert folders == [f"out/searches/by-{x}" for x in ("layer", "row", "head")]
+    assert made["searches"][0]["config"]["recipe"]["epochs"] == 1
+    assert made["searches"][0]["lambda_per_s"] == pytest.approx(LAMBDA_PER_S)
+    assert "out/searches/by-head: lambda 0.005 per s, cost additive, by" in texts[0]
+
+
+def test_one_lambda_does_not_fall_and_what_is_not_trained_is_said(tmp_path):
+    document = run_study(
+        *("fig9_lambda", "--lambda", "0", "--mu", "0.5", "--search-epochs", "1"),
+        *("--seeds", "0,1", "--teacher", "none", "--output", tmp_path),
+    )
+
+    findings = " ".join(document["findings"])
+    assert "As lambda grows" not in findings
+    assert "Trained, with every seed: what the search of seed 0 derives." in findings
+
+
+def test_searches_and_trainings_take_the_recipe_that_is_named(tmp_path):
+    document = run_study(
+        *("fig9_lambda", "--lambda", "0", "--search-epochs", "1", "--recipe", "quick"),
+        *("--teacher", "none", "--output", tmp_path),
+    )
+
+    conditions = document["conditions"]
+    (search,) = conditions["searches"]
+    for recipe in (conditions["recipe"], search["config"]["recipe"]):
+        assert recipe["augmentation"]["horizontal_flip"] == 0.5
+        assert recipe["epochs"] == 1
+
+
+def test_terms_of_the_distillation_take_the_heads_of_a_search(tmp_path, batched_search):
+    taught = run_study(
+        *("table4_distillation", batched_search, "--teacher", "scale"),
+        *("--seeds", "0", "--output", tmp_path),
+    )
+
+    assert taught["conditions"]["heads"] == "batched"
+    assert taught["conditions"]["model"]["name"] == "digits"
+
+
+def test_a_family_of_batched_heads_has_its_extremes_without_random_ones(
+    tmp_path, batched_search
+):
+    family = run_study(
+        *("pareto_family", batched_search, "--teacher", "none", "--seeds", "0"),
+        *("--output", tmp_path),
+    )
+
+    (missing,) = [one for one in family["findings"] if "Nothing random" in one]
+    assert "0 random choices within 1.00%" in missing
+    assert "random" in {one["group"] for one in family["outcomes"]}
+
+
+def test_a_family_has_every_baseline_and_a_picture(tmp_path, search):
+    family = run_study(
+        *("pareto_family", search, "--n-budgets", "1", "--teacher", "none"),
+        *("--output", tmp_path),
+    )
+
+    groups = {one["group"] for one in family["outcomes"]}
+    assert {"searched", "per-layer", "even", "random", "softmax", "2quad"} < groups
+    assert (tmp_path / "pareto.png").exists()
+    searches = family["conditions"]["searches"]
+    assert [one["folder"] for one in searches] == [
+        str(search),
+        str(tmp_path / "searches" / "per-layer"),
+    ]
+    assert searches[0]["config"]["recipe"] == searches[1]["config"]["recipe"]
+    (again,) = [one for one in family["findings"] if "mpcvit pareto" in one]
+    assert again.count("model.safetensors") == len(family["outcomes"])
+
+
+def test_random_choices_cost_what_the_searched_one_does(tmp_path, search):
+    compared = run_study(
+        *("searched_and_random", search, "--n-random", "2", "--teacher", "none"),
+        *("--seeds", "0", "--output", tmp_path),
+    )
+
+    low, high = compared["values"]["latency_ratio_range"]
+    assert 0.99 <= low <= high <= 1.01
+    assert "Searched less the mean of the random ones: " in compared["findings"][-1]
+
+
+def test_one_random_choice_is_held_against_by_its_own_seeds():
+    (_, random, difference), values = compare(
+        make_outcome(0.7, 0.72), [make_outcome(0.71, 0.71)]
+    )
+
+    assert "sd" not in random
+    assert "above 0 of them and level with 1" in random
+    assert "+0.00 points" in difference
+    assert values["random_spread"] is None

@@ -1,0 +1,103 @@
+"""Jobs of a study: in one process or several, interruptible, one line for an error."""
+
+import errno
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mpcprof.errors import EngineError, UsageError
+from mpcvit.study.jobs import run_jobs
+from mpcvit.study.training import train_one
+from mpcvit.train.loop import DivergedError
+from tests.studies import make_study
+from tests.training_runs import tiny_architecture
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_an_error_in_a_process_of_its_own_is_raised_here(tmp_path):
+    study = make_study(tmp_path)
+    architecture = tiny_architecture()
+    requests = [
+        study.train_config(
+            architecture, tmp_path / str(seed), seed=seed, teacher=None, kd=frozenset()
+        )
+        for seed in (0, 1)
+    ]
+    missing = [replace(one, teacher=Path("none.st")) for one in requests]
+
+    with pytest.raises(UsageError, match="teacher but no kd"):
+        run_jobs(train_one, missing, n_jobs=2)
+
+
+def die(job, observer):
+    os._exit(3)
+
+
+def test_a_process_that_dies_is_said_so(tmp_path):
+    study = make_study(tmp_path)
+    request = study.train_config(
+        tiny_architecture(), tmp_path, seed=0, teacher=None, kd=frozenset()
+    )
+
+    with pytest.raises(
+        EngineError, match="a training process died; finished epochs are kept"
+    ):
+        run_jobs(die, [request, request], n_jobs=2)
+
+
+def fill_the_disk(job, observer):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_an_error_that_is_not_ours_names_the_folder_of_its_job(tmp_path, n_jobs):
+    study = make_study(tmp_path)
+    request = study.train_config(
+        tiny_architecture(), tmp_path / "full", seed=0, teacher=None, kd=frozenset()
+    )
+
+    with pytest.raises(
+        EngineError, match=r"full': OSError: \[Errno 28\] No space .*; finished epochs"
+    ):
+        run_jobs(fill_the_disk, [request, request], n_jobs=n_jobs)
+
+
+def test_one_that_diverges_does_not_stop_the_others(tmp_path):
+    def work(job, observer):
+        if job.run.recipe.seed == 0:
+            raise DivergedError("not finite")
+        return job.run.recipe.seed
+
+    study = make_study(tmp_path)
+    requests = [
+        study.train_config(
+            tiny_architecture(), tmp_path, seed=seed, teacher=None, kd=frozenset()
+        )
+        for seed in (0, 1)
+    ]
+
+    diverged, one = run_jobs(work, requests)
+
+    assert isinstance(diverged, DivergedError)
+    assert one == 1
+
+
+def fail_or_wait(job, observer):
+    if job.run.recipe.seed == 0:
+        raise UsageError("this one fails")
+    time.sleep(600)
+
+
+def test_an_error_of_one_process_ends_the_others_at_once(tmp_path):
+    study = make_study(tmp_path)
+    configs = [
+        study.train_config(tiny_architecture(), tmp_path / str(seed), seed=seed)
+        for seed in (0, 1)
+    ]
+
+    with pytest.raises(UsageError, match="this one fails"):
+        run_jobs(fail_or_wait, configs, n_jobs=2)  # the test's own limit is shorter
