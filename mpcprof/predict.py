@@ -13,11 +13,12 @@ from mpcprof.costmodel.model import (
     add_by_name,
     fit_cost_model,
 )
-from mpcprof.errors import UsageError
+from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcprof.network import Network, parse_network
 from mpcprof.nn.architecture import (
     Architecture,
     Heads,
+    ModelPreset,
     get_model,
     read_architecture,
     uniform_architecture,
@@ -63,45 +64,57 @@ def softmax_group(step: Step) -> str:
 
 def choose_architecture(
     *,
-    model: str,
     attention: str,
-    activation: str | None,
-    heads: Heads | None,
-    n_layers: int | None,
+    model: str | None = None,
+    preset: ModelPreset | None = None,
+    activation: str | None = None,
+    heads: Heads | None = None,
+    n_layers: int | None = None,
 ) -> Architecture:
-    """From what a person types: a variant for all heads, or an architecture file.
+    """Return a variant in every head of a model, or the architecture in a file.
+
+    Args:
+        attention: Name of a variant, or path of a file.
+        model: Name of a preset; of a file, the one it must have.
+        preset: Sizes for a variant; None for those of `model`, or of `cifar`.
+        activation: None for GeLU by tanh, or as the file says.
+        heads: None for heads one by one, or as the file says.
+        n_layers: None for the preset's number of layers.
 
     Raises:
         UsageError: If a name is unknown, or the file says otherwise.
     """
-    if attention.endswith(".json"):
-        if activation:
-            raise UsageError(
-                f"--activation {activation}: {attention} names its own; leave it out"
-            )
-        read = read_architecture(Path(attention))
-        if model and model != read.model.name:
-            raise UsageError(
-                f"--model {model}: {attention} is of {read.model.name}; leave one out"
-            )
-        if n_layers and n_layers != read.n_layers:
-            raise UsageError(
-                f"--layers {n_layers}: {attention} has {read.n_layers}; leave it out"
-            )
-        return replace(read, heads=heads or read.heads)
-    if attention not in ATTENTIONS:
-        known = ", ".join(ATTENTIONS)
-        raise UsageError(
-            f"--attention {attention!r}: expected {known}, or a file arch.json"
+    if attention in ATTENTIONS:
+        preset = preset or get_model(model or "cifar")
+        return uniform_architecture(
+            replace(preset, n_layers=n_layers or preset.n_layers),
+            attention=attention,
+            activation=activation or "gelu_tanh",
+            heads=heads or "serial",
         )
-    preset = get_model(model or "cifar")
-    preset = replace(preset, n_layers=n_layers or preset.n_layers)
-    return uniform_architecture(
-        preset,
-        attention=attention,
-        activation=activation or "gelu_tanh",
-        heads=heads or "serial",
-    )
+    path = Path(attention)
+    if path.suffix != ".json" and not path.exists():
+        raise UnknownNameError(
+            f"{attention!r} is neither a file nor a variant; "
+            f"{did_you_mean(attention, [*ATTENTIONS])}"
+        )
+    read = read_architecture(path)
+    own = sorted({name for layer in read.activation for name in layer})
+    if activation and own != [activation]:
+        raise UsageError(
+            f"--activation {activation}: {attention} has {', '.join(own)}; leave "
+            "--activation out"
+        )
+    if model and model != read.model.name:
+        raise UsageError(
+            f"--model {model}: {attention} is of model {read.model.name}; leave "
+            "--model out"
+        )
+    if n_layers and n_layers != read.n_layers:
+        raise UsageError(
+            f"--layers {n_layers}: {attention} has {read.n_layers}; leave it out"
+        )
+    return replace(read, heads=heads or read.heads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,17 +2,13 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
-from mpcprof.nn.architecture import (
-    Architecture,
-    Heads,
-    read_architecture,
-    uniform_architecture,
-)
+from mpcprof import predict
+from mpcprof.errors import UsageError
+from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.progress import SILENT, Progress
 from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -22,8 +18,6 @@ from mpcvit.train.config import RunConfig, choose_model, seed_all
 from mpcvit.train.distillation import KdTerm, Teacher, TrainingObjective, check_terms
 from mpcvit.train.log import EpochRecord
 from mpcvit.train.loop import FitResult, fit
-
-_ACTIVATION: Final = "gelu_tanh"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,47 +182,18 @@ def choose_architecture(
     activation: str | None = None,
     heads: Heads | None = None,
 ) -> Architecture:
-    """Return the architecture in a file, or one variant in every head.
-
-    Args:
-        activation: None for what the file says, or for GeLU by tanh.
-        heads: None for what the file says, or for heads one by one.
+    """Return a file's architecture, or a variant in every head of the data set's model.
 
     Raises:
-        UsageError: If the text is neither, or the rest does not fit.
+        UsageError: If a name is unknown, or the file says otherwise.
     """
-    path = Path(text)
-    if text in ATTENTIONS:
-        return uniform_architecture(
-            choose_model(model, dataset),
-            attention=text,
-            activation=activation or _ACTIVATION,
-            heads=heads or "serial",
-        )
-    if not path.exists():
-        raise UnknownNameError(
-            f"{text!r} is neither a file nor a variant; "
-            f"{did_you_mean(text, [*ATTENTIONS])}"
-        )
-    architecture = read_architecture(path)
-    if model not in (None, architecture.model.name):
-        raise UsageError(
-            f"--model {model}: {text} is of model {architecture.model.name}; leave "
-            "--model out"
-        )
-    _check_activation(text, architecture, activation)
-    return replace(architecture, heads=heads or architecture.heads)
-
-
-def _check_activation(
-    text: str, architecture: Architecture, activation: str | None
-) -> None:
-    own = sorted({name for layer in architecture.activation for name in layer})
-    if activation is not None and own != [activation]:
-        raise UsageError(
-            f"--activation {activation}: {text} has {', '.join(own)}; leave "
-            "--activation out"
-        )
+    return predict.choose_architecture(
+        attention=text,
+        model=model,
+        preset=choose_model(model, dataset) if text in ATTENTIONS else None,
+        activation=activation,
+        heads=heads,
+    )
 
 
 def default_output(text: str, dataset: str) -> Path:

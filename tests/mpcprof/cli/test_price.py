@@ -151,7 +151,7 @@ WRONG = [
     (("predict", "none.parquet"), 1, "`mpcprof sweep --output` makes one"),
     (("predict", "exp.parquet"), 1, "`mpcprof sweep --protocol semi2k --only"),
     (("predict", "a.parquet", "--model", "cifr"), 2, "did you mean cifar?"),
-    (("predict", "a.parquet", "--attention", "sofmax"), 2, "expected softmax,"),
+    (("predict", "a.parquet", "--attention", "sofmax"), 2, "did you mean softmax"),
     (("predict", "a.parquet", "--activation", "gelu"), 2, "gelu_tanh"),
     (("predict", "a.parquet", "--network", "44MBps"), 2, "such as 44MBps,40ms"),
     (("predict", "a.parquet", "--network", "44,40ms"), 2, "has no unit"),
@@ -163,12 +163,12 @@ WRONG = [
     (
         ("predict", "a.parquet", "--attention", "arch.json", "--model", "cifar"),
         2,
-        "arch.json is of digits; leave one out",
+        "arch.json is of model digits; leave --model out",
     ),
     (
         ("predict", "a.parquet", "--attention", "arch.json", "--activation", "relu"),
         2,
-        "arch.json names its own; leave it out",
+        "arch.json has gelu_tanh; leave --activation out",
     ),
     (("table", "export", "none.parquet", "--terms"), 1, "`mpcprof sweep --output`"),
     (("table", "export", "exp.parquet", "--terms"), 1, "`mpcprof sweep --protocol"),
