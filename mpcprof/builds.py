@@ -28,6 +28,7 @@ class Build:
         name: Value of `--runtime`, such as "spu-0.9.5"; profiles store it.
         protocols: Names of the protocols that mpcprof drives on this build.
         beavers: Sources of semi2k's triples; the first is SPU's default.
+        beaver_problems: (source of triples, why mpcprof cannot drive it).
         has_beaver_field: Whether SPU's RuntimeConfig names the source of triples.
         program_rings: Ring widths in bits that can hold a compiled program's integers.
         compiler_options: Options of SPU's compiler.
@@ -51,6 +52,7 @@ class Build:
     name: str
     protocols: tuple[str, ...]
     beavers: tuple[str, ...]
+    beaver_problems: tuple[tuple[str, str], ...] = ()
     has_beaver_field: bool = True
     program_rings: tuple[int, ...] = (32, 64, 128)
     compiler_options: OptionTable
@@ -113,6 +115,10 @@ DEFAULT_BUILD: Final = Build(
     name="spu-0.9.5",
     protocols=("semi2k", "cheetah", "aby3", "securenn"),
     beavers=("TrustedFirstParty", "TrustedThirdParty", "MultiParty"),
+    beaver_problems=(
+        ("TrustedThirdParty", "SPU asks for a server that cannot be named here"),
+        ("MultiParty", "SPU 0.9.5 has the name, and no such triples"),
+    ),
     program_rings=(64, 128),
     compiler_options=MappingProxyType(
         {

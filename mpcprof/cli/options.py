@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from mpcprof.builds import DEFAULT_BUILD
 from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s
@@ -146,7 +147,7 @@ deployment_options = combine(
     ),
     click.option(
         "--runtime",
-        default="spu-0.9.5",
+        default=DEFAULT_BUILD.name,
         show_default=True,
         help="SPU build; see `mpcprof runtime list`.",
     ),

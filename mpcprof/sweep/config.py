@@ -3,7 +3,6 @@
 import math
 import random
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from mpcprof.deployment import Deployment, make_deployment
@@ -15,12 +14,6 @@ from mpcprof.profile.columns import Mode
 from mpcprof.profile.record import RecordKey
 
 _STOCK_FACTOR = 4  # times enough_s where calls refill a stock, to see several refills
-_NOT_HERE = MappingProxyType(  # beaver types that SPU knows by name
-    {
-        "TrustedThirdParty": "SPU asks for a server that cannot be named here",
-        "MultiParty": "SPU 0.9.5 has the name, and no such triples",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +120,9 @@ def check_combination(deployment: Deployment, emulation: str) -> None:
         UsageError: If the deployment cannot be measured, or not on this back-end.
     """
     build = deployment.build
-    if deployment.beaver in _NOT_HERE:
+    if beaver_problem := dict(build.beaver_problems).get(deployment.beaver):
         raise UsageError(
-            f"--beaver {deployment.beaver}: {_NOT_HERE[deployment.beaver]}; "
+            f"--beaver {deployment.beaver}: {beaver_problem}; "
             f"expected {build.beavers[0]}"
         )
     if deployment.field_bits not in build.program_rings:
