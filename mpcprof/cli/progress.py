@@ -16,7 +16,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -66,8 +65,7 @@ class ProgressBar:
         )
         self._task = self._bar.add_task(title, total=None)
 
-    # Any: typing.Self is of Python 3.11
-    def __enter__(self) -> Any:
+    def __enter__(self) -> "ProgressBar":
         self._bar.start()
         return self
 
