@@ -122,7 +122,7 @@ class PredictionReport:
     """Predictions of one model on several networks.
 
     Attributes:
-        predictions: In the order of the networks.
+        predictions: One prediction for each network, in their order.
     """
 
     title: str
@@ -132,7 +132,7 @@ class PredictionReport:
     predictions: tuple[Prediction, ...]
 
     def to_json(self) -> str:
-        """The document of `predict --json`: the first network, and all of them."""
+        """Return the document of `predict --json`: the first network, and all."""
         first = _prediction_json(self.networks[0], self.predictions[0])
         every = [
             _prediction_json(network, prediction, is_short=True)
@@ -142,7 +142,7 @@ class PredictionReport:
         return json.dumps({**head, **first, "networks": every})
 
     def lines(self) -> list[str]:
-        """A line per network, then the split on the first one."""
+        """Return a line per network, then the split on the first one."""
         lines = [f"{self.title}; {self.deployment}"]
         for network, prediction in zip(self.networks, self.predictions, strict=True):
             low, high = prediction.interval_s
@@ -167,7 +167,7 @@ def predict_model(
     networks: Sequence[Network],
     n_batch: int = 1,
 ) -> PredictionReport:
-    """A whole Vision Transformer for a batch of images.
+    """Predict a whole Vision Transformer for a batch of images.
 
     Raises:
         MissingEntryError: If the profile lacks an operation of it.
@@ -214,7 +214,7 @@ def predict_architecture(
 def predict_steps(
     model: CostModel, title: str, steps: Sequence[Step], networks: Sequence[Network]
 ) -> PredictionReport:
-    """Any sequence of steps."""
+    """Predict any sequence of steps."""
     return PredictionReport(
         title=title,
         deployment=str(model.deployment),

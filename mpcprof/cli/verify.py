@@ -82,37 +82,29 @@ def command(
     tolerance: float,
     is_fresh: bool,
     is_json: bool,
-    **asked: Any,  # one value per option; see plan_verification
+    **asked: Any,  # one value per option; see make_config
 ) -> None:
     """Measure cases that are not in PROFILE, and say how far predictions were off.
 
     Stopped at any moment, the same command goes on where it was.
     """
     from mpcprof.files import replace_file
-    from mpcprof.verify.run import plan_verification, verify
+    from mpcprof.verify.run import make_config, verify
 
     path = path or profile.with_name(f"{profile.stem}-verify-{asked['seed']}.parquet")
     _check_files(profile, path, report)
-    plan = plan_verification(profile, **asked)
+    config = make_config(profile, **asked)
     with (
         resumable(path, kept="what was measured is"),
         spu_prints_to_stderr(),
         progress_bar("setting up") as progress,
     ):
-        verification = verify(
-            plan.profile,
-            plan.model,
-            plan.cases,
-            plan.request,
-            path,
-            progress,
-            is_fresh=is_fresh,
-        )
-    text = verification.to_markdown()
+        result = verify(config, path, progress, is_fresh=is_fresh)
+    text = result.to_markdown()
     if report:
         replace_file(report, text)
-    click.echo(verification.to_json() if is_json else text, nl=is_json)
-    ctx.exit(1 if verification.summary.max_error > tolerance else 0)
+    click.echo(result.to_json() if is_json else text, nl=is_json)
+    ctx.exit(1 if result.summary.max_error > tolerance else 0)
 
 
 def _check_files(profile: Path, path: Path, report: Path | None) -> None:

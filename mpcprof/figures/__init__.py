@@ -1,4 +1,4 @@
-"""Figures of a profile: what was measured, how well it is foreseen, where seconds go.
+"""Figures of a profile: what was measured, how well it is predicted, where it goes.
 
 The only home of matplotlib.
 """

@@ -1,4 +1,4 @@
-"""What all figures have in common: the sheet, its title, its legend, its file.
+"""The sheet that all figures share: its size, title, legend, axes and file.
 
 matplotlib is used without pyplot: no figure registry, no window, and settings that end
 with the drawing.
@@ -48,10 +48,10 @@ MIN_LOG_RANGE = 10.0  # largest over smallest from which on an axis is logarithm
 
 
 def check_format(path: Path) -> None:
-    """Nothing, where the name says .png or .svg.
+    """Refuse a name that ends in neither .png nor .svg.
 
     Raises:
-        UsageError: Otherwise.
+        UsageError: If it does.
     """
     if path.suffix.lower() not in FORMATS:
         raise UsageError(
@@ -60,10 +60,10 @@ def check_format(path: Path) -> None:
 
 
 def check_not_empty(profile: Profile) -> None:
-    """Nothing, where there is something to draw.
+    """Refuse a profile without records.
 
     Raises:
-        ProfileError: Otherwise.
+        ProfileError: If there are none.
     """
     if not len(profile):
         raise ProfileError(
@@ -73,7 +73,7 @@ def check_not_empty(profile: Profile) -> None:
 
 @contextmanager
 def open_figure(n_wide: float, n_high: float, path: Path) -> Iterator[Figure]:
-    """A figure with room for so many panels and a legend; written at the end."""
+    """Open a figure with room for panels and a legend; write the file at the end."""
     width_in = n_wide * _PANEL_IN[0] + _LEGEND_IN
     height_in = n_high * _PANEL_IN[1] + 0.6  # for the title
     with rc_context(_SETTINGS):
@@ -92,13 +92,13 @@ def open_figure(n_wide: float, n_high: float, path: Path) -> Iterator[Figure]:
 def add_legend(
     figure: Figure, handles: Mapping[str, Artist], *, is_sorted: bool = True
 ) -> None:
-    """Beside the panels, by name or in the order given."""
+    """Write a legend beside the panels, by name or in the order given."""
     names = sorted(handles) if is_sorted else [*handles]
     figure.legend([handles[n] for n in names], names, loc="outside right center")
 
 
 def label_figure(figure: Figure, title: str, note: str) -> None:
-    """The title above, and a note in small print below; both wrapped."""
+    """Write the title above the figure and a note in small print below it."""
     n_characters = int(figure.get_figwidth() * _CHARACTERS_PER_IN)
     lines = [textwrap.fill(line, n_characters) for line in title.splitlines()]
     figure.suptitle("\n".join(lines), fontsize=10)
@@ -108,7 +108,7 @@ def label_figure(figure: Figure, title: str, note: str) -> None:
 
 
 def make_log(axes: Axes, dimension: str, labelled: Sequence[float]) -> None:
-    """Logarithmic, with labels at these multiples of 10^n as plain numbers."""
+    """Make an axis logarithmic, with plain labels at these multiples of 10^n."""
     getattr(axes, f"set_{dimension}scale")("log")
     axis = getattr(axes, f"{dimension}axis")
     axis.set_major_locator(LogLocator(subs=labelled, numticks=20))

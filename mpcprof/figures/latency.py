@@ -1,4 +1,4 @@
-"""Latency over sizes."""
+"""The figure of latency over sizes."""
 
 import textwrap
 from collections import Counter
@@ -63,7 +63,7 @@ class _Panel:
 
 
 def plot_latency(profile: Profile, path: Path) -> int:
-    """Latency over each dimension that was varied; returns the number of records drawn.
+    """Draw latency over each dimension that was varied; return the records drawn.
 
     One panel per dimension with the other dimensions fixed, one line per workload. Of
     several networks or modes, the one with most records is drawn.
@@ -96,7 +96,7 @@ def plot_latency(profile: Profile, path: Path) -> int:
 
 
 def _commonest_setting(profile: Profile) -> tuple[Network, str]:
-    """Network and mode with most records; a tie goes to what really waited."""
+    """Return the network and mode with most records; emulated ones win a tie."""
     counts = Counter((record.network, record.mode) for record in profile)
     return max(counts, key=lambda s: (counts[s], s[1] == "emulated", s[0].rtt_s))
 
@@ -116,7 +116,7 @@ def _choose_panels(records: Sequence[Record]) -> list[_Panel]:
 
 
 def _make_panel(dim: str, records: list[Record]) -> _Panel:
-    """Other dimensions at the size that most records have; of equals, the largest."""
+    """Fix other dimensions at their most frequent size; of equals, the largest."""
     fixed = []
     for other in DIM_NAMES:
         of_other = [dict(r.dims.items()).get(other, 0) for r in records]
@@ -181,7 +181,7 @@ def _draw_line(axes: Axes, dim: str, name: str, records: Sequence[Record]) -> Ar
 
 
 def _scale_sizes(axes: Axes, panel: _Panel) -> None:
-    """Ticks at the measured sizes, and the fixed ones above."""
+    """Set ticks at the measured sizes, and write the fixed sizes above."""
     dim = panel.dim
     sizes = sorted({getattr(r.dims, dim) for _, line in panel.lines for r in line})
     position: Callable[[float], float] = float
@@ -197,7 +197,7 @@ def _scale_sizes(axes: Axes, panel: _Panel) -> None:
 
 
 def _spread(sizes: Sequence[int], position: Callable[[float], float]) -> list[int]:
-    """Those sizes whose labels have room, from the smallest on, with the largest."""
+    """Return the sizes whose labels have room, always with the largest."""
     length = max(position(sizes[-1]) - position(sizes[0]), 1e-9)
     kept: list[int] = []
     for size in sizes:

@@ -1,4 +1,4 @@
-"""Draws panels: stacked or grouped columns, rings, lines."""
+"""Drawing of panels: stacked or grouped columns, rings, lines."""
 
 import textwrap
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ _RGB: Final = np.array([0.30, 0.59, 0.11])
 def draw_panels(
     rows: Sequence[Sequence[Panel]], path: Path, *, title: str, note: str
 ) -> None:
-    """One row of panels under another, with one legend for all.
+    """Draw rows of panels under each other, with one legend for all.
 
     Raises:
         UsageError: If the name ends in neither .png nor .svg.
@@ -52,7 +52,7 @@ def draw_panels(
 
 
 def _align_heights(panels: Sequence[Panel], column: Sequence[Axes]) -> None:
-    """Columns under each other are compared: one scale for all of them."""
+    """Give columns under each other one scale, since they are compared."""
     if all(isinstance(panel, Bars) for panel in panels):
         top = max(axes.get_ylim()[1] for axes in column)
         for axes in column:

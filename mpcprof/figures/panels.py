@@ -1,4 +1,4 @@
-"""Panels of a figure as data: who fills them in needs no matplotlib."""
+"""Panels of a figure as data, which is filled in without matplotlib."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """Values of one name; its colour comes from `style.group_style`."""
+    """Values of one group; `style.group_style` gives its colour."""
 
     name: str
     values: tuple[float, ...]

@@ -1,4 +1,4 @@
-"""Where the seconds of a whole model go, by group of operations."""
+"""The figure of a model's seconds by group of operations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,10 +51,10 @@ _GAP: Final = 0.6  # between serial and batched heads
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Bar:
-    """One network.
+    """Seconds of one architecture.
 
     Attributes:
-        seconds: By group, in the order of `_GROUPS`.
+        seconds: Seconds of each group, in the order of `_GROUPS`.
         is_extrapolated: Whether a step is larger than any measured.
     """
 
@@ -65,7 +65,7 @@ class _Bar:
 
 
 def plot_shares(profile: Profile, path: Path) -> int:
-    """Predicted seconds of the paper's two models, heads serial and batched.
+    """Draw predicted seconds of the paper's two models, heads serial and batched.
 
     On the network that most records are of, for one image. LayerNorm is all but the
     products of a normalisation; `other` is products of entries, scalings, sums, and

@@ -1,4 +1,4 @@
-"""How each workload is drawn, in every figure."""
+"""The colour, marker and line of each workload, the same in every figure."""
 
 import zlib
 from dataclasses import dataclass
@@ -60,7 +60,7 @@ class Style:
 
 
 def workload_style(name: str) -> Style:
-    """From a table; for other names from the name itself, the same on every machine."""
+    """Return the style of a workload; unknown names get one from a checksum."""
     if name in _STYLES:
         color, marker, linestyle = _STYLES[name]
         return Style(color=COLORS[color], marker=marker, linestyle=linestyle)
@@ -73,7 +73,7 @@ def workload_style(name: str) -> Style:
 
 
 def group_style(name: str) -> Style:
-    """Of a group of operations, or of a model by the one that tells it from others."""
+    """Return the style of a group of operations, or of a model named after one."""
     if name in _GRAYS:
         return Style(color=_GRAYS[name], marker="D", linestyle="-.")
     if name == "softmax":

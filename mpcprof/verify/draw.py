@@ -1,4 +1,4 @@
-"""Which cases are verified: shapes of no preset, and heterogeneous models."""
+"""The cases of a verification: shapes of no preset, and heterogeneous models."""
 
 import itertools
 import random
@@ -40,7 +40,7 @@ class Drawn:
     """A case to predict and to measure.
 
     Attributes:
-        architecture: Of a model; None for a primitive or a block.
+        architecture: Architecture of a model; None for a primitive or a block.
     """
 
     name: str
@@ -57,12 +57,11 @@ def draw_cases(
     seed: int,
     limit_s: float,
 ) -> tuple[Drawn, ...]:
-    """Primitives and blocks in turn, at sizes that no preset has.
+    """Return primitives and blocks in turn, at sizes that no preset has.
 
-    Only cases that are foreseen to take at most `limit_s` on each network are drawn.
-
-    A workload of which every shape takes longer, or of an operation that the profile
-    lacks, is passed over.
+    Only cases that are predicted to take at most `limit_s` on each network are drawn. A
+    workload is passed over if all its shapes take longer, or if the profile lacks one
+    of its operations.
 
     Raises:
         UsageError: If too few shapes of all workloads are left.
@@ -98,7 +97,7 @@ def _draw_one(
     networks: Sequence[Network],
     limit_s: float,
 ) -> Drawn | None:
-    """A new case of a workload; None if none is quick enough."""
+    """Return a new case of a workload; None if none is quick enough."""
     for _ in range(_TRIES):
         dims = _draw_dims(name, chance)
         one = Drawn(name=name, dims=dims, steps=trace_block(name, dims))
@@ -118,7 +117,9 @@ def draw_models(
     seed: int,
     limit_s: float,
 ) -> tuple[Drawn, ...]:
-    """Heterogeneous Vision Transformers: 1 to all layers, serial and batched in turn.
+    """Return heterogeneous Vision Transformers, with heads serial or batched in turn.
+
+    Each has between 1 and all layers of its preset.
 
     Raises:
         UsageError: If none is as quick as `limit_s`.
@@ -142,7 +143,7 @@ def draw_models(
 
 
 def model_case(architecture: Architecture, n_batch: int = 1) -> Drawn:
-    """An architecture as a case."""
+    """Return an architecture as a case."""
     from mpcprof.workloads.models import model_workload
 
     return Drawn(
@@ -173,7 +174,7 @@ def _draw_dims(name: str, chance: random.Random) -> Dims:
     for dim in get_workload(name).dim_names:
         low, high = _LOW_HIGH[dim]
         seen = {n for grid in PRESETS.values() for n in getattr(grid, dim)}
-        # evenly over orders of magnitude: small shapes are no rarer than large ones
+        # evenly over orders of magnitude: small shapes are as frequent as large ones
         fresh = [n for n in range(low, high + 1) if n not in seen or dim == "n_heads"]
         wanted = low * (high / low) ** chance.random()
         sizes[dim] = min(fresh, key=lambda n: abs(n - wanted))

@@ -1,4 +1,4 @@
-"""How far predictions were off."""
+"""The results of a verification, and the report of how far predictions were off."""
 
 import json
 import math
@@ -18,9 +18,9 @@ class CaseResult:
     """A case on one network: predicted, then measured.
 
     Attributes:
-        architecture: JSON text of a model's; empty for the rest.
-        bytes_error: Relative, of what SPU counted, summed over ranks.
-        hops_error: Relative.
+        bytes_error: Relative error of the bytes SPU counted, summed over ranks.
+        hops_error: Relative error of the hops.
+        architecture: JSON text of a model's architecture; empty for other cases.
     """
 
     workload: str
@@ -48,7 +48,7 @@ class CaseResult:
         return low <= self.measured_s <= high
 
     def to_json(self) -> dict[str, object]:
-        """As in `verify --json`."""
+        """Return the case as it stands in `verify --json`."""
         return {
             "workload": self.workload,
             "kind": self.kind,
@@ -72,16 +72,17 @@ class CaseResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """Of several results.
+    """Errors over several cases.
 
     Attributes:
         within_5: Share of cases whose latency is within 5 %.
-        within_10: Within 10 %.
-        within_15: Within 15 %.
-        within_interval: Whose latency lies in the predicted interval.
-        max_bytes_error: Infinite where bytes were foreseen and none were sent.
-        spearman: Rank correlation of predicted and measured; NaN where one of them is
-            the same in all cases.
+        within_10: Share of cases whose latency is within 10 %.
+        within_15: Share of cases whose latency is within 15 %.
+        within_interval: Share of cases whose latency lies in the predicted interval.
+        max_bytes_error: Largest error of bytes; infinite where bytes were predicted and
+            none were sent.
+        spearman: Rank correlation of predicted and measured seconds; NaN where one of
+            them is the same in all cases.
     """
 
     n: int
@@ -96,7 +97,7 @@ class Summary:
     spearman: float
 
     def to_json(self) -> dict[str, object]:
-        """As in `verify --json`; what is no finite number is null."""
+        """Return the errors as in `verify --json`, with null for numbers not finite."""
         return {
             name: _finite(getattr(self, name)) for name in self.__dataclass_fields__
         }
@@ -114,12 +115,12 @@ class Summary:
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no infinity and no NaN."""
+    """Return null for infinity and NaN, which JSON lacks."""
     return value if math.isfinite(value) else None
 
 
 def summarise(results: Sequence[CaseResult]) -> Summary:
-    """Over all cases and networks.
+    """Return the errors over all cases and networks.
 
     Raises:
         ValueError: If there are none.
@@ -154,13 +155,13 @@ def _spearman(results: Sequence[CaseResult]) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
+class VerifyResult:
     """Every case of a verification.
 
     Attributes:
-        profile_hosts: The machines that the predictions are for.
-        hosts: Those that measured.
-        left_out: What could not be measured, and why.
+        profile_hosts: Machines that the predictions are for.
+        hosts: Machines that measured the cases.
+        left_out: Cases that could not be measured, each with the reason.
     """
 
     deployment: str
@@ -172,11 +173,11 @@ class Verification:
 
     @property
     def summary(self) -> Summary:
-        """Over all cases."""
+        """The errors over all cases."""
         return summarise(self.results)
 
     def summaries(self) -> dict[str, Summary]:
-        """By kind and by network, each with its own cases."""
+        """Return the errors by kind and by network."""
         keys = dict.fromkeys(
             [result.kind for result in self.results]
             + [str(result.network) for result in self.results]
@@ -187,7 +188,7 @@ class Verification:
         }
 
     def to_json(self) -> str:
-        """The document of `verify --json`."""
+        """Return the document of `verify --json`."""
         return json.dumps(
             {
                 "deployment": self.deployment,
@@ -212,7 +213,7 @@ class Verification:
         )
 
     def to_markdown(self) -> str:
-        """A table of every case, largest error first, and the summaries."""
+        """Return the summaries and a table of every case, largest error first."""
         lines = [
             f"# Predicted against measured: {self.deployment}",
             "",
@@ -232,7 +233,7 @@ class Verification:
 
 
 def _describe(result: CaseResult) -> str:
-    """The sizes; of a model, its layers, how its heads go, and their variants."""
+    """Return the sizes; for a model also layers, heads and their variants."""
     if not result.architecture:
         return str(result.dims)
     architecture = parse_architecture(result.architecture)

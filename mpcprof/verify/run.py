@@ -1,4 +1,4 @@
-"""From what a person asks for to the cases of a verification."""
+"""A verification: from what is asked for to predicted and measured seconds."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from mpcprof.progress import Progress
 from mpcprof.sweep.config import SweepConfig, check_combination
 from mpcprof.sweep.run import known_calibration, sweep
 from mpcprof.verify.draw import Drawn, draw_cases, draw_models, model_case
-from mpcprof.verify.report import CaseResult, Verification
+from mpcprof.verify.report import CaseResult, VerifyResult
 from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.registry import Workload, get_workload
 
@@ -29,9 +29,18 @@ _NAMED = re.compile(r"([^:]+):([^:]+):(serial|batched)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VerifyRequest:
-    """How cases are measured; see `mpcprof verify --help`."""
+class VerifyConfig:
+    """What is verified and how it is measured; see `mpcprof verify --help`.
 
+    Attributes:
+        profile: Profile that is verified.
+        model: Cost model of the profile.
+        cases: Cases to predict and to measure.
+    """
+
+    profile: Profile
+    model: CostModel
+    cases: tuple[Drawn, ...]
     networks: tuple[Network, ...]
     emulation: str = "auto"
     repeats: int = 3
@@ -40,17 +49,7 @@ class VerifyRequest:
     base_port: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What is verified, before anything is measured."""
-
-    profile: Profile
-    model: CostModel
-    cases: tuple[Drawn, ...]
-    request: VerifyRequest
-
-
-def plan_verification(
+def make_config(
     profile_path: Path,
     *,
     n_cases: int,
@@ -62,8 +61,8 @@ def plan_verification(
     repeats: int,
     warmups: int,
     limit_s: float,
-) -> Plan:
-    """Named cases, then drawn ones; see `mpcprof verify --help`.
+) -> VerifyConfig:
+    """Return the named cases, then drawn ones; see `mpcprof verify --help`.
 
     Raises:
         ProfileError: If there is no profile.
@@ -88,18 +87,20 @@ def plan_verification(
     if not found:
         raise UsageError("no cases: expected --cases, --models or --architecture")
     cases = tuple({(one.name, one.dims): one for one in found}.values())
-    request = VerifyRequest(
+    return VerifyConfig(
+        profile=profile,
+        model=model,
+        cases=cases,
         networks=networks,
         emulation=emulation,
         repeats=repeats,
         warmups=warmups,
         seed=seed,
     )
-    return Plan(profile=profile, model=model, cases=cases, request=request)
 
 
 def _named_case(text: str) -> Drawn:
-    """`cifar:scale:batched`, or an architecture file.
+    """Return the case of `cifar:scale:batched`, or of an architecture file.
 
     Raises:
         UsageError: If it is neither.
@@ -125,70 +126,65 @@ def _named_case(text: str) -> Drawn:
 
 
 def verify(
-    profile: Profile,
-    model: CostModel,
-    cases: Sequence[Drawn],
-    request: VerifyRequest,
+    config: VerifyConfig,
     path: str | os.PathLike[str],
     progress: Progress,
     *,
     is_fresh: bool = False,
-) -> Verification:
-    """Measure `cases` on every network into the profile at `path`, then compare.
+) -> VerifyResult:
+    """Measure the cases on every network into the profile at `path`, then compare.
 
-    Cases that are on file there are not measured again, so that a verification that was
-    stopped goes on where it was.
+    Cases that are on file there are not measured again, so that a stopped verification
+    goes on where it was.
 
     Raises:
         EngineError: If nothing could be measured; it says why.
         ProfileError: If the file is of another deployment.
         UsageError: If the back-end cannot count this deployment's hops.
     """
-    check_combination(profile.deployment, request.emulation)
+    check_combination(config.profile.deployment, config.emulation)
     left_out: list[str] = []
-    measured = Profile(deployment=profile.deployment)
-    for network in request.networks:
+    measured = Profile(deployment=config.profile.deployment)
+    for network in config.networks:
         result = sweep(
-            _config(profile, cases, request, network),
+            _sweep_config(config, network),
             path,
             progress,
             is_fresh=is_fresh and not len(measured),
-            calibration=_calibration(profile),
+            calibration=_calibration(config.profile),
         )
         measured = result.profile
         left_out += [
             f"{one.case} on {network}: {one.reason}" for one in result.left_out
         ]
     results = [
-        _compare(model, case, measured, measured.get(key))
-        for network in request.networks
-        for case in cases
+        _compare(config.model, case, measured, measured.get(key))
+        for network in config.networks
+        for case in config.cases
         if (key := _key(case, network)) in measured
     ]
     if not results:
         raise EngineError(f"no case could be measured: {'; '.join(left_out)}")
-    return Verification(
-        deployment=str(profile.deployment),
-        profile_hosts=profile.hosts,
+    return VerifyResult(
+        deployment=str(config.profile.deployment),
+        profile_hosts=config.profile.hosts,
         hosts=measured.hosts,
-        seed=request.seed,
+        seed=config.seed,
         results=tuple(results),
         left_out=tuple(left_out),
     )
 
 
-def _config(
-    profile: Profile, cases: Sequence[Drawn], request: VerifyRequest, network: Network
-) -> SweepConfig:
+def _sweep_config(config: VerifyConfig, network: Network) -> SweepConfig:
     return SweepConfig(
-        deployment=profile.deployment,
+        deployment=config.profile.deployment,
         network=network,
-        emulation=request.emulation,
-        cases=tuple(Case(workload=_workload(c), dims=c.dims) for c in cases),
-        repeats=request.repeats,
-        warmups=request.warmups,
-        seed=request.seed,
-        base_port=request.base_port,
+        emulation=config.emulation,
+        cases=tuple(Case(workload=_workload(c), dims=c.dims) for c in config.cases),
+        repeats=config.repeats,
+        warmups=config.warmups,
+        seed=config.seed,
+        base_port=config.base_port,
     )
 
 
@@ -199,7 +195,7 @@ def _workload(case: Drawn) -> Workload:
 
 
 def _calibration(profile: Profile) -> Calibration | None:
-    """The host's, if the profile was measured here; it is not what is verified."""
+    """Return this host's calibration, if the profile was measured here."""
     networks = {record.network for record in profile}
     known = (known_calibration(profile, network) for network in sorted(networks))
     return next((one for one in known if one), None)
@@ -233,7 +229,7 @@ def _compare(
 
 
 def _relative(predicted: float, measured: float) -> float:
-    """0 where both are 0."""
+    """Return the relative error; 0 where both numbers are 0."""
     if predicted == measured:
         return 0.0
     return predicted / measured - 1 if measured else float("inf")

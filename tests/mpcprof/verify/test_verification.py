@@ -21,8 +21,8 @@ from mpcprof.sweep.grid import PRESETS
 from mpcprof.sweep.run import LeftOut
 from mpcprof.verify import run
 from mpcprof.verify.draw import draw_cases, draw_models
-from mpcprof.verify.report import CaseResult, Verification, summarise
-from mpcprof.verify.run import VerifyRequest, plan_verification
+from mpcprof.verify.report import CaseResult, VerifyResult, summarise
+from mpcprof.verify.run import VerifyConfig, make_config
 from mpcprof.workloads.registry import all_workloads
 from tests import PROFILES
 from tests.architectures import make_architecture
@@ -59,7 +59,7 @@ def make_result(**overrides: Any) -> CaseResult:
     return CaseResult(**(values | overrides))
 
 
-def make_verification(*results: CaseResult, **overrides: Any) -> Verification:
+def make_verification(*results: CaseResult, **overrides: Any) -> VerifyResult:
     values: dict[str, Any] = {
         "deployment": "semi2k",
         "profile_hosts": ("a machine",),
@@ -67,7 +67,7 @@ def make_verification(*results: CaseResult, **overrides: Any) -> Verification:
         "seed": 7,
         "results": results,
     }
-    return Verification(**(values | overrides))
+    return VerifyResult(**(values | overrides))
 
 
 RESULTS = (
@@ -300,7 +300,7 @@ def test_workloads_of_operations_that_were_never_measured_are_passed_over():
 
 
 def test_what_is_asked_for_twice_is_measured_once():
-    plan = plan_verification(
+    config = make_config(
         PROFILES / "semi2k.parquet",
         n_cases=0,
         n_models=0,
@@ -313,8 +313,8 @@ def test_what_is_asked_for_twice_is_measured_once():
         limit_s=60.0,
     )
 
-    assert len(plan.cases) == 2
-    assert plan.request.networks == (WAN, LAN)
+    assert len(config.cases) == 2
+    assert config.networks == (WAN, LAN)
 
 
 def scripted_sweep(left_out_on=(WAN, LAN), asked=None):
@@ -342,9 +342,13 @@ def scripted_sweep(left_out_on=(WAN, LAN), asked=None):
 
 def verify_with(sweep, monkeypatch, path, **asked):
     monkeypatch.setattr(run, "sweep", sweep)
-    request = VerifyRequest(networks=(WAN, LAN))
-    cases = draw(n_cases=2, limit_s=1e6)
-    return run.verify(make_profile(), MODEL, cases, request, path, None, **asked)
+    config = VerifyConfig(
+        profile=make_profile(),
+        model=MODEL,
+        cases=draw(n_cases=2, limit_s=1e6),
+        networks=(WAN, LAN),
+    )
+    return run.verify(config, path, None, **asked)
 
 
 def test_where_every_case_is_left_out_the_reasons_are_said(tmp_path, monkeypatch):
@@ -370,7 +374,13 @@ def test_what_a_fresh_verification_could_not_measure_is_not_taken_from_the_old_f
 
 def test_a_back_end_that_cannot_count_the_hops_is_refused_before_measuring():
     aby3 = make_profile(deployment=Deployment(protocol="aby3"))
-    request = VerifyRequest(networks=(WAN,), emulation="tun")
+    config = VerifyConfig(
+        profile=aby3,
+        model=MODEL,
+        cases=draw(n_cases=1),
+        networks=(WAN,),
+        emulation="tun",
+    )
 
     with pytest.raises(UsageError, match=r"hops of aby3 .* expected relay"):
-        run.verify(aby3, MODEL, draw(n_cases=1), request, "a.parquet", None)
+        run.verify(config, "a.parquet", None)
