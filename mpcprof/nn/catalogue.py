@@ -21,6 +21,8 @@ from mpcprof.nn.steps import (
     primitive_step,
 )
 from mpcprof.nn.transformer import (
+    EMBEDDING_WEIGHTS,
+    HEAD_WEIGHTS,
     classify,
     embed,
     fused_mlp,
@@ -119,8 +121,6 @@ def _fused_block(activation: str) -> Block:
     )
 
 
-_EMBEDDING = ("weight", "bias", "class_token", "positions")
-_HEAD = ("norm.gamma", "norm.beta", "head.weight", "head.bias")
 _GAMMA: Final = (0.5, 1.5)
 
 
@@ -128,8 +128,7 @@ def _embedding_block() -> Block:
     """Take (1, N - 1, F) patches to (1, N, D), F being the values in a patch."""
 
     def function(ops: Any, patches: Any, *weights: Any) -> Any:  # Any: as in Block
-        names = (f"embedding.{name}" for name in _EMBEDDING)
-        return embed(ops, patches, dict(zip(names, weights, strict=True)))
+        return embed(ops, patches, dict(zip(EMBEDDING_WEIGHTS, weights, strict=True)))
 
     def shapes(dims: Dims) -> Shapes:
         if dims.n_tokens < 2:
@@ -160,7 +159,7 @@ def _head_block() -> Block:
     """Take (1, N, D) tokens to (1, F) logits, F being the number of classes."""
 
     def function(ops: Any, x: Any, *weights: Any) -> Any:  # Any: as in Block
-        return classify(ops, x, dict(zip(_HEAD, weights, strict=True)))
+        return classify(ops, x, dict(zip(HEAD_WEIGHTS, weights, strict=True)))
 
     return Block(
         function=function,
@@ -180,7 +179,7 @@ def _head_block() -> Block:
 
 
 BLOCKS: Final[dict[str, Block]] = {
-    **{f"attn.{name}": _attention_block(ATTENTIONS[name]) for name in ATTENTIONS},
+    **{f"attn.{name}": _attention_block(own) for name, own in ATTENTIONS.items()},
     **{
         f"mlp.{name}": _mlp_block(name, activation)
         for name, activation in ACTIVATIONS.items()

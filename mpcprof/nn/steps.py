@@ -7,6 +7,8 @@ slices and concatenations of shares cost no message and are no steps.
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partialmethod
+from itertools import zip_longest
 from typing import Final, NamedTuple, TypeAlias
 
 from mpcprof.dims import Dims
@@ -49,10 +51,6 @@ def _on_scores(n_inputs: int) -> Primitive:
     )
 
 
-_ON_HIDDEN: Final = Primitive(
-    ("n_tokens", "hidden"), lambda dims: ((dims.n_tokens, dims.hidden),)
-)
-
 PRIMITIVES: Final[dict[str, Primitive]] = {
     "exp": _on_scores(1),
     "less": _on_scores(1),
@@ -64,10 +62,10 @@ PRIMITIVES: Final[dict[str, Primitive]] = {
     "truncation": _on_scores(1),
     "max": _on_scores(1),
     "sum": _on_scores(1),
-    "gelu_exact": _ON_HIDDEN,
-    "gelu_tanh": _ON_HIDDEN,
-    "sigmoid": _ON_HIDDEN,
-    "tanh": _ON_HIDDEN,
+    **dict.fromkeys(
+        ("gelu_exact", "gelu_tanh", "sigmoid", "tanh"),
+        Primitive(("n_tokens", "hidden"), lambda dims: ((dims.n_tokens, dims.hidden),)),
+    ),
     "matmul": Primitive(
         ("n_tokens", "width", "hidden"),
         lambda dims: ((dims.n_tokens, dims.width), (dims.width, dims.hidden)),
@@ -133,14 +131,10 @@ def broadcast_shape(x: Shape, y: Shape) -> Shape:
     """
     if x == y:
         return x
-    length = max(len(x), len(y))
-    padded_x, padded_y = ((1,) * (length - len(z)) + z for z in (x, y))
-    shape = []
-    for a, b in zip(padded_x, padded_y, strict=True):
-        if a != b and 1 not in (a, b):
-            raise ValueError(f"shapes {x} and {y} do not broadcast")
-        shape.append(max(a, b))
-    return tuple(shape)
+    pairs = [*zip_longest(x[::-1], y[::-1], fillvalue=1)]  # from the last axis on
+    if any(a != b and 1 not in (a, b) for a, b in pairs):
+        raise ValueError(f"shapes {x} and {y} do not broadcast")
+    return tuple(max(pair) for pair in reversed(pairs))
 
 
 class CountingAlgebra:
@@ -164,14 +158,24 @@ class CountingAlgebra:
         finally:
             self._part = outer
 
-    def _entries(self, operation: str, shape: Shape) -> Bare:
-        self.steps.append(Step(operation, (math.prod(shape),), self._part))
-        return Bare(shape)
+    def _entries(self, operation: str, x: Bare) -> Bare:
+        self.steps.append(Step(operation, (math.prod(x.shape),), self._part))
+        return x
 
     def _rows(self, operation: str, x: Bare) -> Bare:
         *rows, length = x.shape
         self.steps.append(Step(operation, (math.prod(rows), length), self._part))
         return Bare((*rows, 1))
+
+    square = partialmethod(_entries, "square")
+    exp = partialmethod(_entries, "exp")
+    reciprocal = partialmethod(_entries, "reciprocal")
+    rsqrt = partialmethod(_entries, "rsqrt")
+    relu = partialmethod(_entries, "relu")
+    gelu_exact = partialmethod(_entries, "gelu_exact")
+    gelu_tanh = partialmethod(_entries, "gelu_tanh")
+    row_max = partialmethod(_rows, "max")
+    row_sum = partialmethod(_rows, "sum")
 
     def matmul(self, x: Bare, y: Bare) -> Bare:
         *leading, p, q = x.shape
@@ -183,46 +187,18 @@ class CountingAlgebra:
         return Bare((*leading, p, r))
 
     def mul(self, x: Bare, y: Bare) -> Bare:
-        return self._entries("mul", broadcast_shape(x.shape, y.shape))
-
-    def square(self, x: Bare) -> Bare:
-        return self._entries("square", x.shape)
+        return self._entries("mul", self.add(x, y))
 
     def scale(self, x: Bare, factor: float) -> Bare:
-        return self._entries("truncation", x.shape)
-
-    def exp(self, x: Bare) -> Bare:
-        return self._entries("exp", x.shape)
-
-    def reciprocal(self, x: Bare) -> Bare:
-        return self._entries("reciprocal", x.shape)
+        return self._entries("truncation", x)
 
     def divide(self, x: Bare, y: Bare) -> Bare:
-        return self.mul(x, self.reciprocal(Bare(broadcast_shape(x.shape, y.shape))))
-
-    def rsqrt(self, x: Bare) -> Bare:
-        return self._entries("rsqrt", x.shape)
-
-    def relu(self, x: Bare) -> Bare:
-        return self._entries("relu", x.shape)
-
-    def gelu_exact(self, x: Bare) -> Bare:
-        return self._entries("gelu_exact", x.shape)
-
-    def gelu_tanh(self, x: Bare) -> Bare:
-        return self._entries("gelu_tanh", x.shape)
-
-    def row_max(self, x: Bare) -> Bare:
-        return self._rows("max", x)
-
-    def row_sum(self, x: Bare) -> Bare:
-        return self._rows("sum", x)
+        return self.mul(x, self.reciprocal(self.add(x, y)))
 
     def add(self, x: Bare, y: Bare) -> Bare:
         return Bare(broadcast_shape(x.shape, y.shape))
 
-    def subtract(self, x: Bare, y: Bare) -> Bare:
-        return Bare(broadcast_shape(x.shape, y.shape))
+    subtract = add
 
     def shift(self, x: Bare, constant: float) -> Bare:
         return x
@@ -243,14 +219,11 @@ class CountingAlgebra:
     def cut(self, x: Bare, axis: int, start: int, stop: int) -> Bare:
         if not 0 <= start < stop <= x.shape[axis]:
             raise ValueError(f"no slice {start}:{stop} of axis {axis} of {x.shape}")
-        shape = list(x.shape)
-        shape[axis] = stop - start
-        return Bare(tuple(shape))
+        return Bare((*x.shape[:axis], stop - start, *x.shape[axis + 1 :]))
 
     def join(self, arrays: Sequence[Bare], axis: int) -> Bare:
         beside = {x.shape[:axis] + x.shape[axis + 1 :] for x in arrays}
         if len(beside) != 1:
             raise ValueError(f"no joining of {arrays} along axis {axis}")
-        shape = list(arrays[0].shape)
-        shape[axis] = sum(x.shape[axis] for x in arrays)
-        return Bare(tuple(shape))
+        before, behind = arrays[0].shape[:axis], arrays[0].shape[axis + 1 :]
+        return Bare((*before, sum(x.shape[axis] for x in arrays), *behind))

@@ -4,7 +4,9 @@ Pre-norm, class token, learned positions, no bias in qkv. Patches are cut in the
 by the owner of the image; everything from there on is secret.
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
 from mpcprof.errors import UsageError
 from mpcprof.nn.activation import get_activation
@@ -12,6 +14,12 @@ from mpcprof.nn.algebra import Algebra, Shape, T
 from mpcprof.nn.architecture import Architecture, Head
 from mpcprof.nn.attention import get_attention
 from mpcprof.nn.norm import layernorm
+
+W = TypeVar("W")  # a weight of any kind
+EMBEDDING_WEIGHTS: Final = tuple(
+    f"embedding.{name}" for name in ("weight", "bias", "class_token", "positions")
+)
+HEAD_WEIGHTS: Final = ("norm.gamma", "norm.beta", "head.weight", "head.bias")
 
 
 def patches_shape(architecture: Architecture, n_batch: int) -> Shape:
@@ -30,8 +38,8 @@ def weight_shapes(architecture: Architecture) -> dict[str, Shape]:
         "embedding.positions": (1, model.n_tokens, model.width),
     }
     for layer in range(architecture.n_layers):
-        for name, shape in _layer_shapes(architecture, layer).items():
-            shapes[f"layers.{layer}.{name}"] = shape
+        own = _layer_shapes(architecture, layer)
+        shapes |= {f"layers.{layer}.{name}": shape for name, shape in own.items()}
     shapes["norm.gamma"] = shapes["norm.beta"] = (model.width,)
     shapes["head.weight"] = (model.width, model.n_classes)
     shapes["head.bias"] = (model.n_classes,)
@@ -75,10 +83,8 @@ def _layer_shapes(architecture: Architecture, layer: int) -> dict[str, Shape]:
     shapes: dict[str, Shape] = {"norm1.gamma": (width,), "norm1.beta": (width,)}
     shapes["attention.qkv"] = (width, 3 * width)
     for name in layer_variants(architecture.attention[layer]):
-        for index, shape in enumerate(
-            get_attention(name).weight_shapes(model.n_tokens)
-        ):
-            shapes[f"attention.{name}.{index}"] = shape
+        own = get_attention(name).weight_shapes(model.n_tokens)
+        shapes |= {f"attention.{name}.{i}": shape for i, shape in enumerate(own)}
     shapes["attention.projection.weight"] = (width, width)
     shapes["attention.projection.bias"] = (width,)
     shapes["norm2.gamma"] = shapes["norm2.beta"] = (width,)
@@ -105,16 +111,18 @@ def vit(
     with ops.part("embedding"):
         x = embed(ops, patches, weights)  # (B, N, D)
     for layer in range(architecture.n_layers):
-        prefix = f"layers.{layer}."
-        own = {
-            name.removeprefix(prefix): weight
-            for name, weight in weights.items()
-            if name.startswith(prefix)
-        }
         with ops.part(f"layer {layer + 1}"):
+            own = layer_weights(weights, layer)
             x = transformer_layer(ops, architecture, layer, x, own)
     with ops.part("head"):
         return classify(ops, x, weights)
+
+
+def layer_weights(weights: Mapping[str, W], layer: int) -> dict[str, W]:
+    """Return the weights of one layer by their names inside it."""
+    prefix = f"layers.{layer}."
+    own = [name for name in weights if name.startswith(prefix)]
+    return {name.removeprefix(prefix): weights[name] for name in own}
 
 
 def linear(ops: Algebra[T], x: T, weight: T, bias: T | None = None) -> T:
@@ -301,26 +309,16 @@ def by_token(
     """
     if len({*names}) == 1:
         return apply(names[0], x)
+    runs: dict[str, list[tuple[int, int]]] = {}  # (start, stop) of each stretch
+    for name, run in itertools.groupby(range(len(names)), names.__getitem__):
+        start, *others = run
+        runs.setdefault(name, []).append((start, start + 1 + len(others)))
     pieces: dict[int, T] = {}
-    for name in dict.fromkeys(names):
-        runs = _runs(names, name)
-        cuts = [ops.cut(x, 1, start, stop) for start, stop in runs]
-        done = apply(name, ops.join(cuts, 1) if len(cuts) > 1 else cuts[0])
+    for name, stretches in runs.items():
+        cuts = [ops.cut(x, 1, start, stop) for start, stop in stretches]
+        done = apply(name, _join(cuts, ops, axis=1))
         begin = 0
-        for start, stop in runs:
+        for start, stop in stretches:
             pieces[start] = ops.cut(done, 1, begin, begin + stop - start)
             begin += stop - start
     return ops.join([pieces[start] for start in sorted(pieces)], 1)
-
-
-def _runs(names: Sequence[str], name: str) -> list[tuple[int, int]]:
-    """Return (start, stop) of each stretch of tokens with that name."""
-    runs: list[tuple[int, int]] = []
-    for index, other in enumerate(names):
-        if other != name:
-            continue
-        if runs and runs[-1][1] == index:
-            runs[-1] = (runs[-1][0], index + 1)
-        else:
-            runs.append((index, index + 1))
-    return runs

@@ -1,8 +1,7 @@
 """The algebra in JAX: what SPU runs on shares."""
 # ruff: noqa: D102 - the methods are documented in `Algebra`
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ from mpcprof.workloads import primitives
 class JaxAlgebra:
     """See `mpcprof.nn.algebra.Algebra`; each primitive as it is measured."""
 
+    part = staticmethod(jax.named_scope)
     matmul = staticmethod(primitives.matmul)
     mul = staticmethod(primitives.mul)
     square = staticmethod(primitives.square)
@@ -26,23 +26,16 @@ class JaxAlgebra:
     gelu_tanh = staticmethod(primitives.gelu_tanh)
     row_max = staticmethod(primitives.row_max)
     row_sum = staticmethod(primitives.row_sum)
-
-    def part(self, name: str) -> AbstractContextManager[None]:
-        return jax.named_scope(name)
+    # not x * (1 / y): of a y that broadcasts, SPU's compiler of 0.9.5 takes 1 / y
+    # first and broadcasts then, even if y was broadcast or joined before
+    divide = staticmethod(operator.truediv)
+    add = staticmethod(operator.add)
+    subtract = staticmethod(operator.sub)
+    reshape = staticmethod(jnp.reshape)
+    join = staticmethod(jnp.concatenate)
 
     def scale(self, x: Array, factor: float) -> Array:
         return x * np.float32(factor)
-
-    def divide(self, x: Array, y: Array) -> Array:
-        # not x * (1 / y): of a y that broadcasts, SPU's compiler of 0.9.5 takes 1 / y
-        # first and broadcasts then, even if y was broadcast or joined before
-        return x / y
-
-    def add(self, x: Array, y: Array) -> Array:
-        return x + y
-
-    def subtract(self, x: Array, y: Array) -> Array:
-        return x - y
 
     def shift(self, x: Array, constant: float) -> Array:
         return x + np.float32(constant)
@@ -53,11 +46,5 @@ class JaxAlgebra:
     def swap(self, x: Array) -> Array:
         return jnp.swapaxes(x, -2, -3)
 
-    def reshape(self, x: Array, shape: tuple[int, ...]) -> Array:
-        return jnp.reshape(x, shape)
-
     def cut(self, x: Array, axis: int, start: int, stop: int) -> Array:
         return jax.lax.slice_in_dim(x, start, stop, axis=axis)
-
-    def join(self, arrays: Sequence[Array], axis: int) -> Array:
-        return jnp.concatenate(arrays, axis)

@@ -49,7 +49,8 @@ def model_workload(architecture: Architecture) -> Workload:
 
     def function(patches: Array, *weights: Array) -> Array:
         named = dict(zip(shapes, weights, strict=True))
-        return vit(JaxAlgebra(), architecture, patches, named)
+        logits: Array = vit(JaxAlgebra(), architecture, patches, named)
+        return logits
 
     def reference(
         patches: NDArray[np.float32], *weights: NDArray[np.float32]

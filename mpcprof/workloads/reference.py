@@ -16,6 +16,7 @@ from mpcprof.nn.activation import get_activation
 from mpcprof.nn.architecture import Architecture, Head
 from mpcprof.nn.attention import EPSILON
 from mpcprof.nn.norm import NORM_EPSILON
+from mpcprof.nn.transformer import EMBEDDING_WEIGHTS, HEAD_WEIGHTS, layer_weights
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.primitives import Array64, gelu_exact64, gelu_tanh64, relu64
 
@@ -23,9 +24,7 @@ AnyFloat: TypeAlias = NDArray[np.floating[Any]]  # Any: float32 as drawn, or flo
 Weights64: TypeAlias = Callable[[Array64], Array64]  # (M, N) scores to the weights of V
 
 
-def one_head_at_a_time(
-    head: Callable[..., Array64],
-) -> Callable[..., Array64]:
+def one_head_at_a_time(head: Callable[..., Array64]) -> Callable[..., Array64]:
     """Make attention of (G, M, K) from attention of one head, (M, K)."""
 
     def every_head(q: AnyFloat, k: AnyFloat, v: AnyFloat, *own: AnyFloat) -> Array64:
@@ -67,20 +66,12 @@ def sparsemax_rows64(scores: Array64) -> Array64:
 
 def relu_softmax_rows64(scores: Array64) -> Array64:
     """Return relu(x) over its sum + epsilon in each row."""
-    positive = np.where(scores > 0, scores, 0.0)
+    positive = relu64(scores)
     return np.asarray(positive / (positive.sum(axis=1)[:, None] + EPSILON))
 
 
 def _two_quad_rows64(scores: Array64) -> Array64:
     return np.asarray(scores**2 / (np.sum(scores**2, axis=1)[:, None] + EPSILON))
-
-
-def _square_rows64(scores: Array64) -> Array64:
-    return np.asarray(np.power(scores, 2))
-
-
-def _relu6_rows64(scores: Array64) -> Array64:
-    return np.clip(scores, 0, 6)
 
 
 @one_head_at_a_time
@@ -121,29 +112,21 @@ ATTENTIONS64: Final[dict[str, Callable[..., Array64]]] = {
     "scale": scale64,
     "scale_plain": scale64,
     "2quad": attend_by64(_two_quad_rows64),
-    "square": attend_by64(_square_rows64),
-    "relu6": attend_by64(_relu6_rows64),
+    "square": attend_by64(lambda scores: np.power(scores, 2)),
+    "relu6": attend_by64(lambda scores: np.clip(scores, 0, 6)),
     "sparsemax": attend_by64(sparsemax_rows64),
     "xnorm": xnorm64,
     "linformer": linformer64,
 }
 
 
-def _quad(x: Array64) -> Array64:
-    return np.asarray(np.polyval([0.125, 0.25, 0.5], x), np.float64)
-
-
-def _identity(x: Array64) -> Array64:
-    return x
-
-
 ACTIVATIONS64: Final[dict[str, Callable[[Array64], Array64]]] = {
     "gelu_exact": gelu_exact64,
     "gelu_tanh": gelu_tanh64,
     "relu": relu64,
-    "quad": _quad,
-    "identity": _identity,
-    "identity_relu": _identity,
+    "quad": lambda x: np.asarray(np.polyval([0.125, 0.25, 0.5], x)),
+    "identity": lambda x: x,
+    "identity_relu": lambda x: x,
 }
 
 
@@ -197,9 +180,6 @@ def layernorm64(x: AnyFloat, gamma: AnyFloat, beta: AnyFloat) -> Array64:
     return np.asarray((x - mean) * gamma / np.sqrt(variance + NORM_EPSILON) + beta)
 
 
-_EMBEDDING: Final = ("weight", "bias", "class_token", "positions")
-
-
 def patch_embedding64(
     patches: AnyFloat,
     weight: AnyFloat,
@@ -239,9 +219,8 @@ def block64(name: str) -> Callable[..., Array64]:
     if name in _OTHERS64:
         return _OTHERS64[name]
     family, _, variant = name.partition(".")
-    if family == "attn":
-        return ATTENTIONS64[variant]
-    return functools.partial(mlp64, variant)
+    is_attention = family == "attn"
+    return ATTENTIONS64[variant] if is_attention else functools.partial(mlp64, variant)
 
 
 def _float64(*arrays: AnyFloat) -> tuple[Array64, ...]:
@@ -257,18 +236,9 @@ def vit64(
         weights: By the names of `mpcprof.nn.transformer.weight_shapes`.
     """
     wide = {name: np.asarray(w, np.float64) for name, w in weights.items()}
-    layers = [
-        {
-            name.removeprefix(f"layers.{layer}."): weight
-            for name, weight in wide.items()
-            if name.startswith(f"layers.{layer}.")
-        }
-        for layer in range(architecture.n_layers)
-    ]
-    begin = [wide[f"embedding.{name}"] for name in _EMBEDDING]
-    end = [
-        wide[name] for name in ("norm.gamma", "norm.beta", "head.weight", "head.bias")
-    ]
+    layers = [layer_weights(wide, layer) for layer in range(architecture.n_layers)]
+    begin = [wide[name] for name in EMBEDDING_WEIGHTS]
+    end = [wide[name] for name in HEAD_WEIGHTS]
     logits = []
     for tokens in patch_embedding64(patches, *begin):  # (N, D)
         for layer, own in enumerate(layers):
@@ -284,7 +254,7 @@ def _attention(
     normed = layernorm64(x, own["norm1.gamma"], own["norm1.beta"])
     queries, keys, values = np.split(normed @ own["attention.qkv"], 3, axis=1)
     found = np.empty_like(x)  # (N, D)
-    head_dim = architecture.model.width // architecture.model.n_heads
+    head_dim = architecture.model.head_dim
     for number, head in enumerate(architecture.attention[layer]):
         columns = np.arange(number * head_dim, (number + 1) * head_dim)
         q, k, v = (full[None, :, columns] for full in (queries, keys, values))

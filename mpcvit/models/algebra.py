@@ -1,8 +1,8 @@
 """The algebra in torch: what a network is trained with."""
 # ruff: noqa: D102 - the methods are documented in `Algebra`
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import operator
+from contextlib import nullcontext
 from typing import Final
 
 import torch
@@ -16,27 +16,20 @@ class TorchAlgebra:
     With it the functions that are priced and run privately are also those trained.
     """
 
+    part = staticmethod(nullcontext)
     matmul = staticmethod(torch.matmul)
+    mul = scale = staticmethod(operator.mul)
     square = staticmethod(torch.square)
     exp = staticmethod(torch.exp)
     reciprocal = staticmethod(torch.reciprocal)
     rsqrt = staticmethod(torch.rsqrt)
     relu = staticmethod(torch.relu)
-
-    def part(self, name: str) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def mul(self, x: Tensor, y: Tensor) -> Tensor:
-        return x * y
-
-    def scale(self, x: Tensor, factor: float) -> Tensor:
-        return x * factor
-
-    def divide(self, x: Tensor, y: Tensor) -> Tensor:
-        return x / y
-
-    def gelu_exact(self, x: Tensor) -> Tensor:
-        return functional.gelu(x)
+    gelu_exact = staticmethod(functional.gelu)
+    divide = staticmethod(operator.truediv)
+    add = shift = staticmethod(operator.add)
+    subtract = staticmethod(operator.sub)
+    reshape = staticmethod(torch.reshape)
+    join = staticmethod(torch.cat)
 
     def gelu_tanh(self, x: Tensor) -> Tensor:
         return functional.gelu(x, approximate="tanh")
@@ -47,29 +40,14 @@ class TorchAlgebra:
     def row_sum(self, x: Tensor) -> Tensor:
         return torch.sum(x, dim=-1, keepdim=True)
 
-    def add(self, x: Tensor, y: Tensor) -> Tensor:
-        return x + y
-
-    def subtract(self, x: Tensor, y: Tensor) -> Tensor:
-        return x - y
-
-    def shift(self, x: Tensor, constant: float) -> Tensor:
-        return x + constant
-
     def transpose(self, x: Tensor) -> Tensor:
         return x.transpose(-1, -2)
 
     def swap(self, x: Tensor) -> Tensor:
         return x.transpose(-2, -3)
 
-    def reshape(self, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-        return x.reshape(shape)
-
     def cut(self, x: Tensor, axis: int, start: int, stop: int) -> Tensor:
         return x.narrow(axis, start, stop - start)
-
-    def join(self, arrays: Sequence[Tensor], axis: int) -> Tensor:
-        return torch.cat(list(arrays), dim=axis)
 
 
 OPS: Final = TorchAlgebra()
