@@ -1,5 +1,6 @@
 """The cost model: steps of any size, on any network, from one profile."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from mpcprof.costmodel.observations import (
 from mpcprof.deployment import Deployment
 from mpcprof.errors import MissingEntryError, did_you_mean
 from mpcprof.network import Network
-from mpcprof.nn.steps import PRODUCT_OPERATIONS, Size, Step, n_entries
+from mpcprof.nn.steps import PRODUCT_OPERATIONS, Size, Step
 from mpcprof.pricing import BASES, Basis, Costs
 from mpcprof.profile.record import Profile
 
@@ -272,7 +273,7 @@ def _extrapolations(priced: Iterable[tuple[Step, int, Costs]]) -> tuple[str, ...
         if costs.reach > largest.get(step.operation, (1.0,))[0]:
             largest[step.operation] = (costs.reach, step.size)
     return tuple(
-        f"{name}: size {n_entries(size):.1e} is {reach:.3g} times the largest measured"
+        f"{name}: size {math.prod(size):.1e} is {reach:.3g} times the largest measured"
         for name, (reach, size) in largest.items()
     )
 

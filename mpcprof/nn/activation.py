@@ -39,10 +39,6 @@ class Activation:
     has_relu_behind: bool = False
 
 
-def _identity(ops: Algebra[T], x: T) -> T:
-    return x
-
-
 def _quad(ops: Algebra[T], x: T) -> T:
     """0.125 x^2 + 0.25 x + 0.5 as 0.125 (x (x + 2)) + 0.5: one product, one scaling."""
     return ops.shift(ops.scale(ops.mul(x, ops.shift(x, 2.0)), 0.125), 0.5)
@@ -66,12 +62,12 @@ ACTIVATIONS: Final = {
     ),
     "quad": Activation(function=_quad, source="Quad, MPCFormer section 3"),
     "identity": Activation(
-        function=_identity,
+        function=lambda ops, x: x,
         source="GeLU linearised, W1 W2 fused where all tokens are; MPCViT section 4.5",
         is_linear=True,
     ),
     "identity_relu": Activation(
-        function=_identity,
+        function=lambda ops, x: x,
         source="as identity, a ReLU behind; MPCViT section 4.5",
         is_linear=True,
         has_relu_behind=True,

@@ -29,7 +29,7 @@ class ModelPreset:
     n_layers: int
     n_heads: int
     width: int
-    mlp_ratio: int
+    mlp_ratio: int = 2
     image_size: int
     patch: int
     n_channels: int
@@ -79,7 +79,6 @@ _CIFAR: Final = ModelPreset(
     n_layers=7,
     n_heads=4,
     width=256,
-    mlp_ratio=2,
     image_size=32,
     patch=4,
     n_channels=3,
@@ -91,7 +90,6 @@ MODELS: Final = {
         n_layers=3,
         n_heads=4,
         width=64,
-        mlp_ratio=2,
         image_size=8,
         patch=2,
         n_channels=1,
@@ -105,7 +103,6 @@ MODELS: Final = {
         n_layers=9,
         n_heads=12,
         width=192,
-        mlp_ratio=2,
         image_size=64,
         patch=4,
         n_channels=3,

@@ -63,11 +63,6 @@ def two_quad_rows(ops: Algebra[T], scores: T) -> T:
     return _normalise(ops, ops.square(scores), EPSILON)
 
 
-def square_rows(ops: Algebra[T], scores: T) -> T:
-    """Return s^2 of each entry. Source: MPCViT Table 2."""
-    return ops.square(scores)
-
-
 def relu6_rows(ops: Algebra[T], scores: T) -> T:
     """Return min(relu(s), 6) of each entry, as a difference of two ReLUs.
 
@@ -197,11 +192,6 @@ class Attention:
     weight_shapes: Callable[[int], tuple[tuple[int, ...], ...]] = lambda n_tokens: ()
 
 
-def _linformer_weights(n_tokens: int) -> tuple[tuple[int, ...], ...]:
-    rank = math.ceil(n_tokens / LINFORMER_RATIO)
-    return ((rank, n_tokens),) * 2
-
-
 # Tolerances are what the errors of the primitives make of such inputs at 18 fraction
 # bits, times two or more; another formula is off by ten times as much.
 ATTENTIONS: Final = {
@@ -257,7 +247,7 @@ ATTENTIONS: Final = {
     ),
     # truncations of N scores: 4e-4
     "square": Attention(
-        function=attend_by(square_rows),
+        function=attend_by(lambda ops, scores: ops.square(scores)),
         source="Square, MPCViT Table 2",
         bounds=(1.0, 1.0, 1.0),
         atol=2e-3,
@@ -290,7 +280,7 @@ ATTENTIONS: Final = {
         source="Linformer, Wang et al. 2020, equation 7",
         bounds=(2.0, 1.0, 1.0, 0.0625, 0.125),
         atol=5e-3,
-        weight_shapes=_linformer_weights,
+        weight_shapes=lambda n: ((math.ceil(n / LINFORMER_RATIO), n),) * 2,
     ),
 }
 

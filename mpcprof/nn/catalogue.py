@@ -206,22 +206,14 @@ BLOCKS: Final[dict[str, Block]] = {
 }
 
 
-def get_block(name: str) -> Block:
-    """Return the block of that name.
-
-    Raises:
-        UnknownNameError: If there is none.
-    """
-    return look_up("block", name, BLOCKS)
-
-
 def block_shapes(name: str, dims: Dims) -> Shapes:
     """Return the input shapes of a block at given sizes.
 
     Raises:
+        UnknownNameError: If there is no such block.
         UsageError: If a dimension is missing, is none of its own, or too small.
     """
-    block = get_block(name)
+    block = look_up("block", name, BLOCKS)
     check_dims(name, dims, block.dim_names)
     return block.shapes(dims)
 
@@ -237,7 +229,8 @@ def trace_block(name: str, dims: Dims) -> tuple[Step, ...]:
     if name in PRIMITIVES:
         return (primitive_step(name, dims),)
     ops = CountingAlgebra()
-    get_block(name).function(ops, *(Bare(shape) for shape in block_shapes(name, dims)))
+    inputs = map(Bare, block_shapes(name, dims))
+    BLOCKS[name].function(ops, *inputs)
     return tuple(ops.steps)
 
 

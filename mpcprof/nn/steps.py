@@ -109,11 +109,6 @@ def primitive_step(workload: str, dims: Dims) -> Step:
     return Step(workload, (math.prod(first),), workload)
 
 
-def n_entries(size: Size) -> int:
-    """Count the entries that a step works on; multiplications, for `matmul`."""
-    return math.prod(size)
-
-
 # ruff: noqa: D102 - the methods are documented in `Algebra`
 
 

@@ -237,11 +237,10 @@ def attend_heads(
 
 
 def _groups(heads: Sequence[Head], is_batched: bool) -> list[list[int]]:
-    if not is_batched:
-        return [[head] for head in range(len(heads))]
-    groups: dict[object, list[int]] = {}
+    groups: dict[Head | int, list[int]] = {}
     for index, head in enumerate(heads):
-        groups.setdefault(head if len({*head}) == 1 else index, []).append(index)
+        is_shared = is_batched and len({*head}) == 1
+        groups.setdefault(head if is_shared else index, []).append(index)
     return list(groups.values())
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,12 +15,7 @@ from mpcprof.nn.catalogue import BLOCKS, block_shapes
 from mpcprof.nn.steps import PRODUCT_OPERATIONS, ROW_OPERATIONS, Step
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.reference import block64
-from mpcprof.workloads.registry import (
-    Piece,
-    Workload,
-    get_workload,
-    register,
-)
+from mpcprof.workloads.registry import Piece, Workload, get_workload, register
 
 for _name, _block in BLOCKS.items():
     register(
@@ -38,25 +34,21 @@ for _name, _block in BLOCKS.items():
     )
 
 
-def steps_name(steps: Sequence[Step]) -> str:
-    """Return `steps.` and 8 hexadecimal digits that tell lists of sizes apart."""
-    text = repr([(step.operation, step.size) for step in steps])
-    return f"steps.{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-
-
 def steps_workload(steps: Sequence[Step]) -> Workload:
     """Return a workload that takes steps one after another, each on its own inputs.
 
-    Its output is the flat results of all steps, joined. It is not registered.
+    Its output is the flat results of all steps, joined. Its name is `steps.` and 8
+    hexadecimal digits that tell lists of sizes apart. It is not registered.
 
     Raises:
         UnknownNameError: If a step is no primitive.
     """
+    text = repr([(step.operation, step.size) for step in steps])
     primitives = [get_workload(step.operation) for step in steps]
     shapes = [_input_shapes(step, p) for step, p in zip(steps, primitives, strict=True)]
     counts = [len(of_step) for of_step in shapes]
     return Workload(
-        name=steps_name(steps),
+        name=f"steps.{hashlib.sha256(text.encode()).hexdigest()[:8]}",
         kind="steps",
         dim_names=(),
         shapes=lambda dims: tuple(shape for of_step in shapes for shape in of_step),
@@ -111,10 +103,9 @@ def _run(
 ) -> Any:
     """Give each function its inputs; join the flat results."""
     results = []
-    begin = 0
+    given = iter(inputs)
     for function, count in zip(functions, counts, strict=True):
-        own = inputs[begin : begin + count]
-        begin += count
+        own = [*itertools.islice(given, count)]
         if own[0].ndim == 3:  # products, one after another, as SPU takes them
             result = xp.stack([function(*pair) for pair in zip(*own, strict=True)])
         else:

@@ -11,12 +11,7 @@ from numpy.typing import NDArray
 from mpcprof.dims import Dims
 from mpcprof.nn.algebra import Interval, Shape
 from mpcprof.nn.architecture import Architecture
-from mpcprof.nn.transformer import (
-    layer_variants,
-    patches_shape,
-    vit,
-    weight_shapes,
-)
+from mpcprof.nn.transformer import layer_variants, patches_shape, vit, weight_shapes
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.reference import vit64
 from mpcprof.workloads.registry import Workload
@@ -29,19 +24,15 @@ _ATOL_SPARSEMAX: Final = 1e-1
 _UNBOUNDED: Final = ("square", "relu6")
 
 
-def model_name(architecture: Architecture) -> str:
-    """Return `vit.cifar.` and 8 hexadecimal digits that tell architectures apart."""
-    digest = hashlib.sha256(architecture.to_json().encode()).hexdigest()
-    return f"vit.{architecture.model.name}.{digest[:8]}"
-
-
 def model_workload(architecture: Architecture) -> Workload:
     """Return private inference of images by a random network, its weights secret.
 
     Inputs are (B, N - 1, P) patches, then the weights in the order of `weight_shapes`.
     Weights have variance 1 / fan-in, so that activations stay near 1. The workload is
-    not registered: there are endless architectures.
+    not registered: there are endless architectures. Its name is `vit.cifar.` and 8
+    hexadecimal digits that tell them apart.
     """
+    digest = hashlib.sha256(architecture.to_json().encode()).hexdigest()
     shapes = weight_shapes(architecture)
     variants = {
         name for layer in architecture.attention for name in layer_variants(layer)
@@ -61,7 +52,7 @@ def model_workload(architecture: Architecture) -> Workload:
         return (patches_shape(architecture, dims.n_batch), *shapes.values())
 
     return Workload(
-        name=model_name(architecture),
+        name=f"vit.{architecture.model.name}.{digest[:8]}",
         kind="model",
         dim_names=("n_batch",),
         shapes=input_shapes,

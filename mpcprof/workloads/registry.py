@@ -87,8 +87,12 @@ class Workload:
             if name not in DIM_NAMES:
                 hint = did_you_mean(name, DIM_NAMES)
                 raise UsageError(f"{self.name}: no dimension {name!r}; {hint}")
-        for interval in self.domain:
-            _check_interval(self.name, interval)
+        for low, high in self.domain:
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise UsageError(
+                    f"{self.name}: domain {(low, high)}: expected two finite numbers, "
+                    "low < high"
+                )
         if self.dtypes and len(self.dtypes) != len(self.domain):
             raise UsageError(
                 f"{self.name}: {len(self.dtypes)} dtypes for {len(self.domain)} inputs"
@@ -130,14 +134,6 @@ class Workload:
         )
 
 
-def _check_interval(name: str, interval: Interval) -> None:
-    low, high = interval
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UsageError(
-            f"{name}: domain {interval}: expected two finite numbers, low < high"
-        )
-
-
 def _draw(
     interval: Interval, shape: Shape, rng: np.random.Generator
 ) -> NDArray[np.float32]:
@@ -154,8 +150,8 @@ def _draw(
 _WORKLOADS: dict[str, Workload] = {}
 
 
-def register(workload: Workload) -> Workload:
-    """Add an entry to the registry and return it.
+def register(workload: Workload) -> None:
+    """Add an entry to the registry.
 
     Raises:
         UsageError: If the name is taken: two meanings of a name would mix in profiles.
@@ -165,7 +161,6 @@ def register(workload: Workload) -> Workload:
             f"workload {workload.name!r} is registered already; choose another name"
         )
     _WORKLOADS[workload.name] = workload
-    return workload
 
 
 def get_workload(name: str) -> Workload:

@@ -14,10 +14,11 @@ from mpcprof.nn.transformer import check_weight_shapes, weight_shapes
 from mpcvit.models.attention import FixedAttention
 from mpcvit.models.layers import (
     NONE,
-    ClassifierHead,
+    START_DEVIATION,
     DropPath,
     Embedding,
     LayerNorm,
+    Linear,
     Regularization,
 )
 from mpcvit.models.mlp import FixedMlp, FusedMlp
@@ -55,7 +56,8 @@ class Classifier(nn.Module):
         self.embedding = Embedding(model)
         self.layers = nn.ModuleList(layers)
         self.norm = LayerNorm(model.width)
-        self.head = ClassifierHead(model.width, model.n_classes)
+        self.head = Linear(model.width, model.n_classes)
+        nn.init.trunc_normal_(self.head.weight, std=START_DEVIATION)  # logits near 0
 
     def transform(self, tokens: Tensor) -> Tensor:
         """Take (B, N, D) through every layer."""

@@ -9,7 +9,7 @@ from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.dims import Dims
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS, uniform_architecture
-from mpcprof.nn.catalogue import BLOCKS, get_block, trace_block, trace_model
+from mpcprof.nn.catalogue import BLOCKS, trace_block, trace_model
 from mpcprof.profile.io import read_profile
 from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.registry import get_workload
@@ -45,7 +45,7 @@ def run(session, workload, dims):
 
 
 def dims_of(name):
-    return Dims(**{dim: SIZES[dim] for dim in get_block(name).dim_names})
+    return Dims(**{dim: SIZES[dim] for dim in BLOCKS[name].dim_names})
 
 
 @pytest.mark.spu

@@ -1,6 +1,7 @@
 """Laws of the blocks: one function, priced on shapes and run under JAX alike."""
 
 import functools
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,7 +23,6 @@ from mpcprof.nn.steps import (
     CountingAlgebra,
     Step,
     broadcast_shape,
-    n_entries,
 )
 from mpcprof.nn.transformer import (
     by_token,
@@ -194,7 +194,7 @@ def test_twice_the_images_are_twice_the_entries_in_as_many_steps(architecture):
     one, two = (trace_model(architecture, n_batch) for n_batch in (1, 2))
 
     assert [(s.operation, s.part) for s in one] == [(s.operation, s.part) for s in two]
-    assert [2 * n_entries(s.size) for s in one] == [n_entries(s.size) for s in two]
+    assert [2 * math.prod(s.size) for s in one] == [math.prod(s.size) for s in two]
 
 
 @pytest.mark.parametrize("name", ["attn.softmax", "attn.relu_softmax"])
@@ -220,7 +220,7 @@ def test_heads_together_do_the_same_work_in_fewer_steps(attention):
     def work(architecture: Architecture) -> Counter[str]:
         entries: Counter[str] = Counter()
         for step in trace_model(architecture):
-            entries[step.operation] += n_entries(step.size)
+            entries[step.operation] += math.prod(step.size)
         return entries
 
     assert work(serial) == work(batched)
@@ -230,8 +230,8 @@ def test_heads_together_do_the_same_work_in_fewer_steps(attention):
 def test_a_whole_model_on_shapes_is_as_large_as_its_paper_says():
     steps = trace_model(uniform_architecture(MODELS["cifar"], attention="softmax"))
 
-    n_max = sum(n_entries(step.size) for step in steps if step.operation == "max")
-    n_gelu = sum(n_entries(s.size) for s in steps if s.operation == "gelu_tanh")
+    n_max = sum(math.prod(step.size) for step in steps if step.operation == "max")
+    n_gelu = sum(math.prod(s.size) for s in steps if s.operation == "gelu_tanh")
     assert n_max == 7 * 4 * 65 * 65
     assert n_gelu == 7 * 65 * 512
 
@@ -289,7 +289,7 @@ def test_the_step_of_a_primitive_has_the_entries_of_its_workload(name):
     if name == "matmul":
         assert step.size == (1, 3, 4, 5)
     else:
-        assert n_entries(step.size) == np.prod(workload.input_shapes(dims)[0])
+        assert math.prod(step.size) == np.prod(workload.input_shapes(dims)[0])
 
 
 def test_every_primitive_that_is_measured_has_its_step():
