@@ -2,10 +2,13 @@
 
 import ast
 import importlib
+import re
 
 import pytest
 from click.testing import CliRunner
 
+from mpcprof.nn.architecture import get_model
+from mpcvit.train.recipe import get_recipe
 from tests import ROOT
 from tests.studies import PROFILE
 
@@ -83,6 +86,19 @@ def test_the_cost_term_is_timed_for_each_granularity_and_form(one_thread, monkey
 
 
 @pytest.mark.spu
+def test_a_training_step_is_timed_and_what_bounds_it_said(monkeypatch):
+    recipe = get_recipe("cifar10").with_changes(batch_size=2)
+    name = "benchmarks.speed_training_step"
+    monkeypatch.setattr(f"{name}.get_recipe", lambda _: recipe)
+    monkeypatch.setattr(f"{name}.get_model", lambda _: get_model("digits"))
+    monkeypatch.setattr(f"{name}.SQUARE", 64)
+
+    line, *_ = run_script("speed_training_step", "scale", 1)
+
+    assert line.startswith("cpu 32-true, batch 2: ")
+    assert re.search(r"images/s, step .* ms .*AdamW.* GFLOP/s .*; bound by \w+", line)
+
+
 def test_two_and_three_parties_see_the_link():
     two, three = run_script("link", 1)
 
