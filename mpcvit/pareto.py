@@ -241,11 +241,9 @@ def pareto_table(members: Sequence[Member]) -> str:
     ]
     for member in members:
         mark = "*" if is_on_front(member, members) else ""
-        measured = (
-            ""
-            if member.measured_s is None
-            else format_duration(member.measured_s, digits=4)
-        )
+        measured_s, measured = member.measured_s, ""
+        if measured_s is not None:
+            measured = format_duration(measured_s, digits=4)
         lines.append(
             f"| {mark} | {member.group} | {member.name} | {member.accuracy:.2%} | "
             f"{format_duration(member.predicted_s, digits=4)} | {measured} |"
@@ -255,14 +253,8 @@ def pareto_table(members: Sequence[Member]) -> str:
 
 def pareto_json(members: Sequence[Member]) -> str:
     """Return the members as one JSON document, in seconds and shares."""
-    return json.dumps(
-        {
-            "members": [
-                {**asdict(member), "is_on_front": is_on_front(member, members)}
-                for member in members
-            ]
-        }
-    )
+    rows = [{**asdict(m), "is_on_front": is_on_front(m, members)} for m in members]
+    return json.dumps({"members": rows})
 
 
 _MARKERS = "os^Dv<>P"

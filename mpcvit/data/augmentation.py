@@ -235,13 +235,10 @@ class Augment:
                 images = crop_and_resize(images, self._given.crop_scale)
             for step in self._steps:
                 images = step(images)
-            if self._is_mixing(epoch):
+            n_epochs = self._given.mixing_epochs
+            if n_epochs is None or epoch <= n_epochs:
                 images, targets = self._mix(images, targets)
             return images.clamp(0, 1), targets
-
-    def _is_mixing(self, epoch: int) -> bool:
-        n_epochs = self._given.mixing_epochs
-        return n_epochs is None or epoch <= n_epochs
 
     def _mix(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         given = self._given

@@ -242,14 +242,12 @@ def _compare(model: CostModel, network: Network, one: Published) -> Compared:
 
 def _why_not(one: Published) -> str:
     if one.than == "THE-X":
-        return (
-            "cannot be compared: the sizes of THE-X's estimation network are not given"
-        )
-    if one.than.startswith("Linformer"):
-        return (
-            "cannot be compared: ours projects to a quarter of the tokens, not to 0.7"
-        )
-    return "cannot be compared: which heads keep softmax is not given"
+        reason = "the sizes of THE-X's estimation network are not given"
+    elif one.than.startswith("Linformer"):
+        reason = "ours projects to a quarter of the tokens, not to 0.7"
+    else:
+        reason = "which heads keep softmax is not given"
+    return f"cannot be compared: {reason}"
 
 
 def _latency_s(model: CostModel, network: Network, architecture: Architecture) -> float:
@@ -259,10 +257,7 @@ def _latency_s(model: CostModel, network: Network, architecture: Architecture) -
 def _attention_s(model: CostModel, network: Network, attention: str) -> float:
     """Return the seconds from q, k, v to the values, all heads of a CIFAR layer."""
     architecture = uniform_architecture(MODELS["cifar"], attention=attention)
-    steps = [
-        step
-        for step in layer_steps(architecture, 1)
-        if step.part == f"attention/{attention}"
-    ]
+    part = f"attention/{attention}"
+    steps = [step for step in layer_steps(architecture, 1) if step.part == part]
     predicted = model.predict(steps, network)
     return predicted.latency_s - predicted.per_call_s
