@@ -1,7 +1,6 @@
 """Architectures to hold searched ones against: uniform, by layer, even, at random."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -16,11 +15,11 @@ from mpcprof.nn.architecture import (
     uniform_architecture,
 )
 from mpcprof.units import format_duration
-from mpcvit.search.budget import Mask, Numbers, choose_within
+from mpcvit.search.budget import choose_within
 from mpcvit.search.cost import SearchCost
-from mpcvit.search.derive import Derived, make_derived
+from mpcvit.search.derive import Derived, derive_by_budget, make_derived
 from mpcvit.search.result import SearchResult
-from mpcvit.search.space import SearchSpace
+from mpcvit.search.space import Mask, Numbers, SearchSpace
 
 UNIFORM: Final = ("softmax", "relu_softmax", "scale", "2quad", "linformer")
 _DRAWS: Final = 40  # for each random choice that is wanted
@@ -48,13 +47,11 @@ def spread_budgets_s(
     )
 
 
-def uniform_baselines(
-    model: ModelPreset, *, heads: Heads, variants: Sequence[str] = UNIFORM
-) -> dict[str, Architecture]:
+def uniform_baselines(model: ModelPreset, *, heads: Heads) -> dict[str, Architecture]:
     """Return one attention in every head, GeLU in every layer, by attention."""
     return {
         name: uniform_architecture(model, attention=name, heads=heads)
-        for name in variants
+        for name in UNIFORM
     }
 
 
@@ -78,11 +75,8 @@ def by_layer(result: SearchResult, budget_s: float, *, heads: Heads) -> Derived:
         alpha=_layer_means(result.alpha),
         beta=None if result.beta is None else _layer_means(result.beta),
     )
-    cost = coarse.cost.for_heads(heads)
-    choice = choose_within(cost, coarse.alpha, coarse.beta, budget_s)
-    label = f"by-layer-{budget_s:g}s"
-    derived = make_derived(coarse, label, choice.alpha, choice.beta, heads)
-    return replace(derived, gap=choice.gap)
+    derived = derive_by_budget(coarse, budget_s, heads=heads)
+    return replace(derived, label=f"by-layer-{budget_s:g}s")
 
 
 def _layer_means(values: Numbers) -> Numbers:
@@ -114,12 +108,9 @@ def extremes_s(
 ) -> tuple[float, float]:
     """Return the seconds of the model with every unit cheap, and accurate."""
     alpha, beta = space.alpha_shape(model), space.beta_shape(model)
+    shapes = (alpha,) if beta is None else (alpha, beta)
     cheap_s, accurate_s = (
-        float(
-            cost.latency_s(
-                np.full(alpha, share), None if beta is None else np.full(beta, share)
-            )
-        )
+        float(cost.latency_s(*(np.full(shape, share) for shape in shapes)))
         for share in (0.0, 1.0)
     )
     return cheap_s, accurate_s
@@ -147,7 +138,10 @@ def draw_at_cost(
     Raises:
         UsageError: If there are not so many, or a number is out of range.
     """
-    check_draw(n, tolerance)
+    if n < 1:
+        raise UsageError(f"n_random={n}: expected at least 1")
+    if not 0 <= tolerance <= 1:  # refuses NaN too
+        raise UsageError(f"tolerance={tolerance}: expected a share from 0 to 1")
     random = np.random.default_rng(seed)
     seen = {_without_order(chosen.architecture)}
     found: list[Derived] = []
@@ -166,18 +160,6 @@ def draw_at_cost(
         f"{format_duration(chosen.predicted_s, digits=4)}: expected {n}; ask for "
         "fewer, or a larger --tolerance"
     )
-
-
-def check_draw(n: int, tolerance: float) -> None:
-    """Refuse numbers by which no random choices can be drawn.
-
-    Raises:
-        UsageError: If n is below 1, or the tolerance is no share.
-    """
-    if n < 1:
-        raise UsageError(f"n_random={n}: expected at least 1")
-    if not 0 <= tolerance <= 1:  # refuses NaN too
-        raise UsageError(f"tolerance={tolerance}: expected a share from 0 to 1")
 
 
 def _without_order(architecture: Architecture) -> Architecture:
@@ -234,7 +216,8 @@ def _fill(
     start = choose_within(
         cost, 0 * result.alpha - 1, None if beta is None else 0 * beta - 1, budget_s
     )
-    kept = _flat(start.alpha, start.beta)
+    masks = (start.alpha, start.beta)
+    kept = np.concatenate([mask.ravel() for mask in masks if mask is not None])
     wholes = _wholes(result)
     n_alpha = result.alpha.size
 
@@ -261,8 +244,3 @@ def _wholes(result: SearchResult) -> NDArray[np.int64]:
     per_layer = result.beta.shape[1:] or (1,)
     of_beta = np.arange(result.beta.size) // per_layer[0]
     return np.concatenate([numbers, numbers.max() + 1 + of_beta])
-
-
-def _flat(alpha: Mask, beta: Mask | None) -> Mask:
-    parts = [alpha.ravel()] if beta is None else [alpha.ravel(), beta.ravel()]
-    return np.concatenate(parts)

@@ -28,17 +28,14 @@ from mpcprof.errors import UsageError
 from mpcprof.terms import Term
 from mpcprof.units import format_at_least, format_duration
 from mpcvit.search.cost import SearchCost
+from mpcvit.search.space import Mask, Numbers
 
-Numbers = NDArray[np.float64]
 Counts = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 _SLACK_S: Final = 1e-9  # sums of floats differ by less
 _TIE: Final = 1e-6  # of a unit's value: of equal ones more are kept, the first layers'
 _PROVEN: Final = 1e-6  # a smaller gap is none
 _TIME_LIMIT_S: Final = 10.0
-_SCALE: Final = (
-    1e4  # the solver takes values within 1e-6, and sums within 1e-6, as equal
-)
+_SCALE: Final = 1e4  # the solver takes values and sums within 1e-6 as equal
 _ATTEMPTS: Final = 5  # each with a budget lower by what the last one exceeded it
 _OPTIMAL, _LIMIT_REACHED, _INFEASIBLE = 0, 1, 2  # scipy's statuses
 
@@ -188,9 +185,6 @@ class _Program:
 
         A choice by the relaxed program leaves the integer one few columns: none that
         loses more against the relaxed optimum than that choice does.
-
-        Raises:
-            UsageError: If the solver fails.
         """
         left_s = budget_s - self._rest_s
         if len(self._units) == 1:
@@ -291,11 +285,7 @@ class _Program:
         *,
         has_shared: bool = False,
     ) -> OptimizeResult:
-        """Return the solution of the least objective among the open columns.
-
-        Raises:
-            UsageError: If the solver fails for other reasons than its limit.
-        """
+        """Return the solution of the least objective among the open columns."""
         n_shared = len(self._shared)
         solved = milp(
             _SCALE * np.concatenate([objective, self._shared_s * has_shared]),

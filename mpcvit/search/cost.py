@@ -159,8 +159,11 @@ class SearchCost:
 
     def attention_s(self, alpha: Array) -> Array:
         """Return every layer's attention; alpha (L,), (L, H) or (L, H, N)."""
+        if alpha.ndim == 3 and self.form == "grouped":
+            return self._batched_rows_s(alpha)
         if alpha.ndim == 3:
-            return self._rows_s(alpha)
+            rows = alpha.reshape(-1, self.n_tokens)
+            return _grouped_s(rows, self.accurate_row, self.cheap_row)
         n_together = 1 if alpha.ndim == 2 else self.n_heads
         if self.form == "additive":
             extra_s = self.accurate.latency_s - self.cheap.latency_s
@@ -170,12 +173,6 @@ class SearchCost:
             return total_s
         by_layer = alpha if alpha.ndim == 2 else alpha[:, None]
         return _grouped_s(by_layer, self.accurate, self.cheap, n_together)
-
-    def _rows_s(self, alpha: Array) -> Array:
-        if self.form == "additive":
-            rows = alpha.reshape(-1, self.n_tokens)
-            return _grouped_s(rows, self.accurate_row, self.cheap_row)
-        return self._batched_rows_s(alpha)
 
     def _batched_rows_s(self, alpha: Array) -> Array:
         """Price pure heads of a layer together, mixed ones alone with both variants.

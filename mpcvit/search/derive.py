@@ -6,7 +6,7 @@ One search gives a family: every rule reads the same alpha and beta.
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,10 @@ from mpcprof.errors import UsageError
 from mpcprof.files import replace_file
 from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.units import format_duration
-from mpcvit.search.budget import Mask, Numbers, choose_within
+from mpcvit.search.budget import choose_within
 from mpcvit.search.cost import HEADS_OF_FORM
 from mpcvit.search.result import SearchResult
-from mpcvit.search.space import choose
+from mpcvit.search.space import Mask, Numbers, choose
 
 SIGMA = 0.75  # MPCViT section 5.5
 
@@ -170,15 +170,9 @@ class WrittenFamily:
         return json.dumps(
             {
                 "architectures": [
-                    {
-                        "label": one.label,
+                    asdict(one)
+                    | {
                         "path": str(path),
-                        "predicted_s": one.predicted_s,
-                        "n_accurate": one.n_accurate,
-                        "n_units": one.n_units,
-                        "n_gelu": one.n_gelu,
-                        "n_gelu_units": one.n_gelu_units,
-                        "gap": one.gap,
                         "architecture": json.loads(one.architecture.to_json()),
                     }
                     for one, path in self.members
@@ -199,17 +193,17 @@ def write_family(
         UsageError: If several are to go into one file.
     """
     folder = output or run
-    if folder.suffix == ".json":
-        if len(derived) > 1:
-            raise UsageError(
-                f"{len(derived)} architectures for {str(folder)!r}: expected a folder"
-            )
-        paths = [folder]
-    else:
-        paths = [folder / f"{one.label}.json" for one in derived]
-    for one, path in zip(derived, paths, strict=True):
+    is_file = folder.suffix == ".json"
+    if is_file and len(derived) > 1:
+        raise UsageError(
+            f"{len(derived)} architectures for {str(folder)!r}: expected a folder"
+        )
+    members = tuple(
+        (one, folder if is_file else folder / f"{one.label}.json") for one in derived
+    )
+    for one, path in members:
         _write(path, one)
-    return WrittenFamily(members=tuple(zip(derived, paths, strict=True)))
+    return WrittenFamily(members=members)
 
 
 def _write(path: Path, one: Derived) -> None:

@@ -152,11 +152,8 @@ class SearchObjective:
         self._module = SearchModule(supernet, (lambda_per_s, self._eta(lambda_per_s)))
 
     def _uniform_s(self, supernet: Supernet, share: float) -> float:
-        alpha = torch.full_like(supernet.alpha, share)
-        beta = None
-        if supernet.beta is not None:
-            beta = torch.full_like(supernet.beta, share)
-        return float(self._cost.latency_s(alpha, beta))
+        shares = (torch.full_like(x, share) for x in supernet.architecture_parameters())
+        return float(self._cost.latency_s(*shares))
 
     def _check_target(self, least_s: float) -> None:
         target_s = self._penalty.target_s
@@ -186,13 +183,8 @@ class SearchObjective:
             min_learning_rate=0.0,
             weight_decay=0.0,
         )
-        weights = decayed_groups(
-            supernet.weight_parameters(),
-            learning_rate=self._recipe.learning_rate,
-            min_learning_rate=self._recipe.min_learning_rate,
-            weight_decay=self._recipe.weight_decay,
-        )
-        return (*weights, choices)
+        weights = supernet.weight_parameters()
+        return (*decayed_groups(weights, self._recipe), choices)
 
     def to(self, device: torch.device) -> None:
         """Move nothing: costs are plain numbers."""

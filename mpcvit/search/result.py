@@ -12,18 +12,16 @@ from typing import Any, Final
 
 import numpy as np
 import safetensors
-from numpy.typing import NDArray
 
 from mpcprof.errors import UsageError
 from mpcprof.files import replace_file
 from mpcprof.nn.architecture import ModelPreset, get_model
 from mpcvit.search.cost import SearchCost
-from mpcvit.search.space import SearchSpace
+from mpcvit.search.space import Numbers, SearchSpace
 
 SCHEMA_VERSION: Final = 1
 SETTINGS: Final = "search.json"
 TENSORS: Final = "search.safetensors"
-Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

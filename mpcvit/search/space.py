@@ -14,6 +14,7 @@ from mpcprof.nn.attention import get_attention
 Granularity = Literal["layer", "head", "row"]
 SearchedActivation = Literal["none", "layer", "token"]
 Mask: TypeAlias = NDArray[np.bool_]
+Numbers: TypeAlias = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,10 +92,7 @@ def choose(
     """
     _check_mask("alpha", alpha_mask, space.alpha_shape(model))
     _check_mask("beta", beta_mask, space.beta_shape(model))
-    by_layer = alpha_mask.reshape(model.n_layers, -1)
-    by_head = by_layer.reshape(model.n_layers, by_layer.shape[1], 1)
-    if space.granularity == "row":
-        by_head = alpha_mask
+    by_head = alpha_mask.reshape((*alpha_mask.shape, 1, 1)[:3])
     by_head = np.broadcast_to(
         by_head, (model.n_layers, model.n_heads, by_head.shape[2])
     )

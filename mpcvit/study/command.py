@@ -167,7 +167,6 @@ def _pop_study(given: dict[str, Any]) -> "Study":
         get_recipe(given["dataset"], recipe),
         **pop(["dataset", "data_folder", "limit", "epochs", "batch_size"]),
         **pop(["learning_rate", "precision", "accelerator", "output", "is_fresh"]),
-        seed=None,
     )
     study = Study(
         run=run,

@@ -4,7 +4,7 @@ import os
 import random
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -109,14 +109,10 @@ def make_run_config(
     dataset: str,
     data_folder: Path | None,
     limit: int | None,
-    epochs: int | None,
-    batch_size: int | None,
-    learning_rate: float | None,
-    precision: Precision | None,
     accelerator: str,
-    seed: int | None,
     output: Path,
     is_fresh: bool,
+    **changes: Any,  # Any: as `Recipe.with_changes`
 ) -> RunConfig:
     """Combine what was typed with the recipe, which fills in what was left out.
 
@@ -125,13 +121,7 @@ def make_run_config(
     """
     return RunConfig(
         dataset=dataset,
-        recipe=recipe.with_changes(
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            precision=precision,
-            seed=seed,
-        ),
+        recipe=recipe.with_changes(**changes),
         output=output,
         data_folder=data_folder,
         limit=limit,

@@ -1,7 +1,7 @@
 """The loss of MPCViT section 4.4: labels, the teacher's logits and features."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast, get_args
+from typing import Literal, TypeAlias, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +13,7 @@ from mpcvit.data.image_set import Dataset
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.train.evaluate import accuracy
 from mpcvit.train.loop import ParameterGroup, decayed_groups
-from mpcvit.train.recipe import Recipe
-
-if TYPE_CHECKING:
-    from mpcvit.train.recipe import Distillation
-
+from mpcvit.train.recipe import Distillation, Recipe
 
 KdTerm: TypeAlias = Literal["logits", "feature"]
 
@@ -133,7 +129,7 @@ def check_terms(kd: frozenset[str], *, has_teacher: bool) -> None:
         raise UsageError(f"{given}: give --teacher and --kd together, or neither")
 
 
-def weigh(terms: Mapping[str, Tensor], weights: "Distillation") -> dict[str, Tensor]:
+def weigh(terms: Mapping[str, Tensor], weights: Distillation) -> dict[str, Tensor]:
     """Return the terms, and their sum under the paper's weights as "total"."""
     by_name = {"ce": weights.chi, "logits": weights.beta, "feature": weights.gamma}
     total = torch.stack([by_name[name] * term for name, term in terms.items()]).sum()
@@ -170,12 +166,7 @@ class TrainingObjective:
 
     def groups(self) -> Sequence[ParameterGroup]:
         """Return all weights under the recipe."""
-        return decayed_groups(
-            self._model.parameters(),
-            learning_rate=self._recipe.learning_rate,
-            min_learning_rate=self._recipe.min_learning_rate,
-            weight_decay=self._recipe.weight_decay,
-        )
+        return decayed_groups(self._model.parameters(), self._recipe)
 
     def to(self, device: torch.device) -> None:
         """Move the teacher."""

@@ -8,7 +8,7 @@ killed gives the weights that an unbroken one gives: on a CPU, bit for bit.
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -80,28 +80,18 @@ class Objective(Protocol):
 
 
 def decayed_groups(
-    parameters: Iterable[nn.Parameter],
-    *,
-    learning_rate: float,
-    min_learning_rate: float,
-    weight_decay: float,
+    parameters: Iterable[nn.Parameter], recipe: Recipe
 ) -> tuple[ParameterGroup, ParameterGroup]:
     """Split into matrices, which decay, and norms, biases, positions, which do not."""
     parameters = [*parameters]
-    matrices = tuple(p for p in parameters if p.ndim == 2)
     others = tuple(p for p in parameters if p.ndim != 2)
-    first = ParameterGroup(
-        parameters=matrices,
-        learning_rate=learning_rate,
-        min_learning_rate=min_learning_rate,
-        weight_decay=weight_decay,
+    matrices = ParameterGroup(
+        parameters=tuple(p for p in parameters if p.ndim == 2),
+        learning_rate=recipe.learning_rate,
+        min_learning_rate=recipe.min_learning_rate,
+        weight_decay=recipe.weight_decay,
     )
-    return first, ParameterGroup(
-        parameters=others,
-        learning_rate=learning_rate,
-        min_learning_rate=min_learning_rate,
-        weight_decay=0.0,
-    )
+    return matrices, replace(matrices, parameters=others, weight_decay=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +216,11 @@ class _Loop:
     def run(self, log: EpochLog | None, progress: Progress) -> FitResult:
         begin_s = time.perf_counter()
         records = [*read_log(self._folder.log)[: self.n_done]]
-        n_steps = self._n_steps()
+        n_steps = count_batches(
+            len(self._images),
+            batch_size=self._recipe.batch_size,
+            world_size=self._fabric.world_size,
+        )
         n_epochs, n_done = self._recipe.epochs, self.n_done
         if n_done:
             progress.say(f"{n_done} of {n_epochs} epochs are done already")
@@ -236,7 +230,8 @@ class _Loop:
             record = self._run_epoch(epoch, n_steps, progress)
             if log is not None:
                 log.append(record)
-                self._save(epoch)
+                module, optimizer = self._objective.module, self._optimizer.optimizer
+                write_state(self._folder.state, module, optimizer, n_epochs=epoch)
             self._fabric.barrier()  # nobody goes on from what is not saved
             records.append(record)
             progress.say(str(record))
@@ -255,18 +250,6 @@ class _Loop:
             device=self._fabric.device,
             is_first_process=self._fabric.is_global_zero,
         )
-
-    def _n_steps(self) -> int:
-        return count_batches(
-            len(self._images),
-            batch_size=self._recipe.batch_size,
-            world_size=self._fabric.world_size,
-        )
-
-    def _save(self, epoch: int) -> None:
-        optimizer: Optimizer = self._optimizer.optimizer
-        module = self._objective.module
-        write_state(self._folder.state, module, optimizer, n_epochs=epoch)
 
     def _run_epoch(self, epoch: int, n_steps: int, progress: Progress) -> EpochRecord:
         fabric = self._fabric
@@ -309,7 +292,9 @@ class _Loop:
         for group, values in zip(
             self._groups, self._optimizer.param_groups, strict=True
         ):
-            values["lr"] = learning_rate(group, self._recipe, epoch)
+            values["lr"] = self._recipe.schedule.learning_rate(
+                epoch, peak=group.learning_rate, least=group.min_learning_rate
+            )
 
     def _take_step(
         self, images: Tensor, labels: Tensor, epoch: int
@@ -340,10 +325,3 @@ class _Loop:
                 "lower learning rate (--fresh --learning-rate)"
             )
         return means
-
-
-def learning_rate(group: ParameterGroup, recipe: Recipe, epoch: float) -> float:
-    """Return the learning rate of a group after that many epochs."""
-    return recipe.schedule.learning_rate(
-        epoch, peak=group.learning_rate, least=group.min_learning_rate
-    )

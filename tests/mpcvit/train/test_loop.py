@@ -132,9 +132,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tmp_path):
 def test_only_matrices_decay():
     line = nn.Linear(3, 2)
 
-    matrices, others = decayed_groups(
-        line.parameters(), learning_rate=1.0, min_learning_rate=0.0, weight_decay=0.1
-    )
+    matrices, others = decayed_groups(line.parameters(), RECIPE)
 
     assert matrices.parameters == (line.weight,)
     assert (others.parameters, others.weight_decay) == ((line.bias,), 0.0)
