@@ -17,7 +17,7 @@ heads of a layer share:
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,8 +85,7 @@ def choose_within(
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _SharedCost:
+class _SharedCost(NamedTuple):
     """Seconds paid once where any of these columns is 1."""
 
     seconds: float
@@ -148,9 +147,7 @@ class _Program:
             pure.append(self._values.size - 1)
         for variant, columns in ((cost.accurate, pure), (cost.cheap, cheap)):
             self._seconds[columns] = variant.per_unit_s
-            self._shared.append(
-                _SharedCost(seconds=variant.fixed_s, columns=tuple(columns))
-            )
+            self._shared.append(_SharedCost(variant.fixed_s, tuple(columns)))
 
     def _add_activation(self, places: Counts) -> None:
         """Add units (L,) or (L, N)."""

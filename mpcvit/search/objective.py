@@ -146,7 +146,12 @@ class SearchObjective:
         self._alpha_learning_rate = alpha_learning_rate
         self._n_steps_per_epoch = n_steps_per_epoch
         self._start_s = self._uniform_s(supernet, 1.0)
-        self._check_target(self._uniform_s(supernet, 0.0))
+        least_s, target_s = self._uniform_s(supernet, 0.0), penalty.target_s
+        if target_s is not None and target_s < least_s:
+            raise UsageError(
+                f"target {format_duration(target_s)}: expected at least "
+                f"{format_at_least(least_s)}, what the cheapest choice costs"
+            )
         first = penalty.lambda_per_s
         lambda_per_s = _FIRST_LAMBDA_PER_S if first is None else first
         self._module = SearchModule(supernet, (lambda_per_s, self._eta(lambda_per_s)))
@@ -154,14 +159,6 @@ class SearchObjective:
     def _uniform_s(self, supernet: Supernet, share: float) -> float:
         shares = (torch.full_like(x, share) for x in supernet.architecture_parameters())
         return float(self._cost.latency_s(*shares))
-
-    def _check_target(self, least_s: float) -> None:
-        target_s = self._penalty.target_s
-        if target_s is not None and target_s < least_s:
-            raise UsageError(
-                f"target {format_duration(target_s)}: expected at least "
-                f"{format_at_least(least_s)}, what the cheapest choice costs"
-            )
 
     def _eta(self, lambda_per_s: float) -> float:
         given = self._penalty.eta_per_s

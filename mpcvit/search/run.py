@@ -26,7 +26,6 @@ from mpcvit.train.loop import FitResult, fit
 from mpcvit.train.recipe import Recipe, get_recipe
 
 _EPOCHS: Final = {"digits": 20, "quick": 8}  # by recipe; the paper's 300 elsewhere
-_PAPER_EPOCHS: Final = 300
 _ALPHA_RATE: Final = 5.0  # times the weights' learning rate
 
 
@@ -164,9 +163,8 @@ def search_recipe(dataset: str, name: str | None = None) -> Recipe:
     Raises:
         UnknownNameError: If there is none of that name.
     """
-    return get_recipe(dataset, name).with_changes(
-        epochs=_EPOCHS.get(name or dataset, _PAPER_EPOCHS)
-    )
+    epochs = _EPOCHS.get(name or dataset, 300)
+    return get_recipe(dataset, name).with_changes(epochs=epochs)
 
 
 def default_output(dataset: str) -> Path:

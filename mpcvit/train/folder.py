@@ -201,13 +201,12 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], int]:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata["schema_version"] != _STATE_VERSION:
-            raise _unusable(path, f"schema_version {metadata['schema_version']}")
-        return tensors, int(metadata["n_epochs"])
-    except UsageError:
-        raise
+        version, n_epochs = metadata["schema_version"], int(metadata["n_epochs"])
     except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
         raise _unusable(path, str(error)) from None
+    if version != _STATE_VERSION:
+        raise _unusable(path, f"schema_version {version}")
+    return tensors, n_epochs
 
 
 def _unusable(path: Path, reason: str) -> UsageError:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import AdamW
 
 from mpcprof.errors import MpcprofError, UsageError
 from mpcprof.progress import SILENT, Progress
@@ -210,8 +210,8 @@ class _Loop:
             return NO_RUN
         if not self._folder.state.exists():
             return 0
-        optimizer: Optimizer = self._optimizer.optimizer
-        return read_state(self._folder.state, self._objective.module, optimizer)
+        module, optimizer = self._objective.module, self._optimizer.optimizer
+        return read_state(self._folder.state, module, optimizer)
 
     def run(self, log: EpochLog | None, progress: Progress) -> FitResult:
         begin_s = time.perf_counter()

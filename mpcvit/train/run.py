@@ -17,7 +17,7 @@ from mpcvit.models.vit import VisionTransformer
 from mpcvit.train.config import RunConfig, choose_model, seed_all
 from mpcvit.train.distillation import KdTerm, Teacher, TrainingObjective, check_terms
 from mpcvit.train.log import EpochRecord
-from mpcvit.train.loop import FitResult, fit
+from mpcvit.train.loop import fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,33 +136,26 @@ def train(
         teacher = Teacher(taught_by, model, dataset, config.kd)
     objective = TrainingObjective(model, dataset, recipe, teacher=teacher, kd=config.kd)
     fitted = fit(objective, dataset, config.run, config.settings(), progress)
+    accuracy = fitted.epochs[-1].metrics["accuracy"]
     if fitted.is_first_process:
-        _write(model, dataset, fitted)
+        checkpoint = Checkpoint(
+            architecture=architecture,
+            weights=model.weights(),
+            normalization=dataset.normalization,
+            dataset=dataset.name,
+            class_names=dataset.class_names,
+            accuracy=accuracy,
+        )
+        write_checkpoint(fitted.folder.model, checkpoint)
     return TrainResult(
         checkpoint=fitted.folder.model,
-        accuracy=_final_accuracy(fitted),
+        accuracy=accuracy,
         epochs=fitted.epochs,
         n_resumed=fitted.n_resumed,
         duration_s=fitted.duration_s,
         device=str(fitted.device),
         is_first_process=fitted.is_first_process,
     )
-
-
-def _write(model: VisionTransformer, dataset: Dataset, fitted: FitResult) -> None:
-    checkpoint = Checkpoint(
-        architecture=model.architecture,
-        weights=model.weights(),
-        normalization=dataset.normalization,
-        dataset=dataset.name,
-        class_names=dataset.class_names,
-        accuracy=_final_accuracy(fitted),
-    )
-    write_checkpoint(fitted.folder.model, checkpoint)
-
-
-def _final_accuracy(fitted: FitResult) -> float:
-    return fitted.epochs[-1].metrics["accuracy"]
 
 
 def _digest(path: Path) -> str:
