@@ -19,8 +19,7 @@ from scipy.stats import spearmanr
 
 from mpcprof.cli.options import parse_numbers
 from mpcprof.errors import UsageError
-from mpcprof.figures.canvas import add_legend, label_figure, open_figure
-from mpcprof.figures.style import COLORS
+from mpcprof.figures.canvas import COLORS, add_legend, label_figure, open_figure
 from mpcprof.progress import Progress
 from mpcprof.units import format_duration
 from mpcvit.search.derive import derive_by_mu

@@ -12,8 +12,13 @@ from typing import Any, Final
 
 from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.errors import UsageError
-from mpcprof.figures.canvas import add_legend, check_format, label_figure, open_figure
-from mpcprof.figures.style import COLORS
+from mpcprof.figures.canvas import (
+    COLORS,
+    add_legend,
+    check_format,
+    label_figure,
+    open_figure,
+)
 from mpcprof.files import read_json, replace_file
 from mpcprof.network import Network
 from mpcprof.nn.architecture import Architecture, Heads

@@ -9,7 +9,7 @@ import click
 from mpcprof.cli.options import json_option, profile_argument, seed_option
 
 if TYPE_CHECKING:
-    from mpcprof.costmodel.heldout import HeldOutErrors
+    from mpcprof.costmodel.fit import HeldOutErrors
 
 
 @click.command("fit")
@@ -25,7 +25,7 @@ def command(profile: Path, n_folds: int, seed: int, save: bool, is_json: bool) -
 
     Coefficients are fitted whenever a profile is read, so --save changes nothing.
     """
-    from mpcprof.costmodel.heldout import held_out_errors
+    from mpcprof.costmodel.fit import held_out_errors
     from mpcprof.profile.io import read_profile
 
     errors = held_out_errors(read_profile(profile), n_folds=n_folds, seed=seed)

@@ -1,4 +1,4 @@
-"""Fitted functions of a step's size: bytes, hops, seconds.
+"""Fitted functions of a step's size, and how wrong they are on sizes left out.
 
 A function is a sum of features with coefficients of at least 0, so that no cost falls
 as a size grows; only the constant of a smooth one may be below 0.
@@ -8,9 +8,9 @@ import random
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, compress
 from math import fsum, isfinite, lcm
-from statistics import fmean, quantiles
+from statistics import fmean, median, quantiles
 from typing import ClassVar, TypeAlias
 
 import numpy as np
@@ -27,10 +27,17 @@ from mpcprof.costmodel.features import (
     paused_features,
     smooth_features,
 )
-from mpcprof.costmodel.observations import Observation
-from mpcprof.errors import ProfileError
+from mpcprof.costmodel.observations import (
+    Observation,
+    by_operation,
+    call_overhead_s,
+    observe,
+    primitive_records,
+)
+from mpcprof.errors import ProfileError, UsageError
 from mpcprof.nn.steps import ROW_OPERATIONS, Size
 from mpcprof.pricing import Basis, Costs
+from mpcprof.profile.record import Profile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +62,7 @@ class Exact:
     @property
     def used(self) -> tuple[Feature, ...]:
         """The features with a numerator other than 0."""
-        return _used(self.features, self.numerators)
+        return tuple(compress(self.features, self.numerators))
 
     def predict(self, size: Size) -> float:
         """Return the value of one step; for `matmul`, of one of its products."""
@@ -86,7 +93,7 @@ class Smooth:
     @property
     def used(self) -> tuple[Feature, ...]:
         """The features with a coefficient other than 0."""
-        return _used(self.features, self.coefficients)
+        return tuple(compress(self.features, self.coefficients))
 
     def predict(self, size: Size) -> float:
         """Return the value of one step; for `matmul`, of one of its products."""
@@ -95,12 +102,6 @@ class Smooth:
 
 
 SizeFunction: TypeAlias = Exact | Smooth
-
-
-def _used(
-    features: tuple[Feature, ...], factors: tuple[float, ...]
-) -> tuple[Feature, ...]:
-    return tuple(f for f, factor in zip(features, factors, strict=True) if factor)
 
 
 _ROUNDING = 1e-6  # relative; least squares of doubles leave 1e-9 of whole numbers
@@ -238,7 +239,7 @@ class OperationFit:
         """Return the fitted costs of one step; for `matmul`, of one product."""
         reach = max(axis.value(size) / largest for axis, largest in self.limits)
         return _collect(
-            lambda name: self._predict(name, size),
+            lambda name: getattr(self, name).predict(size),
             basis="extrapolated" if reach > 1 else "interpolated",
             reach=reach,
         )
@@ -259,10 +260,6 @@ class OperationFit:
             total_bytes_sent=total_bytes_sent,
             hops=1.0 if total_bytes_sent else 0.0,
         )
-
-    def _predict(self, name: str, size: Size) -> float:
-        function: SizeFunction = getattr(self, name)
-        return function.predict(size)
 
 
 def measured_costs(observations: Sequence[Observation]) -> Costs:
@@ -297,7 +294,15 @@ def fit_operation(observations: Sequence[Observation]) -> OperationFit:
         name: [float(getattr(o, name)) for o in observations]
         for name in (*_COUNTED, *_TIMED)
     }
-    exact = {name: _fit_count(name, kind, sizes, values[name]) for name in _COUNTED}
+    exact = {
+        name: fit_exact(
+            exact_features(kind),
+            sizes,
+            values[name],
+            largest_denominator=1 if name == "hops" else _LARGEST_DENOMINATOR,
+        )
+        for name in _COUNTED
+    }
     smooth = smooth_features(kind, tuple(sizes))
     if exact["total_bytes_sent"] is None:
         smooth = packed_features(kind, n_sizes, smooth)
@@ -317,21 +322,10 @@ def fit_operation(observations: Sequence[Observation]) -> OperationFit:
     return OperationFit(
         operation=observations[0].operation,
         n_sizes=n_sizes,
+        relative_error=_UNTESTED_ERROR,
         limits=_limits(kind, sizes, functions.values()),
-        bytes_sent=functions["bytes_sent"],
-        total_bytes_sent=functions["total_bytes_sent"],
-        wire_bytes=functions["wire_bytes"],
-        hops=functions["hops"],
-        exposed_s=functions["exposed_s"],
-        loopback_s=functions["loopback_s"],
+        **functions,
     )
-
-
-def _fit_count(
-    name: str, kind: Kind, sizes: Sequence[Size], values: Sequence[float]
-) -> Exact | None:
-    largest = 1 if name == "hops" else _LARGEST_DENOMINATOR
-    return fit_exact(exact_features(kind), sizes, values, largest)
 
 
 def _limits(
@@ -398,3 +392,94 @@ def percentile_95(values: Sequence[float]) -> float:
     if len(values) < 2:
         return max(values)
     return quantiles(values, n=20, method="inclusive")[-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldOutErrors:
+    """Errors of one operation on sizes that its fit has not seen.
+
+    Errors are |predicted - measured| / measured on a record's own network; None where
+    only one size was measured, since it cannot be left out.
+
+    Attributes:
+        n_records: Number of records that were left out, each once.
+        median: Median error of the latency.
+        percentile_95: 95th percentile of the error of the latency.
+        largest: Largest error of the latency.
+        max_bytes_error: Largest error of the bytes summed over ranks.
+        max_rank_bytes_error: Largest error of the bytes of rank 0, which vary by call
+            in aby3.
+        has_exact_bytes: Whether the fit reproduces the bytes summed over ranks in every
+            record.
+        has_exact_hops: Whether the fit reproduces the hops in every record.
+    """
+
+    operation: str
+    n_records: int
+    median: float | None
+    percentile_95: float | None
+    largest: float | None
+    max_bytes_error: float | None
+    max_rank_bytes_error: float | None
+    max_hops_error: float | None
+    has_exact_bytes: bool
+    has_exact_hops: bool
+
+
+def held_out_errors(
+    profile: Profile, n_folds: int = N_FOLDS, seed: int = 0
+) -> tuple[HeldOutErrors, ...]:
+    """Return the errors of each operation, with sizes left out in `n_folds` folds.
+
+    Raises:
+        MissingEntryError: If there is no record of a primitive.
+        UsageError: If there are fewer than two folds.
+    """
+    return tuple(
+        _errors(group, cases) for group, cases in _groups(profile, n_folds, seed)
+    )
+
+
+def held_out_latencies(
+    profile: Profile, n_folds: int = N_FOLDS, seed: int = 0
+) -> tuple[HeldOut, ...]:
+    """Return each record with its latency predicted by a fit without its size.
+
+    The folds are those of `held_out_errors`. Operations with one size are left out.
+
+    Raises:
+        MissingEntryError: If there is no record of a primitive.
+        UsageError: If there are fewer than two folds.
+    """
+    return tuple(case for _, cases in _groups(profile, n_folds, seed) for case in cases)
+
+
+def _groups(
+    profile: Profile, n_folds: int, seed: int
+) -> Iterator[tuple[tuple[Observation, ...], list[HeldOut]]]:
+    if n_folds < 2:
+        raise UsageError(f"n_folds={n_folds}: expected at least 2")
+    per_call_s = call_overhead_s(primitive_records(profile))
+    for group in by_operation(observe(profile, per_call_s)):
+        yield group, [*leave_out_sizes(group, per_call_s, n_folds, seed)]
+
+
+def _errors(group: Sequence[Observation], cases: Sequence[HeldOut]) -> HeldOutErrors:
+    errors = [case.latency_error for case in cases]
+    fit = fit_operation(group)
+
+    def largest(name: str) -> float | None:
+        return max((case.error(name) for case in cases), default=None)
+
+    return HeldOutErrors(
+        operation=group[0].operation,
+        n_records=len(cases),
+        median=median(errors) if errors else None,
+        percentile_95=percentile_95(errors) if errors else None,
+        largest=max(errors, default=None),
+        max_bytes_error=largest("total_bytes_sent"),
+        max_rank_bytes_error=largest("bytes_sent"),
+        max_hops_error=largest("hops"),
+        has_exact_bytes=fit.total_bytes_sent.is_exact,
+        has_exact_hops=fit.hops.is_exact,
+    )

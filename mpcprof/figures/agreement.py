@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from mpcprof.costmodel.heldout import held_out_latencies
+from mpcprof.costmodel.fit import held_out_latencies
 from mpcprof.errors import ProfileError
 from mpcprof.figures.canvas import (
     add_legend,
@@ -20,8 +20,8 @@ from mpcprof.figures.canvas import (
     label_figure,
     make_log,
     open_figure,
+    workload_style,
 )
-from mpcprof.figures.style import workload_style
 from mpcprof.pricing import price_s
 from mpcprof.profile.record import Profile, Record
 

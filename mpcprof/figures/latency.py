@@ -22,8 +22,8 @@ from mpcprof.figures.canvas import (
     label_figure,
     make_log,
     open_figure,
+    workload_style,
 )
-from mpcprof.figures.style import workload_style
 from mpcprof.network import Network
 from mpcprof.profile.record import Profile, Record
 

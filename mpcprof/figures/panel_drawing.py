@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from mpcprof.figures.canvas import (
     add_legend,
     check_format,
+    group_style,
     label_figure,
     make_log,
     open_figure,
 )
 from mpcprof.figures.panels import Absent, Bars, Lines, Panel, Ring, Rings
-from mpcprof.figures.style import group_style
 
 Handles = dict[str, Artist]
 

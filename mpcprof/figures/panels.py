@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """Values of one group; `style.group_style` gives its colour."""
+    """Values of one group; `canvas.group_style` gives its colour."""
 
     name: str
     values: tuple[float, ...]

@@ -17,8 +17,8 @@ from mpcprof.figures.canvas import (
     check_not_empty,
     label_figure,
     open_figure,
+    workload_style,
 )
-from mpcprof.figures.style import workload_style
 from mpcprof.nn.architecture import MODELS, Heads, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.steps import Step

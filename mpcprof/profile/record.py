@@ -62,6 +62,7 @@ class Record:
     """One workload on one network, measured in the deployment of its profile.
 
     `columns.COLUMNS` says what each field means, and in which unit.
+    `compute_s` and its stored column leave out `hidden_s`.
 
         >>> record = mpcprof.read_profile("profiles/semi2k.parquet").records[0]
         >>> isinstance(record, mpcprof.Record), record.latency_s > 0, record.hops_basis

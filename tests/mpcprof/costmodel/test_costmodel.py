@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcprof.costmodel.heldout import held_out_errors, held_out_latencies
+from mpcprof.costmodel.fit import held_out_errors, held_out_latencies
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.dims import Dims
 from mpcprof.errors import MissingEntryError, UsageError

@@ -13,9 +13,9 @@ from mpcprof.figures.agreement import (
     plot_measured_against_formula,
     plot_predicted_against_measured,
 )
+from mpcprof.figures.canvas import COLORS, workload_style
 from mpcprof.figures.latency import plot_latency
 from mpcprof.figures.shares import _GROUPS, _bar, plot_shares
-from mpcprof.figures.style import COLORS, workload_style
 from mpcprof.network import LOOPBACK, NETWORKS
 from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcprof.nn.catalogue import trace_model

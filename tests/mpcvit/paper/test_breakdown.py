@@ -15,7 +15,7 @@ from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
 from mpcprof.errors import EngineError, ProfileError
-from mpcprof.figures.style import COLORS, group_style, workload_style
+from mpcprof.figures.canvas import COLORS, group_style, workload_style
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS
 from mpcprof.nn.catalogue import trace_block
