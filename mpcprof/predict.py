@@ -30,6 +30,10 @@ from mpcprof.profile.record import Profile
 from mpcprof.units import format_bytes, format_duration
 
 _SHOWN = 14  # lines of a split
+_OF_NETWORK: Final = (  # what `predict --json` says of each network
+    *("latency_s", "interval_s", "bytes_sent", "total_bytes_sent"),
+    *("hops", "compute_s", "basis"),
+)
 
 # The groups of the paper's Figures 1 and 3(a), in the order of the stack from below.
 GROUPS: Final = ("softmax", "GeLU", "MatMul", "LayerNorm", "other")
@@ -133,13 +137,26 @@ class PredictionReport:
 
     def to_json(self) -> str:
         """Return the document of `predict --json`: the first network, and all."""
-        first = _prediction_json(self.networks[0], self.predictions[0])
+        first = self.predictions[0]
         every = [
-            _prediction_json(network, prediction, is_short=True)
-            for network, prediction in zip(self.networks, self.predictions, strict=True)
+            {"network": str(network)} | {name: one[name] for name in _OF_NETWORK}
+            for network, one in zip(
+                self.networks, map(asdict, self.predictions), strict=True
+            )
         ]
-        head = {"title": self.title, "deployment": self.deployment, "hosts": self.hosts}
-        return json.dumps({**head, **first, "networks": every})
+        return json.dumps(
+            {
+                "title": self.title,
+                "deployment": self.deployment,
+                "hosts": self.hosts,
+                **every[0],
+                "per_call_s": first.per_call_s,
+                "notes": first.notes,
+                "layers": [asdict(part) for part in sum_by_layer(first)],
+                **asdict(first),
+                "networks": every,
+            }
+        )
 
     def lines(self) -> list[str]:
         """Return a line per network, then the split on the first one."""
@@ -229,31 +246,6 @@ def sum_by_layer(prediction: Prediction) -> tuple[Part, ...]:
     return add_by_name(
         replace(part, name=part.name.split("/")[0]) for part in prediction.parts
     )
-
-
-def _prediction_json(
-    network: Network, prediction: Prediction, *, is_short: bool = False
-) -> dict[str, object]:
-    short = {
-        "network": str(network),
-        "latency_s": prediction.latency_s,
-        "interval_s": list(prediction.interval_s),
-        "bytes_sent": prediction.bytes_sent,
-        "total_bytes_sent": prediction.total_bytes_sent,
-        "hops": prediction.hops,
-        "compute_s": prediction.compute_s,
-        "basis": prediction.basis,
-    }
-    if is_short:
-        return short
-    return {
-        **short,
-        "per_call_s": prediction.per_call_s,
-        "notes": list(prediction.notes),
-        "layers": [asdict(part) for part in sum_by_layer(prediction)],
-        "parts": [asdict(part) for part in prediction.parts],
-        "operations": [asdict(part) for part in prediction.operations],
-    }
 
 
 def _split(parts: Sequence[Part]) -> list[str]:

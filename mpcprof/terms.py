@@ -324,14 +324,10 @@ def _rest_terms(
     )
     yield _whole("rest", with_start)(LAYER_FREE)
     for layer in range(model.n_layers):
-        own = _rest_of_layer(steps, layer)
+        prefix = f"layer {layer + 1}/"
+        chosen = (f"{prefix}attention/scale", f"{prefix}mlp")
+        own = [s for s in steps if s.part.startswith(prefix) and s.part not in chosen]
         yield _whole("rest", cost_model.predict(own, network, is_call=False))(layer)
-
-
-def _rest_of_layer(steps: Sequence[Step], layer: int) -> list[Step]:
-    prefix = f"layer {layer + 1}/"
-    chosen = (f"{prefix}attention/scale", f"{prefix}mlp")
-    return [s for s in steps if s.part.startswith(prefix) and s.part not in chosen]
 
 
 _RATIO_ATTENTIONS = ("softmax", "relu_softmax", "scale")
@@ -375,13 +371,8 @@ def _document(terms: Terms) -> dict[str, object]:
 
 
 def _markdown(frame: pd.DataFrame) -> str:
-    lines = [
-        f"| {' | '.join(frame.columns)} |",
-        f"|{'---|' * len(frame.columns)}",
-    ]
+    lines = [f"| {' | '.join(frame.columns)} |", f"|{'---|' * len(frame.columns)}"]
     for row in frame.itertuples(index=False):
-        cells = (
-            f"{cell:.6g}" if isinstance(cell, float) else str(cell) for cell in row
-        )
+        cells = (f"{x:.6g}" if isinstance(x, float) else str(x) for x in row)
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -54,7 +54,7 @@ def n_batches(n_entries: int) -> int:
     """
     if n_entries <= POLYNOMIAL_DEGREE:
         return 1
-    return 2 * _ceil_div(n_entries, 2 * POLYNOMIAL_DEGREE)
+    return 2 * -(-n_entries // (2 * POLYNOMIAL_DEGREE))
 
 
 def n_long_batches(n_entries: int) -> int:
@@ -82,16 +82,12 @@ def waiting_share(n_entries: int) -> float:
     if _is_long(n_entries):
         return 1.0
     half = POLYNOMIAL_DEGREE // 2
-    return n_entries / (max(_ceil_div(n_entries, half), 1) * half)
+    return n_entries / (max(-(-n_entries // half), 1) * half)
 
 
 def _is_long(n_entries: int) -> bool:
     """Return whether a product is too long for the stock and encrypts its entries."""
     return n_entries >= 2 * POLYNOMIAL_DEGREE
-
-
-def _ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
 
 
 @functools.lru_cache(maxsize=4096)
@@ -121,7 +117,7 @@ def _cheapest(p: int, q: int, r: int, *, is_packed: bool) -> Packing:
     n_sent = np.minimum(n_rows, n_columns) * n_inner
     n_results = n_rows * n_columns
     n_packed = -(-n_results // inner)  # what SPU prices, packed or not
-    n_automorphisms = _ceil_div(p * r, POLYNOMIAL_DEGREE) * inner * is_packed
+    n_automorphisms = -(-p * r // POLYNOMIAL_DEGREE) * inner * is_packed
     n_products = n_results * n_inner
     price = (n_sent + n_packed) * _CIPHERTEXT_PRICE
     price = price + n_automorphisms + n_products / _PRODUCTS_PER_PRICE

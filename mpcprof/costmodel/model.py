@@ -187,20 +187,18 @@ class CostModel:
             UsageError: If a size is not one of its operation.
         """
         counts = Counter(steps)
-        priced = [(s, n, self.costs(s.operation, s.size)) for s, n in counts.items()]
+        priced = [
+            (s, n * _n_products(s), self.costs(s.operation, s.size))
+            for s, n in counts.items()
+        ]
         parts = add_by_name(
-            _part(step.part, count, count * _n_products(step), costs, network)
-            for step, count, costs in priced
+            _part(step.part, counts[step], n, costs, network)
+            for step, n, costs in priced
         )
         operations = add_by_name(
-            _part(step.operation, n, n, costs, network)
-            for step, count, costs in priced
-            for n in (count * _n_products(step),)
+            _part(step.operation, n, n, costs, network) for step, n, costs in priced
         )
-        total_bytes_sent = sum(
-            count * _n_products(step) * costs.total_bytes_sent
-            for step, count, costs in priced
-        )
+        total_bytes_sent = sum(n * costs.total_bytes_sent for _, n, costs in priced)
         names = sorted({step.operation for step in counts})
         start = self._start(names) if is_call else Costs()
         call_s = self.per_call_s if is_call else 0.0
@@ -231,8 +229,8 @@ class CostModel:
             hops=sum(start.hops for start in starts),
         )
 
-    def _error_s(self, step: Step, count: int, costs: Costs, network: Network) -> float:
-        """Return the seconds that equal steps may be off, by held-out errors.
+    def _error_s(self, step: Step, n: int, costs: Costs, network: Network) -> float:
+        """Return the seconds that `n` equal units may be off, by held-out errors.
 
         The errors were measured on `reference`. Where the network is faster than that,
         the seconds of the error stay, since they are compute. Beyond twice the largest
@@ -240,8 +238,7 @@ class CostModel:
         """
         latency_s = max(costs.latency_s(network), costs.latency_s(self.reference))
         error_s = self._fits[step.operation].relative_error * latency_s
-        n_units = count * _n_products(step)
-        return n_units * error_s * max(costs.reach / _TRUSTED_REACH, 1.0)
+        return n * error_s * max(costs.reach / _TRUSTED_REACH, 1.0)
 
     def _guesses(self, operations: Sequence[str]) -> tuple[str, ...]:
         return tuple(

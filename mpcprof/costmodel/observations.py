@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from mpcprof.errors import MissingEntryError
 from mpcprof.network import Network
@@ -137,19 +138,9 @@ def _observation(record: Record, profile: Profile, per_call_s: float) -> Observa
 
 def digest(records: Sequence[Record]) -> str:
     """Return a fingerprint of everything in `records` that a model is fitted to."""
-    lines = sorted(
-        repr(
-            (
-                record.key,
-                record.latencies_s,
-                record.compute_s,
-                record.hidden_s,
-                record.bytes_sent_by_rank,
-                record.total_bytes_sent_by_repeat,
-                record.wire_bytes,
-                record.hops,
-            )
-        )
-        for record in records
+    fitted = attrgetter(
+        *("key", "latencies_s", "compute_s", "hidden_s", "bytes_sent_by_rank"),
+        *("total_bytes_sent_by_repeat", "wire_bytes", "hops"),
     )
+    lines = sorted(repr(fitted(record)) for record in records)
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

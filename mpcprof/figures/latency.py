@@ -27,21 +27,13 @@ from mpcprof.figures.canvas import (
 from mpcprof.network import Network
 from mpcprof.profile.record import Profile, Record
 
-_AXIS_LABELS = {
-    "n_batch": "batch size (images)",
-    "n_heads": "heads (count)",
-    "n_tokens": "tokens (count)",
-    "head_dim": "head dimension (features)",
-    "width": "width (features)",
-    "hidden": "hidden width (features)",
-}
-_DIM_WORDS = {  # of a size in a title: `65 tokens`
-    "n_batch": "batch {}",
-    "n_heads": "{} heads",
-    "n_tokens": "{} tokens",
-    "head_dim": "head dimension {}",
-    "width": "width {}",
-    "hidden": "hidden {}",
+_DIM_WORDS = {  # label of an axis, and a size in a title: `65 tokens`
+    "n_batch": ("batch size (images)", "batch {}"),
+    "n_heads": ("heads (count)", "{} heads"),
+    "n_tokens": ("tokens (count)", "{} tokens"),
+    "head_dim": ("head dimension (features)", "head dimension {}"),
+    "width": ("width (features)", "width {}"),
+    "hidden": ("hidden width (features)", "hidden {}"),
 }
 _MAX_COLUMNS = 3
 _TICK_GAP = 0.01  # of the axis, between two labels ...
@@ -191,8 +183,8 @@ def _scale_sizes(axes: Axes, panel: _Panel) -> None:
     ticks = _spread(sizes, position)
     axes.set_xticks(ticks, [str(size) for size in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel(_AXIS_LABELS[dim])
-    fixed = ", ".join(_DIM_WORDS[name].format(size) for name, size in panel.fixed)
+    axes.set_xlabel(_DIM_WORDS[dim][0])
+    fixed = ", ".join(_DIM_WORDS[name][1].format(size) for name, size in panel.fixed)
     axes.set_title(textwrap.fill(f"at {fixed}", 42) if fixed else "")
 
 

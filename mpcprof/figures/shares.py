@@ -80,7 +80,8 @@ def plot_shares(profile: Profile, path: Path) -> int:
     check_format(path)
     check_not_empty(profile)
     model = fit_cost_model(profile)
-    bars = {name: _bars(model, name) for name in _MODELS}
+    variants = [(a, heads) for heads in get_args(Heads) for a in _ATTENTIONS]
+    bars = {name: [_bar(model, name, *one) for one in variants] for name in _MODELS}
     with open_figure(1.9, 1.6, path) as figure:
         all_axes: list[Axes] = [*figure.subplots(len(_MODELS), 1)]
         for axes, name in zip(all_axes, _MODELS, strict=True):
@@ -100,14 +101,6 @@ def _describe(name: str, bars: Sequence[_Bar]) -> str:
         f"tokens, width {model.width}"
     )
     return f"{text} (extrapolated)" if any(b.is_extrapolated for b in bars) else text
-
-
-def _bars(model: CostModel, name: str) -> list[_Bar]:
-    return [
-        _bar(model, name, attention, heads)
-        for heads in get_args(Heads)
-        for attention in _ATTENTIONS
-    ]
 
 
 def _bar(model: CostModel, name: str, attention: str, heads: Heads) -> _Bar:

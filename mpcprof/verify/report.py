@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import median
 
 from mpcprof.dims import Dims
@@ -49,25 +49,15 @@ class CaseResult:
 
     def to_json(self) -> dict[str, object]:
         """Return the case as it stands in `verify --json`."""
-        return {
-            "workload": self.workload,
-            "kind": self.kind,
+        case = asdict(self) | {
             "dims": dict(self.dims.items()),
             "network": str(self.network),
-            "predicted_s": self.predicted_s,
-            "interval_s": list(self.interval_s),
-            "basis": self.basis,
-            "measured_s": self.measured_s,
-            "latencies_s": list(self.latencies_s),
             "error": self.error,
             "bytes_error": _finite(self.bytes_error),
             "hops_error": _finite(self.hops_error),
-            **(
-                {"architecture": json.loads(self.architecture)}
-                if self.architecture
-                else {}
-            ),
         }
+        text = case.pop("architecture")
+        return case | ({"architecture": json.loads(text)} if text else {})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +88,7 @@ class Summary:
 
     def to_json(self) -> dict[str, object]:
         """Return the errors as in `verify --json`, with null for numbers not finite."""
-        return {
-            name: _finite(getattr(self, name)) for name in self.__dataclass_fields__
-        }
+        return {name: _finite(value) for name, value in asdict(self).items()}
 
     def __str__(self) -> str:
         spearman = "none" if math.isnan(self.spearman) else f"{self.spearman:.4f}"

@@ -100,11 +100,7 @@ def make_config(
 
 
 def _named_case(text: str) -> Drawn:
-    """Return the case of `cifar:scale:batched`, or of an architecture file.
-
-    Raises:
-        UsageError: If it is neither.
-    """
+    """Return the case of `cifar:scale:batched`, or of an architecture file."""
     if text.endswith(".json"):
         model, attention, heads = "", text, None
     elif match := _NAMED.fullmatch(text):
@@ -116,11 +112,7 @@ def _named_case(text: str) -> Drawn:
         )
     return model_case(
         choose_architecture(
-            model=model,
-            attention=attention,
-            activation=None,
-            heads=cast("Heads | None", heads),
-            n_layers=None,
+            model=model, attention=attention, heads=cast("Heads | None", heads)
         )
     )
 
