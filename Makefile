@@ -1,6 +1,7 @@
 # Every target creates .venv and installs what it needs by itself.
 #   make demo                     measure, predict, search, train, run privately; in demo/
-#   make test                     lint, types and the whole test suite
+#   make check                    format, lint, types, and every test without parties or links
+#   make test                     the same, and the tests that start parties and measure links
 #   make venv PYTHON=/path/to/python3.11
 
 SHELL := /bin/bash
@@ -11,6 +12,11 @@ SHELL := /bin/bash
 PYTHON ?=
 EXTRAS ?= dev,mpcvit
 PYTEST_ARGS ?=
+
+# Tests that start parties or measure a link need the machine for themselves; the others
+# share its processors.
+WITHOUT_PARTIES := -n auto -m "not spu and not link"
+WITH_PARTIES := -m "spu or link"
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -60,7 +66,7 @@ for name in sorted(pins, key=str.lower):
 endef
 export PRINT_PINS
 
-.PHONY: help venv demo test lint lint-format lint-ruff lint-mypy lint-spelling \
+.PHONY: help venv demo check test lint lint-format lint-ruff lint-mypy lint-spelling \
 	lint-pyproject format coverage constraints clean
 
 help:
@@ -102,8 +108,11 @@ demo: $(INSTALLED) ## sweep real SPU, predict and measure a model, search and tr
 	$(BIN)/python -m mpcvit infer demo/searched/10s/model.safetensors digits:17 --profile demo/semi2k.parquet
 	$(BIN)/python -m mpcvit pareto demo/searched --cost-table demo/semi2k.parquet -o demo/pareto.png
 
-test: lint ## lint, types and the whole test suite
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+check: lint ## format, lint, types, and every test without parties or links: the daily loop
+	$(BIN)/python -m pytest $(WITHOUT_PARTIES) $(PYTEST_ARGS)
+
+test: check ## all of check, and the tests that start parties and measure links
+	$(BIN)/python -m pytest $(WITH_PARTIES) $(PYTEST_ARGS)
 
 lint: lint-format lint-ruff lint-mypy lint-spelling lint-pyproject ## all that pre-commit runs
 
