@@ -17,6 +17,8 @@ import click
 import numpy as np
 from scipy.stats import spearmanr
 
+from benchmarks.script import search_epochs_option, study_command
+from benchmarks.searches import make_search, run_searches
 from mpcprof.cli.options import parse_numbers
 from mpcprof.errors import UsageError
 from mpcprof.figures.canvas import COLORS, add_legend, label_figure, open_figure
@@ -25,9 +27,7 @@ from mpcprof.units import format_duration
 from mpcvit.search.derive import derive_by_mu
 from mpcvit.search.objective import Penalty
 from mpcvit.search.space import SearchedActivation, SearchSpace
-from mpcvit.study.command import search_epochs_option, study_command
-from mpcvit.study.report import StudyReport
-from mpcvit.study.searches import Searched, make_search, run_searches
+from mpcvit.study.report import Searched, StudyReport
 from mpcvit.study.training import Study, make_candidate, train_candidates
 
 

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 import click
 
+from benchmarks.script import search_options, study_command
+from benchmarks.searches import make_search, run_searches
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.profile.io import read_profile
@@ -25,9 +27,7 @@ from mpcvit.search.derive import Derived, derive_by_budget, make_derived
 from mpcvit.search.objective import Penalty
 from mpcvit.search.result import SearchResult
 from mpcvit.search.space import SearchedActivation, SearchSpace
-from mpcvit.study.command import search_options, study_command
 from mpcvit.study.report import StudyReport, compare_means
-from mpcvit.study.searches import make_search, run_searches
 from mpcvit.study.training import (
     Candidate,
     Outcome,

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import click
 
+from benchmarks.script import study_command, tolerance_option
+from benchmarks.searches import search_layers, warn_of_indifference
 from mpcprof.cli.options import parse_durations_s
 from mpcprof.errors import UsageError
 from mpcprof.progress import Progress
@@ -28,9 +30,7 @@ from mpcvit.search.baselines import (
     uniform_baselines,
 )
 from mpcvit.search.derive import derive_by_budget
-from mpcvit.study.command import study_command, tolerance_option
-from mpcvit.study.report import StudyReport
-from mpcvit.study.searches import recall_search, search_layers, warn_of_indifference
+from mpcvit.study.report import StudyReport, recall_search
 from mpcvit.study.training import (
     Candidate,
     Outcome,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 
+from benchmarks.script import Script
 from mpcprof.network import NETWORKS
 from mpcvit.paper.costs import read_fitted
 from mpcvit.paper.published import compare
-from mpcvit.study.command import Script
 
 
 @click.command(cls=Script)

@@ -18,6 +18,7 @@ from typing import Final
 import click
 import torch
 
+from benchmarks.script import Script
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS
@@ -25,7 +26,6 @@ from mpcprof.profile.io import read_profile
 from mpcvit.search.cost import CostForm, SearchCost
 from mpcvit.search.space import Granularity, SearchSpace
 from mpcvit.search.supernet import Supernet
-from mpcvit.study.command import Script
 from mpcvit.train.recipe import get_recipe
 
 REPEATS: Final = 5

@@ -15,11 +15,11 @@ import torch
 from lightning_fabric import Fabric
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.script import Script
 from mpcprof.nn.architecture import Architecture, get_model, uniform_architecture
 from mpcvit.data.augmentation import NO_AUGMENTATION, Augment
 from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
-from mpcvit.study.command import Script
 from mpcvit.train.config import Hardware, seed_all
 from mpcvit.train.distillation import soft_cross_entropy
 from mpcvit.train.recipe import Precision, Recipe, get_recipe

@@ -12,15 +12,15 @@ from typing import Final
 
 import click
 
+from benchmarks.script import search_options, study_command
+from benchmarks.searches import make_search, run_searches
 from mpcprof.cli.options import parse_shares
 from mpcprof.progress import Progress
 from mpcvit.paper.published import TABLE_3
 from mpcvit.search.derive import family
 from mpcvit.search.objective import Penalty
 from mpcvit.search.space import Granularity, SearchSpace
-from mpcvit.study.command import search_options, study_command
 from mpcvit.study.report import StudyReport
-from mpcvit.study.searches import make_search, run_searches
 from mpcvit.study.training import (
     Outcome,
     Study,

@@ -14,15 +14,15 @@ from typing import Final
 
 import click
 
+from benchmarks.script import study_command
+from benchmarks.searches import with_search
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import Architecture
 from mpcprof.progress import Progress
 from mpcvit.paper.published import TABLE_4
 from mpcvit.search.derive import derive_by_mu
 from mpcvit.search.result import read_result
-from mpcvit.study.command import study_command
 from mpcvit.study.report import StudyReport, compare_outcomes
-from mpcvit.study.searches import with_search
 from mpcvit.study.training import (
     NO_TEACHER,
     Candidate,

@@ -12,6 +12,8 @@ from itertools import chain
 
 import click
 
+from benchmarks.script import search_options, study_command
+from benchmarks.searches import make_search, run_searches
 from mpcprof.cli.options import parse_durations_s, parse_shares
 from mpcprof.errors import UsageError
 from mpcprof.progress import Progress
@@ -21,9 +23,7 @@ from mpcvit.search.derive import SIGMA, Derived, family
 from mpcvit.search.objective import Penalty, parse_eta
 from mpcvit.search.result import SearchResult
 from mpcvit.search.space import SearchedActivation, SearchSpace
-from mpcvit.study.command import search_options, study_command
 from mpcvit.study.report import StudyReport, compare_outcomes
-from mpcvit.study.searches import make_search, run_searches
 from mpcvit.study.training import (
     Candidate,
     Study,
