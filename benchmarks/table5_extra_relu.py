@@ -71,11 +71,7 @@ def main(
     )
     (found,) = run_searches(study, [search], progress)
     derived = family(
-        found.result,
-        mus=mus,
-        budgets_s=budgets_s or (),
-        sigma=sigma,
-        heads=study.heads,
+        found.result, mus=mus, budgets_s=budgets_s or (), sigma=sigma, heads=study.heads
     )
     pairs = [with_and_without(one, found.result, sigma) for one in derived]
     outcomes = train_candidates(study, [*chain(*pairs)], progress)
@@ -119,10 +115,7 @@ def with_and_without(
     )
     architecture = replace(relu.architecture, activation=activation)
     return relu, replace(
-        relu,
-        group="without-relu",
-        architecture=architecture,
-        published=paper_without,
+        relu, group="without-relu", architecture=architecture, published=paper_without
     )
 
 

@@ -30,12 +30,7 @@ def tiny_recipe(**changes: Any) -> Recipe:
     dropping = Regularization(attention_dropout=0.1, path_dropout=0.1)
     return replace(
         get_recipe("digits"),
-        **{
-            "epochs": N_EPOCHS,
-            "batch_size": 16,
-            "regularization": dropping,
-            **changes,
-        },
+        **{"epochs": N_EPOCHS, "batch_size": 16, "regularization": dropping, **changes},
     )
 
 

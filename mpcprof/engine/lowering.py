@@ -175,9 +175,7 @@ def lower(
             f"{case} does not compile for {_title(deployment.build)}: {lines[0]}"
         ) from error
     return Lowered(
-        code=code,
-        input_names=tuple(names),
-        compile_s=time.perf_counter() - start_s,
+        code=code, input_names=tuple(names), compile_s=time.perf_counter() - start_s
     )
 
 

@@ -189,10 +189,7 @@ class Session:
         self.network = network
 
     def lower(
-        self,
-        case: str,
-        function: Callable[..., object],
-        inputs: Sequence[NDArray[Any]],
+        self, case: str, function: Callable[..., object], inputs: Sequence[NDArray[Any]]
     ) -> Lowered:
         """Compile a function for the parties, in a process that may fail on its own.
 

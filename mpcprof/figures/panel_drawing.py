@@ -79,11 +79,7 @@ def _draw_panel(axes: Axes, panel: Panel, handles: Handles) -> None:
 
 
 def _color(name: str) -> dict[str, Any]:  # Any: the stubs of matplotlib's versions
-    return {
-        "color": group_style(name).color,
-        "edgecolor": "white",
-        "linewidth": 0.4,
-    }
+    return {"color": group_style(name).color, "edgecolor": "white", "linewidth": 0.4}
 
 
 def _draw_stack(axes: Axes, panel: Bars, handles: Handles) -> None:

@@ -190,11 +190,7 @@ BLOCKS: Final[dict[str, Block]] = {
     "layernorm": Block(
         function=layernorm,
         dim_names=("n_tokens", "width"),
-        shapes=lambda dims: (
-            (dims.n_tokens, dims.width),
-            (dims.width,),
-            (dims.width,),
-        ),
+        shapes=lambda dims: ((dims.n_tokens, dims.width), (dims.width,), (dims.width,)),
         domain=((-1.0, 1.0), _GAMMA, (-0.5, 0.5)),
         # rsqrt within 4e-4, 1/D rounded to 2**-18 (half of 1e-3 for width 768)
         atol=1e-3,

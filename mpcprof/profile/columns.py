@@ -20,12 +20,7 @@ Mode = Literal["emulated", "priced"]
 Emulation = Literal["relay", "tun", "netem", "none"]
 HopsBasis = Literal["counted", "measured"]
 ColumnType = Literal[
-    "string",
-    "int64",
-    "double",
-    "list of int64",
-    "list of double",
-    "list of struct",
+    "string", "int64", "double", "list of int64", "list of double", "list of struct"
 ]
 # Where a value comes from; "computed" and "deployment" are shown and never stored.
 Origin = Literal["record", "dims", "network", "computed", "deployment"]

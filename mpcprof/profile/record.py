@@ -140,10 +140,7 @@ class Record:
     def key(self) -> RecordKey:
         """The identity of this record within its profile."""
         return RecordKey(
-            workload=self.workload,
-            dims=self.dims,
-            network=self.network,
-            mode=self.mode,
+            workload=self.workload, dims=self.dims, network=self.network, mode=self.mode
         )
 
     @property
@@ -265,9 +262,7 @@ class Profile:
             ProfileError: If one of their keys is there already.
         """
         return Profile(
-            deployment=self.deployment,
-            records=self.records + records,
-            extra=self.extra,
+            deployment=self.deployment, records=self.records + records, extra=self.extra
         )
 
     @property

@@ -242,10 +242,7 @@ def relu64(x: Array64) -> Array64:
 
 
 @primitive(
-    "relu",
-    source="ReLU softmax; MPCViT section 2.2",
-    reference=relu64,
-    atol=4e-6,
+    "relu", source="ReLU softmax; MPCViT section 2.2", reference=relu64, atol=4e-6
 )
 def relu(x: Array) -> Array:
     """max(x, 0), a less and a select; 72 bytes, 8 hops."""

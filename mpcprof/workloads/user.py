@@ -54,13 +54,7 @@ def load_user_function(
     function = _find_function(module, name, target)
     label = f"{Path(where).stem if is_file else where}:{name}"
     return make_user_workload(
-        function,
-        shapes,
-        name=label,
-        target=target,
-        domain=domain,
-        atol=atol,
-        rtol=rtol,
+        function, shapes, name=label, target=target, domain=domain, atol=atol, rtol=rtol
     )
 
 

@@ -88,12 +88,7 @@ def command(
 
 
 def _plain(
-    path: Path,
-    name: str | None,
-    data: Path | None,
-    limit: int | None,
-    *,
-    is_json: bool,
+    path: Path, name: str | None, data: Path | None, limit: int | None, *, is_json: bool
 ) -> str:
     from mpcvit.checkpoint import load_test_data, read_checkpoint
     from mpcvit.train.evaluate import evaluate_plain

@@ -51,11 +51,7 @@ class RandAugment:
         return choice, (self._magnitude + spread).clamp(0, _MOST) / _MOST
 
     def _operate(
-        self,
-        images: Tensor,
-        choice: Tensor,
-        level: Level,
-        operations: list[Operation],
+        self, images: Tensor, choice: Tensor, level: Level, operations: list[Operation]
     ) -> Tensor:
         varied = images.clone()
         groups = [(choice == number, op) for number, op in enumerate(operations)]

@@ -247,11 +247,7 @@ class SearchCost:
 
 
 def _grouped_s(
-    share: Array,
-    one: Term,
-    other: Term,
-    n_together: int = 1,
-    besides_s: float = 0.0,
+    share: Array, one: Term, other: Term, n_together: int = 1, besides_s: float = 0.0
 ) -> Array:
     """Return the sum of fixed_s max + per_unit_s sum of `one`, over the groups (G, U).
 

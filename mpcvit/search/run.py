@@ -173,10 +173,7 @@ def default_output(dataset: str) -> Path:
 
 
 def search(
-    config: SearchConfig,
-    progress: Progress = SILENT,
-    *,
-    dataset: Dataset | None = None,
+    config: SearchConfig, progress: Progress = SILENT, *, dataset: Dataset | None = None
 ) -> SearchReport:
     """Search, or resume a search, and write the result.
 

@@ -21,13 +21,7 @@ from mpcprof.progress import SILENT, Progress
 from mpcvit.data.augmentation import Augment
 from mpcvit.data.image_set import Dataset, batches, count_batches
 from mpcvit.train.config import RunConfig, seed_all
-from mpcvit.train.folder import (
-    NO_RUN,
-    RunFolder,
-    check_shared,
-    read_state,
-    write_state,
-)
+from mpcvit.train.folder import NO_RUN, RunFolder, check_shared, read_state, write_state
 from mpcvit.train.log import EpochLog, EpochRecord, read_log
 from mpcvit.train.recipe import Recipe
 

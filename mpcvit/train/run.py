@@ -103,10 +103,7 @@ class TrainResult:
 
 
 def train(
-    config: TrainConfig,
-    progress: Progress = SILENT,
-    *,
-    dataset: Dataset | None = None,
+    config: TrainConfig, progress: Progress = SILENT, *, dataset: Dataset | None = None
 ) -> TrainResult:
     """Train, or resume a training, and write the checkpoint.
 

@@ -29,8 +29,7 @@ def search(tmp_path_factory: Folders) -> Path:
     """Folder of a finished search."""
     folder = tmp_path_factory.mktemp("serial")
     run_study(
-        *("fig9_lambda", "--lambda", "0", "--search-epochs", "1"),
-        *("--output", folder),
+        *("fig9_lambda", "--lambda", "0", "--search-epochs", "1"), *("--output", folder)
     )
     return folder / "searches" / "lambda-0-seed-0"
 

@@ -7,12 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpcprof.builds import DEFAULT_BUILD, NOT_OPTIONS
-from mpcprof.deployment import (
-    FRACTION_BITS,
-    PROTOCOLS,
-    Deployment,
-    make_deployment,
-)
+from mpcprof.deployment import FRACTION_BITS, PROTOCOLS, Deployment, make_deployment
 from mpcprof.errors import UnknownNameError, UsageError
 
 OPTION_TEXTS = (

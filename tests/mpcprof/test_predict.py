@@ -71,10 +71,7 @@ def test_heads_may_be_chosen_beside_a_file(path):
     [
         ({"model": "cifar"}, r"--model cifar: .*arch\.json is of model digits; leave"),
         ({"n_layers": 2}, r"--layers 2: .*arch\.json has 3; leave it out"),
-        (
-            {"activation": "relu"},
-            r"--activation relu: .* has gelu_tanh; leave -",
-        ),
+        ({"activation": "relu"}, r"--activation relu: .* has gelu_tanh; leave -"),
     ],
 )
 def test_what_a_file_contradicts_is_one_clear_line(path, overrides, message):
@@ -87,10 +84,7 @@ def test_what_a_file_contradicts_is_one_clear_line(path, overrides, message):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (
-            {"attention": "sofmax"},
-            r"'sofmax' is neither a file nor a variant; did you",
-        ),
+        ({"attention": "sofmax"}, r"'sofmax' is neither a file nor a variant; did you"),
         ({"attention": "none.json"}, r"cannot read architecture 'none.json'"),
         ({"activation": "gelu"}, r"no activation 'gelu'; .*gelu_tanh"),
         ({"model": "cifr"}, r"no model 'cifr'; did you mean cifar"),

@@ -34,9 +34,7 @@ COLUMNS = (
 
 presets = st.sampled_from(["digits", "cifar"])
 networks = st.builds(
-    Network,
-    bandwidth_bytes_per_s=st.floats(1e5, 1e11),
-    rtt_s=st.floats(0, 1),
+    Network, bandwidth_bytes_per_s=st.floats(1e5, 1e11), rtt_s=st.floats(0, 1)
 )
 
 

@@ -171,14 +171,8 @@ def rewritten(folder: Path, **metadata: str | None) -> Path:
         ({"architecture": None}, "not JSON"),
         ({"normalization": None}, "damaged metadata, .*: normalization is missing"),
         ({"normalization": "[1]"}, "damaged metadata"),
-        (
-            {"normalization": '{"mean": "1", "deviation": [1]}'},
-            "mean='1': expected",
-        ),
-        (
-            {"normalization": '{"mean": [1], "deviation": [1, 1]}'},
-            "expected one fin",
-        ),
+        ({"normalization": '{"mean": "1", "deviation": [1]}'}, "mean='1': expected"),
+        ({"normalization": '{"mean": [1], "deviation": [1, 1]}'}, "expected one fin"),
         ({"normalization": '{"mean": [1e999], "deviation": [1]}'}, "out of range"),
         (
             {"normalization": f'{{"mean": [{10**400}], "deviation": [1]}}'},

@@ -190,19 +190,10 @@ CONDITIONS = {"architecture": {}, "deployment": "semi2k", "network": "wan"}
             {"conditions": CONDITIONS, "latency_s": "9.5 s"},
             "latency_s='9.5 s': expected float",
         ),
-        (
-            {"conditions": CONDITIONS, "latency_s": True},
-            "latency_s=True: expected",
-        ),
-        (
-            {"conditions": CONDITIONS, "latency_s": None},
-            "latency_s=None: expected",
-        ),
+        ({"conditions": CONDITIONS, "latency_s": True}, "latency_s=True: expected"),
+        ({"conditions": CONDITIONS, "latency_s": None}, "latency_s=None: expected"),
         ({"conditions": CONDITIONS, "latency_s": -1}, "latency_s=-1.0: expected a fin"),
-        (
-            {"conditions": CONDITIONS, "latency_s": float("nan")},
-            "not JSON",
-        ),
+        ({"conditions": CONDITIONS, "latency_s": float("nan")}, "not JSON"),
         ({"conditions": CONDITIONS, "latency_s": 10**400}, "out of range"),
     ],
 )

@@ -24,11 +24,7 @@ from typing import Any, Literal
 
 from mpcprof.engine.emulation import namespaces
 from mpcprof.engine.emulation.namespaces import NamespaceEmulation
-from mpcprof.engine.party.framing import (
-    Header,
-    receive_frame,
-    send_frame,
-)
+from mpcprof.engine.party.framing import Header, receive_frame, send_frame
 from mpcprof.errors import BackendUnavailableError, LinkError
 
 ShaperName = Literal["netem", "tbf"]

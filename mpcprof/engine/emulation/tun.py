@@ -41,11 +41,7 @@ from mpcprof.engine.child import run_first
 from mpcprof.engine.emulation import namespaces
 from mpcprof.engine.emulation.namespaces import NamespaceEmulation
 from mpcprof.engine.emulation.pipe import Shaper
-from mpcprof.engine.party.framing import (
-    Header,
-    receive_frame,
-    send_frame,
-)
+from mpcprof.engine.party.framing import Header, receive_frame, send_frame
 from mpcprof.errors import BackendUnavailableError
 
 MTU_BYTES = 1500

@@ -10,12 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import mpcprof.progress
-from mpcprof.cli.progress import (
-    ProgressBar,
-    ProgressLines,
-    progress_bar,
-    resumable,
-)
+from mpcprof.cli.progress import ProgressBar, ProgressLines, progress_bar, resumable
 from mpcprof.errors import EngineError
 
 

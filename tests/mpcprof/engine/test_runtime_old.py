@@ -97,11 +97,7 @@ CLOSED_FORMS = {
     "select": (SIZES, 1, 16 * ENTRIES),
     "relu": (SIZES, RELU_HOPS, RELU_BYTES * ENTRIES),
     "max": (SIZES, max_hops(TOKENS), RELU_BYTES * ENTRIES),
-    "matmul": (
-        {"n_tokens": 5, "width": 3, "hidden": 4},
-        1,
-        8 * (5 * 3 + 3 * 4),
-    ),
+    "matmul": ({"n_tokens": 5, "width": 3, "hidden": 4}, 1, 8 * (5 * 3 + 3 * 4)),
 }
 
 
@@ -116,11 +112,7 @@ def test_hops_and_bytes_are_those_of_the_closed_form(semi2k, name):
 
 @pytest.mark.parametrize(
     ("n_entries", "n_waits"),
-    [
-        (WINDOW_BYTES // 16, 0),
-        (WINDOW_BYTES // 16 + 1, 1),
-        (WINDOW_BYTES // 8 + 1, 2),
-    ],
+    [(WINDOW_BYTES // 16, 0), (WINDOW_BYTES // 16 + 1, 1), (WINDOW_BYTES // 8 + 1, 2)],
 )
 def test_a_message_beyond_a_window_waits_a_round_trip(semi2k, n_entries, n_waits):
     workload = get_workload("mul")

@@ -258,6 +258,7 @@ class HangingSession(Session):
         return super().run(case, **limits)
 
 
+@pytest.mark.spu
 def test_parties_that_hang_in_their_first_program_are_started_again():
     with HangingSession(n_hangs=1, limit_s=4.0) as session:
         first, second = session.started[0], session.started[-1]
@@ -273,6 +274,7 @@ def test_parties_that_hang_in_their_first_program_are_started_again():
     assert still_running(second) == []
 
 
+@pytest.mark.spu
 def test_parties_that_hang_every_time_are_an_error_and_leave_nothing_behind(
     monkeypatch,
 ):
@@ -300,10 +302,7 @@ class Closing:
 
 def test_one_that_cannot_be_closed_leaves_none_of_the_others_open():
     ended = []
-    session = Session(
-        make_deployment("semi2k"),
-        Closing(ended, "network"),
-    )
+    session = Session(make_deployment("semi2k"), Closing(ended, "network"))
     broken = Closing(ended, "party 0", OSError("its log is gone"))
     session._parties = [broken, Closing(ended, "party 1")]
     session._compiler = Closing(ended, "compiler")

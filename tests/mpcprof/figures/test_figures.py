@@ -263,8 +263,7 @@ def test_an_error_beyond_the_linear_range_has_a_logarithmic_scale(tmp_path, draw
 
 
 @pytest.mark.parametrize(
-    "overrides",
-    [{"mode": "priced", "emulation": "none"}, {"network": LOOPBACK}],
+    "overrides", [{"mode": "priced", "emulation": "none"}, {"network": LOOPBACK}]
 )
 def test_formula_needs_records_that_really_waited(tmp_path, overrides):
     with pytest.raises(ProfileError, match="none of the 1 records was emulated"):

@@ -17,13 +17,7 @@ from mpcprof.errors import UnknownNameError, UsageError
 from mpcprof.nn.architecture import MODELS, Architecture, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import BLOCKS, block_shapes, trace_block, trace_model
-from mpcprof.nn.steps import (
-    PRIMITIVES,
-    Bare,
-    CountingAlgebra,
-    Step,
-    broadcast_shape,
-)
+from mpcprof.nn.steps import PRIMITIVES, Bare, CountingAlgebra, Step, broadcast_shape
 from mpcprof.nn.transformer import (
     by_token,
     fused_mlp,

@@ -34,11 +34,7 @@ def test_all_ranks_together_see_each_image_once_in_the_same_number_of_steps(
 
     ranks = [
         read_labels(
-            images,
-            batch_size=batch_size,
-            epoch=epoch,
-            rank=rank,
-            world_size=world_size,
+            images, batch_size=batch_size, epoch=epoch, rank=rank, world_size=world_size
         )
         for rank in range(world_size)
     ]

@@ -148,9 +148,7 @@ def test_tiny_imagenet_with_sorted_validation_images_will_do(tmp_path: Path) -> 
     assert loaded.test.labels.tolist() == [1, 2]
 
 
-def test_a_validation_image_that_is_missing_or_unknown_is_named(
-    tmp_path: Path,
-) -> None:
+def test_a_validation_image_that_is_missing_or_unknown_is_named(tmp_path: Path) -> None:
     write_tiny_imagenet(tmp_path)
     (tmp_path / "val" / "images" / "val_2.JPEG").unlink()
 

@@ -102,11 +102,7 @@ EVERY_VARIANT = Architecture(
 
 @pytest.mark.parametrize(
     "architecture",
-    [
-        make_architecture(),
-        make_architecture(heads="batched"),
-        EVERY_VARIANT,
-    ],
+    [make_architecture(), make_architecture(heads="batched"), EVERY_VARIANT],
     ids=["serial", "batched", "every variant"],
 )
 def test_torch_gives_what_jax_gives(architecture):

@@ -35,10 +35,7 @@ def weights(tmp_path):
     path = tmp_path / "weights.safetensors"
     save_file({"other": X, "bias": BIAS, "weight": WEIGHT}, path, {"kind": "test"})
     return Owned(
-        rank=1,
-        path=path,
-        shapes=(WEIGHT.shape, BIAS.shape),
-        entries=("weight", "bias"),
+        rank=1, path=path, shapes=(WEIGHT.shape, BIAS.shape), entries=("weight", "bias")
     )
 
 

@@ -10,18 +10,8 @@ from safetensors.torch import load_file
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import uniform_architecture
 from mpcvit.pareto import MEASURED, ParetoConfig, gather
-from mpcvit.study.training import (
-    TRAINED,
-    Candidate,
-    pareto_runs,
-    train_candidates,
-)
-from tests.studies import (
-    PROFILE,
-    make_candidates,
-    make_outcome,
-    make_study,
-)
+from mpcvit.study.training import TRAINED, Candidate, pareto_runs, train_candidates
+from tests.studies import PROFILE, make_candidates, make_outcome, make_study
 from tests.training_runs import tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,6 +10,8 @@ import pytest
 from mpcprof.engine.emulation import backends as probe
 from mpcprof.engine.emulation.backends import BackendStatus, probe_backends
 
+pytestmark = pytest.mark.link
+
 
 def _reasons() -> dict[str, str]:
     return {status.name: status.reason for status in probe_backends()}

@@ -24,6 +24,8 @@ from mpcprof.errors import BackendUnavailableError, LinkError, PartyDiedError
 from mpcprof.network import LOOPBACK, NETWORKS, Network
 from tests.wan_party import namespace_of, running, wait_until_unused
 
+pytestmark = pytest.mark.link
+
 WAN = NETWORKS["wan"]
 TIME_STAMPED_SEGMENT, ITS_FRAME = 1448, 1514
 

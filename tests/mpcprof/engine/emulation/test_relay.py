@@ -24,6 +24,8 @@ from mpcprof.network import LOOPBACK, Network
 from tests.brpc_frames import message
 from tests.processes import is_running, still_running
 
+pytestmark = pytest.mark.link
+
 WAN = Network(bandwidth_bytes_per_s=44e6, rtt_s=0.040)
 ONE_WAY_S = WAN.one_way_s
 LATE_S = 0.002  # of a message, at most; it is never early

@@ -34,6 +34,8 @@ from tests.wan_party import (
     wait_until_unused,
 )
 
+pytestmark = pytest.mark.link
+
 WAN = Network(bandwidth_bytes_per_s=44e6, rtt_s=0.040)
 _WARM_UP_BYTES = 16 << 20
 _PIECE_BYTES = 45 * 1448  # what segmentation offload makes one packet of
