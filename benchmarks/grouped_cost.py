@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import click
 
+from benchmarks.baselines import extremes_s, spread_budgets_s
 from benchmarks.script import search_options, study_command
 from benchmarks.searches import make_search, run_searches
 from mpcprof.costmodel.model import fit_cost_model
@@ -20,7 +21,6 @@ from mpcprof.errors import UsageError
 from mpcprof.profile.io import read_profile
 from mpcprof.progress import Progress
 from mpcprof.units import format_duration
-from mpcvit.search.baselines import extremes_s, spread_budgets_s
 from mpcvit.search.budget import choose_within
 from mpcvit.search.cost import CostForm, SearchCost
 from mpcvit.search.derive import Derived, derive_by_budget, make_derived

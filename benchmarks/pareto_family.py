@@ -16,19 +16,19 @@ from pathlib import Path
 
 import click
 
-from benchmarks.script import study_command, tolerance_option
-from benchmarks.searches import search_layers, warn_of_indifference
-from mpcprof.cli.options import parse_durations_s
-from mpcprof.errors import UsageError
-from mpcprof.progress import Progress
-from mpcvit.pareto import ParetoConfig, draw_pareto, gather
-from mpcvit.search.baselines import (
+from benchmarks.baselines import (
     by_layer,
     draw_at_cost,
     evenly,
     spread_budgets_s,
     uniform_baselines,
 )
+from benchmarks.script import study_command, tolerance_option
+from benchmarks.searches import search_layers, warn_of_indifference
+from mpcprof.cli.options import parse_durations_s
+from mpcprof.errors import UsageError
+from mpcprof.progress import Progress
+from mpcvit.pareto import ParetoConfig, draw_pareto, gather
 from mpcvit.search.derive import derive_by_budget
 from mpcvit.study.report import StudyReport, recall_search
 from mpcvit.study.training import (

@@ -2,6 +2,7 @@
 
 import pytest
 
+from benchmarks.published import compare
 from mpcprof.network import NETWORKS
 from mpcvit.paper.cases import CaseConfig, mpcvit
 from mpcvit.paper.costs import read_fitted
@@ -13,7 +14,6 @@ from mpcvit.paper.published import (
     TABLE_4,
     TABLE_5,
     Published,
-    compare,
 )
 from tests import PROFILES
 

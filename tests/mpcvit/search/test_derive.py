@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import OptimizeResult, milp
 
+from benchmarks.baselines import at_random, by_layer, evenly, uniform_baselines
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import MODELS, Heads
 from mpcprof.terms import Term
 from mpcprof.units import parse_duration_s
-from mpcvit.search.baselines import at_random, by_layer, evenly, uniform_baselines
 from mpcvit.search.budget import choose_within
 from mpcvit.search.cost import SearchCost
 from mpcvit.search.derive import (
