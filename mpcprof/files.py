@@ -181,16 +181,16 @@ def _explain(message: str, values: Any, kind: Any) -> str:  # Any: JSON, and its
     if missing := _MISSING.fullmatch(problem):
         place = f" in {key}" if key else ""
         return f"the key {missing[1]!r} is missing{place}"
+    if "[...]" in path:  # a value of an object, whose key msgspec does not tell
+        return f"{key}: {problem}"
     steps = [a or int(b) for a, b in _STEP.findall(path)]
     if wrong := _WRONG_TYPE.fullmatch(problem):
         names = [_JSON_WORDS.get(name, name) for name in wrong[1].split(" | ")]
         problem = f"expected {' or '.join(names)}"
     elif problem.startswith("Invalid enum value"):
         problem = f"expected {_choices(kind, steps)}"
-    elif not path or not match:
+    elif not path:
         return problem  # a check of our own, which names the field
-    if "[...]" in path:  # a value of an object, whose key msgspec does not tell
-        return f"{key}: {message.partition(' - at ')[0]}"
     for step in steps:
         values = values[step]
     return f"{key}={values!r:.80}: {problem}" if key else f"{values!r:.80}: {problem}"

@@ -140,6 +140,7 @@ class Config:
     sizes: dict[str, int] | None = None
     layer: Layer | None = None
     layers: tuple[Layer, ...] = ()
+    by_name: dict[str, Layer] | None = None
 
     def __post_init__(self) -> None:
         if self.n_epochs < 1:
@@ -170,6 +171,10 @@ def test_json_becomes_one_of_our_types(tmp_path):
         (
             '{"n_epochs": 3, "layers": [{"heads": "x"}]}',
             r"layers\[0\].heads='x': expected serial or batched",
+        ),
+        (
+            '{"n_epochs": 3, "by_name": {"a": {"heads": "x"}}}',
+            r"by_name\[...\].heads: Invalid enum value 'x'",
         ),
         ("{}", "the key 'n_epochs' is missing"),
         ("[]", r"\[\]: expected object"),
