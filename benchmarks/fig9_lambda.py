@@ -17,8 +17,6 @@ import click
 import numpy as np
 from scipy.stats import spearmanr
 
-from benchmarks.script import search_epochs_option, study_command
-from benchmarks.searches import make_search, run_searches
 from mpcprof.cli.options import parse_numbers
 from mpcprof.errors import UsageError
 from mpcprof.figures.canvas import COLORS, add_legend, label_figure, open_figure
@@ -29,6 +27,8 @@ from mpcvit.search.objective import Penalty
 from mpcvit.search.space import SearchedActivation, SearchSpace
 from mpcvit.study.report import Searched, StudyReport
 from mpcvit.study.training import Study, make_candidate, train_candidates
+from script import search_epochs_option, study_command
+from searches import make_search, run_searches
 
 
 @study_command("runs/lambda_sweep", seeds="0")

@@ -11,9 +11,9 @@ from pathlib import Path
 import click
 import numpy as np
 
-from benchmarks.script import Script
 from mpcprof.figures.agreement import emulated_records, formula_s
 from mpcprof.profile.io import read_profile
+from script import Script
 
 
 @click.command(cls=Script)

@@ -13,9 +13,7 @@ from typing import Any, Final
 
 import click
 
-from benchmarks.baselines import extremes_s, spread_budgets_s
-from benchmarks.script import search_options, study_command
-from benchmarks.searches import make_search, run_searches
+from baselines import extremes_s, spread_budgets_s
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.profile.io import read_profile
@@ -36,6 +34,8 @@ from mpcvit.study.training import (
     pareto_command,
     train_candidates,
 )
+from script import search_options, study_command
+from searches import make_search, run_searches
 
 STEPS: Final = 100  # budgets among which the quickest is looked for
 

@@ -8,12 +8,12 @@ goodput of the slowest direction while all directions are busy; half a minute.
 
 import click
 
-from benchmarks.script import Script
 from mpcprof.deployment import make_deployment
 from mpcprof.engine.calibration import check_link, trim_link
 from mpcprof.engine.emulation.relay import RelayEmulation
 from mpcprof.engine.session import Session
 from mpcprof.network import NETWORKS
+from script import Script
 
 
 @click.command(cls=Script)

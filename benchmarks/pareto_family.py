@@ -16,15 +16,13 @@ from pathlib import Path
 
 import click
 
-from benchmarks.baselines import (
+from baselines import (
     by_layer,
     draw_at_cost,
     evenly,
     spread_budgets_s,
     uniform_baselines,
 )
-from benchmarks.script import study_command, tolerance_option
-from benchmarks.searches import search_layers, warn_of_indifference
 from mpcprof.cli.options import parse_durations_s
 from mpcprof.errors import UsageError
 from mpcprof.progress import Progress
@@ -40,6 +38,8 @@ from mpcvit.study.training import (
     pareto_runs,
     train_candidates,
 )
+from script import study_command, tolerance_option
+from searches import search_layers, warn_of_indifference
 
 
 @study_command("runs/family", seeds="0", has_search=True)

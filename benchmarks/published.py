@@ -12,7 +12,6 @@ from typing import Final
 
 import click
 
-from benchmarks.script import Script
 from mpcprof.costmodel.model import CostModel
 from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.architecture import MODELS, Architecture, uniform_architecture
@@ -20,6 +19,7 @@ from mpcprof.nn.catalogue import trace_model
 from mpcvit.paper.cases import CaseConfig, layer_steps, mpcvit
 from mpcvit.paper.costs import read_fitted
 from mpcvit.paper.published import PUBLISHED, Published
+from script import Script
 
 _NO_UNIT: Final = (
     "Table 2 gives no unit of work: ours is the attention of one layer, 4 heads one by "

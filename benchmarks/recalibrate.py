@@ -12,7 +12,6 @@ from statistics import median
 
 import click
 
-from benchmarks.script import Script
 from mpcprof.deployment import Deployment, make_deployment
 from mpcprof.engine.calibration import calibrate, trim_link
 from mpcprof.engine.emulation.relay import RelayEmulation
@@ -22,6 +21,7 @@ from mpcprof.pricing import Calibration
 from mpcprof.profile.io import read_profile, write_profile
 from mpcprof.profile.record import Profile, Record
 from mpcprof.provenance import host_description
+from script import Script
 
 
 @click.command(cls=Script)

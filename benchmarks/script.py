@@ -154,10 +154,10 @@ def _run(experiment: Experiment, given: dict[str, Any]) -> "StudyReport":
 
 def _pop_study(given: dict[str, Any]) -> "Study":
     """Make the study of its options, and leave the script's own ones in `given`."""
-    from benchmarks.searches import with_search
     from mpcvit.study.training import Study
     from mpcvit.train.config import make_run_config
     from mpcvit.train.recipe import get_recipe
+    from searches import with_search
 
     def pop(names: Sequence[str]) -> dict[str, Any]:
         return {name: given.pop(name) for name in names if name in given}

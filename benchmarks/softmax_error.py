@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 
-from benchmarks.script import Script
 from mpcprof.deployment import make_deployment
 from mpcvit.paper.measuring import measure_softmax_error
 from mpcvit.paper.softmax_error import errors_path, write_errors
+from script import Script
 
 
 @click.command(cls=Script)

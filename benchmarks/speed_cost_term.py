@@ -18,7 +18,6 @@ from typing import Final
 import click
 import torch
 
-from benchmarks.script import Script
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS
@@ -27,6 +26,7 @@ from mpcvit.search.cost import CostForm, SearchCost
 from mpcvit.search.space import Granularity, SearchSpace
 from mpcvit.search.supernet import Supernet
 from mpcvit.train.recipe import get_recipe
+from script import Script
 
 REPEATS: Final = 5
 DATASETS: Final = {"digits": "digits", "cifar": "cifar10"}  # by model

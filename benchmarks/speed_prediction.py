@@ -14,12 +14,12 @@ from typing import Final
 
 import click
 
-from benchmarks.script import Script
 from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS, Architecture, Heads, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.profile.io import read_profile
+from script import Script
 
 REPEATS: Final = 7
 HEADS: Final[tuple[Heads, ...]] = ("serial", "batched")

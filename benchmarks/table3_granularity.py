@@ -12,8 +12,6 @@ from typing import Final
 
 import click
 
-from benchmarks.script import search_options, study_command
-from benchmarks.searches import make_search, run_searches
 from mpcprof.cli.options import parse_shares
 from mpcprof.progress import Progress
 from mpcvit.paper.published import TABLE_3
@@ -28,6 +26,8 @@ from mpcvit.study.training import (
     make_candidate,
     train_candidates,
 )
+from script import search_options, study_command
+from searches import make_search, run_searches
 
 GRANULARITIES: Final[tuple[Granularity, ...]] = ("layer", "row", "head")
 

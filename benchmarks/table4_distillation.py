@@ -14,8 +14,6 @@ from typing import Final
 
 import click
 
-from benchmarks.script import study_command
-from benchmarks.searches import with_search
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import Architecture
 from mpcprof.progress import Progress
@@ -32,6 +30,8 @@ from mpcvit.study.training import (
 )
 from mpcvit.train.distillation import KdTerm
 from mpcvit.train.run import choose_architecture
+from script import study_command
+from searches import with_search
 
 TERMS: Final[dict[str, frozenset[KdTerm]]] = {
     "CE": frozenset(),

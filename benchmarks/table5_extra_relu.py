@@ -12,8 +12,6 @@ from itertools import chain
 
 import click
 
-from benchmarks.script import search_options, study_command
-from benchmarks.searches import make_search, run_searches
 from mpcprof.cli.options import parse_durations_s, parse_shares
 from mpcprof.errors import UsageError
 from mpcprof.progress import Progress
@@ -31,6 +29,8 @@ from mpcvit.study.training import (
     make_candidate,
     train_candidates,
 )
+from script import search_options, study_command
+from searches import make_search, run_searches
 
 WITH, WITHOUT = "identity_relu", "identity"
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.baselines import draw_at_cost, evenly, spread_budgets_s
+from baselines import draw_at_cost, evenly, spread_budgets_s
 from mpcprof.errors import UsageError
 from mpcvit.search.derive import derive_by_budget
 from tests.studies import make_result

@@ -2,7 +2,11 @@
 
 import ast
 import importlib
+import os
 import re
+import subprocess
+import sys
+import sysconfig
 
 import pytest
 from click.testing import CliRunner
@@ -33,6 +37,26 @@ def test_every_script_explains_itself_and_how_it_is_called(name):
     assert done.exit_code == 0
     assert f"python benchmarks/{name}.py" in module.__doc__
     assert module.main.help
+
+
+def test_a_script_runs_where_only_the_packages_are_installed(tmp_path):
+    for package in ("mpcprof", "mpcvit"):
+        (tmp_path / package).symlink_to(ROOT / package)
+    # -S leaves out what an editable install adds: the whole checkout
+    paths = map(str, (tmp_path, sysconfig.get_path("purelib")))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    script = ROOT / "benchmarks" / "fig9_lambda.py"
+
+    done = subprocess.run(
+        [sys.executable, "-S", script, "--help"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage: fig9_lambda.py ")
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import safetensors.numpy
 
-from benchmarks.searches import plan_layers, warn_of_indifference, with_search
 from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
 from mpcvit.search.objective import Penalty
@@ -15,6 +14,7 @@ from mpcvit.search.result import TENSORS, SearchResult, write_settings
 from mpcvit.search.run import SearchConfig
 from mpcvit.search.space import SearchSpace
 from mpcvit.study.report import recall_search
+from searches import plan_layers, warn_of_indifference, with_search
 from tests import ROOT
 from tests.studies import PROFILE, make_result, make_study
 from tests.training_runs import tiny_recipe

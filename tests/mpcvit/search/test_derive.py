@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import OptimizeResult, milp
 
-from benchmarks.baselines import at_random, by_layer, evenly, uniform_baselines
+from baselines import at_random, by_layer, evenly, uniform_baselines
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import MODELS, Heads
 from mpcprof.terms import Term
