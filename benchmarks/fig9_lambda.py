@@ -17,6 +17,7 @@ import click
 import numpy as np
 from scipy.stats import spearmanr
 
+from candidates import make_candidate
 from mpcprof.cli.options import parse_numbers
 from mpcprof.errors import UsageError
 from mpcprof.figures.canvas import COLORS, add_legend, label_figure, open_figure
@@ -25,10 +26,10 @@ from mpcprof.units import format_duration
 from mpcvit.search.derive import derive_by_mu
 from mpcvit.search.objective import Penalty
 from mpcvit.search.space import SearchedActivation, SearchSpace
-from mpcvit.study.report import Searched, StudyReport
-from mpcvit.study.training import Study, make_candidate, train_candidates
+from mpcvit.study.report import StudyReport
+from mpcvit.study.training import Study, train_candidates
 from script import search_epochs_option, study_command
-from searches import make_search, run_searches
+from searches import Searched, make_search, run_searches
 
 
 @study_command("runs/lambda_sweep", seeds="0")

@@ -14,6 +14,7 @@ from typing import Any, Final
 import click
 
 from baselines import extremes_s, spread_budgets_s
+from candidates import make_candidate, pareto_command
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.profile.io import read_profile
@@ -26,14 +27,7 @@ from mpcvit.search.objective import Penalty
 from mpcvit.search.result import SearchResult
 from mpcvit.search.space import SearchedActivation, SearchSpace
 from mpcvit.study.report import StudyReport, compare_means
-from mpcvit.study.training import (
-    Candidate,
-    Outcome,
-    Study,
-    make_candidate,
-    pareto_command,
-    train_candidates,
-)
+from mpcvit.study.training import Candidate, Outcome, Study, train_candidates
 from script import search_options, study_command
 from searches import make_search, run_searches
 

@@ -23,23 +23,22 @@ from baselines import (
     spread_budgets_s,
     uniform_baselines,
 )
+from candidates import make_candidate, pareto_command
 from mpcprof.cli.options import parse_durations_s
 from mpcprof.errors import UsageError
 from mpcprof.progress import Progress
 from mpcvit.pareto import ParetoConfig, draw_pareto, gather
 from mpcvit.search.derive import derive_by_budget
-from mpcvit.study.report import StudyReport, recall_search
+from mpcvit.study.report import StudyReport
 from mpcvit.study.training import (
     Candidate,
     Outcome,
     Study,
-    make_candidate,
-    pareto_command,
     pareto_runs,
     train_candidates,
 )
 from script import study_command, tolerance_option
-from searches import search_layers, warn_of_indifference
+from searches import recall_search, search_layers, warn_of_indifference
 
 
 @study_command("runs/family", seeds="0", has_search=True)

@@ -16,13 +16,14 @@ from typing import Any
 import click
 
 from baselines import draw_at_cost, spread_budgets_s
+from candidates import make_candidate
 from mpcprof.progress import Progress
 from mpcprof.units import format_duration, parse_duration_s
 from mpcvit.search.derive import derive_by_budget
-from mpcvit.study.report import StudyReport, compare_means, recall_search
-from mpcvit.study.training import Outcome, Study, make_candidate, train_candidates
+from mpcvit.study.report import StudyReport, compare_means
+from mpcvit.study.training import Outcome, Study, train_candidates
 from script import study_command, tolerance_option
-from searches import warn_of_indifference
+from searches import recall_search, warn_of_indifference
 
 
 @study_command("runs/searched_and_random", has_search=True)

@@ -1,9 +1,9 @@
 """What several scripts need of searches: alike but for what a script compares."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UsageError
@@ -16,17 +16,84 @@ from mpcvit.search.result import SearchResult, read_result
 from mpcvit.search.run import (
     SearchConfig,
     SearchReport,
+    SearchSettings,
     read_search_settings,
     search,
     search_recipe,
 )
 from mpcvit.search.space import SearchSpace
 from mpcvit.study.jobs import run_jobs
-from mpcvit.study.report import Searched, recall_search
 from mpcvit.study.training import Study
 from mpcvit.train.loop import DivergedError
 
 _END: Final = 0.01  # alphas closer to 0 or 1 than this have settled there
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Searched:
+    """A search that a study rests on.
+
+    Attributes:
+        folder: Folder of the search, as it was given.
+        settings: What was asked; None if the folder has no readable `config.json`.
+    """
+
+    folder: Path
+    result: SearchResult
+    settings: SearchSettings | None
+
+    def to_json(self) -> dict[str, Any]:  # Any: JSON
+        """Return lambda and eta at the end of the search, and all that was asked."""
+        result = self.result
+        return {
+            "folder": str(self.folder),
+            "lambda_per_s": result.lambda_per_s,
+            "eta_per_s": result.eta_per_s,
+            "target_s": result.target_s,
+            "n_epochs": result.n_epochs,
+            "profile": result.profile,
+            "records_sha256": result.records_digest,
+            "config": None if self.settings is None else asdict(self.settings),
+        }
+
+    def line(self) -> str:
+        """Return folder, penalty, cost and recipe in one line."""
+        result = self.result
+        parts = [f"lambda {result.lambda_per_s:.3g} per s"]
+        if result.beta is not None:
+            parts.append(f"eta {result.eta_per_s:.3g} per s")
+        if result.target_s is not None:
+            parts.append(f"found for a target of {result.target_s:g} s")
+        parts += [
+            f"cost {result.cost.form}",
+            f"by {result.space.granularity}",
+            f"{result.n_epochs} epochs",
+        ]
+        if self.settings is None:
+            parts.append("seed, batch size and rates unknown")
+        else:
+            recipe = self.settings.recipe
+            parts += [
+                f"seed {recipe.seed}",
+                f"batch {recipe.batch_size}",
+                f"learning rate {recipe.learning_rate:g}",
+                f"of alpha {self.settings.alpha_learning_rate:g}",
+            ]
+        return f"{self.folder}: {', '.join(parts)}"
+
+
+def recall_search(folder: Path, result: SearchResult | None = None) -> Searched:
+    """Return the search in a folder, with its settings as far as the folder has them.
+
+    Raises:
+        UsageError: If no search has finished in the folder.
+    """
+    result = result or read_result(folder)
+    try:
+        settings = read_search_settings(folder)
+    except UsageError:
+        settings = None
+    return Searched(folder=folder, result=result, settings=settings)
 
 
 def make_search(

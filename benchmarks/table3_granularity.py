@@ -12,6 +12,7 @@ from typing import Final
 
 import click
 
+from candidates import find_published, make_candidate
 from mpcprof.cli.options import parse_shares
 from mpcprof.progress import Progress
 from mpcvit.paper.published import TABLE_3
@@ -19,13 +20,7 @@ from mpcvit.search.derive import family
 from mpcvit.search.objective import Penalty
 from mpcvit.search.space import Granularity, SearchSpace
 from mpcvit.study.report import StudyReport
-from mpcvit.study.training import (
-    Outcome,
-    Study,
-    find_published,
-    make_candidate,
-    train_candidates,
-)
+from mpcvit.study.training import Outcome, Study, train_candidates
 from script import search_options, study_command
 from searches import make_search, run_searches
 

@@ -14,6 +14,7 @@ from typing import Final
 
 import click
 
+from candidates import find_published
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import Architecture
 from mpcprof.progress import Progress
@@ -21,13 +22,7 @@ from mpcvit.paper.published import TABLE_4
 from mpcvit.search.derive import derive_by_mu
 from mpcvit.search.result import read_result
 from mpcvit.study.report import StudyReport, compare_outcomes
-from mpcvit.study.training import (
-    NO_TEACHER,
-    Candidate,
-    Study,
-    find_published,
-    train_candidates,
-)
+from mpcvit.study.training import NO_TEACHER, Candidate, Study, train_candidates
 from mpcvit.train.distillation import KdTerm
 from mpcvit.train.run import choose_architecture
 from script import study_command

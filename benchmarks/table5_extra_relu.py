@@ -12,6 +12,7 @@ from itertools import chain
 
 import click
 
+from candidates import find_published, make_candidate
 from mpcprof.cli.options import parse_durations_s, parse_shares
 from mpcprof.errors import UsageError
 from mpcprof.progress import Progress
@@ -22,13 +23,7 @@ from mpcvit.search.objective import Penalty, parse_eta
 from mpcvit.search.result import SearchResult
 from mpcvit.search.space import SearchedActivation, SearchSpace
 from mpcvit.study.report import StudyReport, compare_outcomes
-from mpcvit.study.training import (
-    Candidate,
-    Study,
-    find_published,
-    make_candidate,
-    train_candidates,
-)
+from mpcvit.study.training import Candidate, Study, train_candidates
 from script import search_options, study_command
 from searches import make_search, run_searches
 

@@ -5,9 +5,8 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from scipy.stats import t as student_t
@@ -20,15 +19,9 @@ from mpcprof.profile.io import read_profile
 from mpcprof.provenance import commit, host_description, now_utc
 from mpcprof.units import format_duration
 from mpcvit.paper.published import Published
-from mpcvit.search.result import SearchResult, read_result
-from mpcvit.search.run import SearchSettings, read_search_settings
 from mpcvit.study.training import Outcome, SeedRun, Study
 
 _LEVEL: Final = 0.95
-_HEADINGS: Final = (
-    *("group", "name", "what", "accuracy", "sd", "seeds"),
-    *("predicted", "measured"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,71 +106,14 @@ def compare_outcomes(first: Outcome, second: Outcome) -> str:
     return str(compare_means(first.accuracies, second.accuracies, n_test=first.n_test))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Searched:
-    """A search that a study rests on.
-
-    Attributes:
-        folder: Folder of the search, as it was given.
-        settings: What was asked; None if the folder has no readable `config.json`.
-    """
-
-    folder: Path
-    result: SearchResult
-    settings: SearchSettings | None
-
-    def to_json(self) -> dict[str, Any]:  # Any: JSON
-        """Return lambda and eta at the end of the search, and all that was asked."""
-        result = self.result
-        return {
-            "folder": str(self.folder),
-            "lambda_per_s": result.lambda_per_s,
-            "eta_per_s": result.eta_per_s,
-            "target_s": result.target_s,
-            "n_epochs": result.n_epochs,
-            "profile": result.profile,
-            "records_sha256": result.records_digest,
-            "config": None if self.settings is None else asdict(self.settings),
-        }
+class Source(Protocol):
+    """What a study rests on, such as a search."""
 
     def line(self) -> str:
-        """Return folder, penalty, cost and recipe in one line."""
-        result = self.result
-        parts = [f"lambda {result.lambda_per_s:.3g} per s"]
-        if result.beta is not None:
-            parts.append(f"eta {result.eta_per_s:.3g} per s")
-        if result.target_s is not None:
-            parts.append(f"found for a target of {result.target_s:g} s")
-        parts += [
-            f"cost {result.cost.form}",
-            f"by {result.space.granularity}",
-            f"{result.n_epochs} epochs",
-        ]
-        if self.settings is None:
-            parts.append("seed, batch size and rates unknown")
-        else:
-            recipe = self.settings.recipe
-            parts += [
-                f"seed {recipe.seed}",
-                f"batch {recipe.batch_size}",
-                f"learning rate {recipe.learning_rate:g}",
-                f"of alpha {self.settings.alpha_learning_rate:g}",
-            ]
-        return f"{self.folder}: {', '.join(parts)}"
+        """Return where it is and what made it, in one line."""
 
-
-def recall_search(folder: Path, result: SearchResult | None = None) -> Searched:
-    """Return the search in a folder, with its settings as far as the folder has them.
-
-    Raises:
-        UsageError: If no search has finished in the folder.
-    """
-    result = result or read_result(folder)
-    try:
-        settings = read_search_settings(folder)
-    except UsageError:
-        settings = None
-    return Searched(folder=folder, result=result, settings=settings)
+    def to_json(self) -> dict[str, Any]:  # Any: JSON
+        """Return where it is and everything that was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +133,7 @@ class StudyReport:
     outcomes: tuple[Outcome, ...]
     findings: tuple[str, ...]
     values: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
-    searches: tuple[Searched, ...] = ()
+    searches: tuple[Source, ...] = ()
     command: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)  # Any: JSON
 
@@ -269,27 +205,23 @@ def _conditions(report: StudyReport) -> dict[str, Any]:  # Any: JSON
 
 
 def _conditions_text(report: StudyReport) -> list[str]:
-    study, recipe = report.study, report.study.run.recipe
+    study = report.study
     deployment = fit_cost_model(read_profile(study.profile)).deployment
     lines = [
         f"`{report.command}`: {study.run.dataset}, model {study.preset.name}, "
-        f"{recipe.epochs} epochs, seeds {', '.join(map(str, study.seeds))}, teacher "
-        f"{study.teacher}.",
+        f"{study.run.recipe.epochs} epochs, seeds {', '.join(map(str, study.seeds))}, "
+        f"teacher {study.teacher}.",
         f"Seconds: {study.profile.name} ({deployment}) over {study.network}, heads "
         f"{study.heads}, one image.",
     ]
     if report.options:
-        lines.append(_options_text(report.options))
+        given = [f"{k} {_text(x)}" for k, x in report.options.items() if x is not None]
+        unset = [name for name, x in report.options.items() if x is None]
+        rest = f"; none: {', '.join(unset)}" if unset else ""
+        lines.append(f"Options, durations in seconds: {', '.join(given)}{rest}.")
     if report.searches:
         lines.append(f"Searches: {'; '.join(one.line() for one in report.searches)}.")
     return lines
-
-
-def _options_text(options: Mapping[str, Any]) -> str:  # Any: JSON
-    given = [f"{name} {_text(x)}" for name, x in options.items() if x is not None]
-    unset = [name for name, x in options.items() if x is None]
-    rest = f"; none: {', '.join(unset)}" if unset else ""
-    return f"Options, durations in seconds: {', '.join(given)}{rest}."
 
 
 def _text(value: object) -> str:
@@ -300,41 +232,35 @@ def _text(value: object) -> str:
 
 def outcome_table(outcomes: Sequence[Outcome]) -> str:
     """Return a Markdown table, a line per architecture, accuracies as means."""
-    papers = [one.candidate.published for one in outcomes]
-    headings = [*_HEADINGS, *(["paper"] if any(papers) else [])]
-    lines = [_line(headings), _line(["---"] * len(headings))]
-    for one, paper in zip(outcomes, papers, strict=True):
+    has_paper = any(one.candidate.published for one in outcomes)
+    headings = ["group", "name", "what", "accuracy", "sd", "seeds"]
+    headings += ["predicted", "measured", *(["paper"] if has_paper else [])]
+    rows = [headings, ["---"] * len(headings)]
+    for one in outcomes:
         cells = [
             one.candidate.group,
             one.candidate.name,
             one.candidate.detail,
-            _percent(one.accuracy, "diverged"),
-            _percent(one.spread, ""),
+            "diverged" if one.accuracy is None else f"{one.accuracy:.2%}",
+            "" if one.spread is None else f"{one.spread:.2%}",
             str(len(one.accuracies)),
             format_duration(one.predicted_s, digits=4),
             "" if not one.measured_s else format_duration(one.measured_s, digits=4),
         ]
-        lines.append(_line([*cells, *([_paper_text(paper)] if any(papers) else [])]))
-    return "\n".join(lines)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _percent(share: float | None, otherwise: str) -> str:
-    return otherwise if share is None else f"{share:.2%}"
+        paper = _paper_text(one.candidate.published)
+        rows.append([*cells, *([paper] if has_paper else [])])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _paper_text(paper: Published | None) -> str:
     if paper is None:
         return ""
-    parts: list[str] = [paper.dataset]
-    if paper.accuracy_percent is not None:
-        parts.append(f"{paper.accuracy_percent:.2f}%")
-    if paper.latency_s is not None:
-        parts.append(f"{paper.latency_s:.2f} s")
-    return ", ".join(parts)
+    percent, seconds = paper.accuracy_percent, paper.latency_s
+    known = [
+        *([] if percent is None else [f"{percent:.2f}%"]),
+        *([] if seconds is None else [f"{seconds:.2f} s"]),
+    ]
+    return ", ".join([paper.dataset, *known])
 
 
 def _accuracy_notes(outcomes: Sequence[Outcome]) -> list[str]:

@@ -1,11 +1,10 @@
 """Every architecture of a study, trained by the same recipe with every seed."""
 
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Final
@@ -26,8 +25,6 @@ from mpcvit.data.dataset import load_dataset
 from mpcvit.data.image_set import Dataset
 from mpcvit.paper.published import Published
 from mpcvit.pareto import MEASURED, ParetoConfig, gather, predict_s, read_measured
-from mpcvit.search.derive import Derived
-from mpcvit.search.result import SearchResult
 from mpcvit.study.jobs import run_jobs
 from mpcvit.train.config import RunConfig, choose_model
 from mpcvit.train.distillation import KdTerm, choose_terms
@@ -146,9 +143,9 @@ class SeedRun:
 
     seed: int
     checkpoint: Path
-    accuracy: float | None
-    duration_s: float
-    n_resumed: int
+    accuracy: float | None = None
+    duration_s: float = 0.0
+    n_resumed: int = 0
     failure: str = ""
     measured_s: float | None = None
 
@@ -185,9 +182,8 @@ class Outcome:
     @property
     def standard_error(self) -> float | None:
         """Standard error of one accuracy that comes from the choice of test images."""
-        if self.accuracy is None:
-            return None
-        return standard_error(self.accuracy, self.n_test)
+        mean = self.accuracy
+        return None if mean is None else standard_error(mean, self.n_test)
 
     @property
     def measured_s(self) -> float | None:
@@ -204,47 +200,6 @@ def standard_error(accuracy: float, n_images: int) -> float:
     return math.sqrt(accuracy * (1 - accuracy) / n_images)
 
 
-def make_candidate(
-    group: str,
-    derived: Derived,
-    result: SearchResult,
-    published: Published | None = None,
-) -> Candidate:
-    """Return a derived architecture as one to be trained."""
-    return Candidate(
-        group=group,
-        name=derived.label,
-        architecture=derived.architecture,
-        detail=describe(derived, result),
-        published=published,
-    )
-
-
-def describe(derived: Derived, result: SearchResult) -> str:
-    """Return the number of accurate units, and of accurate heads in each layer."""
-    accurate = result.space.accurate
-    heads = [
-        sum(head.count(accurate) / len(head) for head in layer)
-        for layer in derived.architecture.attention
-    ]
-    by_layer = "-".join(f"{count:.3g}" for count in heads)
-    text = f"{derived.n_accurate}/{derived.n_units} accurate, heads {by_layer}"
-    if derived.n_gelu is not None:
-        text += f", {derived.n_gelu}/{derived.n_gelu_units} GeLU"
-    return text + derived.shortfall()
-
-
-def find_published(
-    table: Sequence[Published],
-    what: str,
-    label: str | None = None,
-    dataset: str = "CIFAR-10",
-) -> Published | None:
-    """Return the line of a table with that `what`, at the mu of a label like mu-0.5."""
-    lines = [one for one in table if (one.what, one.dataset) == (what, dataset)]
-    return next((o for o in lines if label in (None, f"mu-{o.mu:g}")), None)
-
-
 def train_candidates(
     study: Study, candidates: Sequence[Candidate], progress: Progress = SILENT
 ) -> tuple[Outcome, ...]:
@@ -255,40 +210,39 @@ def train_candidates(
             other settings, or a measurement that is damaged.
         MissingEntryError: If the profile lacks an operation.
     """
-    _check_names(candidates)
-    _check_measured(study, candidates)
+    _check(study, candidates)
     model = fit_cost_model(read_profile(study.profile))
     predicted_s = [
         predict_s(model, replace(one.architecture, heads=study.heads), study.network)
         for one in candidates
     ]
     teacher = prepare_teacher(study, progress)
-    runs = [*product(candidates, study.seeds)]
+    runs = product(candidates, study.seeds)
     configs = [_config(study, one, seed, teacher) for one, seed in runs]
     answers = run_jobs(train_one, configs, n_jobs=study.n_jobs, progress=progress)
-    done: dict[Candidate, list[SeedRun]] = {one: [] for one in candidates}
-    for (one, seed), config, answer in zip(runs, configs, answers, strict=True):
-        done[one].append(_seed_run(seed, config.run.output, answer))
-    n_test = len(_load(study.run.dataset, *_images(configs[0])).test)
-    outcomes = tuple(
-        Outcome(candidate=one, predicted_s=s, n_test=n_test, runs=tuple(done[one]))
-        for one, s in zip(candidates, predicted_s, strict=True)
-    )
+    done = map(_seed_run, configs, answers)
+    n_test = len(_load_images(configs[0]).test)
+    outcomes = [
+        Outcome(
+            candidate=one,
+            predicted_s=seconds,
+            n_test=n_test,
+            runs=tuple(islice(done, len(study.seeds))),
+        )
+        for one, seconds in zip(candidates, predicted_s, strict=True)
+    ]
     return _with_measured(study, outcomes)
 
 
-def _check_names(candidates: Sequence[Candidate]) -> None:
-    names = [(one.group, one.name) for one in candidates]
-    repeated = sorted({"/".join(name) for name in names if names.count(name) > 1})
+def _check(study: Study, candidates: Sequence[Candidate]) -> None:
+    """Refuse equal names, and damaged measurements, before all the training."""
+    names = [f"{one.group}/{one.name}" for one in candidates]
+    repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated or not names:
         raise UsageError(
             f"trainings {', '.join(repeated) or 'none'}: expected each once, and some; "
             "ask for other budgets or shares"
         )
-
-
-def _check_measured(study: Study, candidates: Sequence[Candidate]) -> None:
-    """Refuse damaged measurements before all the training, not only after it."""
     for one, seed in product(candidates, study.seeds):
         read_measured(study.folder / TRAINED / one.folder_name(seed) / MEASURED)
 
@@ -353,61 +307,43 @@ def _is_done(config: TrainConfig) -> bool:
 
 def train_one(config: TrainConfig, progress: Progress) -> TrainResult:
     """Train on images that are loaded once a process."""
-    dataset = _load(config.run.dataset, *_images(config))
-    return train(config, progress, dataset=dataset)
+    return train(config, progress, dataset=_load_images(config))
 
 
-def _images(config: TrainConfig) -> tuple[ModelPreset, Path | None, int | None]:
+def _load_images(config: TrainConfig) -> Dataset:
+    run, model = config.run, config.architecture.model
+    return _load(run.dataset, model=model, folder=run.data_folder, limit=run.limit)
+
+
+_load: Final = lru_cache(maxsize=1)(load_dataset)
+
+
+def _seed_run(config: TrainConfig, answer: TrainResult | DivergedError) -> SeedRun:
     run = config.run
-    return config.architecture.model, run.data_folder, run.limit
-
-
-@lru_cache(maxsize=1)
-def _load(
-    name: str, model: ModelPreset, folder: Path | None, limit: int | None
-) -> Dataset:
-    return load_dataset(name, model=model, folder=folder, limit=limit)
-
-
-def _seed_run(seed: int, output: Path, answer: TrainResult | DivergedError) -> SeedRun:
     if isinstance(answer, DivergedError):
-        return SeedRun(
-            seed=seed,
-            checkpoint=output,
-            accuracy=None,
-            duration_s=0.0,
-            n_resumed=0,
-            failure=str(answer),
-        )
-    epochs = answer.epochs
+        return SeedRun(seed=run.recipe.seed, checkpoint=run.output, failure=str(answer))
     return SeedRun(
-        seed=seed,
+        seed=run.recipe.seed,
         checkpoint=answer.checkpoint,
         accuracy=answer.accuracy,
-        duration_s=sum(epoch.duration_s + epoch.metrics_s for epoch in epochs),
+        duration_s=sum(one.duration_s + one.metrics_s for one in answer.epochs),
         n_resumed=answer.n_resumed,
     )
 
 
-def _with_measured(study: Study, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+def _with_measured(study: Study, outcomes: Sequence[Outcome]) -> tuple[Outcome, ...]:
     """Add what `mpcvit pareto --measured` left beside these runs under this study."""
-    runs = pareto_runs(outcomes)
-    if not runs:
-        return outcomes  # every training diverged
-    request = ParetoConfig(runs=runs, profile=study.profile, network=study.network)
-    known = {(one.group, one.name): one.measured_s for one in gather(request)}
+    trained = pareto_runs(outcomes)
+    request = ParetoConfig(runs=trained, profile=study.profile, network=study.network)
+    known_s = {(one.group, one.name): one.measured_s for one in gather(request)}
 
-    def measured(outcome: Outcome) -> Outcome:
-        group = outcome.candidate.group
-        return replace(
-            outcome,
-            runs=tuple(
-                replace(run, measured_s=known.get((group, run.checkpoint.parent.name)))
-                for run in outcome.runs
-            ),
-        )
+    def add(group: str, run: SeedRun) -> SeedRun:
+        return replace(run, measured_s=known_s.get((group, run.checkpoint.parent.name)))
 
-    return tuple(map(measured, outcomes))
+    return tuple(
+        replace(one, runs=tuple(add(one.candidate.group, run) for run in one.runs))
+        for one in outcomes
+    )
 
 
 def pareto_runs(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
@@ -422,10 +358,3 @@ def pareto_runs(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
         for run in outcome.runs
         if run.accuracy is not None
     )
-
-
-def pareto_command(study: Study, outcomes: Sequence[Outcome]) -> str:
-    """Return the `mpcvit pareto` that reads all trainings, for a person to type."""
-    words = [*pareto_runs(outcomes), "--cost-table", study.profile]
-    words += ["--network", study.network]
-    return shlex.join(map(str, ["mpcvit", "pareto", *words]))

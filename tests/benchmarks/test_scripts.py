@@ -16,7 +16,7 @@ from mpcvit.train.recipe import get_recipe
 from tests import ROOT
 from tests.studies import PROFILE
 
-SHARED = {"baselines", "script", "searches"}  # what the scripts import
+SHARED = {"baselines", "candidates", "script", "searches"}  # what the scripts import
 SCRIPTS = sorted({p.stem for p in (ROOT / "benchmarks").glob("*.py")} - SHARED)
 MAX_LINES = 150  # beside the docstring and imports
 

@@ -13,8 +13,7 @@ from mpcvit.search.objective import Penalty
 from mpcvit.search.result import TENSORS, SearchResult, write_settings
 from mpcvit.search.run import SearchConfig
 from mpcvit.search.space import SearchSpace
-from mpcvit.study.report import recall_search
-from searches import plan_layers, warn_of_indifference, with_search
+from searches import plan_layers, recall_search, warn_of_indifference, with_search
 from tests import ROOT
 from tests.studies import PROFILE, make_result, make_study
 from tests.training_runs import tiny_recipe

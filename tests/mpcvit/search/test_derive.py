@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.optimize import OptimizeResult, milp
 
 from baselines import at_random, by_layer, evenly, uniform_baselines
+from candidates import describe
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import MODELS, Heads
 from mpcprof.terms import Term
@@ -29,7 +30,6 @@ from mpcvit.search.derive import (
 )
 from mpcvit.search.result import SearchResult
 from mpcvit.search.space import SearchSpace
-from mpcvit.study.training import describe
 
 shares = st.floats(0, 1, width=32)
 HEADS: tuple[Heads, ...] = ("serial", "batched")
