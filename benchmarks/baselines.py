@@ -116,6 +116,15 @@ def extremes_s(
     return cheap_s, accurate_s
 
 
+def derive_additive(result: SearchResult, budget_s: float) -> Derived:
+    """Return what a budget of additive seconds buys, priced with heads batched."""
+    cost = result.cost.for_heads("serial")
+    choice = choose_within(cost, result.alpha, result.beta, budget_s)
+    label = f"budget-{budget_s:g}s-additive"
+    derived = make_derived(result, label, choice.alpha, choice.beta, "batched")
+    return replace(derived, gap=choice.gap)
+
+
 def draw_at_cost(
     result: SearchResult,
     chosen: Derived,

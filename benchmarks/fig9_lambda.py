@@ -8,10 +8,11 @@ layer, and draws alpha in `alpha.png`. On digits 8 minutes with one seed on two 
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import cycle, pairwise, product
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
+from typing import Any  # Any: JSON
 
 import click
 import numpy as np
@@ -58,16 +59,11 @@ def main(
     """Search under each lambda, with every seed."""
     if list(lambdas) != sorted({*lambdas}):
         raise UsageError(f"lambda {lambdas}: expected each once, ascending")
+    space = SearchSpace(activation=activation)
+    search = partial(make_search, study, space=space, epochs=search_epochs)
     searches = [
-        make_search(
-            study,
-            f"lambda-{one:g}-seed-{seed}",
-            SearchSpace(activation=activation),
-            Penalty(lambda_per_s=one),
-            epochs=search_epochs,
-            seed=seed,
-        )
-        for one, seed in product(lambdas, study.seeds)
+        search(f"lambda-{x:g}-seed-{seed}", penalty=Penalty(lambda_per_s=x), seed=seed)
+        for x, seed in product(lambdas, study.seeds)
     ]
     found = run_searches(study, searches, progress)
     n_seeds = len(study.seeds)
@@ -75,15 +71,14 @@ def main(
     points = [*map(summarize, lambdas, groups)]
     picture = study.folder / "alpha.png"
     draw(points, study.label, picture)
-    firsts = [] if mu is None else [group[0].result for group in groups]
-    derived = [derive_by_mu(one, mu or 0.0, heads=study.heads) for one in firsts]
-    candidates = [
-        make_candidate("lambda", replace(one, label=f"{value:g}"), first)
-        for value, one, first in zip(lambdas, derived, firsts, strict=False)
-    ]
-    trained = (
-        f"Trained, with every seed: what the search of seed {study.seeds[0]} derives."
-    )
+    candidates = []
+    for value, (first, *_) in zip(lambdas, groups, strict=True):
+        if mu is not None:
+            derived = derive_by_mu(first.result, mu, heads=study.heads)
+            named = replace(derived, label=f"{value:g}")
+            candidates.append(make_candidate("lambda", named, first.result))
+    seed = study.seeds[0]
+    note = f"Trained, with every seed: what the search of seed {seed} derives."
     return StudyReport(
         title="Lambda (Figure 9)",
         study=study,
@@ -91,7 +86,7 @@ def main(
         findings=(
             *map(describe, points),
             *(correlate(*pair) for pair in pairwise(points)),
-            *([trained] if candidates else []),
+            *([note] if candidates else []),
             f"Mean alpha by layer is drawn in {picture}; the paper's Figure 9 prints "
             "no numbers, and its lambda is of other units.",
         ),
@@ -100,17 +95,14 @@ def main(
     )
 
 
-def summarize(
-    lambda_per_s: float, group: Sequence[Searched]
-) -> dict[str, Any]:  # Any: JSON
+def summarize(lambda_per_s: float, group: Sequence[Searched]) -> dict[str, Any]:
     """Return what the searches under one lambda found, a number for each seed."""
-    results = [searched.result for searched in group]
-    alphas = np.stack([result.alpha for result in results])  # (S, L, ...)
+    alphas = np.stack([one.result.alpha for one in group])  # (S, L, ...)
     by_layer = alphas.reshape(*alphas.shape[:2], -1).mean(axis=(0, 2))
     return {
         "lambda_per_s": lambda_per_s,
-        "expected_s": [result.expected_latency_s for result in results],
-        "supernet_accuracy": [result.accuracy for result in results],
+        "expected_s": [one.result.expected_latency_s for one in group],
+        "supernet_accuracy": [one.result.accuracy for one in group],
         "alpha_by_layer": by_layer.tolist(),
         "alpha": alphas.tolist(),
     }
@@ -132,11 +124,9 @@ def correlate(first: dict[str, Any], second: dict[str, Any]) -> str:
     """Return how expected latency and the order of alpha change between two lambdas."""
     change_s = fmean(second["expected_s"]) - fmean(first["expected_s"])
     alphas = [np.mean(point["alpha"], axis=0).ravel() for point in (first, second)]
-    rank = (
-        "undefined, alpha is constant"
-        if any(np.ptp(alpha) == 0 for alpha in alphas)
-        else f"{spearmanr(*alphas).statistic:.2f}"
-    )
+    rank = "undefined, alpha is constant"
+    if all(np.ptp(alpha) > 0 for alpha in alphas):
+        rank = f"{spearmanr(*alphas).statistic:.2f}"
     return (
         f"As lambda grows from {first['lambda_per_s']:g} to {second['lambda_per_s']:g}:"
         f" expected latency {change_s:+.3g} s, rank correlation of alpha {rank}."
@@ -145,18 +135,14 @@ def correlate(first: dict[str, Any], second: dict[str, Any]) -> str:
 
 def draw(points: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     """Draw the mean alpha of each layer, a line for each lambda."""
+    layers = range(1, len(points[0]["alpha_by_layer"]) + 1)
     with open_figure(1.4, 1.0, path) as figure:
-        axes = figure.subplots()
-        handles = {}
+        axes, handles = figure.subplots(), {}
         for point, color, marker in zip(points, cycle(COLORS.values()), cycle("os^Dv")):
             alphas = point["alpha_by_layer"]
-            (handles[f"lambda {point['lambda_per_s']:g}"],) = axes.plot(
-                range(1, len(alphas) + 1), alphas, color=color, marker=marker
-            )
-        axes.set_xlabel("layer")
-        axes.set_ylabel("mean alpha")
-        axes.set_ylim(-0.02, 1.02)
-        axes.set_xticks(range(1, len(points[0]["alpha_by_layer"]) + 1))
+            (line,) = axes.plot(layers, alphas, color=color, marker=marker)
+            handles[f"lambda {point['lambda_per_s']:g}"] = line
+        axes.set(xlabel="layer", ylabel="mean alpha", ylim=(-0.02, 1.02), xticks=layers)
         add_legend(figure, handles, is_sorted=False)
         label_figure(figure, title, "")
 

@@ -3,26 +3,29 @@
     python benchmarks/grouped_cost.py [--lambda 0.005] [--seeds 0,1,2] [--jobs 2]
 
 Searches under both costs, trains what both derive, and prints pairs of an additive and
-a grouped network: accuracies, their difference, predicted seconds. It also prints the
-command that measures every network by real parties; run it, and this again, for
-measured seconds in the table. On digits 15 minutes with two seeds on two cores.
+a grouped network: accuracies, their difference, predicted seconds. The additive
+networks are derived within budgets of additive seconds, as somebody would who knows no
+better. Beside each stand two grouped ones: as slow as it when batched (is it more
+accurate?), and the quickest of 100 budgets with at least as many accurate units (is it
+as accurate?), if there is one. The script also prints the command that measures every
+network by real parties; run it, and this again, for measured seconds in the table. On
+digits 15 minutes with two seeds on two cores.
 """
 
-from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import click
 
-from baselines import extremes_s, spread_budgets_s
+from baselines import derive_additive, extremes_s, spread_budgets_s
 from candidates import make_candidate, pareto_command
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.profile.io import read_profile
 from mpcprof.progress import Progress
 from mpcprof.units import format_duration
-from mpcvit.search.budget import choose_within
 from mpcvit.search.cost import CostForm, SearchCost
-from mpcvit.search.derive import Derived, derive_by_budget, make_derived
+from mpcvit.search.derive import Derived, derive_by_budget
 from mpcvit.search.objective import Penalty
 from mpcvit.search.result import SearchResult
 from mpcvit.search.space import SearchedActivation, SearchSpace
@@ -59,25 +62,19 @@ def main(
     space = SearchSpace(activation=activation)
     # the grouped lambda is larger by as much as its seconds vary less
     ratio = range_s(study, space, "additive") / range_s(study, space, "grouped")
-    forms: tuple[tuple[CostForm, float], ...] = (("additive", 1.0), ("grouped", ratio))
+    search = partial(
+        make_search, study, space=space, epochs=search_epochs, seed=search_seed
+    )
     searches = [
-        make_search(
-            study,
-            form,
-            space,
-            Penalty(lambda_per_s=lambda_per_s * times),
-            form=form,
-            epochs=search_epochs,
-            seed=search_seed,
-        )
-        for form, times in forms
+        search(form, penalty=Penalty(lambda_per_s=lambda_per_s * times), form=form)
+        for form, times in (("additive", 1.0), ("grouped", ratio))
     ]
     found = run_searches(study, searches, progress)
     additive, grouped = (one.result for one in found)
     candidates, pairs = make_pairs(additive, grouped, n_budgets)
     outcomes = train_candidates(study, candidates, progress)
-    by_name = {one.candidate.name: one for one in outcomes}
-    compared = [compare(by_name[first], by_name[second]) for first, second in pairs]
+    named = {one.candidate.name: one for one in outcomes}
+    compared = [compare(named[first], named[second]) for first, second in pairs]
     most_s, *_, least_s = spread_budgets_s(grouped, STEPS, "batched")
     step = format_duration((most_s - least_s) / (STEPS - 1), digits=3)
     return StudyReport(
@@ -110,45 +107,25 @@ def range_s(study: Study, space: SearchSpace, form: CostForm) -> float:
 def make_pairs(
     additive: SearchResult, grouped: SearchResult, n_budgets: int
 ) -> tuple[list[Candidate], list[tuple[str, str]]]:
-    """Return what is trained, and the names that are compared, additive first.
-
-    The additive networks are derived within budgets of additive seconds, as somebody
-    would who knows no better. Beside each stand two grouped ones: as slow as it when
-    batched (is it more accurate?), and the quickest with at least as many accurate
-    units (is it as accurate?).
-    """
+    """Return what is trained, and the names that are compared, additive first."""
+    derive = partial(derive_by_budget, grouped, heads="batched")
     candidates, pairs = {}, []
     for budget_s in spread_budgets_s(additive, n_budgets, "serial"):
         first = derive_additive(additive, budget_s)
         candidates[first.label] = make_candidate("additive", first, additive)
-        as_slow = derive_by_budget(grouped, first.predicted_s, heads="batched")
-        quickest = derive_quickest(grouped, first)
-        for label, one in {one.label: one for one in (as_slow, quickest)}.items():
-            candidates[label] = make_candidate("grouped", one, grouped)
-            pairs.append((first.label, label))
-    return [*candidates.values()], pairs
+        as_slow = derive(first.predicted_s)
+        others = map(derive, reversed(spread_budgets_s(grouped, STEPS, "batched")))
+        quickest = next((one for one in others if has_as_many(one, first)), as_slow)
+        for one in (as_slow, quickest):
+            candidates[one.label] = make_candidate("grouped", one, grouped)
+            pairs.append((first.label, one.label))
+    return [*candidates.values()], [*dict.fromkeys(pairs)]
 
 
-def derive_additive(result: SearchResult, budget_s: float) -> Derived:
-    """Return what a budget of additive seconds buys, priced with heads batched."""
-    cost = result.cost.for_heads("serial")
-    choice = choose_within(cost, result.alpha, result.beta, budget_s)
-    label = f"budget-{budget_s:g}s-additive"
-    derived = make_derived(result, label, choice.alpha, choice.beta, "batched")
-    return replace(derived, gap=choice.gap)
-
-
-def derive_quickest(result: SearchResult, other: Derived) -> Derived:
-    """Return what the least of 100 budgets buys that has as many accurate units.
-
-    The network of the other's seconds if none of the budgets buys so many.
-    """
-    for budget_s in reversed(spread_budgets_s(result, STEPS, "batched")):
-        one = derive_by_budget(result, budget_s, heads="batched")
-        is_gelu_enough = (one.n_gelu or 0) >= (other.n_gelu or 0)
-        if one.n_accurate >= other.n_accurate and is_gelu_enough:
-            return one
-    return derive_by_budget(result, other.predicted_s, heads="batched")
+def has_as_many(one: Derived, other: Derived) -> bool:
+    """Return whether one has at least as many accurate units and GeLU as the other."""
+    is_gelu_enough = (one.n_gelu or 0) >= (other.n_gelu or 0)
+    return one.n_accurate >= other.n_accurate and is_gelu_enough
 
 
 def compare(first: Outcome, second: Outcome) -> tuple[str, dict[str, Any]]:  # Any: JSON
@@ -159,23 +136,19 @@ def compare(first: Outcome, second: Outcome) -> tuple[str, dict[str, Any]]:  # A
         return f"{names}: a training diverged.", {}
     found = compare_means(second.accuracies, first.accuracies, n_test=first.n_test)
     parts = [f"{names}: {found}"]
-    for kind in ("predicted_s", "measured_s"):
-        theirs_s, ours_s = getattr(first, kind), getattr(second, kind)
-        if theirs_s and ours_s:
-            parts.append(
-                f"{format_duration(ours_s, digits=4)} instead of "
-                f"{format_duration(theirs_s, digits=4)} {kind.removesuffix('_s')} "
-                f"({ours_s / theirs_s - 1:+.1%})"
-            )
-    if ours.architecture.attention == theirs.architecture.attention:
-        parts.append("the same heads are accurate")
-    return f"{', '.join(parts)}.", {
-        "additive": theirs.name,
-        "grouped": ours.name,
-        **found.to_json(),
+    seconds = {
         "predicted_s": [first.predicted_s, second.predicted_s],
         "measured_s": [first.measured_s, second.measured_s],
     }
+    for kind, pair in seconds.items():
+        if all(pair):
+            additive, grouped = (format_duration(one_s, digits=4) for one_s in pair)
+            text = f"{grouped} instead of {additive} {kind.removesuffix('_s')}"
+            parts.append(f"{text} ({pair[1] / pair[0] - 1:+.1%})")
+    if ours.architecture.attention == theirs.architecture.attention:
+        parts.append("the same heads are accurate")
+    both = {"additive": theirs.name, "grouped": ours.name}
+    return f"{', '.join(parts)}.", {**both, **found.to_json(), **seconds}
 
 
 if __name__ == "__main__":
