@@ -62,12 +62,13 @@ def main(
     space = SearchSpace(activation=activation)
     # the grouped lambda is larger by as much as its seconds vary less
     ratio = range_s(study, space, "additive") / range_s(study, space, "grouped")
+    ratios: dict[CostForm, float] = {"additive": 1.0, "grouped": ratio}
     search = partial(
         make_search, study, space=space, epochs=search_epochs, seed=search_seed
     )
     searches = [
         search(form, penalty=Penalty(lambda_per_s=lambda_per_s * times), form=form)
-        for form, times in (("additive", 1.0), ("grouped", ratio))
+        for form, times in ratios.items()
     ]
     found = run_searches(study, searches, progress)
     additive, grouped = (one.result for one in found)
@@ -136,15 +137,14 @@ def compare(first: Outcome, second: Outcome) -> tuple[str, dict[str, Any]]:  # A
         return f"{names}: a training diverged.", {}
     found = compare_means(second.accuracies, first.accuracies, n_test=first.n_test)
     parts = [f"{names}: {found}"]
-    seconds = {
-        "predicted_s": [first.predicted_s, second.predicted_s],
-        "measured_s": [first.measured_s, second.measured_s],
-    }
-    for kind, pair in seconds.items():
-        if all(pair):
-            additive, grouped = (format_duration(one_s, digits=4) for one_s in pair)
-            text = f"{grouped} instead of {additive} {kind.removesuffix('_s')}"
-            parts.append(f"{text} ({pair[1] / pair[0] - 1:+.1%})")
+    seconds: dict[str, list[float | None]] = {}
+    for kind in ("predicted_s", "measured_s"):
+        seconds[kind] = [getattr(first, kind), getattr(second, kind)]
+        theirs_s, ours_s = seconds[kind]
+        if theirs_s and ours_s:
+            long, short = (format_duration(x, digits=4) for x in (theirs_s, ours_s))
+            change = f"{kind.removesuffix('_s')} ({ours_s / theirs_s - 1:+.1%})"
+            parts.append(f"{short} instead of {long} {change}")
     if ours.architecture.attention == theirs.architecture.attention:
         parts.append("the same heads are accurate")
     both = {"additive": theirs.name, "grouped": ours.name}

@@ -73,9 +73,7 @@ class Compared:
 def compare(
     model: CostModel, network: Network, published: Iterable[Published] = PUBLISHED
 ) -> tuple[Compared, ...]:
-    """Hold every latency and ratio that the paper prints against a profile.
-
-    Accuracies are left out.
+    """Hold the paper's latencies and ratios, not its accuracies, against a profile.
 
     Raises:
         MissingEntryError: If the profile lacks an operation.
