@@ -37,13 +37,21 @@ def command(path: Path, as_json: bool, top: int) -> None:
     """Read an SPU log: per run seconds, bytes, actions, and per operation.
 
     FILE is what a party printed with enable_pphlo_profile or enable_hal_profile on
-    (SPU 0.3.1b0, 0.5.0b0 or 0.9.5), `-` for standard input. Lines of other programs
+    (SPU 0.3.1b0 to 0.9.5, or OpenBumbleBee), `-` for standard input; as it was printed
+    or as docker, Kubernetes or journald kept it, gzip or not. Lines of other programs
     are skipped. Under Ray, log with RAY_DEDUP_LOGS=0: it drops lines otherwise.
     """
     runs = _read_runs(path)
     for i, run in enumerate(runs, start=1):
         if run.problem:
             click.echo(f"mpcprof: run {i} ({run.name}): {run.problem}", err=True)
+        if run.n_merged_lines:
+            click.echo(
+                f"mpcprof: run {i} ({run.name}): Ray merged {run.n_merged_lines} lines "
+                "of other parties or runs into these lines; their numbers are lost: "
+                "set RAY_DEDUP_LOGS=0 to log each party",
+                err=True,
+            )
     if as_json:
         document = {"runs": [asdict(run) for run in runs]}
         click.echo(json.dumps(document, indent=2, allow_nan=False))

@@ -1,17 +1,21 @@
 """SPU's own profile, read from the text it logs.
 
-Builds 0.3.1b0, 0.5.0b0 and 0.9.5 are read. A run is one header, then per level a total
-and one line per operation, then (0.5.0b0 and later) the totals of the link. SPU logs to
-standard output; lines of anything else may stand between.
+Builds 0.3.1b0 to 0.9.5 are read, and OpenBumbleBee, which prints MiB. A run is one
+header, then per level a total and one line per operation, then (0.4 and later) the
+totals of the link. SPU logs to standard output; lines of anything else may stand
+between.
 """
 
+import gzip
 import io
 import math
 import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
+from mpcprof.engine.logline import JOURNAL_KEY, LogLine, read_line
 from mpcprof.errors import LogError
 from mpcprof.profile.columns import Level
 from mpcprof.profile.record import Operation
@@ -20,7 +24,7 @@ _HEADER = "[Profiling] SPU execution "
 _HEADER_END = " completed, input processing took "
 _SECTION = " profiling: total time"
 _OPERATION = ", executed "
-_LINK = "Link details: total send bytes "
+_LINK = "Link details: total send "
 _LEVELS: dict[str, Level] = {"HLO": "pphlo", "HAL": "hal", "MPC": "mpc"}
 
 # Bounded digits: what fits int64, and never an infinity.
@@ -31,18 +35,22 @@ _HEADER_TIMES = re.compile(
     rf"total time {_REAL}s\."
 )
 _SECTION_TOTAL = re.compile(rf"(HLO|HAL|MPC) profiling: total time:? {_REAL}")
+# 0.5 prints bytes sent, 0.9.0 bytes received as well, 0.9.3 all
+_BYTES = rf"(bytes [0-9]{{1,18}}|{_REAL[1:-1]} MiB)"
+_OPERATION_START = re.compile(r"- [^\s,][^,]*, executed [0-9]+ times, duration ")
 _OPERATION_LINE = re.compile(
     rf"- ([^\s,][^,]*), executed {_COUNT} times, duration {_REAL}s"
-    rf"(?:, send bytes {_COUNT}"
-    rf"(?: recv bytes {_COUNT}, send actions {_COUNT}, recv actions {_COUNT})?)?"
+    rf"(?:, send {_BYTES}(?:,? recv {_BYTES})?)?"
+    rf"(?:, send actions {_COUNT}, recv actions {_COUNT})?"
 )
 _LINK_TOTALS = re.compile(
-    rf"{_COUNT}(?:, recv bytes {_COUNT})?, send actions {_COUNT}"
+    rf"{_BYTES}(?:,? recv {_BYTES})?, send actions {_COUNT}"
     rf"(?:, recv actions {_COUNT})?"
 )
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
-_RAY = re.compile(r"\(([^\s()]*(?:\([^()]*\))?\s?pid=[0-9]+(?:, ip=[^\s()]+)?)\) ?")
-_PREFIX_CHARS = 400  # a Ray prefix stands within so many of the log line
+_MIB = 2**20
+_GZIP_MARK = b"\x1f\x8b"
+_UTF16_START = re.compile(rb"\xff\xfe[^\0]\0|\xfe\xff\0[^\0]")  # mark, a plain letter
+_UNREAD_CHARS = 120  # of a line that is shown
 _NAME_LINES = 500  # a torch module's repr is the name of its run in 0.3.1b0, 0.5.0b0
 
 
@@ -60,6 +68,8 @@ class SpuRun:
         source: Ray prefix of the lines, which tells parties apart.
         problem: Why the numbers are not to be trusted: cut off, lines missing, or
             lines of another run among them; None when nothing is wrong.
+        n_merged_lines: Lines of other parties or runs that Ray dropped in favour of
+            these, since they differ in their numbers alone.
     """
 
     name: str
@@ -74,6 +84,7 @@ class SpuRun:
     operations: tuple[Operation, ...] = ()
     source: str | None = None
     problem: str | None = None
+    n_merged_lines: int = 0
 
 
 @dataclass(slots=True)
@@ -83,16 +94,21 @@ class _Section:
     label: str
     total_s: float
     operations: list[Operation] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)  # in no layout that is known
 
     def problem(self) -> str | None:
         """Say which lines are lost: SPU's total is the exact sum of its lines."""
         found_s = math.fsum(o.duration_s for o in self.operations)
         if math.isclose(found_s, self.total_s, rel_tol=1e-7, abs_tol=1e-9):
             return None
-        kind = "missing" if found_s < self.total_s else "of another run"
+        reason = "lines are missing"
+        if found_s > self.total_s:
+            reason = "lines are of another run"
+        elif self.unread:
+            reason = f"layout of {len(self.unread)} lines not known: {self.unread[0]!r}"
         return (
             f"{self.label} lines add up to {found_s:.9g} s of {self.total_s:.9g} s: "
-            f"lines are {kind}"
+            f"{reason}"
         )
 
 
@@ -104,10 +120,15 @@ class _OpenRun:
     run: SpuRun
     sections: list[_Section] = field(default_factory=list)
     has_link: bool = False
+    n_merged_lines: int = 0
 
     def close(self) -> SpuRun:
-        operations = tuple(o for s in self.sections for o in s.operations)
-        return replace(self.run, operations=operations, problem=self._problem())
+        return replace(
+            self.run,
+            operations=tuple(o for s in self.sections for o in s.operations),
+            problem=self._problem(),
+            n_merged_lines=self.n_merged_lines,
+        )
 
     def _problem(self) -> str | None:
         if not self.sections:
@@ -118,6 +139,11 @@ class _OpenRun:
         operations = [o for s in self.sections for o in s.operations]
         if not self.has_link and any(o.bytes_sent is not None for o in operations):
             return "cut off: no 'Link details' line follows"
+        if len({_layout(o) for o in operations}) > 1:
+            return "lines are cut: some have fewer numbers than others"
+        has_all = any(o.recv_actions is not None for o in operations)
+        if has_all and self.run.recv_actions is None:
+            return "cut off: the 'Link details' line is not whole"
         received = sum(o.recv_actions or 0 for o in operations if o.level == "mpc")
         if self.run.recv_actions is not None and received > self.run.recv_actions:
             # The last number of a file may have lost digits.
@@ -154,92 +180,106 @@ class SpuLogReader:
 
     def _feed(self, line: str) -> _OpenRun | None:
         # Plain substring tests first: nearly every line of a big log ends here.
-        if _OPERATION in line:
-            self._on_operation(_plain(line))
-        elif _HEADER in line or _HEADER_END in line:
-            return self._on_header(_plain(line))
-        elif _SECTION in line:
-            self._on_section(_plain(line))
-        elif _LINK in line:
-            return self._on_link(_plain(line))
+        seen = read_line(line).text if JOURNAL_KEY in line else line  # bytes as numbers
+        if _OPERATION in seen:
+            self._on_operation(read_line(line))
+        elif _HEADER in seen or _HEADER_END in seen:
+            return self._on_header(read_line(line))
+        elif _SECTION in seen:
+            self._on_section(read_line(line))
+        elif _LINK in seen:
+            return self._on_link(read_line(line))
         elif self._name_lines:
-            self._on_name_line(_plain(line))
+            self._on_name_line(read_line(line))
         return None
 
-    def _on_header(self, line: str) -> _OpenRun | None:
-        before, mark, rest = line.rpartition(_HEADER)
+    def _on_header(self, line: LogLine) -> _OpenRun | None:
+        at = line.text.rfind(_HEADER)
+        rest = line.text[at + len(_HEADER) :] if at >= 0 else line.text
+        source = line.source(at)
         if _HEADER_END not in rest:
-            self._name_lines[_source(before)] = [rest]
+            self._name_lines[source] = [rest]
             return None
-        text, _, times_text = rest.rpartition(_HEADER_END)
-        source, name = (_source(before), text) if mark else self._finish_name(text)
+        name: str | None
+        name, _, times_text = rest.rpartition(_HEADER_END)
+        if at < 0:
+            source, name = self._finish_name(line)
         times = _HEADER_TIMES.match(times_text)
         if times is None or name is None:
             return None
         input_s, execution_s, output_s, total_s = map(float, times.groups())
         ended = self._open.pop(source, None)
         self._n_runs += 1
-        self._open[source] = _OpenRun(
-            self._n_runs,
-            SpuRun(
-                name=name,
-                total_s=total_s,
-                input_s=input_s,
-                execution_s=execution_s,
-                output_s=output_s,
-                source=source,
-            ),
+        run = SpuRun(
+            name=name,
+            total_s=total_s,
+            input_s=input_s,
+            execution_s=execution_s,
+            output_s=output_s,
+            source=source,
         )
+        opened = _OpenRun(self._n_runs, run, n_merged_lines=line.n_merged)
+        self._open[source] = opened
         return ended
 
-    def _on_name_line(self, line: str) -> None:
-        source = _source(line[:_PREFIX_CHARS])
+    def _on_name_line(self, line: LogLine) -> None:
+        source = line.source(len(line.text))
         lines = self._name_lines.get(source)
         if lines is None:
             return
-        lines.append(_RAY.sub("", line, count=1) if source else line)
+        lines.append(line.bare())
         if len(lines) > _NAME_LINES:
             del self._name_lines[source]
 
-    def _finish_name(self, last: str) -> tuple[str | None, str | None]:
+    def _finish_name(self, last: LogLine) -> tuple[str | None, str | None]:
         """Return source and name of a header whose first line came earlier."""
-        source = _source(last[:_PREFIX_CHARS])
+        source = last.source(len(last.text))
         lines = self._name_lines.pop(source, None)
         if lines is None:
             return source, None
-        last = _RAY.sub("", last, count=1) if source else last
-        return source, "\n".join([*lines, last])
+        return source, "\n".join([*lines, last.bare().rpartition(_HEADER_END)[0]])
 
-    def _on_section(self, line: str) -> None:
-        at = max(line.rfind(_SECTION) - len("HLO"), 0)
-        run = self._open.get(_source(line[:at]))
-        total = _SECTION_TOTAL.fullmatch(line[at:].rstrip())
+    def _find_run(self, line: LogLine, at: int) -> _OpenRun | None:
+        """Return the run that a line belongs to, where its own text begins at `at`."""
+        run = self._open.get(line.source(at))
+        if run:
+            run.n_merged_lines += line.n_merged
+        return run
+
+    def _on_section(self, line: LogLine) -> None:
+        at = max(line.text.rfind(_SECTION) - len("HLO"), 0)
+        run = self._find_run(line, at)
+        total = _SECTION_TOTAL.fullmatch(line.text[at:].rstrip())
         if run and total:
             run.sections.append(_Section(total[1], float(total[2])))
 
-    def _on_operation(self, line: str) -> None:
-        at = max(line.rfind("- ", 0, line.rfind(_OPERATION)), 0)
-        run = self._open.get(_source(line[:at]))
-        match = _OPERATION_LINE.fullmatch(line[at:].rstrip())
-        if run and run.sections and match:
-            section = run.sections[-1]
+    def _on_operation(self, line: LogLine) -> None:
+        at = max(line.text.rfind("- ", 0, line.text.rfind(_OPERATION)), 0)
+        run = self._find_run(line, at)
+        text = line.text[at:].rstrip()
+        if run is None or not run.sections:
+            return
+        section = run.sections[-1]
+        if match := _OPERATION_LINE.fullmatch(text):
             section.operations.append(_operation(_LEVELS[section.label], match))
+        elif _OPERATION_START.match(text):
+            section.unread.append(text[:_UNREAD_CHARS])
 
-    def _on_link(self, line: str) -> _OpenRun | None:
-        before, _, rest = line.rpartition(_LINK)
-        source = _source(before)
-        match = _LINK_TOTALS.fullmatch(rest.rstrip())
-        if match is None or source not in self._open:
+    def _on_link(self, line: LogLine) -> _OpenRun | None:
+        at = line.text.rfind(_LINK)
+        match = _LINK_TOTALS.fullmatch(line.text[at + len(_LINK) :].rstrip())
+        done = self._find_run(line, at) if match else None
+        if match is None or done is None:
             return None
-        done = self._open.pop(source)
+        del self._open[done.run.source]
         done.has_link = True
-        bytes_sent, bytes_received, sends, receives = map(_count, match.groups())
+        sent, received, sends, receives = match.groups()
         done.run = replace(
             done.run,
-            bytes_sent=bytes_sent,
-            bytes_received=bytes_received,
-            send_actions=sends,
-            recv_actions=receives,
+            bytes_sent=_bytes(sent),
+            bytes_received=_bytes(received),
+            send_actions=_count(sends),
+            recv_actions=_count(receives),
         )
         return done
 
@@ -254,16 +294,32 @@ def parse_spu_log(text: str) -> tuple[SpuRun, ...]:
 
 
 def read_spu_log(stream: BinaryIO) -> tuple[SpuRun, ...]:
-    """Read the runs in a log of UTF-8 bytes; what does not decode is replaced.
+    """Read the runs in a log of UTF-8 or UTF-16 bytes, packed by gzip or not.
+
+    Bytes that do not decode are replaced.
 
     Raises:
-        LogError: If there is no run.
+        LogError: If there is no run, or a packed file is damaged.
     """
-    text = io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline=None)
+    peekable: io.BufferedReader = io.BufferedReader(stream)  # type: ignore[arg-type]
+    try:
+        if peekable.peek(2)[:2] == _GZIP_MARK:
+            return _read_text(io.BufferedReader(gzip.GzipFile(fileobj=peekable)))
+        return _read_text(peekable)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise LogError(f"damaged gzip file: {error}") from None
+    finally:
+        peekable.detach()  # the stream stays open, it is the caller's
+
+
+def _read_text(stream: io.BufferedReader) -> tuple[SpuRun, ...]:
+    is_utf16 = _UTF16_START.match(stream.peek(4))
+    encoding = "utf-16" if is_utf16 else "utf-8-sig"
+    text = io.TextIOWrapper(stream, encoding, errors="replace", newline=None)
     try:
         return _parse_lines(text)
     finally:
-        text.detach()  # the stream stays open, it is the caller's
+        text.detach()
 
 
 def _parse_lines(lines: Iterable[str]) -> tuple[SpuRun, ...]:
@@ -295,32 +351,37 @@ def _is_whole(line: str) -> bool:
     return line.endswith("\n") or not line[-1:].isdigit() or _LINK in line
 
 
-def _plain(line: str) -> str:
-    line = line.rstrip("\r\n")
-    return _ANSI.sub("", line) if "\x1b" in line else line
-
-
-def _source(before: str) -> str | None:
-    if "pid=" not in before:
-        return None
-    match = _RAY.search(before[-_PREFIX_CHARS:])
-    return match[1] if match else None
-
-
 def _count(digits: str | None) -> int | None:
     return None if digits is None else int(digits)
 
 
+def _bytes(text: str | None) -> int | None:
+    """Return the bytes of `bytes 1024` or `0.5 MiB`, exact: MiB have all digits."""
+    if text is None:
+        return None
+    if text.startswith("bytes "):
+        return int(text.removeprefix("bytes "))
+    return round(float(text.removesuffix(" MiB")) * _MIB)
+
+
+def _layout(operation: Operation) -> tuple[bool, bool, bool]:
+    """Return which numbers a line has; a build prints the same ones in each."""
+    return (
+        operation.bytes_sent is None,
+        operation.bytes_received is None,
+        operation.send_actions is None,
+    )
+
+
 def _operation(level: Level, match: re.Match[str]) -> Operation:
-    name, count, duration_s, *counters = match.groups()
-    bytes_sent, bytes_received, sends, receives = map(_count, counters)
+    name, count, duration_s, sent, received, sends, receives = match.groups()
     return Operation(
         level=level,
         name=name,
         count=int(count),
         duration_s=float(duration_s),
-        bytes_sent=bytes_sent,
-        bytes_received=bytes_received,
-        send_actions=sends,
-        recv_actions=receives,
+        bytes_sent=_bytes(sent),
+        bytes_received=_bytes(received),
+        send_actions=_count(sends),
+        recv_actions=_count(receives),
     )

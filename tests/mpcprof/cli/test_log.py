@@ -130,3 +130,19 @@ def test_the_command_loads_nothing_heavy():
     loaded = json.loads(subprocess.check_output([sys.executable, "-c", code]))
 
     assert not heavy & {*loaded}
+
+
+def test_lines_that_ray_merged_are_told_with_what_to_set(tmp_path):
+    text = (SAMPLES / "0.9.5.log").read_text().splitlines()
+    path = tmp_path / "ray.log"
+    merged = " [repeated 2x across cluster]\n"
+    path.write_text("".join(f"(SPURuntime pid=3) {x}{merged}" for x in text))
+
+    result = invoke(path, "--json")
+
+    told = result.stderr.splitlines()
+    assert result.exit_code == 0
+    assert [run["problem"] for run in json.loads(result.stdout)["runs"]] == [None] * 3
+    assert len(told) == 3
+    assert "Ray merged" in told[0]
+    assert "RAY_DEDUP_LOGS=0" in told[0]

@@ -1,5 +1,6 @@
 """SPU logs: real ones of three builds, and generated ones among foreign lines."""
 
+import gzip
 import io
 import time
 from dataclasses import replace
@@ -394,6 +395,7 @@ def test_big_logs_are_read_in_linear_time():
         "(pid=1 (",
         "\x1b[1;",
         "- x" + " " * 50,
+        " [repeated 2x across cluster] " + " " * 50,
     ],
 )
 def test_no_single_line_is_pathological(piece):
@@ -407,3 +409,117 @@ def test_no_single_line_is_pathological(piece):
         took_s.append(time.perf_counter() - started)
 
     assert all(late < 10 * max(early, 0.05) for early, late in pairwise(took_s))
+
+
+def log_of(operation, link):
+    """Two operations and the link's totals, `{n}` and `{m}` being sent and received."""
+    head = (
+        "[info] [api.cc:163] [Profiling] SPU execution block completed, input "
+        "processing took 1e-06s, execution took 0.75s, output processing took 2e-06s, "
+        "total time 0.750003s."
+    )
+    lines = [head, "[info] HLO profiling: total time 0.75"]
+    for name, seconds, sent, received in (
+        ("pphlo.dot", 0.5, 1000, 1100),
+        ("pphlo.multiply", 0.25, 24, 24),
+    ):
+        numbers = operation.format(
+            n=sent, m=received, n_mib=sent / 2**20, m_mib=received / 2**20
+        )
+        lines.append(f"- {name}, executed 4 times, duration {seconds}s{numbers}")
+    totals = link.format(n=1024, m=1124, n_mib=1024 / 2**20, m_mib=1124 / 2**20)
+    return "\n".join([*lines, f"Link details: total send {totals}\n"])
+
+
+@pytest.mark.parametrize(
+    ("operation", "link", "of_dot", "of_run"),
+    [
+        pytest.param(
+            "",
+            "bytes {n}, send actions 9",
+            (None, None),
+            (1024, None, 9, None),
+            id="0.4.0",
+        ),
+        pytest.param(
+            ", send bytes {n}",
+            "bytes {n}, send actions 9",
+            (1000, None),
+            (1024, None, 9, None),
+            id="0.5.0 to 0.8.0",
+        ),
+        pytest.param(
+            ", send bytes {n} recv bytes {m}",
+            "bytes {n}, recv bytes {m}, send actions 9",
+            (1000, 1100),
+            (1024, 1124, 9, None),
+            id="0.9.0 to 0.9.2",
+        ),
+        pytest.param(
+            ", send {n_mib} MiB, recv {m_mib} MiB",
+            "{n_mib} MiB recv {m_mib} MiB, send actions 9",
+            (1000, 1100),
+            (1024, 1124, 9, None),
+            id="OpenBumbleBee",
+        ),
+    ],
+)
+def test_each_build_has_the_numbers_that_it_prints(operation, link, of_dot, of_run):
+    (run,) = parse_spu_log(log_of(operation, link))
+
+    dot, multiply = run.operations
+    assert run.problem is None
+    assert (dot.bytes_sent, dot.bytes_received) == of_dot
+    assert dot.send_actions is dot.recv_actions is None
+    assert (multiply.name, multiply.count) == ("pphlo.multiply", 4)
+    assert of_run == (
+        run.bytes_sent,
+        run.bytes_received,
+        run.send_actions,
+        run.recv_actions,
+    )
+
+
+def test_a_layout_that_is_not_known_is_shown():
+    text = log_of(", sent 7 of 9 kB", "bytes {n}, send actions 9")
+
+    (run,) = parse_spu_log(text)
+
+    assert "layout of 2 lines not known: '- pphlo.dot, executed 4" in run.problem
+
+
+def test_lines_that_a_terminal_cut_are_reported():
+    text = sample("0.9.5").replace(" recv bytes", "\nrecv bytes", 1)
+
+    assert "fewer numbers" in parse_spu_log(text)[0].problem
+
+
+def test_link_details_without_the_last_number_are_reported():
+    text = sample("0.9.5")
+
+    run = parse_spu_log(text[: text.rindex(", recv actions")])[-1]
+
+    assert run.problem == "cut off: the 'Link details' line is not whole"
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [
+        lambda text: gzip.compress(text.encode()),
+        lambda text: text.replace("\n", "\r\n").encode("utf-16"),
+        lambda text: b"\xfe\xff" + text.encode("utf-16-be"),
+        lambda text: gzip.compress(text.encode("utf-16")),
+    ],
+)
+def test_packed_logs_and_those_of_other_systems_are_read(pack):
+    stream = io.BytesIO(pack(sample("0.9.5")))
+
+    assert read_spu_log(stream) == parse_spu_log(sample("0.9.5"))
+    assert not stream.closed
+
+
+def test_a_packed_log_that_is_cut_is_called_so():
+    packed = gzip.compress(sample("0.9.5").encode())
+
+    with pytest.raises(LogError, match="damaged gzip file"):
+        read_spu_log(io.BytesIO(packed[: len(packed) // 2]))
