@@ -5,16 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import get_model
-from mpcprof.profile.io import read_profile
 from mpcvit.search.cost import SearchCost
 from mpcvit.search.result import SearchResult
 from mpcvit.search.space import SearchSpace
 from mpcvit.study.training import Candidate, Outcome, SeedRun, Study
 from mpcvit.train.config import Hardware, RunConfig
 from tests import ROOT
+from tests.committed import committed_model
 from tests.training_runs import tiny_architecture, tiny_recipe
 
 PROFILE = ROOT / "profiles" / "semi2k.parquet"
@@ -43,7 +42,7 @@ def make_candidates(*names: str) -> list[Candidate]:
 def make_result(form: str = "additive", activation: str = "none") -> SearchResult:
     """As a search would leave it, with alpha at random."""
     model, space = get_model("digits"), SearchSpace(activation=activation)  # type: ignore[arg-type]
-    cost_model = fit_cost_model(read_profile(PROFILE))
+    cost_model = committed_model()
     random = np.random.default_rng(0)
     shape = space.beta_shape(model)
     return SearchResult(

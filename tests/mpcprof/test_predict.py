@@ -6,16 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UnknownNameError, UsageError
 from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.predict import choose_architecture, predict_model, sum_by_layer
-from tests.factories import make_full_profile
+from tests.committed import full_model
 
 WAN, LAN = NETWORKS["wan"], NETWORKS["lan"]
-MODEL = fit_cost_model(make_full_profile())
 DIGITS = uniform_architecture(MODELS["digits"], attention="relu_softmax")
 
 networks = st.builds(
@@ -106,7 +104,7 @@ def test_an_unknown_model_is_an_unknown_name():
 def test_layers_add_up_to_the_total_without_what_the_call_costs(heads):
     architecture = choose(model="digits", heads=heads)
 
-    (prediction,) = predict_model(MODEL, architecture, [WAN]).predictions
+    (prediction,) = predict_model(full_model(), architecture, [WAN]).predictions
 
     layers = sum_by_layer(prediction)
     names = ["embedding", "layer 1", "layer 2", "layer 3", "head"]
@@ -129,7 +127,9 @@ def test_two_images_have_twice_the_rows_in_a_product_with_weights():
 
 
 def test_two_images_share_weights_and_most_hops():
-    one, two = (predict_model(MODEL, DIGITS, [WAN], n).predictions[0] for n in (1, 2))
+    one, two = (
+        predict_model(full_model(), DIGITS, [WAN], n).predictions[0] for n in (1, 2)
+    )
 
     assert one.latency_s < two.latency_s < 2 * one.latency_s
     assert one.hops < two.hops < 2 * one.hops  # one product after another per head
@@ -143,14 +143,14 @@ def test_a_longer_or_narrower_line_is_never_cheaper(network, more_s, factor):
         rtt_s=network.rtt_s + more_s,
     )
 
-    near, far = predict_model(MODEL, DIGITS, [network, slower]).predictions
+    near, far = predict_model(full_model(), DIGITS, [network, slower]).predictions
 
     assert far.latency_s >= near.latency_s * (1 - 1e-12)
     assert (far.hops, far.bytes_sent) == (near.hops, near.bytes_sent)
 
 
 def test_each_network_has_its_own_prediction_and_the_first_one_the_split():
-    report = predict_model(MODEL, DIGITS, [WAN, LAN])
+    report = predict_model(full_model(), DIGITS, [WAN, LAN])
 
     document = json.loads(report.to_json())
 
@@ -163,7 +163,7 @@ def test_each_network_has_its_own_prediction_and_the_first_one_the_split():
 
 
 def test_the_text_has_a_line_per_network_and_both_splits():
-    lines = predict_model(MODEL, DIGITS, [WAN, LAN], n_batch=2).lines()
+    lines = predict_model(full_model(), DIGITS, [WAN, LAN], n_batch=2).lines()
 
     assert lines[0].startswith("digits, 3 layers, 4 heads serial, 17 tokens, width 64")
     assert "batch 2" in lines[0]
@@ -176,7 +176,9 @@ def test_the_text_has_a_line_per_network_and_both_splits():
 
 
 def test_a_long_split_ends_with_what_is_left():
-    lines = predict_model(MODEL, choose(model="tiny-imagenet", n_layers=18), [WAN])
+    lines = predict_model(
+        full_model(), choose(model="tiny-imagenet", n_layers=18), [WAN]
+    )
 
     by_layer = lines.lines()
 

@@ -21,12 +21,10 @@ from mpcprof.profile.io import read_profile
 from mpcprof.terms import Term, Terms, compute_terms, export_terms
 from tests import PROFILES
 from tests.architectures import sum_of_terms_s
-from tests.factories import make_full_profile, make_profile, make_record
+from tests.committed import committed_model, full_model
+from tests.factories import make_profile, make_record
 
 WAN = NETWORKS["wan"]
-SEMI2K = read_profile(PROFILES / "semi2k.parquet")
-MODEL = fit_cost_model(SEMI2K)
-FULL = fit_cost_model(make_full_profile())
 COLUMNS = (
     *("kind", "layer", "variant", "n_units", "latency_s", "fixed_s", "per_unit_s"),
     *("bytes_sent", "hops", "basis"),
@@ -40,16 +38,16 @@ networks = st.builds(
 
 @functools.cache
 def terms_of(name: str, n_batch: int = 1) -> Terms:
-    return compute_terms(MODEL, MODELS[name], WAN, n_batch)
+    return compute_terms(committed_model(), MODELS[name], WAN, n_batch)
 
 
 def predicted_s(architecture: Architecture, n_batch: int = 1) -> float:
-    return MODEL.predict(trace_model(architecture, n_batch), WAN).latency_s
+    return committed_model().predict(trace_model(architecture, n_batch), WAN).latency_s
 
 
 def from_terms_s(architecture: Architecture, n_batch: int = 1) -> float:
     terms = terms_of(architecture.model.name, n_batch)
-    return sum_of_terms_s(terms, architecture, MODEL.per_call_s)
+    return sum_of_terms_s(terms, architecture, committed_model().per_call_s)
 
 
 def draw_mixed(data: st.DataObject, name: str, heads: Heads) -> Architecture:
@@ -166,7 +164,8 @@ def test_a_longer_or_narrower_line_makes_no_term_cheaper(network, more_s, factor
     )
 
     near, far = (
-        compute_terms(FULL, MODELS["digits"], n).terms for n in (network, slower)
+        compute_terms(full_model(), MODELS["digits"], n).terms
+        for n in (network, slower)
     )
 
     for a, b in zip(near, far, strict=True):

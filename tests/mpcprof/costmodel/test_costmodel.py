@@ -8,21 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcprof.costmodel.fit import held_out_errors, held_out_latencies
+from mpcprof.costmodel.fit import HeldOutErrors, held_out_errors, held_out_latencies
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.dims import Dims
 from mpcprof.errors import MissingEntryError, UsageError
 from mpcprof.network import LOOPBACK, NETWORKS, Network
 from mpcprof.nn.steps import Step, primitive_step
-from mpcprof.profile.io import read_profile
 from mpcprof.profile.record import Profile
-from tests import PROFILES
+from tests.committed import committed_model, committed_profile
 from tests.factories import make_profile, make_record
 
 WAN = NETWORKS["wan"]
-SEMI2K = read_profile(PROFILES / "semi2k.parquet")
-MODEL = fit_cost_model(SEMI2K)
-HELD_OUT = held_out_errors(SEMI2K)
 
 entries = st.integers(1, 10**7)
 steps = st.one_of(
@@ -58,28 +54,33 @@ def aby3_like_profile(n_shapes: int = 8) -> Profile:
     )
 
 
-@pytest.mark.parametrize("held_out", HELD_OUT, ids=lambda h: h.operation)
-def test_bytes_and_hops_of_shapes_left_out_are_exact_in_semi2k(held_out):
-    assert held_out.has_exact_bytes
-    assert held_out.has_exact_hops
-    assert held_out.max_bytes_error == 0
-    assert held_out.max_rank_bytes_error == 0
-    assert held_out.max_hops_error == 0
+@pytest.fixture(scope="module")
+def all_held_out() -> "tuple[HeldOutErrors, ...]":
+    return held_out_errors(committed_profile())
 
 
-@pytest.mark.parametrize("held_out", HELD_OUT, ids=lambda h: h.operation)
-def test_latencies_of_shapes_left_out_are_near(held_out):
-    # a sum sends nothing: 3 to 50 ms of compute on two shared cores, and their noise
-    is_sum = held_out.operation == "sum"
+def test_bytes_and_hops_of_shapes_left_out_are_exact_in_semi2k(all_held_out):
+    for held_out in all_held_out:
+        assert held_out.has_exact_bytes, held_out.operation
+        assert held_out.has_exact_hops, held_out.operation
+        assert held_out.max_bytes_error == 0, held_out.operation
+        assert held_out.max_rank_bytes_error == 0, held_out.operation
+        assert held_out.max_hops_error == 0, held_out.operation
 
-    assert held_out.median < (0.15 if is_sum else 0.03)
-    assert held_out.percentile_95 < (0.40 if is_sum else 0.10)
+
+def test_latencies_of_shapes_left_out_are_near(all_held_out):
+    for held_out in all_held_out:
+        # a sum sends nothing: 3 to 50 ms of compute on shared cores, and their noise
+        is_sum = held_out.operation == "sum"
+
+        assert held_out.median < (0.15 if is_sum else 0.03), held_out.operation
+        assert held_out.percentile_95 < (0.40 if is_sum else 0.10), held_out.operation
 
 
-def test_held_out_latencies_have_the_held_out_errors():
-    cases = held_out_latencies(SEMI2K)
+def test_held_out_latencies_have_the_held_out_errors(all_held_out):
+    cases = held_out_latencies(committed_profile())
 
-    for held_out in HELD_OUT:
+    for held_out in all_held_out:
         errors = [
             abs(case.predicted_s / case.seen.latency_s - 1)
             for case in cases
@@ -90,10 +91,10 @@ def test_held_out_latencies_have_the_held_out_errors():
 
 
 def test_a_primitive_that_was_measured_costs_what_was_measured():
-    for record in SEMI2K:
+    for record in committed_profile():
         step = primitive_step(record.workload, record.dims)
 
-        prediction = MODEL.predict([step], record.network)
+        prediction = committed_model().predict([step], record.network)
 
         assert prediction.latency_s == pytest.approx(record.latency_s, rel=1e-9)
         assert prediction.basis == "measured"
@@ -105,7 +106,9 @@ def test_a_primitive_that_was_measured_costs_what_was_measured():
 def test_a_longer_round_trip_is_never_cheaper(sequence, network, more):
     slower = replace(network, rtt_s=network.rtt_s + more)
 
-    near, far = (MODEL.predict(sequence, n).latency_s for n in (network, slower))
+    near, far = (
+        committed_model().predict(sequence, n).latency_s for n in (network, slower)
+    )
 
     assert far >= near or far == pytest.approx(near)
 
@@ -116,7 +119,9 @@ def test_a_narrower_line_is_never_cheaper(sequence, network, factor):
         network, bandwidth_bytes_per_s=network.bandwidth_bytes_per_s / factor
     )
 
-    wide, narrow = (MODEL.predict(sequence, n).latency_s for n in (network, slower))
+    wide, narrow = (
+        committed_model().predict(sequence, n).latency_s for n in (network, slower)
+    )
 
     assert narrow >= wide or narrow == pytest.approx(wide)
 
@@ -127,7 +132,7 @@ def test_a_narrower_line_is_never_cheaper(sequence, network, factor):
     network=networks,
 )
 def test_more_entries_that_nobody_measured_never_cost_less(name, pair, network):
-    costs = [MODEL.costs(name, (n,)) for n in pair]
+    costs = [committed_model().costs(name, (n,)) for n in pair]
     if "measured" in {cost.basis for cost in costs}:
         return  # what was measured is reported with its noise
 
@@ -138,10 +143,10 @@ def test_more_entries_that_nobody_measured_never_cost_less(name, pair, network):
 
 @given(sequence=sequences, network=networks)
 def test_a_call_costs_the_sum_of_its_parts_and_its_overhead_once(sequence, network):
-    prediction = MODEL.predict(sequence, network)
+    prediction = committed_model().predict(sequence, network)
 
     for split in (prediction.parts, prediction.operations):
-        latency_s = MODEL.per_call_s + sum(part.latency_s for part in split)
+        latency_s = committed_model().per_call_s + sum(part.latency_s for part in split)
         assert latency_s == pytest.approx(prediction.latency_s)
         bytes_sent = sum(part.bytes_sent for part in split)
         assert bytes_sent == pytest.approx(prediction.bytes_sent)
@@ -150,22 +155,24 @@ def test_a_call_costs_the_sum_of_its_parts_and_its_overhead_once(sequence, netwo
 
 @given(sequence=sequences, network=networks)
 def test_the_interval_holds_the_latency(sequence, network):
-    prediction = MODEL.predict(sequence, network)
+    prediction = committed_model().predict(sequence, network)
 
     low_s, high_s = prediction.interval_s
     assert 0 <= low_s <= prediction.latency_s <= high_s
 
 
 def test_the_order_of_records_does_not_matter():
-    reversed_profile = replace(SEMI2K, records=SEMI2K.records[::-1])
+    reversed_profile = replace(
+        committed_profile(), records=committed_profile().records[::-1]
+    )
 
-    assert fit_cost_model(reversed_profile) == MODEL
+    assert fit_cost_model(reversed_profile) == committed_model()
 
 
 @pytest.mark.parametrize("size", [(1, 65, 192, 64), (1, 70, 70, 70)])
 def test_many_products_cost_as_many_times_one(size):
     one, many = (
-        MODEL.predict([Step("matmul", (n, *size[1:]))], WAN, is_call=False)
+        committed_model().predict([Step("matmul", (n, *size[1:]))], WAN, is_call=False)
         for n in (1, 12)
     )
 
@@ -180,7 +187,7 @@ def test_many_products_cost_as_many_times_one(size):
 def test_what_is_larger_than_anything_measured_is_flagged_and_less_certain():
     small, large = (Step("exp", (n,), "x") for n in (500_000, 500_000_000))
 
-    near, far = (MODEL.predict([step], WAN) for step in (small, large))
+    near, far = (committed_model().predict([step], WAN) for step in (small, large))
 
     assert (near.basis, far.basis) == ("interpolated", "extrapolated")
     assert near.notes == ()
@@ -193,7 +200,7 @@ def test_the_basis_of_a_call_is_that_of_its_worst_step():
     measured = Step("exp", (4225,))
 
     bases = [
-        MODEL.predict([measured, *more], WAN).basis
+        committed_model().predict([measured, *more], WAN).basis
         for more in ([], [Step("exp", (4226,))], [Step("max", (1, 1000))])
     ]
 
@@ -201,7 +208,9 @@ def test_the_basis_of_a_call_is_that_of_its_worst_step():
 
 
 def test_on_a_faster_network_the_error_of_the_compute_stays():
-    wan, lan = (MODEL.predict([Step("exp", (5000,))], n) for n in (WAN, LOOPBACK))
+    wan, lan = (
+        committed_model().predict([Step("exp", (5000,))], n) for n in (WAN, LOOPBACK)
+    )
 
     errors_s = [p.interval_s[1] - p.latency_s for p in (wan, lan)]
 
@@ -210,11 +219,11 @@ def test_on_a_faster_network_the_error_of_the_compute_stays():
 
 def test_thousands_of_steps_are_priced_in_milliseconds():
     sequence = [Step("exp", (5000 + i % 50,), f"layer {i % 12}") for i in range(3000)]
-    MODEL.predict(sequence, WAN)
+    committed_model().predict(sequence, WAN)
 
     def seconds() -> float:
         start_s = time.perf_counter()
-        MODEL.predict(sequence, WAN)
+        committed_model().predict(sequence, WAN)
         return time.perf_counter() - start_s
 
     assert min(seconds() for _ in range(5)) < 0.010
@@ -245,7 +254,7 @@ def test_records_of_blocks_are_no_primitives():
 
 def test_fewer_than_two_folds_are_refused():
     with pytest.raises(UsageError, match="n_folds=1: expected at least 2"):
-        held_out_errors(SEMI2K, n_folds=1)
+        held_out_errors(committed_profile(), n_folds=1)
 
 
 def test_one_size_says_that_its_error_is_a_guess():
@@ -308,10 +317,10 @@ def test_coefficients_that_an_older_version_stored_are_fitted_anew():
 
 @given(sequence=sequences)
 def test_compute_is_what_a_network_that_costs_nothing_leaves(sequence):
-    on_wan = MODEL.predict(sequence, WAN)
+    on_wan = committed_model().predict(sequence, WAN)
 
-    free_s = MODEL.predict(sequence, LOOPBACK).latency_s
+    free_s = committed_model().predict(sequence, LOOPBACK).latency_s
 
     assert on_wan.compute_s == pytest.approx(free_s)
     parts_s = sum(part.compute_s for part in on_wan.parts)
-    assert on_wan.compute_s == pytest.approx(MODEL.per_call_s + parts_s)
+    assert on_wan.compute_s == pytest.approx(committed_model().per_call_s + parts_s)

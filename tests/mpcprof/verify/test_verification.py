@@ -26,19 +26,26 @@ from mpcprof.verify.run import VerifyConfig, make_config
 from mpcprof.workloads.registry import all_workloads
 from tests import PROFILES
 from tests.architectures import make_architecture
+from tests.committed import full_model
 from tests.factories import make_full_profile, make_profile, make_record
 
 WAN, LAN = NETWORKS["wan"], NETWORKS["lan"]
-MODEL = fit_cost_model(make_full_profile())
 
 
 def draw(n_cases=20, seed=0, limit_s=20.0, networks=(WAN,)):
-    return draw_cases(MODEL, networks, n_cases=n_cases, seed=seed, limit_s=limit_s)
+    return draw_cases(
+        full_model(), networks, n_cases=n_cases, seed=seed, limit_s=limit_s
+    )
 
 
 def draw_vits(n_models=6, seed=0, limit_s=1e6, presets=("digits", "cifar")):
     return draw_models(
-        MODEL, (WAN,), presets=presets, n_models=n_models, seed=seed, limit_s=limit_s
+        full_model(),
+        (WAN,),
+        presets=presets,
+        n_models=n_models,
+        seed=seed,
+        limit_s=limit_s,
     )
 
 
@@ -132,7 +139,7 @@ def test_a_case_takes_no_longer_than_the_limit_on_any_network(limit_s):
     networks = (LAN, Network(bandwidth_bytes_per_s=2e6, rtt_s=0.040))
 
     def slowest_s(case):
-        return max(MODEL.predict(case.steps, n).latency_s for n in networks)
+        return max(full_model().predict(case.steps, n).latency_s for n in networks)
 
     limited = draw(n_cases=60, limit_s=limit_s, networks=networks)
 
@@ -344,7 +351,7 @@ def verify_with(sweep, monkeypatch, path, **asked):
     monkeypatch.setattr(run, "sweep", sweep)
     config = VerifyConfig(
         profile=make_profile(),
-        model=MODEL,
+        model=full_model(),
         cases=draw(n_cases=2, limit_s=1e6),
         networks=(WAN, LAN),
     )
@@ -376,7 +383,7 @@ def test_a_back_end_that_cannot_count_the_hops_is_refused_before_measuring():
     aby3 = make_profile(deployment=Deployment(protocol="aby3"))
     config = VerifyConfig(
         profile=aby3,
-        model=MODEL,
+        model=full_model(),
         cases=draw(n_cases=1),
         networks=(WAN,),
         emulation="tun",

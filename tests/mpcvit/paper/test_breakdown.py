@@ -35,7 +35,7 @@ from mpcvit.paper.cases import (
     fig8_models,
     model_steps,
 )
-from mpcvit.paper.costs import FittedProfile, read_fitted
+from mpcvit.paper.costs import FittedProfile
 from mpcvit.paper.make import FIGURES, FigureConfig, make_figure
 from mpcvit.paper.measuring import FigureMeasurer
 from mpcvit.paper.softmax_error import (
@@ -45,11 +45,10 @@ from mpcvit.paper.softmax_error import (
     read_errors,
     write_errors,
 )
-from tests import ROOT
+from tests.committed import committed_fit
 from tests.factories import make_errors, make_full_profile, make_record
 
 WAN = CaseConfig(network=NETWORKS["wan"])
-SEMI2K = read_fitted(ROOT / "profiles" / "semi2k.parquet")
 FULL = make_full_profile()
 
 
@@ -85,11 +84,11 @@ def make_config(tmp_path, figure="fig1", **overrides):
 
 def test_the_groups_of_a_block_add_up_to_its_latency():
     steps = block_steps(4, 65, WAN)
-    costs = FIGURES["fig1"].price([SEMI2K], WAN)
+    costs = FIGURES["fig1"].price([committed_fit()], WAN)
 
     bar = [cost for cost in costs if (cost.panel, cost.x) == ("a", "4")]
 
-    whole = SEMI2K.model.predict(steps, WAN.network)
+    whole = committed_fit().model.predict(steps, WAN.network)
     assert [cost.group for cost in bar] == [*GROUPS]
     assert sum(c.latency_s for c in bar) == pytest.approx(whole.latency_s, abs=1e-9)
     assert sum(c.bytes_sent for c in bar) == pytest.approx(whole.bytes_sent)
@@ -97,7 +96,7 @@ def test_the_groups_of_a_block_add_up_to_its_latency():
 
 
 def test_both_panels_of_figure_1_share_the_block_that_they_have_in_common():
-    costs = FIGURES["fig1"].price([SEMI2K], WAN)
+    costs = FIGURES["fig1"].price([committed_fit()], WAN)
 
     common = [
         [cost.latency_s for cost in costs if (cost.panel, cost.x) == place]
@@ -110,7 +109,7 @@ def test_both_panels_of_figure_1_share_the_block_that_they_have_in_common():
 
 
 def test_heads_one_by_one_cost_their_number_times_one_head():
-    costs = FIGURES["fig1"].price([SEMI2K], WAN)
+    costs = FIGURES["fig1"].price([committed_fit()], WAN)
 
     softmax = {
         cost.x: cost.hops
@@ -122,7 +121,7 @@ def test_heads_one_by_one_cost_their_number_times_one_head():
 
 
 def test_batched_heads_share_the_hops_of_softmax():
-    costs = FIGURES["fig1"].price([SEMI2K], replace(WAN, heads="batched"))
+    costs = FIGURES["fig1"].price([committed_fit()], replace(WAN, heads="batched"))
 
     hops = {c.hops for c in costs if (c.panel, c.group) == ("a", "softmax")}
 
@@ -130,7 +129,9 @@ def test_batched_heads_share_the_hops_of_softmax():
 
 
 def test_the_softmax_of_a_ring_is_what_its_operations_add_up_to():
-    costs = FIGURES["fig3"].price([SEMI2K, make_fitted(protocol="cheetah")], WAN)
+    costs = FIGURES["fig3"].price(
+        [committed_fit(), make_fitted(protocol="cheetah")], WAN
+    )
 
     for deployment in {cost.deployment for cost in costs}:
         own = [cost for cost in costs if cost.deployment == deployment]
@@ -152,9 +153,13 @@ def test_every_step_of_a_model_has_a_group_and_norms_are_not_softmax():
 
 
 def test_the_layers_of_figure_8_add_up_to_the_model_without_its_ends():
-    costs = FIGURES["fig8"].price([SEMI2K], WAN)
+    costs = FIGURES["fig8"].price([committed_fit()], WAN)
 
-    parts = SEMI2K.model.predict(model_steps("tiny-imagenet", WAN), WAN.network).parts
+    parts = (
+        committed_fit()
+        .model.predict(model_steps("tiny-imagenet", WAN), WAN.network)
+        .parts
+    )
     whole_s = sum(p.latency_s for p in parts if p.name.startswith("layer "))
     softmax = [cost.latency_s for cost in costs if cost.series == "softmax"]
     assert len(softmax) == 9
@@ -311,9 +316,9 @@ def measure_costs(fitted, costs, left_out=()):
 
 
 def test_measured_groups_stand_beside_the_predicted_ones():
-    costs = FIGURES["fig8"].price([SEMI2K], WAN)
+    costs = FIGURES["fig8"].price([committed_fit()], WAN)
 
-    found = measure_costs(SEMI2K, costs)
+    found = measure_costs(committed_fit(), costs)
 
     assert {cost.measured_s for cost in found} == {2.0}
     assert {cost.shown_s for cost in found} == {2.0}
@@ -321,16 +326,16 @@ def test_measured_groups_stand_beside_the_predicted_ones():
 
 
 def test_a_group_that_cannot_be_measured_stops_the_figure():
-    costs = FIGURES["fig8"].price([SEMI2K], WAN)
+    costs = FIGURES["fig8"].price([committed_fit()], WAN)
     left_out = (SimpleNamespace(reason="the result is wrong"),)
 
     with pytest.raises(EngineError, match="the first because: the result is wrong"):
-        measure_costs(SEMI2K, costs, left_out)
+        measure_costs(committed_fit(), costs, left_out)
 
 
 def test_measuring_one_deployment_leaves_the_numbers_of_the_other():
     cheetah = make_fitted(protocol="cheetah")
-    costs = FIGURES["fig3"].price([SEMI2K, cheetah], WAN)
+    costs = FIGURES["fig3"].price([committed_fit(), cheetah], WAN)
 
     found = measure_costs(cheetah, costs)
 

@@ -5,7 +5,6 @@ import pytest
 from benchmarks.published import compare
 from mpcprof.network import NETWORKS
 from mpcvit.paper.cases import CaseConfig, mpcvit
-from mpcvit.paper.costs import read_fitted
 from mpcvit.paper.published import (
     PUBLISHED,
     RATIOS,
@@ -15,9 +14,8 @@ from mpcvit.paper.published import (
     TABLE_5,
     Published,
 )
-from tests import PROFILES
+from tests.committed import committed_fit
 
-SEMI2K = read_fitted(PROFILES / "semi2k.parquet")
 WAN = NETWORKS["wan"]
 
 
@@ -49,7 +47,7 @@ def test_head_wise_search_is_the_most_accurate_of_table_3():
 
 
 def test_every_latency_is_compared_or_a_sentence_says_why_not():
-    rows = compare(SEMI2K.model, WAN)
+    rows = compare(committed_fit().model, WAN)
 
     wanted = [one for one in PUBLISHED if one.latency_s or one.times_faster]
     assert [row.published for row in rows] == wanted
@@ -58,14 +56,14 @@ def test_every_latency_is_compared_or_a_sentence_says_why_not():
 
 
 def test_table_2_is_never_compared_without_a_word_about_its_unit():
-    rows = compare(SEMI2K.model, WAN, TABLE_2)
+    rows = compare(committed_fit().model, WAN, TABLE_2)
 
     assert len(rows) == 9  # ReLU attention failed
     assert all("gives no unit of work" in row.sentence for row in rows)
 
 
 def test_the_ratio_of_the_abstract_is_near_on_the_build_of_today():
-    (row,) = compare(SEMI2K.model, WAN, RATIOS[:1])
+    (row,) = compare(committed_fit().model, WAN, RATIOS[:1])
 
     assert row.theirs == 6.2
     assert row.ratio == pytest.approx(1.0, abs=0.1)
@@ -73,7 +71,9 @@ def test_the_ratio_of_the_abstract_is_near_on_the_build_of_today():
 
 
 def test_a_row_without_a_counterpart_prints_a_dash():
-    (row,) = compare(SEMI2K.model, WAN, [one for one in RATIOS if one.than == "THE-X"])
+    (row,) = compare(
+        committed_fit().model, WAN, [one for one in RATIOS if one.than == "THE-X"]
+    )
 
     assert row.ours is None
     assert row.ratio is None

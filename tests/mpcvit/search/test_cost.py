@@ -14,14 +14,14 @@ from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS
 from mpcprof.profile.io import read_profile
-from mpcprof.terms import compute_terms
+from mpcprof.terms import Terms, compute_terms
 from mpcvit.search.cost import HEADS_OF_FORM, CostForm, SearchCost
 from mpcvit.search.space import SearchSpace, choose
 from tests import PROFILES
 from tests.architectures import sum_of_terms_s
+from tests.committed import committed_model
 
 WAN = NETWORKS["wan"]
-COST_MODEL = fit_cost_model(read_profile(PROFILES / "semi2k.parquet"))
 DIGITS = MODELS["digits"]
 FORMS: tuple[CostForm, ...] = ("additive", "grouped")
 SPACES = [
@@ -34,7 +34,7 @@ SPACES = [
 
 @functools.cache
 def cost_of(space: SearchSpace, form: CostForm, model: str = "digits") -> SearchCost:
-    return SearchCost.from_model(COST_MODEL, MODELS[model], space, WAN, form)
+    return SearchCost.from_model(committed_model(), MODELS[model], space, WAN, form)
 
 
 @pytest.mark.parametrize("name", ["semi2k-spu0.3.1b0", "cheetah-spu0.3.1b0"])
@@ -48,7 +48,9 @@ def test_a_search_needs_no_more_than_its_choices(name):
     assert 0 < float(cost.latency_s(0 * every)) < float(cost.latency_s(every))
 
 
-TERMS = compute_terms(COST_MODEL, DIGITS, WAN, has_rows=True)
+@functools.cache
+def digits_terms() -> Terms:
+    return compute_terms(committed_model(), DIGITS, WAN, has_rows=True)
 
 
 def draw_mask(data: st.DataObject, shape: tuple[int, ...]) -> np.ndarray:
@@ -76,7 +78,9 @@ def test_a_hard_choice_costs_what_its_architecture_is_priced_at(space, form, dat
         alpha.astype(float), None if beta is None else beta.astype(float)
     )
 
-    priced_s = sum_of_terms_s(TERMS, architecture, COST_MODEL.per_call_s)
+    priced_s = sum_of_terms_s(
+        digits_terms(), architecture, committed_model().per_call_s
+    )
     assert latency_s == pytest.approx(priced_s, rel=1e-9)
 
 
@@ -108,8 +112,8 @@ def test_the_gradient_of_the_additive_cost_is_the_entries_of_the_table(value):
 
     entries = torch.tensor(
         [
-            TERMS.get("attention", layer, space.accurate).latency_s
-            - TERMS.get("attention", layer, space.cheap).latency_s
+            digits_terms().get("attention", layer, space.accurate).latency_s
+            - digits_terms().get("attention", layer, space.cheap).latency_s
             for layer in range(3)
         ],
         dtype=torch.float64,
@@ -123,7 +127,7 @@ def test_the_gradient_of_beta_at_the_start_is_the_entry_of_a_token():
 
     cost.activation_s(beta).backward()
 
-    gelu = TERMS.get("activation", 0, "gelu_tanh").latency_s
+    gelu = digits_terms().get("activation", 0, "gelu_tanh").latency_s
     linear = cost.linear.fixed_s / 17 + cost.linear.per_unit_s
     fusing = (cost.mlp_s - cost.fused_mlp_s) / 17
     expected = torch.full_like(beta, gelu - linear + fusing)
@@ -174,4 +178,4 @@ def test_costs_survive_json(space):
 
 def test_an_unknown_form_is_named():
     with pytest.raises(UsageError, match="'max': expected additive or grouped"):
-        SearchCost.from_model(COST_MODEL, DIGITS, SearchSpace(), WAN, "max")
+        SearchCost.from_model(committed_model(), DIGITS, SearchSpace(), WAN, "max")

@@ -1,15 +1,14 @@
 """The loss of a search, and the multiplier that a target moves."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
 
-from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS
-from mpcprof.profile.io import read_profile
 from mpcvit.data.dataset import load_dataset
 from mpcvit.search.cost import SearchCost
 from mpcvit.search.objective import (
@@ -22,23 +21,27 @@ from mpcvit.search.objective import (
 from mpcvit.search.space import SearchSpace
 from mpcvit.search.supernet import Supernet
 from mpcvit.train.recipe import get_recipe
-from tests import PROFILES
+from tests.committed import committed_model
 
-COST_MODEL = fit_cost_model(read_profile(PROFILES / "semi2k.parquet"))
 MODEL = replace(MODELS["digits"], n_layers=1)
 SPACE = SearchSpace(activation="token")
-COST = SearchCost.from_model(COST_MODEL, MODEL, SPACE, NETWORKS["wan"], form="additive")
-DIGITS = load_dataset("digits", model=MODEL, limit=20)
 RECIPE = get_recipe("digits").with_changes(epochs=5)
+
+
+@cache
+def cost() -> SearchCost:
+    return SearchCost.from_model(
+        committed_model(), MODEL, SPACE, NETWORKS["wan"], form="additive"
+    )
 
 
 def make_objective(**penalty: object) -> SearchObjective:
     torch.manual_seed(0)
     return SearchObjective(
         Supernet(MODEL, SPACE),
-        COST,
+        cost(),
         Penalty(**({"lambda_per_s": None} | penalty)),  # type: ignore[arg-type]
-        DIGITS,
+        load_dataset("digits", model=MODEL, limit=20),
         RECIPE,
         alpha_learning_rate=0.01,
         n_steps_per_epoch=10,
@@ -57,8 +60,8 @@ def test_the_loss_is_cross_entropy_and_the_seconds_by_their_multipliers():
 
     losses = objective.losses(*images_and_targets())
 
-    attention_s = 0.5 * COST.attention_s(supernet.alpha)
-    activation_s = 0.25 * COST.activation_s(supernet.beta)
+    attention_s = 0.5 * cost().attention_s(supernet.alpha)
+    activation_s = 0.25 * cost().activation_s(supernet.beta)
     torch.testing.assert_close(losses["attention"], attention_s)
     torch.testing.assert_close(losses["activation"], activation_s)
     parts = losses["ce"] + losses["attention"] + losses["activation"]
@@ -93,7 +96,7 @@ def test_choices_are_projected_after_a_step():
 
 def uniform_s(share: float) -> float:
     alpha = torch.full(SPACE.alpha_shape(MODEL), share)
-    return float(COST.latency_s(alpha, torch.full((1, MODEL.n_tokens), share)))
+    return float(cost().latency_s(alpha, torch.full((1, MODEL.n_tokens), share)))
 
 
 @pytest.mark.parametrize(("share", "is_growing"), [(1.0, True), (0.0, False)])
@@ -125,7 +128,7 @@ def test_the_papers_eta_is_lambda_by_the_ratio_of_both_latencies():
 
     lambda_per_s, eta_per_s = objective.module.multipliers.tolist()
 
-    ratio = COST.attention_layer_s / COST.gelu_layer_s
+    ratio = cost().attention_layer_s / cost().gelu_layer_s
     assert lambda_per_s / eta_per_s == pytest.approx(ratio)
 
 
@@ -134,7 +137,7 @@ def test_metrics_are_of_the_relaxed_model_at_the_start_all_accurate():
 
     assert metrics["expected_latency_s"] == pytest.approx(uniform_s(1.0))
     assert metrics["alpha_mean"] == metrics["beta_mean"] == 1.0
-    parts_s = metrics["attention_s"] + metrics["activation_s"] + COST.rest_s
+    parts_s = metrics["attention_s"] + metrics["activation_s"] + cost().rest_s
     assert parts_s == pytest.approx(metrics["expected_latency_s"])
 
 
