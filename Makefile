@@ -13,10 +13,11 @@ PYTHON ?=
 EXTRAS ?= dev,mpcvit
 PYTEST_ARGS ?=
 
-# Tests that start parties or measure a link need the machine for themselves; the others
-# share its processors.
-WITHOUT_PARTIES := -n auto -m "not spu and not link"
-WITH_PARTIES := -m "spu or link"
+# What measures a link needs the machine for itself; all other tests share its processors.
+# A file's tests stay together, as they share parties, and the longest files come first.
+WITHOUT_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "not spu and not link"
+WITH_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "spu and not link"
+WITH_LINKS := -m link
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -109,10 +110,12 @@ demo: $(INSTALLED) ## sweep real SPU, predict and measure a model, search and tr
 	$(BIN)/python -m mpcvit pareto demo/searched --cost-table demo/semi2k.parquet -o demo/pareto.png
 
 check: lint ## format, lint, types, and every test without parties or links: the daily loop
-	$(BIN)/python -m pytest $(WITHOUT_PARTIES) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(WITHOUT_PARTIES) --hypothesis-profile daily $(PYTEST_ARGS)
 
-test: check ## all of check, and the tests that start parties and measure links
+test: lint ## all of check with more examples, and the tests that start parties and measure links
+	$(BIN)/python -m pytest $(WITHOUT_PARTIES) $(PYTEST_ARGS)
 	$(BIN)/python -m pytest $(WITH_PARTIES) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(WITH_LINKS) $(PYTEST_ARGS)
 
 lint: lint-format lint-ruff lint-mypy lint-spelling lint-pyproject ## all that pre-commit runs
 

@@ -11,7 +11,18 @@ if TYPE_CHECKING:
 
 # a shared machine may be slow at any moment: examples are counted, not timed
 settings.register_profile("shared-machine", deadline=None)
+settings.register_profile("daily", deadline=None, max_examples=25)  # `make check`
 settings.load_profile("shared-machine")
+
+# Files that take a minute or more: begun first, no processor idles at the end.
+LONG = (
+    *("sweep/test_kill.py", "cli/test_sweep.py", "engine/test_runtime_old.py"),
+    *("benchmarks/test_studies.py", "train/test_processes.py", "test_derive.py"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
 
 
 @pytest.fixture(scope="module")

@@ -123,7 +123,9 @@ def _attempt(
 def _run_apart(
     work: Work[JobT, ResultT], jobs: Sequence[JobT], n_jobs: int, epochs: _Epochs
 ) -> tuple[ResultT | DivergedError, ...]:
-    context = multiprocessing.get_context("spawn")  # torch does not survive a fork
+    # one process imports torch, which survives a fork until it is used, for all others
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mpcvit.train.run"])
     theirs, ours = context.Pipe(duplex=False)
     n_threads = max(1, (os.cpu_count() or 1) // n_jobs)
     pool = ProcessPoolExecutor(

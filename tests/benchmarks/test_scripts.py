@@ -124,6 +124,7 @@ def test_a_training_step_is_timed_and_what_bounds_it_said(monkeypatch):
     assert re.search(r"images/s, step .* ms .*AdamW.* GFLOP/s .*; bound by \w+", line)
 
 
+@pytest.mark.link
 def test_two_and_three_parties_see_the_link():
     two, three = run_script("link", 1)
 

@@ -90,6 +90,7 @@ def test_bytes_and_messages_are_exactly_those_of_the_formula(
 
 
 @pytest.mark.spu
+@pytest.mark.link
 def test_the_relay_sees_as_many_hops_as_spu_counts_messages(semi2k, exp_inputs):
     semi2k.set_network(WAN)
     semi2k.run("case")  # on this network, connections are warm from now on
@@ -104,6 +105,7 @@ def test_the_relay_sees_as_many_hops_as_spu_counts_messages(semi2k, exp_inputs):
 
 
 @pytest.mark.spu
+@pytest.mark.link
 def test_every_hop_waits_for_the_emulated_delay(semi2k, exp_inputs):
     latencies_s = {}
     for network in (LOOPBACK, WAN):
@@ -116,6 +118,7 @@ def test_every_hop_waits_for_the_emulated_delay(semi2k, exp_inputs):
 
 
 @pytest.mark.spu
+@pytest.mark.link
 def test_an_exchange_takes_half_the_emulated_round_trip(semi2k):
     semi2k.set_network(WAN)
 
@@ -126,6 +129,7 @@ def test_an_exchange_takes_half_the_emulated_round_trip(semi2k):
 
 
 @pytest.mark.spu
+@pytest.mark.link
 @pytest.mark.parametrize("rate_bytes_per_s", [44e6, 1e6])
 def test_goodput_is_the_emulated_rate_in_both_directions(semi2k, rate_bytes_per_s):
     semi2k.set_network(Network(bandwidth_bytes_per_s=rate_bytes_per_s, rtt_s=0.040))

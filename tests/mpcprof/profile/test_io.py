@@ -1,11 +1,12 @@
+import contextlib
+import itertools
 import json
 import math
+import multiprocessing
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,6 @@ from mpcprof.profile.io import (
     table_to_profile,
     write_profile,
 )
-from tests import ROOT
 from tests.factories import make_operation, make_profile, make_record
 
 SEMI2K = Deployment(protocol="semi2k")
@@ -292,41 +292,31 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["a.parquet"]
 
 
-_ENDLESS_WRITER = """
-import sys
-from mpcprof.deployment import Deployment
-from mpcprof.dims import Dims
-from mpcprof.profile.io import ProfileWriter
-from tests.factories import make_record
-
-with ProfileWriter(sys.argv[1], Deployment(protocol="semi2k")) as writer:
-    n = len(writer.profile)
-    while True:
-        writer.append(tuple(make_record(dims=Dims(width=n + i)) for i in (1, 2, 3)))
-        n += 3
-        print(n, flush=True)
-"""
+def append_without_end(path: Path, acknowledged: Connection) -> None:
+    with ProfileWriter(path, SEMI2K) as writer:
+        for n in itertools.count(len(writer.profile), 3):
+            dims = [Dims(width=n + i) for i in (1, 2, 3)]
+            writer.append(tuple(make_record(dims=one) for one in dims))
+            acknowledged.send(n + 3)
 
 
 def test_a_killed_writer_leaves_whole_appends_and_no_lock(tmp_path):
     path = tmp_path / "a.parquet"
     moments = random.Random(0)
-    root = ROOT
+    context = multiprocessing.get_context("forkserver")
 
     for _ in range(10):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", _ENDLESS_WRITER, path],
-            stdout=subprocess.PIPE,
-            cwd=root,
-            text=True,
-        )
-        assert writer.stdout is not None
-        acknowledged = int(writer.stdout.readline())
+        ours, theirs = context.Pipe(duplex=False)
+        writer = context.Process(target=append_without_end, args=(path, theirs))
+        writer.start()
+        theirs.close()
+        acknowledged = ours.recv()
         time.sleep(moments.uniform(0, 0.05))
-        writer.send_signal(signal.SIGKILL)
-        acknowledged = max([acknowledged, *map(int, writer.stdout.read().split())])
-        writer.stdout.close()
-        writer.wait()
+        writer.kill()
+        with contextlib.suppress(EOFError):
+            while True:
+                acknowledged = ours.recv()
+        writer.join()
 
         n_on_file = len(read_profile(path))
 

@@ -142,8 +142,9 @@ def test_rows_of_nearly_equal_worth_are_bought_at_once():
             assert (alpha[layer, head][~own] <= least_kept).all()
 
 
-@pytest.mark.parametrize("spread", [0.001, 1.0])
-@pytest.mark.parametrize("shape", [(7, 4, 65), (9, 12, 257)], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "spread"), [((7, 4, 65), 0.001), ((9, 12, 257), 1.0)], ids=str
+)
 def test_rows_of_the_papers_models_use_their_budget_to_the_last_row(
     shape, spread, monkeypatch
 ):

@@ -1,13 +1,18 @@
 """Several processes that torchrun starts, on one folder or by mistake on two."""
 
+import contextlib
 import json
+import multiprocessing
 import os
 import shutil
+import socket
 import subprocess
 import sys
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+import torch
 
 from mpcprof.errors import UsageError
 from mpcvit.train.log import read_log
@@ -15,20 +20,19 @@ from mpcvit.train.run import train
 from tests.training_runs import steady_recipe, tiny_request
 
 PROGRAM = """
-import os, sys
+import sys
 from pathlib import Path
 from mpcvit.train.run import train
 from tests.training_runs import steady_recipe, tiny_request
 
-train(tiny_request(Path(sys.argv[1].format(rank=os.environ["RANK"])), steady_recipe()))
+train(tiny_request(Path(sys.argv[1]), steady_recipe()))
 """
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def run_two(program: Path, output: Path) -> subprocess.CompletedProcess[str]:
-    """Two processes; `{rank}` in the output is the number of each."""
+def train_with_torchrun(program: Path, output: Path) -> None:
     program.write_text(PROGRAM)
     environment = {
         **os.environ,
@@ -36,7 +40,7 @@ def run_two(program: Path, output: Path) -> subprocess.CompletedProcess[str]:
         "OMP_NUM_THREADS": "1",
     }
     torchrun = [*(sys.executable, "-m", "torch.distributed.run"), "--standalone"]
-    return subprocess.run(
+    done = subprocess.run(
         [*torchrun, "--nproc-per-node=2", str(program), str(output)],
         env=environment,
         check=False,
@@ -44,14 +48,52 @@ def run_two(program: Path, output: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=120,
     )
+    assert done.returncode == 0, done.stderr
+
+
+def train_as_rank(rank: int, output: Path, port: int, answers: Connection) -> None:
+    """Train as torchrun would have it, and answer with the error."""
+    torch.set_num_threads(1)
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_PORT": port}
+    os.environ |= {name: str(value) for name, value in place.items()}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "LOCAL_WORLD_SIZE": "2"}
+    try:
+        train(tiny_request(output, steady_recipe()))
+    except Exception as error:
+        answers.send(f"{type(error).__name__}: {error}")
+
+
+def errors_of_two(folder: Path) -> list[str]:
+    """Train by two processes, each into a folder of its own; return their errors."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mpcvit.train.run"])  # imports torch once
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    answers, theirs = context.Pipe(duplex=False)
+    processes = [
+        context.Process(
+            target=train_as_rank, args=(rank, folder / f"node-{rank}", port, theirs)
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    theirs.close()
+    for process in processes:
+        process.join(60)
+        process.kill()
+    errors = []
+    with contextlib.suppress(EOFError):
+        while True:
+            errors.append(answers.recv())
+    return errors
 
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory, one_thread) -> Path:
     """The folder of a finished run of two processes."""
     folder = tmp_path_factory.mktemp("together")
-    done = run_two(folder / "program.py", folder / "run")
-    assert done.returncode == 0, done.stderr
+    train_with_torchrun(folder / "program.py", folder / "run")
     return folder / "run"
 
 
@@ -76,13 +118,13 @@ def test_processes_whose_folders_differ_are_told_before_they_train(
     if has_run:
         shutil.copytree(together, tmp_path / "node-0")
 
-    done = run_two(tmp_path / "program.py", tmp_path / "node-{rank}")
+    errors = errors_of_two(tmp_path)
 
-    assert done.returncode != 0
     n_done = 3 if has_run else 0
-    assert f"the processes see {n_done} epochs done, no run there" in done.stderr
-    assert "must be one that all nodes share" in done.stderr
-    assert "IndexError" not in done.stderr
+    assert len(errors) == 2
+    for error in errors:
+        assert f"the processes see {n_done} epochs done, no run there" in error
+        assert "must be one that all nodes share" in error
     assert len(read_log(tmp_path / "node-0" / "log.jsonl")) == n_done
 
 
