@@ -6,83 +6,210 @@ a `ValueError`, so it is a click type as it stands.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Context, Decimal
+from difflib import get_close_matches
 
-from mpcprof.errors import UnitError, UsageError
+from mpcprof.errors import UnitError, UsageError, did_you_mean
 
 _NUMBER_AND_UNIT = re.compile(r"(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*(\D*)", re.ASCII)
+_SPELLED_OUT = re.compile(r"([kmgt]i?)?(bit|byte)s?(ps|/s|/sec)?", re.IGNORECASE)
+_CASE_IGNORED = re.compile(r"([kmgt]i?)?b?(ps|/s|/sec)?", re.IGNORECASE)
 _MAX_DIGITS = 19  # sizes are 64-bit numbers on file
 _DURATIONS = {
     "ns": Decimal("1e-9"),
     "us": Decimal("1e-6"),
-    "µs": Decimal("1e-6"),
     "ms": Decimal("1e-3"),
     "s": Decimal(1),
     "min": Decimal(60),
+    "h": Decimal(3600),
+}
+_SPELLED_DURATIONS = {
+    "nsec": "ns",
+    "usec": "us",
+    "microsecond": "us",
+    "msec": "ms",
+    "millisecond": "ms",
+    "sec": "s",
+    "second": "s",
+    "min": "min",
+    "minute": "min",
+    "hr": "h",
+    "hour": "h",
 }
 _PREFIXES = {"": 0, "k": 3, "K": 3, "M": 6, "G": 9, "T": 12}
-_SIZES = {f"{p}B": Decimal(10) ** n for p, n in _PREFIXES.items()}
-_BITS = {f"{p}b": Decimal(10) ** n / 8 for p, n in _PREFIXES.items()}
+_POWERS = {
+    **{p: Decimal(10) ** n for p, n in _PREFIXES.items()},
+    **{f"{p}i": Decimal(1024) ** n for n, p in enumerate("KMGT", start=1)},
+}
+_SIZES = {f"{p}B": n for p, n in _POWERS.items()}
 _BANDWIDTHS = {
-    **{f"{u}{per}": s for u, s in _SIZES.items() for per in ("ps", "/s")},
-    **{f"{u}{per}": s for u, s in _BITS.items() for per in ("ps", "/s", "it/s")},
+    f"{p}{letter}{per}": n / n_bits
+    for p, n in _POWERS.items()
+    for letter, n_bits in (("B", 1), ("b", 8))
+    for per in ("ps", "/s", "/sec", "")
 }
 
 
-def _parse(
-    text: str, units: Mapping[str, Decimal], what: str, examples: tuple[str, ...]
-) -> float:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Quantity:
+    """What a text is read as.
+
+    Attributes:
+        name: Name with its article, such as "a duration".
+        examples: Two good texts.
+        units: Value of each unit.
+        offered: Units that a message offers, one spelling of each.
+        spell: Turns another spelling into one of the units, or returns it as it is.
+        readings: Returns the units that an unclear one may stand for.
+        why_unclear: What a message adds to them.
+    """
+
+    name: str
+    examples: tuple[str, ...]
+    units: Mapping[str, Decimal]
+    offered: tuple[str, ...]
+    spell: Callable[[str], str] = str
+    readings: Callable[[str], tuple[str, ...]] = lambda _: ()
+    why_unclear: str = ""
+
+    @property
+    def expected(self) -> str:
+        """What a message says about a text that is none."""
+        return f"expected {self.name} such as {' or '.join(self.examples)}"
+
+
+def _spell_duration(unit: str) -> str:
+    """Return `us` for either of the two letters micro, `ms` for tc's `msecs`."""
+    unit = unit.replace("\N{MICRO SIGN}", "u").replace("\N{GREEK SMALL LETTER MU}", "u")
+    return _SPELLED_DURATIONS.get(unit.removesuffix("s"), unit)
+
+
+def _minutes_or_milliseconds(unit: str) -> tuple[str, ...]:
+    return ("min", "ms") if unit in ("m", "M") else ()
+
+
+def _spell_bandwidth(unit: str) -> str:
+    """Return `Mb` for tc's `mbit`: spelled out, bits and bytes need no case."""
+    match = _SPELLED_OUT.fullmatch(unit)
+    if match is None:
+        return unit
+    return f"{_prefix(match[1])}{'b' if match[2].lower() == 'bit' else 'B'}"
+
+
+def _bits_or_bytes(unit: str) -> tuple[str, ...]:
+    """Return both readings of `mbps`, which is megabytes for tc, and of `M`."""
+    match = _CASE_IGNORED.fullmatch(unit)
+    if not unit or match is None:
+        return ()
+    return f"{_prefix(match[1])}bps", f"{_prefix(match[1])}Bps"
+
+
+def _prefix(text: str | None) -> str:
+    prefix = (text or "").capitalize()
+    return "k" if prefix == "K" else prefix
+
+
+_DURATION = _Quantity(
+    name="a duration",
+    examples=("40ms", "2s"),
+    units=_DURATIONS,
+    offered=tuple(_DURATIONS),
+    spell=_spell_duration,
+    readings=_minutes_or_milliseconds,
+)
+_BANDWIDTH = _Quantity(
+    name="a bandwidth",
+    examples=("44MBps", "352Mbps"),
+    units=_BANDWIDTHS,
+    offered=tuple(f"{p}{letter}ps" for letter in "bB" for p in ("k", "M", "G")),
+    spell=_spell_bandwidth,
+    readings=_bits_or_bytes,
+    why_unclear=" (b is bits, B bytes; tc's bps are bytes)",
+)
+_SIZE = _Quantity(
+    name="a size",
+    examples=("64kB", "12MB"),
+    units=_SIZES,
+    offered=("B", "kB", "MB", "GB"),
+)
+_PERCENTAGE = _Quantity(
+    name="a percentage", examples=("5%",), units={"%": Decimal("0.01")}, offered=("%",)
+)
+
+
+def _parse(text: str, quantity: _Quantity) -> float:
     """Read `number unit`, rounded once: 0.3ms is exactly the float 0.0003."""
-    expected = f"expected {what} such as {' or '.join(examples)}"
     match = _NUMBER_AND_UNIT.fullmatch(text.strip())
     if match is None:
-        raise UnitError(f"{text!r} is not {what}; {expected}")
+        raise UnitError(f"{text!r} is not {quantity.name}; {quantity.expected}")
     number, unit = match[1], match[2].strip()
     if not unit:
-        suffixes = [example.lstrip("0123456789.") for example in examples]
+        suffixes = [example.lstrip("0123456789.") for example in quantity.examples]
         typed = " or ".join(f"{number}{suffix}" for suffix in suffixes)
         raise UnitError(f"{text!r} has no unit; type {typed}")
-    if unit not in units:
-        close = [known for known in units if known.lower() == unit.lower()]
-        known = ", ".join(close or units)
-        raise UnitError(f"{text!r} has the unknown unit {unit!r}; known: {known}")
+    known = quantity.spell(unit)
+    if known not in quantity.units:
+        raise UnitError(f"{text!r} {_what_is_wrong(number, unit, quantity)}")
     try:
-        value = float(Decimal(number) * units[unit])
+        value = float(Decimal(number) * quantity.units[known])
     except ArithmeticError:
         value = math.inf
     if not math.isfinite(value):
-        raise UnitError(f"{text!r} is too large; {expected}")
+        raise UnitError(f"{text!r} is too large; {quantity.expected}")
     return value
 
 
+def _what_is_wrong(number: str, unit: str, quantity: _Quantity) -> str:
+    if readings := quantity.readings(unit):
+        meanings = " or ".join(f"{number}{reading}" for reading in readings)
+        return f"may mean {meanings}{quantity.why_unclear}; type one of them"
+    same = [one for one in quantity.offered if one.lower() == unit.lower()]
+    hint = f"did you mean {same[0]}?" if same else did_you_mean(unit, quantity.offered)
+    return f"has the unknown unit {unit!r}; {hint}"
+
+
+def is_duration(text: str) -> bool:
+    """Tell whether the unit of a text is one of time, or nearer to one than a rate."""
+    match = _NUMBER_AND_UNIT.fullmatch(text.strip())
+    unit = match[2].strip() if match else ""
+    if _DURATION.spell(unit) in _DURATION.units:
+        return True
+    if _BANDWIDTH.spell(unit) in _BANDWIDTH.units or _BANDWIDTH.readings(unit):
+        return False
+    close = get_close_matches(unit.lower(), [*_DURATIONS, *_SPELLED_DURATIONS], n=1)
+    return bool(close) and "b" not in unit.lower()
+
+
 def parse_duration_s(text: str) -> float:
-    """Read seconds from `40ms`, `0.3ms`, `20us`, `2s`, `1min`.
+    """Read seconds from `40ms`, `0.3ms`, `20us`, `2s`, `1min`, `1h`.
 
     Raises:
         UnitError: If the unit is absent or unknown, or there is no number.
     """
-    return _parse(text, _DURATIONS, "a duration", ("40ms", "2s"))
+    return _parse(text, _DURATION)
 
 
 def parse_bandwidth_bytes_per_s(text: str) -> float:
-    """Read bytes per second from `44MBps`, `44MB/s`, `352Mbps` (bits), `1Gbps`.
+    """Read bytes per second from `44MBps`, `44 MB/s`, `352Mbps`, `100mbit`, `1Gb`.
 
-    M is 10^6. The case of the B tells bytes (B) from bits (b), so `44mbps` is refused.
+    M is 10^6 and Mi 2^20. The case of the B tells bytes (B) from bits (b), or the words
+    `bit` and `byte` do, so `44mbps` is refused: for tc it is 44 MB/s.
 
     Raises:
-        UnitError: If the unit is absent or unknown, or there is no number.
+        UnitError: If the unit is absent, unknown or unclear, or there is no number.
     """
-    return _parse(text, _BANDWIDTHS, "a bandwidth", ("44MBps", "352Mbps"))
+    return _parse(text, _BANDWIDTH)
 
 
 def parse_size_bytes(text: str) -> int:
-    """Read whole bytes from `128B`, `1.5MB`; MB is 10^6 bytes.
+    """Read whole bytes from `128B`, `1.5MB`, `2MiB`; MB is 10^6 bytes.
 
     Raises:
         UnitError: If the unit is absent or unknown, or the size is not whole bytes.
     """
-    size_bytes = _parse(text, _SIZES, "a size", ("64kB", "12MB"))
+    size_bytes = _parse(text, _SIZE)
     if not size_bytes.is_integer():
         raise UnitError(f"{text!r} is not a whole number of bytes; type such as 64kB")
     return int(size_bytes)
@@ -94,7 +221,7 @@ def parse_percent(text: str) -> float:
     Raises:
         UnitError: If the percent sign is absent, or there is no number.
     """
-    return _parse(text, {"%": Decimal("0.01")}, "a percentage", ("5%",))
+    return _parse(text, _PERCENTAGE)
 
 
 def _parse_size(text: str, whole: str, example: str) -> int:
@@ -158,11 +285,11 @@ def format_at_least(seconds: float) -> str:
 
 def format_bytes(size_bytes: float, *, digits: int | None = None) -> str:
     """Write `12MB`, which parses back, or `11.8 MB` for reading (digits=3)."""
-    units = {u: s for u, s in _SIZES.items() if u != "KB"}
+    units = {f"{p}B": Decimal(10) ** n for p, n in _PREFIXES.items() if p != "K"}
     return _format(size_bytes, units, digits, "" if digits is None else " ")
 
 
 def format_bandwidth(bytes_per_s: float, *, digits: int | None = None) -> str:
     """Write `44MBps`, which parses back, or `44 MBps` for reading (digits=3)."""
-    units = {f"{u}ps": s for u, s in _SIZES.items() if u != "KB"}
+    units = {f"{p}Bps": Decimal(10) ** n for p, n in _PREFIXES.items() if p != "K"}
     return _format(bytes_per_s, units, digits, "" if digits is None else " ")

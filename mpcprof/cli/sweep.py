@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @deployment_options
 @measure_options
 @click.option("--preset", default="quick", show_default=True, help="quick, paper, full")
-@click.option("--only", default="", help="Workloads, such as exp,gelu_tanh.")
+@click.option("--only", default="", help="Workloads, such as exp,gelu,attn.*")
 @click.option(
     "--heads", "n_heads", type=parse_int_list, help="Instead of the preset's: 1,2,4."
 )

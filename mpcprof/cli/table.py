@@ -72,7 +72,12 @@ def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
 
 @command.command()
 @profile_argument
-@click.option("--format", "export_format", type=click.Choice(_FORMATS), default="csv")
+@click.option(
+    "--format",
+    "export_format",
+    type=click.Choice(_FORMATS),
+    help="[default: as --output ends, else csv]",
+)
 @click.option("-o", "--output", type=FILE, help="A file; otherwise stdout.")
 @click.option("--terms", "has_terms", is_flag=True, help="Lat(ATTN_ij), Lat(Act_ij).")
 @click.option("--model", default="cifar", show_default=True, help="Whose terms.")
@@ -82,7 +87,7 @@ def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
 def export(
     ctx: click.Context,
     profile: Path,
-    export_format: str,
+    export_format: str | None,
     output: Path | None,
     has_terms: bool,
     model: str,
@@ -102,6 +107,7 @@ def export(
     if not has_terms:
         _refuse(ctx, "model", "network", "n_batch")
     read = read_profile(profile)
+    export_format = export_format or _format_of(output)
     if has_terms:
         content = _export_terms(read, export_format, model, network, n_batch)
     else:
@@ -112,6 +118,12 @@ def export(
     if output.resolve() == profile.resolve():
         raise UsageError(f"-o {str(output)!r} is the profile itself; name another file")
     replace_file(output, content)
+
+
+def _format_of(output: Path | None) -> str:
+    """Return the format that a file's name ends in, or csv."""
+    ending = output.suffix.lower().removeprefix(".") if output else ""
+    return ending if ending in _FORMATS else "csv"
 
 
 def _refuse(ctx: click.Context, *names: str) -> None:

@@ -22,6 +22,7 @@ from mpcprof.errors import (
     MpcprofError,
     ProfileBusyError,
     ProfileError,
+    UsageError,
 )
 from mpcprof.files import free_backup, locked, replace_file
 from mpcprof.network import Network
@@ -39,6 +40,7 @@ _TYPES: Final = {
     "list of int64": pa.list_(pa.int64()),
     "list of double": pa.list_(pa.float64()),
 }
+_OTHER_FORMATS = (".csv", ".json", ".jsonl", ".md", ".tsv", ".txt", ".xlsx")
 _OPERATION = pa.struct([(one.name, _TYPES[one.type]) for one in OPERATION_COLUMNS])
 
 
@@ -173,14 +175,27 @@ def _profile_errors() -> Iterator[None]:
         raise ProfileError(str(error)) from None
 
 
+def _place(path: str | os.PathLike[str]) -> Path:
+    """Return the path of a profile, whose name does not promise another format."""
+    place = Path(path)
+    if place.suffix.lower() in _OTHER_FORMATS and not place.exists():
+        good = place.with_suffix(".parquet")
+        raise UsageError(
+            f"{str(place)!r}: a profile is a .parquet file; write {good}, then "
+            f"`mpcprof table export {good} --output {place}` makes the other"
+        )
+    return place.resolve()
+
+
 def write_profile(path: str | os.PathLike[str], profile: Profile) -> None:
     """Make `profile` the content of the file, whatever it held.
 
     Raises:
+        UsageError: If the name is one of another format.
         ProfileBusyError: If a sweep writes to the same file.
         ProfileError: If the place is not writable.
     """
-    target = Path(path).resolve()
+    target = _place(path)
     with _profile_errors(), locked(target):
         replace_file(target, encode_table(profile_to_table(profile)))
 
@@ -193,6 +208,7 @@ class ProfileWriter:
             then becomes `PATH.bak`, or `PATH.bak-2` and so on where that is taken.
 
     Raises:
+        UsageError: If the name is one of another format.
         ProfileBusyError: On entry, if another process writes the file.
         ProfileError: On entry, before anything was measured, if the place is not
             writable or the file cannot be continued.
@@ -205,7 +221,7 @@ class ProfileWriter:
         *,
         fresh: bool = False,
     ) -> None:
-        self._path = Path(path).resolve()
+        self._path = _place(path)
         self._profile = Profile(deployment=deployment)
         self._is_fresh = fresh
         self._opened = contextlib.ExitStack()

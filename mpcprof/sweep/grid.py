@@ -1,5 +1,6 @@
 """Which cases a sweep measures: sizes by dimension, and their presets."""
 
+import fnmatch
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -133,18 +134,20 @@ def grid_config(
 def choose_workloads(only: str) -> tuple[Workload, ...]:
     """Return the workloads named in `exp,relu`; all primitives if none is.
 
-    A name that begins the names of several, such as `gelu`, stands for all of them.
+    A name stands for that workload alone; the begin of several names, such as `gelu`,
+    or a pattern such as `attn.softmax*`, for all of them.
 
     Raises:
-        UnknownNameError: If a name is not registered.
+        UnknownNameError: If no registered name is meant.
     """
     names = [name.strip() for name in only.split(",") if name.strip()]
     if not names:
         return all_workloads("primitive")
+    known = {workload.name: workload for workload in all_workloads()}
     chosen: dict[str, Workload] = {}
     for name in names:
-        known = all_workloads()
-        family = [w for w in known if w.name == name or w.name.startswith(f"{name}_")]
-        for workload in family or [get_workload(name)]:
-            chosen[workload.name] = workload
+        family = [one for one in known if one.startswith(f"{name}_")]
+        meant = [name] if name in known else family or fnmatch.filter(known, name)
+        for one in meant or [name]:
+            chosen[one] = get_workload(one)
     return tuple(chosen.values())

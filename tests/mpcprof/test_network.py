@@ -1,3 +1,4 @@
+import contextlib
 import math
 
 import pytest
@@ -28,6 +29,48 @@ def test_bits_and_spaces_are_accepted():
     assert parse_network("352Mbps, 40ms") == NETWORKS["wan"]
 
 
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("100mbit,80ms", "12.5MBps,80ms"),
+        ("1Gbit,0.5ms", "125MBps,500us"),
+        ("100Mb,40ms", "12.5MBps,40ms"),
+        ("WAN", "44MBps,40ms"),
+        ("40ms,44MBps", "44MBps,40ms"),
+        ("44 MB/s 40 ms", "44MBps,40ms"),
+        ("rtt 40ms rate 100mbit", "12.5MBps,40ms"),
+        ("100mbit, rtt=40ms", "12.5MBps,40ms"),
+        ("100 Mbit/s / 40 ms", "12.5MBps,40ms"),
+        ("44MBps, 20ms one way", "44MBps,40ms"),
+        ("20ms each way 44MBps each way", "44MBps,40ms"),
+        ("44MBps up 44MBps down 40ms", "44MBps,40ms"),
+        ("20ms up, 20ms down, 44MBps", "44MBps,40ms"),
+        ("Unlimited 40ms", "unlimited,40ms"),
+    ],
+)
+def test_a_network_is_read_as_people_write_it(text, network):
+    assert str(parse_network(text)) == network
+
+
+PRINTED = st.tuples(BANDWIDTHS, RTTS).map(
+    lambda values: Network(bandwidth_bytes_per_s=values[0], rtt_s=values[1])
+)
+
+
+@given(PRINTED, st.sampled_from([", ", " ", ";", " / "]))
+def test_the_order_of_rate_and_delay_does_not_matter(network, between):
+    bandwidth, _, rtt = str(network).partition(",")
+
+    if rtt:
+        assert parse_network(f"{rtt}{between}{bandwidth}") == network
+
+
+@given(st.text(alphabet="0123456789.eMGkbBitps/µms, upradelywn-", max_size=30))
+def test_no_text_makes_the_network_fail_in_any_other_way(text):
+    with contextlib.suppress(UsageError):
+        parse_network(text)
+
+
 def test_loopback_is_the_network_on_which_nothing_is_emulated():
     assert parse_network("loopback") == LOOPBACK
     assert LOOPBACK.is_loopback
@@ -56,6 +99,15 @@ def test_an_impossible_round_trip_is_refused(rtt):
         ("44,40ms", "'44' has no unit"),
         ("0MBps,40ms", "expected more than 0"),
         ("", "no network ''"),
+        ("wan,80ms", "such as 44MBps,40ms"),
+        ("100mbps,40ms", "may mean 100Mbps or 100MBps"),
+        ("40mss,44MBps", "'40mss' has the unknown unit 'mss'; did you mean ms?"),
+        ("44xBps,40ms", "unknown unit 'xBps'; did you mean"),
+        ("100/20Mbps,40ms", "waits for the slower one; type 20Mbps,40ms"),
+        ("100Mbps down, 20Mbps up, 40ms", "the slower one; type 20Mbps,40ms"),
+        ("100Mbps up,40ms", "has the bandwidth of one direction; type 100Mbps,40ms"),
+        ("20ms/30ms,1Gbit", "their sum, 50 ms, if each is one way"),
+        ("rate 100mbit delay 20ms", "20ms may be a round trip (20ms rtt) or one way"),
     ],
 )
 def test_a_text_that_is_no_network_says_what_is(text, message):

@@ -68,6 +68,20 @@ def test_wrong_usage_is_one_line_and_exit_code_2_and_writes_nothing(
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.parametrize("name", ["x.csv", "x.JSON"])
+def test_a_profile_does_not_go_into_a_file_that_promises_another_format(tmp_path, name):
+    path = tmp_path / name
+
+    result = CliRunner().invoke(main, ["sweep", "--output", str(path)])
+
+    assert result.exit_code == 2
+    assert "write" in result.stderr
+    good = path.with_suffix(".parquet")
+    assert f"`mpcprof table export {good} --output {path}`" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_a_profile_of_another_deployment_is_refused_and_kept(tmp_path):
     path = tmp_path / "semi2k.parquet"
     write_profile(path, make_profile(make_record()))

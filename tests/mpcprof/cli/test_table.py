@@ -74,6 +74,16 @@ def test_csv_is_the_default_and_has_the_columns_of_the_design(path):
     assert _FORMATS == EXPORT_FORMATS
 
 
+@pytest.mark.parametrize("export_format", _FORMATS)
+def test_an_export_takes_the_format_that_its_file_promises(path, export_format):
+    out = path.with_name(f"out.{export_format}")
+
+    run("export", path, "-o", out)
+
+    shown = run("export", path, "--format", export_format).stdout_bytes
+    assert out.read_bytes() == shown
+
+
 def test_an_export_does_not_overwrite_its_profile(path):
     shown = run("export", path, "-o", path)
 

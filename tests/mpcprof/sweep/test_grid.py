@@ -17,7 +17,8 @@ WORKLOADS = all_workloads()
 size_lists = st.lists(st.integers(1, 4096), min_size=1, max_size=3, unique=True)
 grids = st.builds(
     lambda **sizes: Grid(**{name: tuple(found) for name, found in sizes.items()}),
-    **dict.fromkeys(NAMES, size_lists),
+    **dict.fromkeys(NAMES, size_lists)  # a patch embedding has at least two tokens
+    | {"n_tokens": st.lists(st.integers(2, 4096), min_size=1, max_size=3, unique=True)},
 )
 
 
@@ -82,6 +83,19 @@ def test_the_name_of_a_family_means_all_its_members():
     names = [workload.name for workload in choose_workloads("gelu")]
 
     assert names == ["gelu_exact", "gelu_tanh"]
+
+
+@pytest.mark.parametrize(
+    "name", ["attn.softmax", "attn.relu_softmax", "mlp.gelu_exact"]
+)
+def test_an_exact_name_means_that_workload_alone(name):
+    assert [workload.name for workload in choose_workloads(name)] == [name]
+
+
+def test_a_pattern_means_all_that_it_fits():
+    names = [workload.name for workload in choose_workloads("attn.softmax*,exp")]
+
+    assert {*names} == {"attn.softmax", "attn.softmax_by_entry", "exp"}
 
 
 def test_an_unknown_workload_is_refused():
