@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 
+from mpcprof.engine.failure import one_line
 from mpcprof.engine.party.framing import (
     ChannelClosedError,
     Header,
@@ -31,8 +32,9 @@ Reply = tuple[Header, list[bytes]]
 ANSWER_LIMIT_S = 3600.0
 _POLL_S = 0.2
 _GRACE_S = 2.0
-_TAIL_BYTES = 4000
+_TAIL_BYTES = 100_000
 _PR_SET_PDEATHSIG = 1
+_FATAL = "Fatal Python error"  # of a crash, followed by a stack
 
 
 class Child:
@@ -108,17 +110,25 @@ class Child:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
         return PartyDiedError(
             f"{self.name} {how}; nothing of this case was recorded, run the same "
-            f"command again to go on. It printed last: {self._last_line()}"
+            f"command again to go on. It printed last: {self.last_words()}"
         )
 
+    def last_words(self) -> str:
+        """Return the line that tells best why it ended; keep the stack of a crash."""
+        tail = self._tail()
+        if _FATAL in tail:
+            return one_line(tail, self.name)
+        return self._last_line()
+
     def _last_line(self) -> str:
+        lines = [line.strip() for line in self._tail().splitlines() if line.strip()]
+        return (lines or ["(nothing)"])[-1]
+
+    def _tail(self) -> str:
         log = self._log.fileno()
         begin = max(os.fstat(log).st_size - _TAIL_BYTES, 0)
         # the position is the child's as well and must not move
-        text = os.pread(log, _TAIL_BYTES, begin).decode("utf-8", "replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        fatal = [line for line in lines if line.startswith("Fatal Python error")]
-        return (fatal or lines or ["(nothing)"])[-1]
+        return os.pread(log, _TAIL_BYTES, begin).decode("utf-8", "replace")
 
     def close(self) -> None:
         """End the process, by force if it does not listen, and drop its log."""
@@ -214,7 +224,8 @@ def _receive(child: Child) -> Reply:
         raise child.died() from None
     child.is_in_step = True
     if "error" in header:
-        raise EngineError(f"{child.name}: {header['error']}")
+        reason = one_line(header["error"], child.name)
+        raise EngineError(f"{child.name}: {reason}")
     return header, parts
 
 

@@ -95,10 +95,14 @@ def _own_problem(build: Build) -> str:
     )
 
 
+def mpcprof_home() -> Path:
+    """Return the folder for what mpcprof keeps on this machine."""
+    return Path(os.environ.get(HOME_VARIABLE) or _DEFAULT_HOME).expanduser()
+
+
 def runtime_home(build: Build) -> Path:
     """Return where the environment of a build is, or would be."""
-    home = os.environ.get(HOME_VARIABLE) or _DEFAULT_HOME
-    return Path(home).expanduser() / "runtimes" / build.name
+    return mpcprof_home() / "runtimes" / build.name
 
 
 def python_of(build: Build) -> Path:

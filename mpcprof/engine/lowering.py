@@ -14,7 +14,7 @@ from spu.utils import frontend
 from mpcprof.builds import Build, Dialect
 from mpcprof.deployment import Deployment
 from mpcprof.engine.child import Child
-from mpcprof.errors import EngineError
+from mpcprof.errors import EngineError, PartyDiedError
 
 _DIALECTS = ("stablehlo", "func", "builtin")
 # Layout of arguments, names of results, number of devices: no part of what is computed
@@ -169,6 +169,11 @@ def lower(
         program, n_outputs = trace(function, inputs, deployment.build.dialect)
         header["output_names"] = [f"{case}-out{index}" for index in range(n_outputs)]
         _, (code,) = compiler.ask_with_blobs(header, [program])
+    except PartyDiedError as error:
+        raise EngineError(
+            f"{case} does not compile for {_title(deployment.build)}: {compiler.name} "
+            f"ended at it: {compiler.last_words()}"
+        ) from error
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise EngineError(

@@ -29,6 +29,8 @@ class Case:
     dims: Dims
 
     def __str__(self) -> str:
+        if self.workload.kind == "function":  # whose name holds its shapes
+            return self.workload.name
         return f"{self.workload.name} [{self.dims}]"
 
 

@@ -190,7 +190,11 @@ def _check_trace(function: Function, shapes: tuple[Shape, ...], target: str) -> 
         raise UsageError(
             f"{target!r} fails to trace at {_sizes(shapes)}: {_first_line(error)}"
         ) from error
-    _single(outputs, target)
+    if not _single(outputs, target).size:
+        raise UsageError(
+            f"{target!r} returns no numbers at {_sizes(shapes)}: "
+            f"its result has shape {_single(outputs, target).shape}"
+        )
 
 
 def _zeros(shapes: tuple[Shape, ...], dtype: DTypeLike) -> list[NDArray[Any]]:

@@ -70,7 +70,9 @@ class Party:
         try:
             return {}, [self.backend.compile(header, blobs[0])]
         except RuntimeError as error:
-            raise RuntimeError(_reason(_drain_log()) or str(error)) from error
+            log = _drain_log()
+            whole = "\n".join(filter(None, (_reason(log), str(error), log)))
+            raise RuntimeError(whole) from error
 
     def split(self, header: Header, blobs: List[bytes]) -> Frame:
         """Share the arrays in the blobs; answer all of rank 0, then of rank 1 ..."""

@@ -1,14 +1,17 @@
 """Real SPU parties through the relay: right results, exact counts, no remains."""
 
 import os
+import re
 import signal
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from mpcprof.deployment import make_deployment
 from mpcprof.dims import Dims
@@ -167,6 +170,30 @@ def test_what_a_party_cannot_do_is_an_error_of_one_line():
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.spu
+def test_what_spu_refuses_when_it_runs_is_one_line_and_its_stack_a_log(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("MPCPROF_HOME", str(tmp_path))
+
+    def double_until_ten(x):
+        return lax.while_loop(lambda c: c.sum() < 10, lambda c: c * 2, x)
+
+    inputs = [np.ones(4, np.float32)]
+    with session_of("semi2k") as session:
+        session.load("loop", session.lower("loop", double_until_ten, inputs), inputs)
+        with pytest.raises(EngineError) as caught:
+            session.run("loop")
+
+    said = re.fullmatch(
+        r"party [01]: While with secret condition is not supported "
+        r"\(all of it: (\S+\.log)\)",
+        str(caught.value),
+    )
+    assert Path(said[1]).parent == tmp_path / "logs"
+    assert "spu::kernel::hlo::While" in Path(said[1]).read_text()
+
+
 UNSUPPORTED = {
     "eigh": lambda x: jnp.linalg.eigh(x)[0],  # unknown to the interpreter
     "branch": lambda x: x if x[0, 0] > 0 else -x,  # JAX's message has many lines
@@ -188,11 +215,17 @@ def test_a_function_that_spu_cannot_compile_is_an_error_of_one_line(semi2k, name
 
 @pytest.mark.spu
 def test_a_function_at_which_the_compiler_aborts_is_an_error_and_the_session_goes_on(
-    semi2k,
+    semi2k, tmp_path, monkeypatch
 ):
     inputs = [np.eye(4, dtype=np.float32)]
 
-    with pytest.raises(EngineError, match=r"^fft does not compile for SPU: compiler"):
+    monkeypatch.setenv("MPCPROF_HOME", str(tmp_path))
+
+    with pytest.raises(
+        EngineError,
+        match=r"^fft does not compile for SPU: compiler ended at it: failed to "
+        r"legalize operation 'stablehlo.fft' \(all of it: \S+\.log\)$",
+    ):
         semi2k.lower("fft", lambda x: jnp.fft.fft(x).real, inputs)
 
     assert semi2k.lower("twice", lambda x: x + x, inputs).code

@@ -33,6 +33,9 @@ def pair(x):
 def branches(x):
     return x if x.sum() > 0 else -x
 
+def none_of_it(x):
+    return x[:0]
+
 not_a_function = 3
 """
 
@@ -115,6 +118,7 @@ def test_one_domain_serves_every_input_and_each_may_have_its_own(model_file):
             "user_model:scores",
             "1 input shape(s) given, missing a required argument: 'k'",
         ),
+        ("user_model:none_of_it", "returns no numbers at 4x8: its result has shape"),
         ("user_model:branches", "fails to trace at 4x8: TracerBoolConversionError"),
     ],
 )

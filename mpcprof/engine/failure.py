@@ -1,0 +1,63 @@
+"""What a failing child says: one line for people, and the whole of it in a log file.
+
+The logs lie in `logs` of mpcprof's home, or in the temporary folder where that cannot
+be written. The newest 20 are kept.
+"""
+
+import contextlib
+import os
+import re
+import tempfile
+import time
+from pathlib import Path
+
+from mpcprof.engine.installation import mpcprof_home
+
+_KEPT = 20  # logs
+# in this order: MLIR's compiler; SPU_THROW, [file:line] reason, and SPU_ENFORCE,
+# [Enforce fail at file:line] condition. reason; a crash without any of them
+_REASONS = (
+    re.compile(r"^(?:.*[):])? ?error: (.+)", re.MULTILINE),
+    re.compile(
+        r"^\s*(?:what\(\):)?\s*\[(?:Enforce fail at )?\S+\.(?:cc|h):\d+\] *(.+)",
+        re.MULTILINE,
+    ),
+    re.compile(r"^(Fatal Python error.*)", re.MULTILINE),
+    re.compile(r"(\S.*)"),
+)
+
+
+def one_line(text: str, name: str) -> str:
+    """Return the reason that a text gives, and the file that keeps a long text.
+
+    Args:
+        name: Who said it, such as `party 0`.
+    """
+    if len(text.strip().splitlines()) < 2:
+        return text.strip()
+    reason = next(found[1] for one in _REASONS if (found := one.search(text)))
+    return f"{reason.strip().rstrip('.')} (all of it: {keep_log(text, name)})"
+
+
+def keep_log(text: str, name: str) -> str:
+    """Write a text to a log; return its path, or why there is none."""
+    moment = time.strftime("%Y%m%d-%H%M%S")
+    file = f"{moment}-{os.getpid()}-{name.replace(' ', '')}.log"
+    problem = ""
+    for folder in (mpcprof_home() / "logs", Path(tempfile.gettempdir()) / "mpcprof"):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / file).open("a", encoding="utf-8", errors="replace") as log:
+                log.write(f"{text.rstrip()}\n")
+        except OSError as error:
+            problem = f"not kept, {error.strerror}"
+            continue
+        _drop_old(folder)
+        return str(folder / file)
+    return problem
+
+
+def _drop_old(folder: Path) -> None:
+    for old in sorted(folder.glob("2*-*.log"))[:-_KEPT]:
+        with contextlib.suppress(OSError):
+            old.unlink(missing_ok=True)
