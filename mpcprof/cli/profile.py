@@ -7,7 +7,7 @@ import click
 
 from mpcprof.cli.options import deployment_options, json_option, measure_options
 from mpcprof.cli.progress import progress_bar, spu_prints_to_stderr
-from mpcprof.units import parse_shape
+from mpcprof.units import parse_percent, parse_shape
 
 
 def parse_domain(text: str) -> tuple[float, float]:
@@ -42,6 +42,14 @@ def parse_domain(text: str) -> tuple[float, float]:
     multiple=True,
     help="Values of the inputs, once for all or one per input. [default: -1,1]",
 )
+@click.option(
+    "--tolerance",
+    type=parse_percent,
+    metavar="PERCENT",
+    default="2%",
+    show_default=True,
+    help="Largest error of an output, of its own size and of the typical one.",
+)
 @deployment_options
 @measure_options
 @json_option
@@ -49,6 +57,7 @@ def command(
     target: str,
     shapes: tuple[tuple[int, ...], ...],
     domains: tuple[tuple[float, float], ...],
+    tolerance: float,
     is_json: bool,
     repeats: int | None,
     **asked: Any,  # one value per option that other commands share
@@ -62,7 +71,9 @@ def command(
     from mpcprof.workloads.user import load_user_function
 
     with spu_prints_to_stderr():
-        workload = load_user_function(target, shapes, domain=domains or ((-1.0, 1.0),))
+        workload = load_user_function(
+            target, shapes, domain=domains or ((-1.0, 1.0),), rtol=tolerance
+        )
         with progress_bar("setting up") as progress:
             report = profile_function(workload, progress, repeats=repeats or 3, **asked)
     document = json.dumps(report.to_json(), allow_nan=False)

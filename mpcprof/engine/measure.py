@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcprof.builds import Build
+from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
 from mpcprof.engine.calls import Call
 from mpcprof.engine.lowering import Lowered
 from mpcprof.engine.session import Session
 from mpcprof.errors import EngineError, LinkError, MpcprofError, PartyDiedError
 from mpcprof.network import LOOPBACK, Network
-from mpcprof.workloads.registry import Piece, Workload, WorkloadKind
+from mpcprof.workloads.registry import Workload, WorkloadKind
+from mpcprof.workloads.tolerance import Tolerance, describe_fault, describe_undefined
 
 _MOST_REPEATS = 8  # times the repeats asked for
 
@@ -131,7 +132,8 @@ class LoadedCase:
         self._session = session
         self._name = name
         self._config = config
-        inputs, self._expected = _inputs_and_result(case, config.seed)
+        inputs, self._expected = inputs_and_result(case, config.seed)
+        self._inputs = inputs
         self._max_abs_error = 0.0
         self._warmups: list[Call] = []
         networks = (*config.networks, *config.counted_on)
@@ -176,42 +178,53 @@ class LoadedCase:
         with _blame(self.case):
             call = self._session.run(self._name)
             revealed = self._session.fetch(self._name)
-        workload = self.case.workload
         if revealed.shape != self._expected.shape:
             raise CaseFailedError(
                 self.case,
                 f"the revealed result has shape {revealed.shape}, expected "
                 f"{self._expected.shape}",
             )
+        self._check(revealed)
         errors = np.abs(revealed - self._expected)
-        position = 0
-        for piece in workload.pieces:
-            own = slice(position, position + piece.n_entries)
-            self._judge(piece, "primitive", errors[own], self._expected[own])
-            position = own.stop
-        if not workload.pieces:
-            self._judge(workload, workload.kind, errors, self._expected)
         self._max_abs_error = max(self._max_abs_error, float(np.max(errors)))
         return call
 
+    def _check(self, revealed: NDArray[np.float64]) -> None:
+        """Refuse a result of which a part is further off than promised."""
+        workload = self.case.workload
+        if not workload.pieces:
+            promise = (workload.name, workload.kind, workload.tolerance)
+            self._judge("", *promise, revealed, self._expected)
+        begin = 0
+        for piece in workload.pieces:
+            own = slice(begin, begin + piece.n_entries)
+            promise = (piece.name, "primitive", piece.tolerance)
+            self._judge(
+                f"{piece.name} is ", *promise, revealed[own], self._expected[own]
+            )
+            begin = own.stop
+
     def _judge(
         self,
-        promise: Workload | Piece,
+        part: str,
+        name: str,
         kind: WorkloadKind,
-        errors: NDArray[np.float64],
+        tolerance: Tolerance,
+        revealed: NDArray[np.float64],
         expected: NDArray[np.float64],
     ) -> None:
-        """Refuse a result that is further off than promised, as the build makes it."""
-        build = self._session.deployment.build
-        allowed = promise.atol + promise.rtol * np.abs(expected)
-        allowed *= build.slack_of(promise.name, kind)
-        stray_share = float(np.mean(~(errors <= allowed)))  # nan is no good either
-        if stray_share > build.stray_share_of(kind):
+        """Refuse what is further off than the workload promises for this build."""
+        deployment = self._session.deployment
+        build = deployment.build
+        allowed = tolerance.allowed(expected, deployment.fraction_bits)
+        allowed *= build.slack_of(name, kind)
+        is_wrong = ~(np.abs(revealed - expected) <= allowed)  # nan is no good either
+        if np.mean(is_wrong) > build.stray_share_of(kind):
+            fault = describe_fault(revealed, expected, allowed, self._inputs)
             raise CaseFailedError(
                 self.case,
-                f"the revealed result is wrong: {promise.name} is off by up to "
-                f"{np.max(errors):.3g}, allowed {np.min(allowed):.3g}; its latency is "
-                f"not recorded{_advice(build)}",
+                f"the revealed result is wrong: {part}{fault}; its latency is not "
+                f"recorded; {_advice(deployment, kind)}",
             )
 
     def unload(self) -> None:
@@ -294,21 +307,38 @@ def _schedule(
             yield network, one
 
 
-def _advice(build: Build) -> str:
-    """Return the end of a message; empty for a build that is never wrong at random."""
-    if not build.stray_share:
-        return ""
-    return f"; {build.name} is wrong at random: run the same command again"
+def _advice(deployment: Deployment, kind: WorkloadKind) -> str:
+    """Return what usually helps against a wrong result."""
+    if deployment.build.stray_share:
+        return f"{deployment.build.name} is wrong at random: run the same command again"
+    wider = {32: "--field-bits 64", 64: "--field-bits 128"}
+    bits = wider.get(deployment.field_bits, "other --fraction-bits")
+    if kind != "function":
+        return f"what usually helps: {bits}"
+    return (
+        f"what usually helps: a narrower --domain, {bits}, or another formula; "
+        "--tolerance allows more"
+    )
 
 
-def _inputs_and_result(
+def inputs_and_result(
     case: Case, seed: int
 ) -> tuple[tuple[NDArray[Any], ...], NDArray[np.float64]]:  # Any: see make_inputs
+    """Return the inputs of a case and its result in float64.
+
+    Raises:
+        CaseFailedError: If they cannot be made, or the result is not finite.
+    """
     try:
         inputs = case.workload.make_inputs(case.dims, np.random.default_rng(seed))
-        return inputs, case.workload.reference(*inputs)
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            expected = case.workload.reference(*inputs)
     except (MpcprofError, ValueError, MemoryError) as error:
         raise CaseFailedError(case, str(error) or type(error).__name__) from error
+    if not np.all(np.isfinite(expected)):
+        fault = describe_undefined(expected, inputs)
+        raise CaseFailedError(case, f"{fault}; choose another --domain")
+    return inputs, expected
 
 
 @contextlib.contextmanager

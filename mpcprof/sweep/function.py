@@ -5,6 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from mpcprof.engine.measure import inputs_and_result
 from mpcprof.network import Network, parse_network
 from mpcprof.nn.algebra import Interval, Shape
 from mpcprof.profile.export import profile_to_json_rows
@@ -15,16 +18,21 @@ from mpcprof.sweep.grid import get_preset, make_cases
 from mpcprof.sweep.run import measure_once
 from mpcprof.units import format_bytes, format_duration
 from mpcprof.workloads.registry import Workload
-from mpcprof.workloads.user import make_user_workload
+from mpcprof.workloads.user import DEFAULT_TOLERANCE, make_user_workload
 
 _SHOWN_OPERATIONS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionReport:
-    """The record of a function, for people (`str`) and programs (`to_json`)."""
+    """The record of a function, for people (`str`) and programs (`to_json`).
+
+    Attributes:
+        max_abs_reference: Size of the largest entry of the reference.
+    """
 
     profile: Profile
+    max_abs_reference: float
 
     @property
     def record(self) -> Record:
@@ -62,7 +70,8 @@ class FunctionReport:
         return [
             f"made of: {_durations(parts)}",
             f"not in it: {_durations(apart)}",
-            f"largest error against the reference: {record.max_abs_error:.3g}",
+            f"largest error against the reference: {record.max_abs_error:.3g}, of "
+            f"outputs up to {self.max_abs_reference:.3g} in size",
         ]
 
     def operations(self) -> list[Operation]:
@@ -76,7 +85,11 @@ class FunctionReport:
     def to_json(self) -> dict[str, object]:
         """Return the record as `table export` gives it, with the deployment."""
         row = profile_to_json_rows(self.profile)[0]
-        return {"deployment": json.loads(self.profile.deployment.to_json()), **row}
+        return {
+            "deployment": json.loads(self.profile.deployment.to_json()),
+            "max_abs_reference": self.max_abs_reference,
+            **row,
+        }
 
 
 def measure_function(
@@ -84,6 +97,7 @@ def measure_function(
     shapes: tuple[Shape, ...],
     *,
     domain: tuple[Interval, ...] = ((-1.0, 1.0),),
+    tolerance: float = DEFAULT_TOLERANCE,
     network: Network | str = "wan",
     protocol: str = "semi2k",
     progress: Progress = SILENT,
@@ -99,6 +113,8 @@ def measure_function(
     Args:
         shapes: Shape of each secret input.
         domain: Values of the inputs, once for all or one interval per input.
+        tolerance: Largest error of an output, as a share of its own size and of the
+            typical size of all outputs.
         asked: Other settings of `mpcprof.sweep.config.make_config`, such as `mode`,
             `repeats` and `field_bits`.
 
@@ -108,7 +124,7 @@ def measure_function(
     """
     name = getattr(function, "__name__", "function")
     return profile_function(
-        make_user_workload(function, shapes, name=name, domain=domain),
+        make_user_workload(function, shapes, name=name, domain=domain, rtol=tolerance),
         progress,
         network=parse_network(network) if isinstance(network, str) else network,
         protocol=protocol,
@@ -129,9 +145,11 @@ def profile_function(
     """
     cases = make_cases((workload,), get_preset("quick"))
     config = make_config(cases=cases, **asked)
+    _, reference = inputs_and_result(cases[0], config.seed)  # before parties start
     records = measure_once(config, progress)
     return FunctionReport(
-        profile=Profile(deployment=config.deployment, records=records)
+        profile=Profile(deployment=config.deployment, records=records),
+        max_abs_reference=float(np.max(np.abs(reference))),
     )
 
 

@@ -64,8 +64,7 @@ def steps_workload(steps: Sequence[Step]) -> Workload:
             Piece(
                 name=primitive.name,
                 n_entries=_n_results(step),
-                atol=primitive.atol,
-                rtol=primitive.rtol,
+                tolerance=primitive.tolerance,
             )
             for step, primitive in zip(steps, primitives, strict=True)
         ),

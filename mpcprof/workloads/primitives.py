@@ -1,7 +1,8 @@
 """The operations that MPC has a price for, as plain JAX functions.
 
 Bytes are those that one party of semi2k sends per entry on SPU 0.9.5 at 64 bits.
-Tolerances are twice the errors stated, or more.
+Tolerances are twice the errors stated, or more: `atol` and `rtol` of approximations,
+`steps` of the fixed point where numbers are only truncated.
 """
 
 import math
@@ -31,8 +32,9 @@ def primitive(
     source: str,
     domain: tuple[Interval, ...] = ((-4.0, 4.0),),
     reference: Callable[..., Any],  # Any: float64 arrays of numpy, in and out
-    atol: float,
+    atol: float = 0.0,
     rtol: float = 0.0,
+    steps: float = 4.0,
     dtypes: tuple[DType, ...] = (),
 ) -> Callable[[Function], Function]:
     """Register the decorated function as the primitive `name` of `mpcprof.nn.steps`.
@@ -58,6 +60,7 @@ def primitive(
                 dtypes=dtypes,
                 atol=atol,
                 rtol=rtol,
+                steps=steps,
                 source=source,
             )
         )
@@ -90,7 +93,7 @@ def exp(x: Array) -> Array:
     source="normalisation of softmax; MPCViT Figure 3(b)",
     domain=((0.5, 256.0),),  # a softmax row sums to between 1 and n_tokens
     reference=np.reciprocal,
-    atol=2e-5,
+    steps=5,
     rtol=2e-4,
 )
 def reciprocal(x: Array) -> Array:
@@ -107,7 +110,7 @@ def reciprocal(x: Array) -> Array:
     source="LayerNorm, Ba et al. 2016 (arXiv 1607.06450), equation 4",
     domain=((0.1, 100.0),),  # the variance of a token
     reference=lambda x: np.power(x, -0.5),
-    atol=5e-5,
+    steps=13,
     rtol=1e-3,
 )
 def rsqrt(x: Array) -> Array:
@@ -124,7 +127,7 @@ def rsqrt(x: Array) -> Array:
     source="product of two secrets by a Beaver triple",
     domain=((-4.0, 4.0), (-4.0, 4.0)),
     reference=np.multiply,
-    atol=2e-5,
+    steps=5,
 )
 def mul(x: Array, y: Array) -> Array:
     """Product of two secrets, x y; 16 bytes and a hop, then a truncation."""
@@ -135,7 +138,7 @@ def mul(x: Array, y: Array) -> Array:
     "square",
     source="Square and 2Quad attention; MPCViT Table 2, MPCFormer",
     reference=lambda x: np.power(x, 2),
-    atol=2e-5,
+    steps=5,
 )
 def square(x: Array) -> Array:
     """x**2; SPU 0.9.5 multiplies x by itself, so it costs what mul does."""
@@ -146,7 +149,7 @@ def square(x: Array) -> Array:
     "truncation",
     source="rescaling after a fixed-point product",
     reference=lambda x: np.multiply(x, TRUNCATION_FACTOR),
-    atol=2e-5,
+    steps=5,
 )
 def truncation(x: Array) -> Array:
     """0.75 x; the product with a public number is local, its rescaling is not.
@@ -161,7 +164,7 @@ def truncation(x: Array) -> Array:
     source="linear layer of the MLP with secret weights; MPCViT Figure 1",
     domain=((-1.0, 1.0), (-1.0, 1.0)),
     reference=np.dot,
-    atol=2e-5,
+    steps=5,
     rtol=1e-6,
 )
 def matmul(x: Array, y: Array) -> Array:
@@ -176,7 +179,7 @@ def matmul(x: Array, y: Array) -> Array:
     "sum",
     source="denominator of softmax",
     reference=lambda x: np.add.reduce(x, axis=-1, keepdims=True),
-    atol=4e-6,
+    steps=1,
 )
 def row_sum(x: Array) -> Array:
     """Sum of each row; no bytes, no hops.
@@ -191,7 +194,7 @@ def row_sum(x: Array) -> Array:
     "less",
     source="sign of a secret; the first half of ReLU and of every maximum",
     reference=lambda x: np.less(x, 0.0),
-    atol=0.0,
+    steps=0,
 )
 def less(x: Array) -> Array:
     """1.0 where x < 0, else 0.0; 56 bytes, 7 hops.
@@ -207,7 +210,7 @@ def less(x: Array) -> Array:
     source="oblivious choice; the second half of ReLU and of every maximum",
     domain=((0.0, 1.0), (-4.0, 4.0), (-4.0, 4.0)),
     reference=lambda condition, x, y: np.choose(condition, (y, x)),
-    atol=4e-6,
+    steps=1,
     dtypes=("bool", "float32", "float32"),
 )
 def select(condition: Array, x: Array, y: Array) -> Array:
@@ -225,7 +228,7 @@ def select(condition: Array, x: Array, y: Array) -> Array:
     "max",
     source="row maximum of a stable softmax; MPCViT Figure 3(b)",
     reference=lambda x: np.sort(x, axis=-1)[..., -1:],
-    atol=4e-6,
+    steps=1,
 )
 def row_max(x: Array) -> Array:
     """Largest entry of each row; 72 (n - 1) bytes a row, 8 hops a level of the tree.
@@ -241,9 +244,7 @@ def relu64(x: Array64) -> Array64:
     return np.where(x > 0, x, 0.0)
 
 
-@primitive(
-    "relu", source="ReLU softmax; MPCViT section 2.2", reference=relu64, atol=4e-6
-)
+@primitive("relu", source="ReLU softmax; MPCViT section 2.2", reference=relu64, steps=1)
 def relu(x: Array) -> Array:
     """max(x, 0), a less and a select; 72 bytes, 8 hops."""
     return jnp.maximum(x, 0)

@@ -14,6 +14,7 @@ from mpcprof.dims import DIM_NAMES, Dims
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcprof.nn.algebra import Interval, Shape
 from mpcprof.nn.steps import check_dims
+from mpcprof.workloads.tolerance import Tolerance
 
 if TYPE_CHECKING:
     from jax import Array
@@ -33,14 +34,12 @@ class Piece:
     Attributes:
         name: Primitive that gave this part.
         n_entries: Length of this part, which follows on the one before.
-        atol: As for a workload.
-        rtol: As for a workload.
+        tolerance: Largest errors of its entries.
     """
 
     name: str
     n_entries: int
-    atol: float
-    rtol: float
+    tolerance: Tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,9 +55,12 @@ class Workload:
         reference: Float64 numpy, written independently of `function`.
         domain: Lowest and highest value of each input.
         dtypes: Kind of number of each input; empty where all are float32.
-        atol: |revealed - reference| <= atol + rtol |reference| on SPU with a 64-bit
-            ring and 18 fraction bits.
+        atol: |revealed - reference| <= rtol |reference| + the largest of atol, of steps
+            and of typical_rtol times the typical size of the reference; see
+            `mpcprof.workloads.tolerance`.
         rtol: See atol.
+        steps: Number of steps of the ring's fixed point, such as truncations leave.
+        typical_rtol: See atol.
         pieces: Parts of a flat result, in order; empty where one tolerance serves.
         source: Where the formula and its use come from.
 
@@ -76,6 +78,8 @@ class Workload:
     dtypes: tuple[DType, ...] = ()
     atol: float
     rtol: float
+    steps: float = 4.0
+    typical_rtol: float = 0.0
     pieces: tuple[Piece, ...] = ()
     source: str
 
@@ -97,10 +101,20 @@ class Workload:
             raise UsageError(
                 f"{self.name}: {len(self.dtypes)} dtypes for {len(self.domain)} inputs"
             )
-        if not (0 <= self.atol < math.inf and 0 <= self.rtol < math.inf):
-            raise UsageError(
-                f"{self.name}: atol={self.atol} rtol={self.rtol}: expected at least 0"
-            )
+        try:
+            self.tolerance  # noqa: B018  # checks its numbers
+        except UsageError as error:
+            raise UsageError(f"{self.name}: {error}") from None
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """Largest errors of the entries of its result."""
+        return Tolerance(
+            atol=self.atol,
+            rtol=self.rtol,
+            typical_rtol=self.typical_rtol,
+            steps=self.steps,
+        )
 
     def input_shapes(self, dims: Dims) -> tuple[Shape, ...]:
         """Return the shape of each input.

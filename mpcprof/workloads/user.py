@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import jax
 import numpy as np
@@ -21,23 +21,27 @@ from mpcprof.workloads.registry import Workload
 
 Function = Callable[..., Any]  # Any: what it returns is checked by tracing it
 
+DEFAULT_TOLERANCE: Final = 2e-2
+_STEPS: Final = 16.0  # a dozen truncations, one behind another
+
 
 def load_user_function(
     target: str,
     shapes: tuple[Shape, ...],
     *,
     domain: tuple[Interval, ...] = ((-1.0, 1.0),),
-    atol: float = 2e-2,
-    rtol: float = 2e-2,
+    atol: float = 0.0,
+    rtol: float = DEFAULT_TOLERANCE,
 ) -> Workload:
     """Make a workload without dimensions of the named function at these input shapes.
 
     The reference is the function itself, run by JAX on the CPU in float64, or in
     float32 where it does not run in float64; `source` says which. The name holds the
     shapes, as in `model:attention(4x65x65)`. `domain` is one for every input, or one
-    for each; all are float32. The default tolerances leave room for SPU's exp, tanh and
-    division on inputs from -1 to 1. The folder of the file, or the current directory,
-    stays importable, as `python` does it.
+    for each; all are float32. An output may be off by `rtol` of its own size and of the
+    typical size of all, or by 16 steps of the fixed point, or by `atol`: room for SPU's
+    exp, tanh and division. The folder of the file, or the current directory, stays
+    importable, as `python` does it.
 
     Raises:
         UsageError: If there is no such file, module or function, if it cannot be
@@ -65,8 +69,8 @@ def make_user_workload(
     name: str,
     target: str = "",
     domain: tuple[Interval, ...] = ((-1.0, 1.0),),
-    atol: float = 2e-2,
-    rtol: float = 2e-2,
+    atol: float = 0.0,
+    rtol: float = DEFAULT_TOLERANCE,
 ) -> Workload:
     """Return the function at the given input shapes, as `load_user_function` does.
 
@@ -91,6 +95,8 @@ def make_user_workload(
         domain=domain if len(domain) == len(shapes) else domain * len(shapes),
         atol=atol,
         rtol=rtol,
+        typical_rtol=rtol,
+        steps=_STEPS,
         source=f"user function {target}; reference by JAX on the CPU in {precision}",
     )
 

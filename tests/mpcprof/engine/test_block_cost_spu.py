@@ -39,7 +39,7 @@ def run(session, workload, dims):
     finally:
         session.unload("case")
     expected = workload.reference(*inputs)
-    allowed = workload.atol + workload.rtol * np.abs(expected)
+    allowed = workload.tolerance.allowed(expected, session.deployment.fraction_bits)
     assert np.all(np.abs(revealed - expected) <= allowed)
     return call
 

@@ -3,6 +3,9 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from mpcprof.deployment import make_deployment
@@ -19,6 +22,7 @@ from mpcprof.errors import EngineError, PartyDiedError
 from mpcprof.network import LOOPBACK, NETWORKS
 from mpcprof.sweep.config import make_config
 from mpcprof.workloads.registry import get_workload
+from mpcprof.workloads.user import make_user_workload
 
 WAN, LAN = NETWORKS["wan"], NETWORKS["lan"]
 
@@ -202,3 +206,138 @@ def test_what_a_build_has_no_operation_for_is_told_from_what_failed(step, expect
         measure(parties, cases, MeasureConfig(networks=(WAN,), repeats=1))
 
     assert type(raised.value) is expected
+
+
+class Mistaken(Parties):
+    """Parties that reveal something else than the result."""
+
+    def __init__(self, mistake, deployment=Parties.deployment):
+        super().__init__(1.0)
+        self.mistake = mistake
+        self.deployment = deployment
+
+    def fetch(self, name):
+        return self.mistake(np.asarray(super().fetch(name), np.float64))
+
+
+def check(function, *shapes, mistake, domain=(-1.0, 1.0), **asked):
+    """Measure a function of the user's by parties that make a mistake."""
+    workload = make_user_workload(function, shapes, name="f", domain=(domain,), **asked)
+    plan = MeasureConfig(networks=(WAN,), repeats=1)
+    measure(Mistaken(mistake), [Case(workload=workload, dims=Dims())], plan)
+
+
+def zeros(revealed):
+    return np.zeros_like(revealed)
+
+
+def no_small_ones(revealed):
+    return np.where(np.abs(revealed) < 0.01, 0.0, revealed)
+
+
+@pytest.mark.parametrize(
+    ("function", "domain", "mistake"),
+    [
+        (jax.lax.rsqrt, (2e5, 1e6), zeros),  # 0.001 to 0.00224: SPU gives 0
+        (jax.lax.rsqrt, (0.01, 1e6), no_small_ones),  # 10, and 15 others
+        (lambda x: jax.nn.softmax(x * 0.01), (-1.0, 1.0), zeros),
+        (lambda x: 1 / x, (2e4, 2.1e4), zeros),  # 13 steps of the fixed point
+        (jnp.mean, (0.001, 0.002), zeros),
+        (jnp.square, (1e3, 1e4), lambda x: x - 2.0**28),  # wrapped around
+        (jnp.exp, (-1.0, 1.0), lambda x: 1.06 * x),
+    ],
+)
+def test_a_wrong_result_is_refused_whatever_its_size(function, domain, mistake):
+    with pytest.raises(CaseFailedError, match="the revealed result is wrong: off by"):
+        check(function, (16,), domain=domain, mistake=mistake)
+
+
+@pytest.mark.parametrize(
+    ("function", "domain", "mistake"),
+    [
+        (jax.lax.rsqrt, (2e5, 1e6), lambda x: x + 2.0**-17),
+        (jax.nn.gelu, (-20.0, 20.0), lambda x: x + 1.4e-3 * np.abs(x)),
+        (lambda x: x - x, (-1.0, 1.0), lambda x: x + 2.0**-18),
+        (lambda x: 1e-6 * x, (-1.0, 1.0), zeros),  # below the step of the ring
+        (jnp.square, (1e3, 1e4), lambda x: x + 10.0),
+    ],
+)
+def test_what_truncation_and_approximation_leave_is_no_mistake(
+    function, domain, mistake
+):
+    check(function, (16,), domain=domain, mistake=mistake)
+
+
+def test_a_refusal_says_where_by_how_much_for_which_inputs_and_what_helps():
+    def overflow(revealed):
+        return np.where(revealed > 900, -7.0, revealed)
+
+    with pytest.raises(CaseFailedError) as raised:
+        check(jnp.exp, (8,), domain=(0.0, 7.0), mistake=overflow)
+
+    assert raised.value.reason == (
+        "the revealed result is wrong: off by up to 1.1e+03, allowed 24.4, where "
+        "outputs are up to 1.1e+03 in size; 1 of 8 entries are wrong, at [7] -7 instead of "
+        "1096.63, inputs there 7, of all wrong entries 7 to 7, of all entries 0 to 7; "
+        "its latency is not recorded; what usually helps: a narrower --domain, "
+        "--field-bits 128, or another formula; --tolerance allows more"
+    )
+
+
+def test_inputs_of_another_shape_are_said_by_their_range():
+    with pytest.raises(
+        CaseFailedError, match="[0-9], inputs from -1 to 1 and -1 to 1; its"
+    ):
+        check(jnp.dot, (3, 4), (4, 2), mistake=zeros)
+
+
+def test_a_tolerance_allows_more_and_less():
+    def mistake(revealed):
+        return revealed * 1.06
+
+    check(jnp.exp, (16,), mistake=mistake, rtol=0.1)
+    with pytest.raises(CaseFailedError, match="wrong"):
+        check(jnp.square, (16,), mistake=lambda x: x * 1.01, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (jnp.log, "gives nan in float64: 4 of 8 entries are nan or infinite"),
+        (
+            lambda x: 1 / (x + 1),
+            r"gives inf .*: 1 of 8 .*at \[0\] inf, inputs there -1",
+        ),
+        (lambda x: jnp.sum(jnp.log(x)), "1 of 1 entries are .*, inputs from -1 to 1"),
+    ],
+)
+def test_a_reference_that_is_no_number_asks_for_another_domain(function, text):
+    with pytest.raises(CaseFailedError, match=f"{text}.*choose another --domain$"):
+        check(function, (8,), mistake=zeros)
+
+
+def test_a_step_of_the_ring_in_use_is_what_a_result_is_judged_by():
+    square = get_workload("square")
+    case = Case(workload=square, dims=Dims(n_heads=1, n_tokens=3))
+    plan = MeasureConfig(networks=(WAN,), repeats=1)
+    coarse = make_deployment("semi2k", fraction_bits=10)
+
+    def mistake(revealed):
+        return revealed + 2.0**-10
+
+    measure(Mistaken(mistake, coarse), [case], plan)
+    with pytest.raises(CaseFailedError, match=r"allowed 1.91e-05, .* --field-bits 128"):
+        measure(Mistaken(mistake), [case], plan)
+
+
+@pytest.mark.parametrize("name", ["exp", "tanh", "sigmoid", "gelu_tanh", "reciprocal"])
+def test_zeros_are_no_result_of_a_primitive(name):
+    case = Case(workload=get_workload(name), dims=sizes_of(name))
+    plan = MeasureConfig(networks=(WAN,), repeats=1)
+
+    with pytest.raises(CaseFailedError, match="result is wrong"):
+        measure(Mistaken(zeros), [case], plan)
+
+
+def sizes_of(name):
+    return Dims(**dict.fromkeys(get_workload(name).dim_names, 3))

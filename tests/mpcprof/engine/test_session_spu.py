@@ -49,7 +49,7 @@ def largest_excess(workload, inputs, revealed):
     """By how much the worst entry is further off than the workload allows."""
     expected = workload.reference(*inputs)
     assert revealed.shape == expected.shape
-    allowed = workload.atol + workload.rtol * np.abs(expected)
+    allowed = workload.tolerance.allowed(expected, fraction_bits=18)
     return float(np.max(np.abs(revealed - expected) - allowed))
 
 

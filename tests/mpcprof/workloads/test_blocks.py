@@ -100,7 +100,7 @@ def other_formulas(workload):
 def test_no_tolerance_would_let_another_formula_pass(workload, n_tokens):
     inputs = draw_inputs(workload, make_dims(workload, n_tokens=n_tokens))
     reference = workload.reference(*inputs)
-    tolerance = workload.atol + workload.rtol * np.abs(reference)
+    tolerance = workload.tolerance.allowed(reference, fraction_bits=18)
 
     for other in other_formulas(workload):
         error = np.abs(other.reference(*inputs) - reference)

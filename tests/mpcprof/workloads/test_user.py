@@ -30,6 +30,9 @@ def single_precision(x):
 def pair(x):
     return x, x
 
+def nothing(x):
+    return x[:0]
+
 def branches(x):
     return x if x.sum() > 0 else -x
 
@@ -114,6 +117,10 @@ def test_one_domain_serves_every_input_and_each_may_have_its_own(model_file):
         ("user_model:score", "no function 'score' there; did you mean scores?"),
         ("user_model:not_a_function", "is 3; expected a function"),
         ("user_model:pair", "returns 2 arrays; expected exactly one"),
+        (
+            "user_model:nothing",
+            "returns no numbers at 4x8: its result has shape (0, 8)",
+        ),
         (
             "user_model:scores",
             "1 input shape(s) given, missing a required argument: 'k'",

@@ -354,7 +354,7 @@ def test_each_step_of_a_group_is_judged_by_its_own_tolerance():
     assert sum(piece.n_entries for piece in workload.pieces) == n_results
     assert [piece.name for piece in workload.pieces] == [s.operation for s in steps]
     gelu = next(piece for piece in workload.pieces if piece.name == "gelu_tanh")
-    assert gelu.atol == get_workload("gelu_tanh").atol
+    assert gelu.tolerance == get_workload("gelu_tanh").tolerance
 
 
 def test_what_is_measured_of_a_group_is_exactly_its_steps():
