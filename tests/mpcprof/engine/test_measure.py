@@ -277,16 +277,17 @@ def test_a_refusal_says_where_by_how_much_for_which_inputs_and_what_helps():
 
     assert raised.value.reason == (
         "the revealed result is wrong: off by up to 1.1e+03, allowed 24.4, where "
-        "outputs are up to 1.1e+03 in size; 1 of 8 entries are wrong, at [7] -7 instead of "
-        "1096.63, inputs there 7, of all wrong entries 7 to 7, of all entries 0 to 7; "
-        "its latency is not recorded; what usually helps: a narrower --domain, "
-        "--field-bits 128, or another formula; --tolerance allows more"
+        "outputs are up to 1.1e+03 in size; 1 of 8 entries are wrong, at [7] -7 "
+        "instead of 1096.63, inputs there 7, of all wrong entries 7 to 7, of "
+        "all entries 0 to 7; its latency is not recorded; what usually helps: "
+        "a narrower --domain, --field-bits 128, or another formula; "
+        "--tolerance allows more"
     )
 
 
 def test_inputs_of_another_shape_are_said_by_their_range():
     with pytest.raises(
-        CaseFailedError, match="[0-9], inputs from -1 to 1 and -1 to 1; its"
+        CaseFailedError, match=r"[0-9], inputs from -1 to 1 and -1 to 1; its"
     ):
         check(jnp.dot, (3, 4), (4, 2), mistake=zeros)
 
