@@ -1,5 +1,6 @@
 """What this host's loopback link costs, found from cases that no profile holds."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -11,14 +12,16 @@ from jax import Array, nn
 from mpcprof.engine.calls import Call
 from mpcprof.engine.session import Session
 from mpcprof.errors import LinkError
-from mpcprof.network import LOOPBACK, Network
+from mpcprof.network import LOOPBACK, NETWORKS, Network
 from mpcprof.pricing import Calibration
 
 TOLERANCE = 0.03
 ASK_FOR_LESS = ", or ask for a slower network"
 _N_MESSAGES = 8
 _MESSAGE_S = 0.15  # of the bandwidth; SPU sends messages of megabytes
+_MIN_MESSAGE_BYTES = 40e3  # framing, about 150 bytes, weighs nothing beside it
 _MAX_MESSAGE_BYTES = 6e6  # above SPU's window of 8 MiB arrivals bunch up
+_EXCHANGES_S = 4.0  # that exchanges take together, if 6 to 60 of them do
 _N_TRIES = 12  # other programs may take the processor for moments, some 40 s in all
 
 
@@ -54,13 +57,28 @@ class LinkCheck:
         return max(abs(self.rtt_error), abs(self.goodput_error)) <= TOLERANCE
 
 
+def link_check_s(network: Network) -> float:
+    """Return the seconds that trimming a link takes if it is right at once."""
+    streamed_bytes = _N_MESSAGES * _message_bytes(network)
+    exchanged_s = 2 * _n_exchanges(network) * network.one_way_s
+    return exchanged_s + streamed_bytes / network.bandwidth_bytes_per_s
+
+
+def _message_bytes(network: Network) -> int:
+    fitting = network.bandwidth_bytes_per_s * _MESSAGE_S
+    return int(min(max(fitting, _MIN_MESSAGE_BYTES), _MAX_MESSAGE_BYTES))
+
+
+def _n_exchanges(network: Network) -> int:
+    return int(min(max(_EXCHANGES_S / max(network.one_way_s, 1e-9), 6), 60))
+
+
 def check_link(session: Session, network: Network) -> LinkCheck:
     """Measure the emulated `network` as the parties see it."""
     session.set_network(network)
-    rtt_s = 2 * session.exchange_s()
-    message_bytes = min(network.bandwidth_bytes_per_s * _MESSAGE_S, _MAX_MESSAGE_BYTES)
+    rtt_s = 2 * session.exchange_s(_n_exchanges(network))
     rates = session.goodput_bytes_per_s(
-        message_bytes=int(message_bytes), n_messages=_N_MESSAGES
+        message_bytes=_message_bytes(network), n_messages=_N_MESSAGES
     )
     return LinkCheck(
         network=network, rtt_s=rtt_s, goodput_bytes_per_s=min(rates.values())
@@ -83,7 +101,7 @@ def trim_link(
     """
     session.late_s = 0.0
     session.set_network(network)
-    session.late_s = 2 * session.exchange_s() - network.rtt_s
+    session.late_s = 2 * session.exchange_s(_n_exchanges(network)) - network.rtt_s
     for _ in range(_N_TRIES):
         seen = check_link(session, network)
         if seen.is_good:
@@ -96,7 +114,9 @@ def trim_link(
     )
 
 
-_N_REPEATS = 5
+_ROUNDS = (3, 6)  # least and most, the first one to warm up
+_ENOUGH_S = 15.0  # of rounds; then the least are enough
+_SLOW_ENOUGH_S = 4.0  # for a network slower than the one that is calibrated on
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,13 +138,13 @@ def _squarings(length: int) -> Callable[[Array], Array]:
 
 # few and many hops, few and many bytes; sizes that no preset has
 _PROGRAMS = (
-    Program(function=_squarings(1), n_elements=800_000),
+    Program(function=_squarings(1), n_elements=400_000),
     Program(function=_squarings(1), n_elements=100_000),
     Program(function=_squarings(1), n_elements=10_000),
     Program(function=_squarings(10), n_elements=1_000),
     Program(function=nn.relu, n_elements=3_000),
     Program(function=nn.relu, n_elements=30_000),
-    Program(function=nn.relu, n_elements=300_000),
+    Program(function=nn.relu, n_elements=100_000),
     Program(function=jnp.exp, n_elements=9_000),
 )
 
@@ -140,28 +160,55 @@ class Probe:
     wire_bytes: int
 
 
-def calibrate(session: Session, network: Network, *, seed: int = 0) -> Calibration:
+def calibration_network(network: Network) -> Network:
+    """Return the network that loopback is compared with: `network`, or a quicker one.
+
+    The constants are those of the host. Below the rate of the wan, or above its round
+    trip, calibrating would take minutes for what weighs less and less.
+    """
+    wan = NETWORKS["wan"]
+    return Network(
+        bandwidth_bytes_per_s=max(
+            network.bandwidth_bytes_per_s, wan.bandwidth_bytes_per_s
+        ),
+        rtt_s=min(network.rtt_s, wan.rtt_s),
+    )
+
+
+def calibrate(
+    session: Session,
+    network: Network,
+    *,
+    seed: int = 0,
+    clock: Callable[[], float] = time.monotonic,
+) -> Calibration:
     """Measure the calibration cases and solve for the two constants of this host.
 
     Args:
         session: A semi2k session, because there SPU counts the hops.
-        network: The emulated network that loopback is compared with.
+        network: What the constants are for; see `calibration_network`.
     """
+    compared = calibration_network(network)
+    enough_s = _ENOUGH_S if compared == network else _SLOW_ENOUGH_S
     rng = np.random.default_rng(seed)
     cases = [f"calibration{index}" for index in range(len(_PROGRAMS))]
     for case, program in zip(cases, _PROGRAMS, strict=True):
         inputs = [rng.uniform(-1, 1, program.n_elements).astype(np.float32)]
         session.load(case, session.lower(case, program.function, inputs), inputs)
     calls: dict[str, list[tuple[Call, Call]]] = {case: [] for case in cases}
-    for _ in range(1 + _N_REPEATS):
+    begin_s = clock()
+    least, most = _ROUNDS
+    for n_rounds in range(most):
+        if n_rounds >= least and clock() - begin_s >= enough_s:
+            break
         loopbacks = _run_all(session, cases, LOOPBACK)
-        emulated = _run_all(session, cases, network)
+        emulated = _run_all(session, cases, compared)
         for case, *pair in zip(cases, loopbacks, emulated, strict=True):
             calls[case].append((pair[0], pair[1]))
     for case in cases:
         session.unload(case)
     probes = [_probe(calls[case][1:]) for case in cases]
-    return solve(probes, network)
+    return solve(probes, compared)
 
 
 def solve(probes: Sequence[Probe], network: Network) -> Calibration:

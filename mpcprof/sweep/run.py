@@ -7,7 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from mpcprof.deployment import Deployment
-from mpcprof.engine.calibration import ASK_FOR_LESS, calibrate, trim_link
+from mpcprof.engine.calibration import (
+    ASK_FOR_LESS,
+    calibrate,
+    calibration_network,
+    link_check_s,
+    trim_link,
+)
 from mpcprof.engine.emulation.backends import choose_emulation, make_emulation
 from mpcprof.engine.installation import get_runtime
 from mpcprof.engine.measure import (
@@ -30,6 +36,7 @@ from mpcprof.sweep.config import SweepConfig
 from mpcprof.units import format_bandwidth, format_duration
 
 _BLOCK_CASES = 6  # interleaved; what a killed sweep loses at most
+_LONG_CHECK_S = 15.0  # is said beforehand
 _CALIBRATED = Deployment(protocol="semi2k")
 
 
@@ -231,16 +238,24 @@ def calibrate_host(config: SweepConfig, session: Session) -> Calibration:
     """Return the two constants of this host's loopback link.
 
     They are measured with two parties of semi2k, whatever the sweep's protocol: there
-    SPU counts the hops. A sweep that waits on no network is calibrated against the wan.
+    SPU counts the hops. A sweep that waits on no network is calibrated against the wan,
+    one on a slower network against the wan's rate or round trip.
     """
     is_priced = config.mode == "priced"
     network = NETWORKS["wan"] if is_priced else config.network
-    trim_link(session, network, advice="" if is_priced else _advice(config))
+    trim_link(
+        session,
+        calibration_network(network),
+        advice="" if is_priced else _advice(config),
+    )
     return calibrate(session, network, seed=config.seed)
 
 
 def _trim(config: SweepConfig, session: Session, progress: Progress) -> None:
     if config.mode == "emulated" or config.plan().counted_on:
+        if (check_s := link_check_s(config.network)) > _LONG_CHECK_S:
+            duration = format_duration(check_s, digits=2)
+            progress.say(f"link: checking {config.network} takes {duration} or more")
         check = trim_link(session, config.network, advice=_advice(config))
         progress.say(
             f"link: asked for {check.network}, parties see "

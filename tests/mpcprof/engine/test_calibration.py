@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpcprof.engine.calibration import Probe, hidden_s, solve
+from mpcprof.engine.calibration import Probe, calibrate, hidden_s, solve
 from mpcprof.engine.calls import Call
-from mpcprof.network import NETWORKS, Network
+from mpcprof.engine.spulog import SpuRun
+from mpcprof.network import LOOPBACK, NETWORKS, Network, parse_network
 from mpcprof.pricing import Calibration, price_s
 
 # squarings of semi2k: 2 hops and 20 bytes an element each, as the shapes that calibrate
@@ -99,3 +100,59 @@ def test_one_disturbed_call_does_not_change_what_is_hidden():
     calls = [make_call(0.3, 0.1), make_call(9.0, 0.1), make_call(0.3, 0.1)]
 
     assert hidden_s(calls) == pytest.approx(0.1)
+
+
+class ClockedSession:
+    """Parties whose calls move a clock of their own."""
+
+    def __init__(self, call_s):
+        self.call_s = call_s
+        self.now_s = 0.0
+        self.networks = []
+
+    def set_network(self, network):
+        self.networks.append(network)
+
+    def lower(self, case, function, inputs):
+        return function
+
+    def load(self, case, lowered, inputs):
+        assert len(inputs) == 1
+
+    def unload(self, case):
+        pass
+
+    def run(self, case):
+        self.now_s += self.call_s
+        run = SpuRun(
+            name=case,
+            total_s=1.0,
+            input_s=0.0,
+            execution_s=1.0,
+            output_s=0.0,
+            bytes_sent=1000 * (1 + int(case[-1]) % 3),
+            send_actions=2 + int(case[-1]),
+        )
+        return Call(
+            latency_s=1.0, busy_s_by_rank=(1.0, 1.0), runs=(run, run), counters=None
+        )
+
+
+@pytest.mark.parametrize(
+    ("call_s", "text", "n_rounds"),
+    [
+        (0.01, "44MBps,40ms", 6),
+        (0.3, "44MBps,40ms", 4),
+        (10.0, "44MBps,40ms", 3),
+        (0.01, "10Mbps,40ms", 6),
+        (0.1, "10Mbps,40ms", 3),
+    ],
+)
+def test_calibrating_ends_with_the_time_it_has_but_repeats_twice(
+    call_s, text, n_rounds
+):
+    session = ClockedSession(call_s)
+
+    calibrate(session, parse_network(text), clock=lambda: session.now_s)
+
+    assert session.networks == [LOOPBACK, NETWORKS["wan"]] * n_rounds

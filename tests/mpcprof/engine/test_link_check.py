@@ -6,10 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcprof.engine.calibration import TOLERANCE, LinkCheck, check_link, trim_link
+from mpcprof.engine.calibration import (
+    TOLERANCE,
+    LinkCheck,
+    calibration_network,
+    check_link,
+    link_check_s,
+    trim_link,
+)
 from mpcprof.errors import LinkError
-from mpcprof.network import NETWORKS, Network
-from mpcprof.progress import SILENT
+from mpcprof.network import NETWORKS, Network, parse_network
+from mpcprof.progress import SILENT, Silent
 from mpcprof.sweep.config import make_config
 from mpcprof.sweep.run import _trim, calibrate_host
 
@@ -29,6 +36,7 @@ class ScriptedSession:
         self.late_s = 0.0
         self.network = None
         self.n_checks = 0
+        self.waited_s = 0.0
         self._late_s = forever(late_s)
         self._shares = forever(shares)
         self._delay_s = 0.0
@@ -39,12 +47,15 @@ class ScriptedSession:
         self.n_checks += 1
         self._trip_s = self._delay_s + next(self._late_s)
 
-    def exchange_s(self):
+    def exchange_s(self, n_exchanges):
+        assert n_exchanges > 1
+        self.waited_s += n_exchanges * self._trip_s / 2
         return self._trip_s / 2
 
     def goodput_bytes_per_s(self, *, message_bytes, n_messages):
-        assert message_bytes > 0
+        assert message_bytes >= 40_000  # or framing would look like a low rate
         assert n_messages > 1
+        self.waited_s += message_bytes * n_messages / self.network.bandwidth_bytes_per_s
         rate = self.network.bandwidth_bytes_per_s * next(self._shares)
         pairs = itertools.permutations(range(self.n_parties), 2)
         return dict.fromkeys(pairs, rate)
@@ -77,6 +88,52 @@ def test_a_link_that_is_late_is_trimmed_to_what_was_asked_for(late_s):
     assert seen.is_good
     assert seen.rtt_s == pytest.approx(WAN.rtt_s)
     assert session.late_s == pytest.approx(late_s)
+
+
+@pytest.mark.parametrize(
+    ("text", "most_s"),
+    [("wan", 5), ("10Mbps,40ms", 5), ("1Mbps,40ms", 6), ("44MBps,600ms", 10)],
+)
+def test_a_slow_network_is_checked_within_seconds(text, most_s):
+    session = ScriptedSession([0.001])
+    network = parse_network(text)
+
+    trim_link(session, network)
+
+    assert session.waited_s <= most_s
+    assert session.waited_s == pytest.approx(link_check_s(network), rel=0.05)
+
+
+def test_a_link_check_that_takes_long_is_announced():
+    said = []
+    network = parse_network("10kbps,40ms")
+    config = make_config(protocol="semi2k", cases=(), network=network)
+
+    class Listening(Silent):
+        def say(self, line):
+            said.append(line)
+
+    _trim(config, ScriptedSession([0.001]), Listening())
+
+    assert said[0] == "link: checking 1.25kBps,40ms takes 260 s or more"
+
+
+@pytest.mark.parametrize(
+    ("text", "calibrated_on"),
+    [
+        ("wan", "wan"),
+        ("lan", "lan"),
+        ("10Mbps,40ms", "wan"),
+        ("44MBps,600ms", "wan"),
+        ("1Mbps,1ms", "44MBps,1ms"),
+        ("1GBps,600ms", "1GBps,40ms"),
+        ("loopback", "loopback"),
+    ],
+)
+def test_a_host_is_calibrated_on_no_slower_network_than_the_wan(text, calibrated_on):
+    found = calibration_network(parse_network(text))
+
+    assert found == parse_network(calibrated_on)
 
 
 @given(early_s=st.floats(1e-6, 0.02))
