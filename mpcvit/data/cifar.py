@@ -1,15 +1,17 @@
 """CIFAR-10 and CIFAR-100: the three forms in which they are passed around."""
 
+import codecs
 import gzip
 import io
 import pickle
 import tarfile
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import torch
@@ -44,35 +46,54 @@ CIFAR100_CLASSES: Final = tuple(_CIFAR100.split())
 _N_CHANNELS: Final = 3
 _SIZE: Final = 32
 _N_VALUES: Final = _N_CHANNELS * _SIZE**2
-# all that an array consists of; anything else in such a file is not data
-_ADMITTED: Final = frozenset(
-    {
-        ("numpy.core.multiarray", "_reconstruct"),
-        ("numpy._core.multiarray", "_reconstruct"),
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-        ("_codecs", "encode"),
-    }
-)
+_LABEL_KEYS: Final = ("fine_labels", "labels")  # the first that is there
+_SHAPES: Final = f"(n, {_N_VALUES}), (n, 3, 32, 32) or (n, 32, 32, 3)"
 
 Pixels = NDArray[np.uint8]  # (n, 3, 32, 32)
 Labels = NDArray[np.int64]  # (n,)
 
 
+def _from_buffer(
+    buffer: bytes,
+    dtype: np.dtype[Any],
+    shape: tuple[int, ...],
+    order: Literal["C", "F"],
+) -> NDArray[Any]:
+    """Build an array as numpy's pickle of protocol 5 asks for."""
+    return np.frombuffer(buffer, dtype).reshape(shape, order=order)
+
+
+def _from_scalar(dtype: np.dtype[Any], data: bytes) -> Any:  # a number of that type
+    return np.frombuffer(data, dtype, count=1)[0]
+
+
+# all that an array consists of; anything else in such a file is not data
+_ADMITTED: Final[dict[tuple[str, str], object]] = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("_codecs", "encode"): codecs.encode,
+    ("collections", "OrderedDict"): OrderedDict,
+}
+for _core in ("numpy.core", "numpy._core"):  # numpy 1 and 2
+    _ADMITTED[f"{_core}.multiarray", "_reconstruct"] = np.empty(0).__reduce__()[0]
+    _ADMITTED[f"{_core}.multiarray", "scalar"] = _from_scalar
+    _ADMITTED[f"{_core}.numeric", "_frombuffer"] = _from_buffer
+
+
 class _ArrayUnpickler(pickle.Unpickler):
-    """Reads arrays and plain values; runs nothing."""
+    """Reads arrays and plain values; imports and runs nothing."""
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in _ADMITTED:
             raise pickle.UnpicklingError(f"{module}.{name} is no array")
-        return super().find_class(module, name)
+        return _ADMITTED[module, name]
 
 
 def parse_python_batch(data: bytes, source: str) -> tuple[Pixels, Labels]:
     """Parse data_batch_1, test_batch (CIFAR-10), train or test (CIFAR-100).
 
-    Source: https://www.cs.toronto.edu/~kriz/cifar.html, a pickle of Python 2. Arrays
-        and plain values are all that is read from it.
+    Source: https://www.cs.toronto.edu/~kriz/cifar.html, a pickle of Python 2, or saved
+        again by Python 3. Arrays and plain values are all that is read from it.
 
     Raises:
         UsageError: If it is no such file.
@@ -82,28 +103,65 @@ def parse_python_batch(data: bytes, source: str) -> tuple[Pixels, Labels]:
     except Exception as error:  # a damaged pickle raises whatever it comes across
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(f"{source}: not a CIFAR batch: {reason}") from None
-    arrays = _find_arrays(content)
-    if arrays is None:
-        raise UsageError(
-            f"{source}: not a CIFAR batch: expected data, uint8 of (n, {_N_VALUES}), "
-            "and n labels"
-        )
-    return arrays
+    try:
+        return _find_arrays(content)
+    except UsageError as error:
+        raise UsageError(f"{source}: not a CIFAR batch: {error}") from None
 
 
-def _find_arrays(content: object) -> tuple[Pixels, Labels] | None:
+def _find_arrays(content: object) -> tuple[Pixels, Labels]:
     if not isinstance(content, dict):
-        return None
-    pixels = content.get(b"data")
-    labels = content.get(b"fine_labels", content.get(b"labels"))
-    if not isinstance(pixels, np.ndarray) or not isinstance(labels, list):
-        return None
-    is_whole = (
-        pixels.dtype == np.uint8
-        and pixels.shape == (len(labels), _N_VALUES)
-        and all(isinstance(label, int) for label in labels)
-    )
-    return (_to_images(pixels), np.asarray(labels, np.int64)) if is_whole else None
+        raise UsageError(f"{_describe(content)}: expected a dict of data and labels")
+    fields = {
+        key.decode("latin-1") if isinstance(key, bytes) else str(key): value
+        for key, value in content.items()
+    }
+    key = next((key for key in _LABEL_KEYS if key in fields), None)
+    if key is None or "data" not in fields:
+        raise UsageError(
+            f"keys {', '.join(fields)[:60] or 'none'}: expected data and "
+            f"{' or '.join(_LABEL_KEYS)}"
+        )
+    pixels, labels = _read_pixels(fields["data"]), _read_labels(fields[key], key)
+    if len(pixels) != len(labels):
+        raise UsageError(f"{len(labels)} {key} for {len(pixels)} images")
+    return pixels, labels
+
+
+def _read_pixels(data: object) -> Pixels:
+    """Return pixels (n, 3, 32, 32) from any of three shapes."""
+    if isinstance(data, np.ndarray) and data.dtype == np.uint8:
+        if data.shape[1:] == (_SIZE, _SIZE, _N_CHANNELS):
+            return np.ascontiguousarray(data.transpose(0, 3, 1, 2))
+        if data.shape[1:] in ((_N_VALUES,), (_N_CHANNELS, _SIZE, _SIZE)):
+            return _to_images(data)
+    raise UsageError(f"data is {_describe(data)}: expected uint8 of {_SHAPES}")
+
+
+def _read_labels(values: object, key: str) -> Labels:
+    """Return labels (n,) from a list or an array, as (n,) or (n, 1)."""
+    found: object = values
+    if isinstance(values, list | tuple):
+        others = [v for v in values if not isinstance(v, int | np.integer)]
+        if others:
+            kind = _describe(others[0])
+            raise UsageError(f"{key} hold {kind}: expected whole numbers")
+        found = np.asarray(values) if values else np.empty(0, np.int64)
+    if (
+        isinstance(found, np.ndarray)
+        and found.dtype.kind in "iu"
+        and found.ndim in (1, 2)
+        and found.shape[1:] in ((), (1,))
+    ):
+        return found.reshape(-1).astype(np.int64)
+    raise UsageError(f"{key} are {_describe(found)}: expected n whole numbers")
+
+
+def _describe(value: object) -> str:
+    """Name the type of a value, and of an array its type and shape."""
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} of {value.shape}"
+    return type(value).__name__
 
 
 def parse_binary_batch(

@@ -78,7 +78,9 @@ def list_classes(folder: Path) -> tuple[str, ...]:
     names = sorted(
         path.name
         for path in folder.iterdir()
-        if path.is_dir() and not path.name.startswith(".")
+        if path.is_dir()
+        and not path.name.startswith(".")
+        and not (path.name == "images" and not any(path.iterdir()))  # emptied
     )
     if not names:
         raise UsageError(f"{folder}: expected a folder of images for each class")
@@ -170,9 +172,22 @@ def load_tiny_imagenet(
 
 
 def _list_val(folder: Path, classes: tuple[str, ...]) -> Listing:
+    """List val/ by its annotations, or by class where it was sorted into folders.
+
+    Many sort it, in place or below images/, and leave the annotations behind.
+    """
     notes = folder / "val_annotations.txt"
-    if not notes.is_file():  # some sort val/ into folders like those of train/
-        return list_images(folder, classes)
+    noted = _list_noted(notes, classes) if notes.is_file() else None
+    if noted and any(path.is_file() for path in noted.paths):
+        return noted
+    for root in (folder, folder / "images"):
+        if any((root / name).is_dir() for name in classes):
+            return list_images(root, classes)
+    return noted or list_images(folder, classes)
+
+
+def _list_noted(notes: Path, classes: tuple[str, ...]) -> Listing:
+    """List the images that the annotations name, in images/ beside them."""
     label_of = {name: label for label, name in enumerate(classes)}
     paths, labels = [], []
     for number, line in enumerate(_read_lines(notes), 1):
@@ -182,7 +197,7 @@ def _list_val(folder: Path, classes: tuple[str, ...]) -> Listing:
                 f"{notes} line {number}: {line[:60]!r}: expected a file, a tab and one "
                 f"of the {len(classes)} classes of train/"
             )
-        paths.append(folder / "images" / columns[0])
+        paths.append(notes.parent / "images" / columns[0])
         labels.append(label_of[columns[1]])
     return Listing(paths=tuple(paths), labels=tuple(labels))
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import get_model
-from mpcvit.data.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES
+from mpcvit.data.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES, parse_python_batch
 from mpcvit.data.dataset import count_classes, load_dataset
 
 N_EACH = 4  # images of a file
@@ -233,18 +233,132 @@ def test_a_few_images_of_a_parquet_folder_have_the_classes_of_all(
     assert count_classes(tmp_path) == len(few.class_names) == 10
 
 
+def name_of_numpy_2(data: bytes, protocol: int) -> bytes:
+    """Return a pickle as numpy 2 writes it: its modules are below numpy._core."""
+    if protocol < 4:
+        return data.replace(b"cnumpy.core.", b"cnumpy._core.")
+    old, new = (
+        pickle.SHORT_BINUNICODE + bytes([len(name)]) + name
+        for name in (b"numpy.core.numeric", b"numpy._core.numeric")
+    )
+    assert old in data
+    n_bytes = int.from_bytes(data[3:11], "little") + 1  # of the frame
+    renamed = data[11:].replace(old, new)
+    return data[:3] + n_bytes.to_bytes(8, "little") + renamed
+
+
+def as_list_of_scalars(labels: NDArray[np.int64]) -> list[np.int64]:
+    return [*labels]
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("as_key", [str, str.encode])
+@pytest.mark.parametrize(
+    "as_labels",
+    [
+        lambda labels: labels.tolist(),
+        as_list_of_scalars,
+        lambda labels: labels,
+        lambda labels: labels.astype(np.uint8)[:, None],
+    ],
+)
+@pytest.mark.parametrize(
+    "as_data",
+    [
+        lambda pixels: pixels.reshape(-1, 3072),
+        lambda pixels: pixels,
+        lambda pixels: pixels.transpose(0, 2, 3, 1),
+        lambda pixels: np.asfortranarray(pixels.reshape(-1, 3072)),
+    ],
+)
+def test_a_batch_saved_again_by_python_3_is_read(
+    protocol: int,
+    as_key: Callable[[str], object],
+    as_labels: Callable[[NDArray[np.int64]], object],
+    as_data: Callable[[NDArray[np.uint8]], NDArray[np.uint8]],
+) -> None:
+    content = make_content(n_classes=100)
+    pixels, labels = content.pixels[0], content.labels[0]
+    batch = {
+        as_key("coarse_labels"): [0] * N_EACH,
+        as_key("fine_labels"): as_labels(labels),
+        as_key("data"): as_data(pixels),
+    }
+
+    read_pixels, read_labels = parse_python_batch(
+        pickle.dumps(batch, protocol), "train"
+    )
+
+    assert np.array_equal(read_pixels, pixels)
+    assert read_labels.dtype == np.int64
+    assert np.array_equal(read_labels, labels)
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 5])
+def test_a_batch_saved_by_numpy_2_is_read(protocol: int) -> None:
+    content = make_content()
+    batch = {
+        "data": content.pixels[0].reshape(-1, 3072),
+        "labels": content.labels[0].tolist(),
+    }
+    data = name_of_numpy_2(pickle.dumps(batch, protocol), protocol)
+
+    read_pixels, read_labels = parse_python_batch(data, "test_batch")
+
+    assert b"numpy.core" not in data
+    assert np.array_equal(read_pixels, content.pixels[0])
+    assert np.array_equal(read_labels, content.labels[0])
+
+
+@pytest.mark.parametrize(
+    ("batch", "expected"),
+    [
+        ([1, 2], "list: expected a dict of data and labels"),
+        ({}, "keys none: expected data and fine_labels or labels"),
+        ({"data": 1, "coarse_labels": [1]}, "keys data, coarse_labels: expected data"),
+        (
+            {"data": np.zeros((2, 3072), np.float32), "labels": [1, 2]},
+            r"data is float32 of \(2, 3072\): expected uint8 of \(n, 3072\)",
+        ),
+        ({"data": np.uint8(3), "labels": [1]}, "data is uint8: expected uint8 of"),
+        (
+            {"data": np.zeros((2, 3072), np.uint8), "labels": [1]},
+            "1 labels for 2 images",
+        ),
+        (
+            {"data": np.zeros((1, 3072), np.uint8), "fine_labels": ["cat"]},
+            "fine_labels hold str: expected whole numbers",
+        ),
+        (
+            {"data": np.zeros((1, 3072), np.uint8), "labels": np.zeros((1, 10))},
+            r"labels are float64 of \(1, 10\): expected n whole numbers",
+        ),
+        (
+            {"data": np.zeros((1, 3072), np.uint8), "labels": np.array(3)},
+            r"labels are int64 of \(\): expected n whole numbers",
+        ),
+    ],
+)
+def test_a_batch_of_other_content_says_what_is_other(
+    batch: object, expected: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^f: not a CIFAR batch: {expected}"):
+        parse_python_batch(pickle.dumps(batch, 5), "f")
+
+
 class Malicious:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (Path.touch, ("harmed",))
 
 
+@pytest.mark.parametrize("protocol", [0, 2, 4, 5])
 def test_a_pickle_that_would_run_something_runs_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    protocol: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_python(tmp_path, make_content())
     bad = tmp_path / "cifar-10-batches-py" / "data_batch_3"
-    bad.write_bytes(pickle.dumps({b"data": Malicious()}, protocol=2))
+    bad.write_bytes(pickle.dumps({b"data": Malicious()}, protocol))
 
     with pytest.raises(UsageError, match=r"data_batch_3: not a CIFAR batch: .* array"):
         load_dataset("cifar10", folder=tmp_path)

@@ -148,6 +148,22 @@ def test_tiny_imagenet_with_sorted_validation_images_will_do(tmp_path: Path) -> 
     assert loaded.test.labels.tolist() == [1, 2]
 
 
+@pytest.mark.parametrize("sorted_in", ["val", "val/images"])
+def test_tiny_imagenet_sorted_with_its_annotations_left_will_do(
+    sorted_in: str, tmp_path: Path
+) -> None:
+    write_tiny_imagenet(tmp_path)
+    codes = ("n03", "n01", "n02", "n03")  # as the annotations say
+    for number, code in enumerate(codes):
+        target = tmp_path / sorted_in / code / f"val_{number}.JPEG"
+        target.parent.mkdir(exist_ok=True)
+        (tmp_path / "val" / "images" / target.name).rename(target)
+
+    loaded = load_dataset("tiny-imagenet", folder=tmp_path)
+
+    assert loaded.test.labels.tolist() == [0, 1, 2, 2]
+
+
 def test_a_validation_image_that_is_missing_or_unknown_is_named(tmp_path: Path) -> None:
     write_tiny_imagenet(tmp_path)
     (tmp_path / "val" / "images" / "val_2.JPEG").unlink()
