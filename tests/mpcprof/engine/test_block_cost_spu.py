@@ -50,38 +50,38 @@ def dims_of(name):
 
 @pytest.mark.spu
 @pytest.mark.parametrize("name", BLOCKS)
-def test_a_block_of_semi2k_sends_the_bytes_and_takes_the_hops_foreseen(
+def test_a_block_of_semi2k_sends_the_bytes_and_takes_the_hops_predicted(
     name, semi2k, model_of
 ):
     steps = trace_block(name, dims_of(name))
 
     call = run(semi2k, get_workload(name), dims_of(name))
 
-    foreseen = model_of("semi2k").predict(steps, NETWORKS["wan"])
+    predicted = model_of("semi2k").predict(steps, NETWORKS["wan"])
     counted = call.runs[0]
     assert (counted.bytes_sent, counted.send_actions) == (
-        foreseen.bytes_sent,
-        foreseen.hops,
+        predicted.bytes_sent,
+        predicted.hops,
     )
 
 
 @pytest.mark.spu
 @pytest.mark.parametrize("name", BLOCKS)
-def test_the_ranks_of_aby3_together_send_the_bytes_foreseen_for_a_block(
+def test_the_ranks_of_aby3_together_send_the_bytes_predicted_for_a_block(
     name, aby3, model_of
 ):
     steps = trace_block(name, dims_of(name))
 
     call = run(aby3, get_workload(name), dims_of(name))
 
-    foreseen = model_of("aby3").predict(steps, NETWORKS["wan"])
-    assert sum(run.bytes_sent for run in call.runs) == foreseen.total_bytes_sent
+    predicted = model_of("aby3").predict(steps, NETWORKS["wan"])
+    assert sum(run.bytes_sent for run in call.runs) == predicted.total_bytes_sent
 
 
 @pytest.mark.spu
 @pytest.mark.parametrize("heads", ["serial", "batched"])
 @pytest.mark.parametrize("n_batch", [1, 2])
-def test_a_model_of_mixed_heads_rows_and_tokens_costs_what_is_foreseen(
+def test_a_model_of_mixed_heads_rows_and_tokens_costs_what_is_predicted(
     heads, n_batch, semi2k, model_of
 ):
     architecture = make_architecture(heads=heads)
@@ -89,10 +89,10 @@ def test_a_model_of_mixed_heads_rows_and_tokens_costs_what_is_foreseen(
 
     call = run(semi2k, model_workload(architecture), Dims(n_batch=n_batch))
 
-    foreseen = model_of("semi2k").predict(steps, NETWORKS["wan"])
+    predicted = model_of("semi2k").predict(steps, NETWORKS["wan"])
     counted = call.runs[0]
-    assert counted.bytes_sent == foreseen.bytes_sent
-    assert counted.send_actions == foreseen.hops
+    assert counted.bytes_sent == predicted.bytes_sent
+    assert counted.send_actions == predicted.hops
 
 
 @pytest.mark.spu
