@@ -49,6 +49,8 @@ class MeasureConfig:
         in_series: Whether all calls of a case on a network come one after another, not
             in turn with other cases: each then pays for the stock that it uses up.
         warmups: Number of untimed calls after the first, cold one.
+        slow_s: Seconds of a first call from which a case is slow: caches weigh little
+            in it, so that it is the call on loopback, with one on each other network.
         seed: Seed of the inputs.
         case_limit_s: Seconds that all calls of a case may take, or it is left out.
     """
@@ -60,6 +62,7 @@ class MeasureConfig:
     enough_s: float = 0.0
     in_series: bool = False
     warmups: int = 1
+    slow_s: float = float("inf")
     seed: int = 0
     case_limit_s: float = float("inf")
 
@@ -81,7 +84,8 @@ class Timing:
     """Raw calls of one case.
 
     Attributes:
-        first_call: The cold call, on loopback like the warm-ups.
+        first_call: The cold call, on loopback like the warm-ups; of a slow case it is
+            among the timed ones too.
         calls: Timed calls by network, in the order of the rounds.
         max_abs_error: Largest error of all calls, against the float64 reference.
     """
@@ -97,7 +101,8 @@ class Timing:
     def total_s(self) -> float:
         """Seconds in calls, the first one and the warm-ups included."""
         calls = [call for _, calls in self.calls for call in calls]
-        every = (self.first_call, *self.warmups, *calls)
+        own = [call for call in calls if call is not self.first_call]
+        every = (self.first_call, *self.warmups, *own)
         return sum(call.latency_s for call in every)
 
     def on(self, network: Network) -> tuple[Call, ...]:
@@ -143,32 +148,57 @@ class LoadedCase:
         with _blame(case):
             session.load(name, self._lowered, inputs)
 
-    def warm_up(self) -> None:
-        """Make an untimed call; refuse a case whose calls would take too long."""
-        call = self._call()
-        self._warmups.append(call)
-        total_s = call.latency_s * self._config.n_calls
-        if total_s > self._config.case_limit_s:
+    def warm_up(self, on_call: Callable[[Case], None]) -> None:
+        """Make the untimed calls; refuse a case whose calls would take too long."""
+        for _ in range(1 + self._config.warmups):
+            self._warmups.append(self._call())
+            self._check_limit(self._warmups[-1].latency_s)
+            on_call(self.case)
+            if self.is_slow:
+                break
+
+    def _check_limit(self, latency_s: float) -> None:
+        if latency_s * self.least_calls > self._config.case_limit_s:
             raise CaseTooLongError(
                 self.case,
-                f"a call takes {call.latency_s:.1f} s on loopback, "
-                f"{self._config.n_calls} of them more than the limit of "
-                f"{self._config.case_limit_s:g} s",
+                f"a call takes {latency_s:.1f} s on loopback, {self.least_calls} of "
+                f"them more than the limit of {self._config.case_limit_s:g} s",
             )
 
-    def n_calls(self, network: Network) -> int:
-        """Return the number of timed calls so far."""
-        return len(self._calls[network])
+    @property
+    def is_slow(self) -> bool:
+        """Whether the first call took so long that it is the one on loopback."""
+        return self._warmups[0].latency_s >= self._config.slow_s
+
+    @property
+    def least_calls(self) -> int:
+        """Least number of calls, the first one included."""
+        return len(self._config.networks) if self.is_slow else self._config.n_calls
+
+    @property
+    def n_calls(self) -> int:
+        """Number of calls so far."""
+        return len(self._warmups) + sum(map(len, self._calls.values()))
 
     def has_enough(self, network: Network) -> bool:
         """Tell whether the case needs no more calls on a network."""
         calls = self._calls[network]
+        if self.is_slow:
+            return bool(calls) or (network.is_loopback and not self._was_cold)
         is_counted = network in self._config.counted_on
         if len(calls) < (self._config.n_counts if is_counted else self._config.repeats):
             return False
         if is_counted or len(calls) >= self._config.most_repeats:
             return True
         return sum(call.latency_s for call in calls) >= self._config.enough_s
+
+    @property
+    def _was_cold(self) -> bool:
+        """Whether a first call took longer than one on a network: it made a stock."""
+        first_s = self._warmups[0].latency_s
+        return any(
+            call.latency_s < first_s for calls in self._calls.values() for call in calls
+        )
 
     def repeat(self, network: Network) -> None:
         """Make a timed call on the network that the session emulates."""
@@ -234,6 +264,8 @@ class LoadedCase:
     def finish(self) -> Timing:
         """Unload the case and hand over its calls."""
         self.unload()
+        if LOOPBACK in self._calls and not self._calls[LOOPBACK]:
+            self._calls[LOOPBACK] = self._warmups[:1]
         return Timing(
             case=self.case,
             lowered=self._lowered,
@@ -270,9 +302,7 @@ def measure(
     for index, case in enumerate(cases):
         one = LoadedCase(session, case, f"case{index}", config)
         try:
-            for _ in range(1 + config.warmups):
-                one.warm_up()
-                on_call(case)
+            one.warm_up(on_call)
             loaded.append(one)
         except CaseTooLongError as error:
             too_long.append(error)
@@ -285,7 +315,10 @@ def measure(
             session.set_network(network)
             at = network
         one.repeat(network)
-        if one.n_calls(network) <= config.repeats:
+        if one.n_calls <= config.n_calls:
+            on_call(one.case)
+    for one in loaded:  # calls that a slow case did without
+        for _ in range(config.n_calls - one.n_calls):
             on_call(one.case)
     return [one.finish() for one in loaded], too_long
 
@@ -300,8 +333,11 @@ def _schedule(
     ):
         yield network, one
     if config.in_series:
-        for one, network, _ in itertools.product(loaded, config.networks, rounds):
-            yield network, one
+        for one in loaded:
+            for network, _ in itertools.product(config.networks, rounds):
+                yield network, one
+            if one.is_slow:  # then its first call may have made a stock
+                yield LOOPBACK, one
     else:
         for _, network, one in itertools.product(rounds, config.networks, loaded):
             yield network, one

@@ -12,6 +12,7 @@ from mpcprof.errors import UsageError
 from mpcprof.network import LOOPBACK, NETWORKS, Network
 from mpcprof.profile.columns import Mode
 from mpcprof.profile.record import RecordKey
+from mpcprof.sweep.estimate import call_s
 
 _STOCK_FACTOR = 4  # times enough_s where calls refill a stock, to see several refills
 
@@ -28,6 +29,8 @@ class SweepConfig:
         enough_s: Seconds that the calls of a short case take together: noise weighs
             most on short ones, so they are called more often.
         warmups: Untimed calls after the first, cold one.
+        slow_s: Seconds of a first call from which a case gets no other on loopback, and
+            one on the network.
         seed: Seed of the inputs.
         case_limit_s: Seconds of the calls of a case beyond which it is left out.
         base_port: First port for parties and relay; 0 for free ones.
@@ -41,6 +44,7 @@ class SweepConfig:
     repeats: int = 3
     enough_s: float = 1.0
     warmups: int = 1
+    slow_s: float = math.inf
     seed: int = 0
     case_limit_s: float = math.inf
     base_port: int = 0
@@ -57,6 +61,7 @@ class SweepConfig:
     def plan(self) -> MeasureConfig:
         """Return the calls of each case; priced ones wait for no emulated network."""
         is_emulated = self.mode == "emulated"
+        is_waited_for = is_emulated and not self.network.is_loopback
         keeps_stock = self.deployment.keeps_stock
         enough_s = self.enough_s * (_STOCK_FACTOR if keeps_stock else 1)
         needs_counting = not (self.deployment.is_counted_by_spu or is_emulated)
@@ -68,6 +73,7 @@ class SweepConfig:
             enough_s=enough_s if is_emulated else 0.0,
             in_series=keeps_stock,
             warmups=self.warmups,
+            slow_s=self.slow_s if is_waited_for else math.inf,
             seed=self.seed,
             case_limit_s=self.case_limit_s,
         )
@@ -82,6 +88,7 @@ def make_config(
     repeats: int = 3,
     enough_s: float = 1.0,
     warmups: int | None = None,
+    slow_s: float = math.inf,
     seed: int = 0,
     case_limit_s: float | None = None,
     base_port: int = 0,
@@ -103,10 +110,11 @@ def make_config(
         network=network,
         mode=mode,
         emulation=emulation,
-        cases=_ordered(cases, seed, case_limit_s),
+        cases=_ordered(cases, seed, case_limit_s, deployed),
         repeats=repeats,
         enough_s=enough_s,
         warmups=int(mode == "emulated") if warmups is None else warmups,
+        slow_s=slow_s,
         seed=seed,
         case_limit_s=math.inf if case_limit_s is None else case_limit_s,
         base_port=base_port,
@@ -140,15 +148,21 @@ def check_combination(deployment: Deployment, emulation: str) -> None:
 
 
 def _ordered(
-    cases: tuple[Case, ...], seed: int, case_limit_s: float | None
+    cases: tuple[Case, ...],
+    seed: int,
+    case_limit_s: float | None,
+    deployment: Deployment,
 ) -> tuple[Case, ...]:
     """Return the cases mixed, so that no workload has a slow hour to itself.
 
     With a limit small cases come first: larger ones than a case that takes too long
-    need not be tried.
+    need not be tried. Where calls are in series they take milliseconds to minutes, and
+    the longest come last.
     """
     mixed = list(cases)
     random.Random(seed).shuffle(mixed)
     if case_limit_s is not None:
         mixed.sort(key=lambda case: math.prod(n for _, n in case.dims.items()))
+    elif deployment.keeps_stock:
+        mixed.sort(key=call_s)
     return tuple(mixed)

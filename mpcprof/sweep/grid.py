@@ -2,6 +2,7 @@
 
 import fnmatch
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,8 @@ from mpcprof.errors import UsageError, look_up
 from mpcprof.profile.columns import Mode
 from mpcprof.sweep.config import SweepConfig, make_config
 from mpcprof.workloads.registry import Workload, all_workloads, get_workload
+
+_SLOW_S = 1.0  # where the quick preset makes no call without which it can do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +114,9 @@ def grid_config(
     """Return the config of a preset, with other sizes or workloads where given.
 
     Args:
-        repeats: By default 5, and 2 where the preset is to be quick. A priced sweep
-            calls a case on loopback only, and once after the first call.
+        repeats: By default 5, and 2 where the preset is to be quick, or 1 of calls that
+            take seconds. A priced sweep calls a case on loopback only, and once after
+            the first call.
 
     Raises:
         UsageError: If a name is unknown or a combination impossible; it is named.
@@ -127,6 +131,7 @@ def grid_config(
         mode=mode,
         repeats=repeats or usual,
         enough_s=0.0 if is_quick else 1.0,
+        slow_s=_SLOW_S if is_quick and repeats is None else math.inf,
         **asked,
     )
 

@@ -1,5 +1,6 @@
 """A grid of cases through the engine into a profile that is valid at every moment."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -33,6 +34,7 @@ from mpcprof.profile.record import Profile, Record
 from mpcprof.progress import SILENT, Progress
 from mpcprof.provenance import commit, host_description, now_utc, versions_text
 from mpcprof.sweep.config import SweepConfig
+from mpcprof.sweep.estimate import measuring_s
 from mpcprof.units import format_bandwidth, format_duration
 
 _BLOCK_CASES = 6  # interleaved; what a killed sweep loses at most
@@ -159,8 +161,20 @@ class _Run:
         self.setup_s = 0.0
         self.timed_s = 0.0
         n_resumed = len(config.cases) - len(cases)
-        progress.say(f"{len(cases)} cases to measure, {n_resumed} on file already")
+        progress.say(
+            f"{len(cases)} cases to measure, {n_resumed} on file already{self._about()}"
+        )
         progress.begin(len(cases) * self._plan.n_calls)
+
+    def _about(self) -> str:
+        """Return how long the cases will take, for a protocol of long calls."""
+        if not self._config.deployment.keeps_stock:
+            return ""
+        calls_s = measuring_s(self._waiting, self._plan)
+        if not 0 < calls_s < math.inf:
+            return ""
+        shown = format_duration(calls_s, digits=2)
+        return f"; about {shown} of calls on two free cores, after some 40 s of set-up"
 
     def blocks(self) -> Generator[tuple[Record, ...], None, None]:
         """Yield records block by block; after a case that fails parties start anew."""

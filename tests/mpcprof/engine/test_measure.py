@@ -25,6 +25,7 @@ from mpcprof.workloads.registry import get_workload
 from mpcprof.workloads.user import make_user_workload
 
 WAN, LAN = NETWORKS["wan"], NETWORKS["lan"]
+SQUARE = Case(workload=get_workload("square"), dims=Dims(n_heads=1, n_tokens=3))
 
 
 class Parties:
@@ -86,6 +87,48 @@ def test_in_series_each_case_pays_for_the_stock_that_it_uses_up():
 
     one = [(wan,), (wan,), (lan,), (lan,)]
     assert turns == [(name, *at) for name in ("case0", "case1") for at in one]
+
+
+@pytest.mark.parametrize("in_series", [False, True])
+def test_a_slow_case_is_called_once_on_each_network(in_series):
+    plan = MeasureConfig(
+        networks=(LOOPBACK, WAN), repeats=2, in_series=in_series, slow_s=1.0
+    )
+    told = []
+
+    parties = Parties(1.0)
+    (timing,), _ = measure(parties, [SQUARE], plan, on_call=told.append)
+
+    assert [at for _, at in parties.turns] == ["loopback", str(WAN)]
+    assert timing.on(LOOPBACK) == (timing.first_call,)
+    assert timing.warmups == ()
+    assert timing.total_s == 2.0
+    assert len(told) == plan.n_calls
+
+
+@pytest.mark.parametrize("in_series", [False, True])
+def test_a_first_call_that_made_a_stock_is_not_the_one_on_loopback(in_series):
+    class Cold(Parties):
+        def run(self, name):
+            self.call_s = 1.0 if self.turns else 9.0
+            return super().run(name)
+
+    plan = MeasureConfig(
+        networks=(LOOPBACK, WAN), repeats=2, in_series=in_series, slow_s=1.0
+    )
+
+    parties = Cold(9.0)
+    (timing,), _ = measure(parties, [SQUARE], plan)
+
+    assert [at for _, at in parties.turns] == ["loopback", str(WAN), "loopback"]
+    assert [call.latency_s for call in timing.on(LOOPBACK)] == [1.0]
+    assert timing.total_s == 11.0
+
+
+def test_a_case_that_is_not_slow_is_called_as_often_as_ever():
+    fast = MeasureConfig(networks=(LOOPBACK, WAN), repeats=2, slow_s=1.01)
+
+    assert len(turns_of(fast)) == 2 * 4
 
 
 @pytest.mark.parametrize("in_series", [False, True])
