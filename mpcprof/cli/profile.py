@@ -7,40 +7,54 @@ import click
 
 from mpcprof.cli.options import deployment_options, json_option, measure_options
 from mpcprof.cli.progress import progress_bar, spu_prints_to_stderr
-from mpcprof.units import parse_percent, parse_shape
+from mpcprof.errors import UsageError
+from mpcprof.units import parse_percent
 
 
-def parse_domain(text: str) -> tuple[float, float]:
-    """Return `-8,0` as (low, high).
+def parse_domain(text: str) -> tuple[str, tuple[float, float]]:
+    """Return `-8,0` as ("", (low, high)), and `mask=0,1` with that name.
 
     Raises:
         ValueError: If it is not two numbers, the lower one first.
     """
+    name, is_named, interval = text.rpartition("=")
     try:
-        low, high = (float(part) for part in text.split(","))
+        low, high = (float(part) for part in interval.split(","))
     except ValueError:
-        raise ValueError(f"{text!r} is not a domain; expected -8,0") from None
+        raise ValueError(f"{text!r} is not a domain; expected -8,0 or x=-8,0") from None
     if not low < high:
         raise ValueError(f"{text!r} is an empty domain; expected the lower one first")
-    return low, high
+    if is_named and not name:
+        raise ValueError(f"{text!r} names no input; expected -8,0 or x=-8,0")
+    return name, (low, high)
 
 
 @click.command()
 @click.argument("target", metavar="MODULE:FUNCTION")
 @click.option(
     "--input",
-    "shapes",
-    type=parse_shape,
+    "inputs",
+    metavar="[NAME=]SHAPE[:TYPE] or [NAME=]FILE",
     multiple=True,
-    required=True,
-    help="Shape of a secret input, such as 4x65x65; one per parameter.",
+    help="A secret input: 4x65x65, mask=4x4:bool, labels=8:int32, scalar, part.w=4x4, "
+    "or the arrays in a .npz, .npy or .safetensors; one per parameter.",
+)
+@click.option(
+    "--inputs",
+    "maker",
+    default="",
+    metavar="[MODULE:]NAME",
+    help="Instead: what makes example arguments, a tuple or a dict, in your module; "
+    "the arrays in them are secret.",
 )
 @click.option(
     "--domain",
     "domains",
     type=parse_domain,
     multiple=True,
-    help="Values of the inputs, once for all or one per input. [default: -1,1]",
+    metavar="[NAME=]LOW,HIGH",
+    help="Values of the inputs, once for all, one per input, or by name. "
+    "[default: -1,1; integers 0,9]",
 )
 @click.option(
     "--tolerance",
@@ -55,8 +69,9 @@ def parse_domain(text: str) -> tuple[float, float]:
 @json_option
 def command(
     target: str,
-    shapes: tuple[tuple[int, ...], ...],
-    domains: tuple[tuple[float, float], ...],
+    inputs: tuple[str, ...],
+    maker: str,
+    domains: tuple[tuple[str, tuple[float, float]], ...],
     tolerance: float,
     is_json: bool,
     repeats: int | None,
@@ -64,17 +79,32 @@ def command(
 ) -> None:
     """Measure a JAX function of yours on real parties.
 
-    MODULE:FUNCTION is importable from here, or a path: model.py:attention. The function
-    takes one secret array per --input and returns one array.
+    MODULE:FUNCTION is importable from here, or a path: model.py:attention, or
+    model.py:layer.apply. It takes the secret --input, and returns one array or several,
+    which are checked. Arrays that it holds itself are public; the report says so.
     """
     from mpcprof.sweep.function import profile_function
     from mpcprof.workloads.user import load_user_function
 
     with spu_prints_to_stderr():
         workload = load_user_function(
-            target, shapes, domain=domains or ((-1.0, 1.0),), rtol=tolerance
+            target, inputs, maker=maker, domain=_domain(domains), rtol=tolerance
         )
         with progress_bar("setting up") as progress:
             report = profile_function(workload, progress, repeats=repeats or 3, **asked)
     document = json.dumps(report.to_json(), allow_nan=False)
     click.echo(document if is_json else str(report))
+
+
+def _domain(
+    domains: tuple[tuple[str, tuple[float, float]], ...],
+) -> tuple[tuple[float, float], ...] | dict[str, tuple[float, float]]:
+    """Return domains in order, or by name where one has a name."""
+    if not any(name for name, _ in domains):
+        return tuple(interval for _, interval in domains)
+    by_name = dict(domains)
+    if len(by_name) < len(domains):
+        raise UsageError(
+            f"--domain {domains[-1][0] or 'without a name'} is given twice"
+        )
+    return by_name

@@ -1,5 +1,6 @@
 """What parties answer, as values: calls, set-up, and transfers of shares."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -107,6 +108,14 @@ def to_transfer(replies: Sequence[Reply]) -> Transfer:
         latency_s=_elapsed_s(replies),
         total_bytes_sent=sum(reply["bytes_sent"] for reply, _ in replies),
     )
+
+
+def split_outputs(
+    n_chunks: Sequence[int], blobs: Sequence[bytes]
+) -> list[Sequence[bytes]]:
+    """Return the blobs (meta, chunks) of each output."""
+    ends = [*itertools.accumulate(1 + n for n in n_chunks)]
+    return [blobs[begin:end] for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def counted_at_relay(runs: Sequence[SpuRun], counters: Counters) -> tuple[SpuRun, ...]:

@@ -148,7 +148,7 @@ def lower(
     deployment: Deployment,
     compiler: Child,
 ) -> Lowered:
-    """Compile a function of secret inputs with one array as its output.
+    """Compile a function of secret inputs to one array or several.
 
     Args:
         compiler: A party program of that build, on no link: what SPU's compiler does

@@ -228,7 +228,9 @@ class LoadedCase:
         begin = 0
         for piece in workload.pieces:
             own = slice(begin, begin + piece.n_entries)
-            promise = (piece.name, "primitive", piece.tolerance)
+            kind: WorkloadKind
+            kind = "function" if workload.kind == "function" else "primitive"
+            promise = (piece.name, kind, piece.tolerance)
             self._judge(
                 f"{piece.name} is ", *promise, revealed[own], self._expected[own]
             )

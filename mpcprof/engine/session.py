@@ -23,6 +23,7 @@ from mpcprof.engine.calls import (
     Setup,
     Transfer,
     counted_at_relay,
+    split_outputs,
     to_call,
     to_transfer,
 )
@@ -303,9 +304,16 @@ class Session:
         return replace(call, runs=counted_at_relay(call.runs, call.counters))
 
     def fetch(self, case: str) -> NDArray[np.float64]:
-        """Return the revealed output of the last run of a case."""
+        """Return the revealed output of the last run of a case.
+
+        Several outputs come as one vector, one after another.
+        """
         replies = self._ask([{"command": "fetch", "case": case}] * self.n_parties)
-        return self._shares.join([blobs for _, blobs in replies])
+        by_rank = [split_outputs(reply["n_chunks"], blobs) for reply, blobs in replies]
+        outputs = [self._shares.join(own) for own in zip(*by_rank, strict=True)]
+        if len(outputs) == 1:
+            return outputs[0]
+        return np.concatenate([output.ravel() for output in outputs])
 
     def unload(self, case: str) -> None:
         """Forget a case on every party."""

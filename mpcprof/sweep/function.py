@@ -1,6 +1,7 @@
 """What one function costs: seconds, bytes, hops, and the operations they go to."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 
 from mpcprof.engine.measure import inputs_and_result
 from mpcprof.network import Network, parse_network
-from mpcprof.nn.algebra import Interval, Shape
+from mpcprof.nn.algebra import Shape
 from mpcprof.profile.export import profile_to_json_rows
 from mpcprof.profile.record import Operation, Profile, Record
 from mpcprof.progress import SILENT, Progress
@@ -17,10 +18,12 @@ from mpcprof.sweep.config import make_config
 from mpcprof.sweep.grid import get_preset, make_cases
 from mpcprof.sweep.run import measure_once
 from mpcprof.units import format_bytes, format_duration
+from mpcprof.workloads.arguments import Domain, take_arguments
 from mpcprof.workloads.registry import Workload
 from mpcprof.workloads.user import DEFAULT_TOLERANCE, make_user_workload
 
 _SHOWN_OPERATIONS = 12
+_SHOWN_CAPTURED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +32,12 @@ class FunctionReport:
 
     Attributes:
         max_abs_reference: Size of the largest entry of the reference.
+        captured: Arrays that the function holds itself; see `Workload`.
     """
 
     profile: Profile
     max_abs_reference: float
+    captured: tuple[tuple[str, Shape], ...] = ()
 
     @property
     def record(self) -> Record:
@@ -68,6 +73,7 @@ class FunctionReport:
             "set-up": record.setup_s,
         }
         return [
+            *([_captured_line(self.captured)] if self.captured else []),
             f"made of: {_durations(parts)}",
             f"not in it: {_durations(apart)}",
             f"largest error against the reference: {record.max_abs_error:.3g}, of "
@@ -88,15 +94,18 @@ class FunctionReport:
         return {
             "deployment": json.loads(self.profile.deployment.to_json()),
             "max_abs_reference": self.max_abs_reference,
+            "captured_arrays": [[kind, list(shape)] for kind, shape in self.captured],
+            "n_captured_values": _n_values(self.captured),
             **row,
         }
 
 
 def measure_function(
     function: Callable[..., Any],  # Any: what it returns is checked by tracing it
-    shapes: tuple[Shape, ...],
+    shapes: tuple[Shape | str, ...] = (),
     *,
-    domain: tuple[Interval, ...] = ((-1.0, 1.0),),
+    inputs: Any = None,  # Any: the arguments of the user's function
+    domain: Domain = (),
     tolerance: float = DEFAULT_TOLERANCE,
     network: Network | str = "wan",
     protocol: str = "semi2k",
@@ -111,8 +120,12 @@ def measure_function(
         (True, True)
 
     Args:
-        shapes: Shape of each secret input.
-        domain: Values of the inputs, once for all or one interval per input.
+        shapes: Shape of each secret input, or texts as `mpcprof profile --input` takes.
+        inputs: Example arguments instead: a tuple, or a dict by name, of arrays and
+            whatever holds arrays. These are secret inputs with these values; a
+            `jax.ShapeDtypeStruct` has its values drawn.
+        domain: Values of the inputs that are drawn, once for all, one interval per
+            input, or a dict by name.
         tolerance: Largest error of an output, as a share of its own size and of the
             typical size of all outputs.
         asked: Other settings of `mpcprof.sweep.config.make_config`, such as `mode`,
@@ -123,8 +136,11 @@ def measure_function(
         EngineError: If the function cannot be measured.
     """
     name = getattr(function, "__name__", "function")
+    arguments = shapes if inputs is None else take_arguments(inputs, function)
     return profile_function(
-        make_user_workload(function, shapes, name=name, domain=domain, rtol=tolerance),
+        make_user_workload(
+            function, arguments, name=name, domain=domain, rtol=tolerance
+        ),
         progress,
         network=parse_network(network) if isinstance(network, str) else network,
         protocol=protocol,
@@ -150,7 +166,24 @@ def profile_function(
     return FunctionReport(
         profile=Profile(deployment=config.deployment, records=records),
         max_abs_reference=float(np.max(np.abs(reference))),
+        captured=workload.captured,
     )
+
+
+def _captured_line(captured: tuple[tuple[str, Shape], ...]) -> str:
+    texts = [f"{kind}[{'x'.join(map(str, shape))}]" for kind, shape in captured]
+    n_more = len(texts) - _SHOWN_CAPTURED
+    shown = ", ".join(texts[:_SHOWN_CAPTURED])
+    return (
+        f"public: {_n_values(captured)} values that the function holds itself, {shown}"
+        f"{f' and {n_more} more' if n_more > 0 else ''}; a product with them needs no "
+        "message. To have them secret, make them parameters, given by --input "
+        "NAME=FILE.npz or --inputs"
+    )
+
+
+def _n_values(captured: tuple[tuple[str, Shape], ...]) -> int:
+    return sum(math.prod(shape) for _, shape in captured)
 
 
 def _line(operation: Operation) -> str:

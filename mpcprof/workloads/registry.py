@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 
 WorkloadKind = Literal["primitive", "block", "model", "function", "steps"]
-DType = Literal["float32", "bool"]
+Integer = Literal["int8", "int16", "int32", "uint8", "uint16", "uint32"]
+DType = Literal["float32", "bool"] | Integer
+INTEGERS: Final[tuple[Integer, ...]] = get_args(Integer)
 
+_USUAL: Final[DType] = "float32"
 _STEPS_PER_UNIT = 2**12  # coarser than 18 fraction bits, so that inputs encode exactly
 _MIN_STEPS = 2**8  # across a domain too narrow for that
 
@@ -55,6 +58,9 @@ class Workload:
         reference: Float64 numpy, written independently of `function`.
         domain: Lowest and highest value of each input.
         dtypes: Kind of number of each input; empty where all are float32.
+        values: What each input holds, None where it is drawn; empty where all are.
+        captured: Types and shapes of the arrays of more than one value that `function`
+            holds itself: they are public to SPU.
         atol: |revealed - reference| <= rtol |reference| + the largest of atol, of steps
             and of typical_rtol times the typical size of the reference; see
             `mpcprof.workloads.tolerance`.
@@ -76,6 +82,8 @@ class Workload:
     reference: Callable[..., NDArray[np.float64]]
     domain: tuple[Interval, ...]
     dtypes: tuple[DType, ...] = ()
+    values: tuple[NDArray[Any] | None, ...] = ()  # Any: as `dtypes` says
+    captured: tuple[tuple[str, Shape], ...] = ()
     atol: float
     rtol: float
     steps: float = 4.0
@@ -127,28 +135,41 @@ class Workload:
 
     def make_inputs(
         self, dims: Dims, rng: np.random.Generator
-    ) -> tuple[NDArray[Any], ...]:  # Any: float32, or bool where `dtypes` says so
+    ) -> tuple[NDArray[Any], ...]:  # Any: float32, or what `dtypes` says
         """Draw inputs from the domain that the fixed-point ring holds exactly.
 
-        Draws are uniform. They are multiples of 2**-12 wherever the domain is wide
-        enough: encoding adds no error, and no value is so small that a comparison sees
-        another sign than the reference. Inputs of two or more entries hold both ends of
+        Draws are uniform; an input with values of its own is not drawn. They are
+        multiples of 2**-12 wherever the domain is wide enough: encoding adds no error,
+        and no value is so small that a comparison sees another sign than the
+        reference. Inputs of two or more entries hold both ends of
         the domain.
 
         Raises:
             UsageError: As `input_shapes`.
         """
         shapes = self.input_shapes(dims)
-        dtypes = self.dtypes or ("float32",) * len(shapes)
+        dtypes = self.dtypes or (_USUAL,) * len(shapes)
+        values = self.values or (None,) * len(shapes)
         return tuple(
-            _draw(interval, shape, rng)
-            if dtype == "float32"
-            else rng.random(shape) < 0.5
-            for shape, interval, dtype in zip(shapes, self.domain, dtypes, strict=True)
+            _draw(dtype, interval, shape, rng) if given is None else given
+            for given, dtype, shape, interval in zip(
+                values, dtypes, shapes, self.domain, strict=True
+            )
         )
 
 
 def _draw(
+    dtype: DType, interval: Interval, shape: Shape, rng: np.random.Generator
+) -> NDArray[Any]:  # Any: of `dtype`
+    if dtype == "bool":
+        return np.asarray(rng.random(shape) < 0.5)
+    if dtype == "float32":
+        return _draw_floats(interval, shape, rng)
+    low, high = math.ceil(interval[0]), math.floor(interval[1])
+    return np.asarray(rng.integers(low, high, shape, endpoint=True), dtype)
+
+
+def _draw_floats(
     interval: Interval, shape: Shape, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     low, high = interval

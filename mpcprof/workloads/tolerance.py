@@ -115,10 +115,10 @@ def _describe_inputs(
     drawn = " and ".join(map(_range, inputs))
     if any(x.shape != is_wrong.shape for x in inputs):
         return f"inputs from {drawn}"
-    there = " and ".join(f"{x[at]:.6g}" for x in inputs)
+    there = " and ".join(f"{float(x[at]):.6g}" for x in inputs)
     wrong = " and ".join(_range(x[is_wrong]) for x in inputs)
     return f"inputs there {there}, of all wrong entries {wrong}, of all entries {drawn}"
 
 
 def _range(x: NDArray[Any]) -> str:  # Any: as above
-    return f"{np.min(x):.6g} to {np.max(x):.6g}"
+    return f"{float(np.min(x)):.6g} to {float(np.max(x)):.6g}"

@@ -4,101 +4,174 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.experimental import enable_x64
 from numpy.typing import DTypeLike, NDArray
 
 from mpcprof.errors import UsageError, did_you_mean
-from mpcprof.nn.algebra import Interval, Shape
-from mpcprof.workloads.registry import Workload
+from mpcprof.nn.algebra import Shape
+from mpcprof.workloads.arguments import (
+    Arguments,
+    Domain,
+    Input,
+    domains_of,
+    read_arguments,
+    register_dataclasses,
+    step_name,
+    take_arguments,
+)
+from mpcprof.workloads.registry import Piece, Workload
+from mpcprof.workloads.tolerance import Tolerance
 
 Function = Callable[..., Any]  # Any: what it returns is checked by tracing it
 
 DEFAULT_TOLERANCE: Final = 2e-2
+_MOST_SHOWN: Final = 200  # letters of a signature
 _STEPS: Final = 16.0  # a dozen truncations, one behind another
 
 
 def load_user_function(
     target: str,
-    shapes: tuple[Shape, ...],
+    inputs: tuple[Shape | str, ...] = (),
     *,
-    domain: tuple[Interval, ...] = ((-1.0, 1.0),),
+    maker: str = "",
+    domain: Domain = (),
     atol: float = 0.0,
     rtol: float = DEFAULT_TOLERANCE,
 ) -> Workload:
-    """Make a workload without dimensions of the named function at these input shapes.
+    """Make a workload without dimensions of the named function with these inputs.
 
     The reference is the function itself, run by JAX on the CPU in float64, or in
     float32 where it does not run in float64; `source` says which. The name holds the
-    shapes, as in `model:attention(4x65x65)`. `domain` is one for every input, or one
-    for each; all are float32. An output may be off by `rtol` of its own size and of the
-    typical size of all, or by 16 steps of the fixed point, or by `atol`: room for SPU's
-    exp, tanh and division. The folder of the file, or the current directory, stays
-    importable, as `python` does it.
+    inputs, as in `model:attention(4x65x65)`. An output may be off by `rtol` of its own
+    size and of the typical size of all, or by 16 steps of the fixed point, or by
+    `atol`: room for SPU's exp, tanh and division; integers and truth values are to be
+    exact. The folder of the file, or the current directory, stays importable, as
+    `python` does it.
+
+    Args:
+        inputs: What `mpcprof.workloads.arguments.read_arguments` reads: shapes, or
+            texts such as `mask=4x4:bool`.
+        maker: Name of what makes example arguments instead, in the same module, or
+            MODULE:NAME; see `mpcprof.workloads.arguments.take_arguments`.
+        domain: See `mpcprof.workloads.arguments.domains_of`.
 
     Raises:
         UsageError: If there is no such file, module or function, if it cannot be
-            imported, takes another number of inputs, cannot be traced at these shapes,
-            or does not return one array.
+            imported, takes other inputs, cannot be traced with these, or returns no
+            numbers.
     """
-    where, _, name = target.rpartition(":")
-    if not (where and name):
-        raise UsageError(
-            f"function {target!r}: expected MODULE:FUNCTION or FILE.py:FUNCTION"
-        )
-    is_file = where.endswith(".py") or "/" in where
-    module = _load_file(where) if is_file else _import_module(where)
+    module, where, name = _find_module(target)
     function = _find_function(module, name, target)
-    label = f"{Path(where).stem if is_file else where}:{name}"
+    if maker and inputs:
+        raise UsageError(f"{target!r}: --input and --inputs {maker}; give one of them")
+    arguments = (
+        take_arguments(_make_example(module, maker), function) if maker else inputs
+    )
+    label = f"{Path(where).stem if _is_file(where) else where}:{name}"
     return make_user_workload(
-        function, shapes, name=label, target=target, domain=domain, atol=atol, rtol=rtol
+        function,
+        arguments,
+        name=label,
+        target=target,
+        domain=domain,
+        atol=atol,
+        rtol=rtol,
     )
 
 
 def make_user_workload(
     function: Function,
-    shapes: tuple[Shape, ...],
+    arguments: Arguments | Sequence[Shape | str],
     *,
     name: str,
     target: str = "",
-    domain: tuple[Interval, ...] = ((-1.0, 1.0),),
+    domain: Domain = (),
     atol: float = 0.0,
     rtol: float = DEFAULT_TOLERANCE,
 ) -> Workload:
-    """Return the function at the given input shapes, as `load_user_function` does.
+    """Return the function with the given arguments, as `load_user_function` does.
 
     Args:
+        arguments: They, or what `read_arguments` makes them of.
         target: The function as a person named it, for messages.
 
     Raises:
-        UsageError: If it takes another number of inputs, cannot be traced at these
-            shapes, or does not return one array.
+        UsageError: If it takes other inputs, cannot be traced with these, or returns no
+            numbers.
     """
     target = target or name
-    _check_inputs(function, shapes, domain, target)
-    _check_trace(function, shapes, target)
-    reference, precision = _make_reference(function, shapes)
+    if not isinstance(arguments, Arguments):
+        arguments = read_arguments(arguments, function)
+    inputs = arguments.inputs
+    _check_arguments(function, arguments, target)
+    domains = domains_of(inputs, domain, target)
+    outputs = _trace_outputs(function, arguments, target)
+    flat = _flatten(function, arguments)
+    reference, precision = _make_reference(flat, arguments, outputs)
+    tolerances = [_tolerance(one.dtype, atol, rtol) for one in outputs.values()]
     return Workload(
-        name=f"{name}({_sizes(shapes)})",
+        name=f"{name}({arguments})",
         kind="function",
         dim_names=(),
-        shapes=lambda dims: shapes,
-        function=lambda *inputs: _single(function(*inputs), target),
+        shapes=lambda dims: tuple(one.shape for one in inputs),
+        function=lambda *arrays: _one_or_all(flat(*arrays)),
         reference=reference,
-        domain=domain if len(domain) == len(shapes) else domain * len(shapes),
-        atol=atol,
-        rtol=rtol,
-        typical_rtol=rtol,
-        steps=_STEPS,
+        domain=domains,
+        dtypes=tuple(one.dtype for one in inputs),
+        values=tuple(one.values for one in inputs),
+        captured=_captured(flat, arguments),
+        atol=tolerances[0].atol,
+        rtol=tolerances[0].rtol,
+        typical_rtol=tolerances[0].typical_rtol,
+        steps=tolerances[0].steps,
+        pieces=_pieces(outputs, tolerances),
         source=f"user function {target}; reference by JAX on the CPU in {precision}",
     )
+
+
+def _tolerance(dtype: np.dtype[Any], atol: float, rtol: float) -> Tolerance:
+    """Return what an output may be off: nothing for integers and truth values."""
+    if not jnp.issubdtype(dtype, jnp.floating):
+        return Tolerance()
+    return Tolerance(atol=atol, rtol=rtol, typical_rtol=rtol, steps=_STEPS)
+
+
+def _is_file(where: str) -> bool:
+    return where.endswith(".py") or "/" in where
+
+
+def _find_module(target: str) -> tuple[ModuleType, str, str]:
+    where, _, name = target.rpartition(":")
+    if not (where and name):
+        raise UsageError(
+            f"function {target!r}: expected MODULE:FUNCTION or FILE.py:FUNCTION"
+        )
+    return (
+        (_load_file(where) if _is_file(where) else _import_module(where)),
+        where,
+        name,
+    )
+
+
+def _make_example(module: ModuleType, maker: str) -> Any:  # Any: the user's arguments
+    if ":" in maker:
+        module, _, maker = _find_module(maker)
+    example = _find(module, maker, f"--inputs {maker}")
+    if not callable(example):
+        return example
+    try:
+        return example()
+    except Exception as error:
+        raise UsageError(f"--inputs {maker}: {_first_line(error)}") from error
 
 
 def _load_file(where: str) -> ModuleType:
@@ -141,91 +214,197 @@ def _make_importable(folder: Path) -> None:
 
 
 def _find_function(module: ModuleType, name: str, target: str) -> Function:
-    if not hasattr(module, name):
-        known = sorted(
-            key
-            for key, value in vars(module).items()
-            if inspect.isfunction(value) and value.__module__ == module.__name__
-        )
-        hint = did_you_mean(name, known) if known else "it defines no function"
-        raise UsageError(f"{target!r}: no function {name!r} there; {hint}")
-    function = getattr(module, name)
+    """Return a function, a method of an instance, or of a class that needs nothing."""
+    owner_name, _, method = name.rpartition(".")
+    function = _find(module, name, target)
+    owner = _find(module, owner_name, target) if owner_name else None
+    if inspect.isclass(function):
+        return _instance(function, target)  # type: ignore[no-any-return]
+    if inspect.isclass(owner) and inspect.isfunction(vars(owner).get(method)):
+        return getattr(_instance(owner, target), method)  # type: ignore[no-any-return]
     if not callable(function):
         raise UsageError(f"{target!r} is {function!r:.40}; expected a function")
     return function  # type: ignore[no-any-return]  # it comes from the user's module
 
 
-def _check_inputs(
-    function: Function,
-    shapes: tuple[Shape, ...],
-    domain: tuple[Interval, ...],
-    target: str,
-) -> None:
-    if not shapes:
-        raise UsageError(f"{target!r}: no input shapes; give one per input, as 4x65x65")
-    if len(domain) not in (1, len(shapes)):
+def _instance(kind: type, target: str) -> Any:  # Any: the user's own class
+    try:
+        made = kind()
+    except Exception as error:
         raise UsageError(
-            f"{target!r}: {len(domain)} domains for {len(shapes)} inputs; "
-            "expected one for all, or one for each"
-        )
+            f"{target!r}: {kind.__name__}() fails, {_first_line(error)}; make an "
+            f"instance in the file and name that, such as layer = {kind.__name__}(...)"
+        ) from error
+    return made
+
+
+def _find(module: ModuleType, name: str, target: str) -> Any:  # Any: the user's own
+    found: Any = module
+    for step in name.split("."):
+        if not hasattr(found, step):
+            known = sorted(
+                key
+                for key, value in vars(found).items()
+                if callable(value)
+                and getattr(value, "__module__", "") == module.__name__
+            )
+            hint = did_you_mean(step, known) if known else "it defines no function"
+            raise UsageError(f"{target!r}: no function {step!r} there; {hint}")
+        found = getattr(found, step)
+    return found
+
+
+def _check_arguments(function: Function, arguments: Arguments, target: str) -> None:
+    if not arguments.inputs:
+        raise UsageError(f"{target!r}: no input shapes; give one per input, as 4x65x65")
     try:
         signature = inspect.signature(function)
     except ValueError:  # a builtin that does not say; tracing finds out
         return
     try:
-        signature.bind(*shapes)
+        signature.bind(*arguments.positional, **arguments.keywords)
     except TypeError as error:
+        n_given = len(arguments.positional) + len(arguments.keywords)
         raise UsageError(
-            f"{target!r} takes {signature}: {len(shapes)} input shape(s) given, {error}"
+            f"{target!r} takes {_shortened(signature)}: {n_given} input shape(s) "
+            f"given, {error}"
         ) from None
 
 
-def _single(outputs: Any, target: str) -> Array:  # Any: whatever the function returns
-    leaves = jax.tree_util.tree_leaves(outputs)
-    if len(leaves) != 1:
-        raise UsageError(
-            f"{target!r} returns {len(leaves)} arrays; expected exactly one"
-        )
-    return leaves[0]  # type: ignore[no-any-return]  # the tree is the user's
+def _shortened(signature: inspect.Signature) -> str:
+    text = str(signature)
+    return text if len(text) < _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
-def _check_trace(function: Function, shapes: tuple[Shape, ...], target: str) -> None:
+def _trace_outputs(
+    function: Function, arguments: Arguments, target: str
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return what comes out, by name; see `_arrays`.
+
+    Raises:
+        UsageError: If the function cannot be traced, or no numbers come out.
+    """
+
+    def call(*arrays: Array) -> Any:  # Any: the user's own
+        positional, keywords = arguments.fill(arrays)
+        return register_dataclasses(function(*positional, **keywords))
+
     try:
-        outputs = jax.eval_shape(function, *_zeros(shapes, np.float32))
+        tree = jax.eval_shape(call, *_zeros(arguments.inputs, np.float32))
     except Exception as error:
         raise UsageError(
-            f"{target!r} fails to trace at {_sizes(shapes)}: {_first_line(error)}"
+            f"{target!r} fails to trace at {arguments}: {_first_line(error)}"
         ) from error
-    if not _single(outputs, target).size:
-        raise UsageError(
-            f"{target!r} returns no numbers at {_sizes(shapes)}: "
-            f"its result has shape {_single(outputs, target).shape}"
-        )
+    outputs = _arrays(tree)
+    if not outputs:
+        shapes = [str(leaf.shape) for leaf in jax.tree_util.tree_leaves(tree)]
+        result = f"its result has shape {', '.join(shapes)}" if shapes else "no array"
+        raise UsageError(f"{target!r} returns no numbers at {arguments}: {result}")
+    for output in outputs.values():
+        if jnp.issubdtype(output.dtype, jnp.complexfloating):
+            raise UsageError(
+                f"{target!r} returns {output.dtype}; expected real numbers: return the "
+                "real and the imaginary part apart"
+            )
+    return outputs
 
 
-def _zeros(shapes: tuple[Shape, ...], dtype: DTypeLike) -> list[NDArray[Any]]:
-    return [np.broadcast_to(np.zeros((), dtype), shape) for shape in shapes]
+def _arrays(tree: Any) -> dict[str, Any]:  # Any: what a function returns, or its shapes
+    """Return the arrays of a tree by their dotted names, without empty ones."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        ".".join(map(step_name, path)): leaf for path, leaf in leaves if np.size(leaf)
+    }
 
 
-def _sizes(shapes: tuple[Shape, ...]) -> str:
-    return ", ".join("x".join(map(str, shape)) or "scalar" for shape in shapes)
+def _flatten(
+    function: Function, arguments: Arguments
+) -> Callable[..., tuple[Array, ...]]:
+    """Return the function of arrays alone, which returns arrays alone."""
+
+    def flat(*arrays: Array) -> tuple[Array, ...]:
+        positional, keywords = arguments.fill(arrays)
+        outputs = _arrays(function(*positional, **keywords))
+        return tuple(map(jnp.asarray, outputs.values()))
+
+    return flat
+
+
+def _one_or_all(outputs: tuple[Any, ...]) -> Any:  # Any: arrays, or what JAX traces
+    return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _pieces(
+    outputs: Mapping[str, jax.ShapeDtypeStruct], tolerances: Sequence[Tolerance]
+) -> tuple[Piece, ...]:
+    if len(outputs) == 1:
+        return ()
+    return tuple(
+        Piece(name=f"output {name}", n_entries=output.size, tolerance=tolerance)
+        for (name, output), tolerance in zip(outputs.items(), tolerances, strict=True)
+    )
+
+
+def _captured(
+    flat: Callable[..., tuple[Array, ...]], arguments: Arguments
+) -> tuple[tuple[str, Shape], ...]:
+    """Return the types and shapes of arrays that a function holds itself."""
+    traced = jax.make_jaxpr(flat)(*_zeros(arguments.inputs, np.float32))
+    arrays = {id(x): x for x in _constants(traced) if np.size(x) > 1}
+    return tuple((str(x.dtype), x.shape) for x in arrays.values())
+
+
+def _constants(traced: Any) -> Iterator[Any]:  # Any: a closed jaxpr, and its arrays
+    """Yield the constants of a program and of the programs in it."""
+    yield from traced.consts
+    for equation in traced.jaxpr.eqns:
+        for inner in jax.tree_util.tree_leaves([*equation.params.values()]):
+            if isinstance(inner, jax.core.ClosedJaxpr):
+                yield from _constants(inner)
+            elif isinstance(inner, jax.core.Jaxpr):
+                yield from _constants(jax.core.ClosedJaxpr(inner, ()))
+
+
+def _zeros(inputs: tuple[Input, ...], float_type: DTypeLike) -> list[NDArray[Any]]:
+    return [
+        np.broadcast_to(np.zeros((), _type_of(one, float_type)), one.shape)
+        for one in inputs
+    ]
+
+
+def _type_of(one: Input, float_type: DTypeLike) -> DTypeLike:
+    return float_type if one.dtype == "float32" else one.dtype
 
 
 def _make_reference(
-    function: Function, shapes: tuple[Shape, ...]
+    flat: Callable[..., tuple[Array, ...]],
+    arguments: Arguments,
+    outputs: Mapping[str, jax.ShapeDtypeStruct],
 ) -> tuple[Callable[..., NDArray[np.float64]], str]:
-    jitted = jax.jit(lambda *inputs: _single(function(*inputs), ""))
+    """Return the function in float64 or float32, several outputs as one vector."""
+    jitted = jax.jit(flat)
+    inputs = arguments.inputs
     with enable_x64():
         try:
-            lowered = jitted.lower(*_zeros(shapes, np.float64))
-            has_float64 = lowered.out_info.dtype != np.float32
+            lowered = jitted.lower(*_zeros(inputs, np.float64))
+            has_float64 = all(x.dtype != np.float32 for x in lowered.out_info)
         except Exception:  # such as a lax operation on float64 and the user's float32
             has_float64 = False
     dtype: type[np.floating[Any]] = np.float64 if has_float64 else np.float32
 
-    def reference(*inputs: NDArray[np.float32]) -> NDArray[np.float64]:
+    def reference(*arrays: NDArray[Any]) -> NDArray[np.float64]:  # Any: see `inputs`
+        typed = [
+            x.astype(_type_of(one, dtype))
+            for one, x in zip(inputs, arrays, strict=True)
+        ]
         with enable_x64(has_float64), jax.default_device(jax.devices("cpu")[0]):
-            return np.asarray(jitted(*(x.astype(dtype) for x in inputs)), np.float64)
+            found = map(np.asarray, jitted(*typed))
+        each = [
+            x.astype(np.float64 if jnp.issubdtype(x.dtype, jnp.floating) else one.dtype)
+            for one, x in zip(outputs.values(), found, strict=True)
+        ]  # integers go round where those of the program do
+        whole = each[0] if len(each) == 1 else np.concatenate([*map(np.ravel, each)])
+        return whole.astype(np.float64)
 
     return reference, dtype.__name__
 

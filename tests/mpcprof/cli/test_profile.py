@@ -4,10 +4,21 @@ import pytest
 from click.testing import CliRunner
 
 from mpcprof.cli import main
+from mpcprof.sweep.function import FunctionReport
+from tests.factories import make_profile, make_record
 
 SOURCE = """
+import numpy as np
+WEIGHTS = np.ones((4, 4), np.float32)
+
 def twice(x):
     return 2 * x
+
+def dense(x, mask):
+    return np.float32(2) * (x @ WEIGHTS) * mask
+
+def example():
+    return {"x": WEIGHTS, "mask": WEIGHTS > 0}
 """
 
 
@@ -34,3 +45,50 @@ def test_a_runtime_that_is_not_installed_is_said_before_any_party_starts(profile
         "mpcprof: runtime spu-0.3.1b0: not installed; "
         "run `mpcprof runtime install spu-0.3.1b0`"
     )
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("twice",), "no input shapes; give one per input"),
+        (("twice", "--input", "4", "--input", "4"), "2 input shape(s) given, too many"),
+        (("twice", "--input", "4", "--domain", "y=0,1"), "a domain of 'y'"),
+        (("twice", "--input", "4", "--domain", "=0,1"), "'=0,1' names no input"),
+        (("dense", "--input", "4x5", "--input", "4"), "fails to trace at 4x5, 4"),
+        (("dense", "--inputs", "exampl"), "no function 'exampl' there; did you mean"),
+        (
+            ("dense", "--input", "x=4x4", "--input", "mask=4:boolean"),
+            "did you mean bool",
+        ),
+        (
+            ("dense", "--input", "x=4x4", "--input", "mask=0x4"),
+            "'0' in '0x4': expected",
+        ),
+        (("dense", "--inputs", "example", "--protocol", "semi3k"), "'semi3k'"),
+    ],
+)
+def test_what_the_command_line_alone_shows_is_refused_before_parties(
+    profile, args, message
+):
+    name, *rest = args
+
+    result = profile(f"functions.py:{name}", *rest)
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_report_tells_people_and_programs_of_captured_values():
+    report = FunctionReport(
+        profile=make_profile(make_record()),
+        max_abs_reference=1.0,
+        captured=(("float32", (4, 4)), ("int32", (3,))),
+    )
+
+    assert (
+        "public: 19 values that the function holds itself, float32[4x4], int32[3];"
+        in (str(report))
+    )
+    assert report.to_json()["n_captured_values"] == 19
+    assert report.to_json()["captured_arrays"] == [["float32", [4, 4]], ["int32", [3]]]

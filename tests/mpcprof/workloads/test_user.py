@@ -33,6 +33,15 @@ def pair(x):
 def nothing(x):
     return x[:0]
 
+def silent(x):
+    return None
+
+def complex(x):
+    return x + 1j
+
+def in_words(x):
+    return {"x": x, "name": "x"}
+
 def branches(x):
     return x if x.sum() > 0 else -x
 
@@ -116,7 +125,9 @@ def test_one_domain_serves_every_input_and_each_may_have_its_own(model_file):
         ("user_model.deeper:scores", "no module 'user_model.deeper'"),
         ("user_model:score", "no function 'score' there; did you mean scores?"),
         ("user_model:not_a_function", "is 3; expected a function"),
-        ("user_model:pair", "returns 2 arrays; expected exactly one"),
+        ("user_model:silent", "returns no numbers at 4x8: no array"),
+        ("user_model:complex", "returns complex64; expected real numbers"),
+        ("user_model:in_words", "fails to trace at 4x8: TypeError"),
         (
             "user_model:nothing",
             "returns no numbers at 4x8: its result has shape (0, 8)",
