@@ -20,6 +20,7 @@ from mpcprof.workloads.registry import Workload, WorkloadKind
 from mpcprof.workloads.tolerance import Tolerance, describe_fault, describe_undefined
 
 _MOST_REPEATS = 8  # times the repeats asked for
+_FEW_STEPS = 2**12  # with fewer, what a product or an inverse needs may be rounded off
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,7 +257,7 @@ class LoadedCase:
             raise CaseFailedError(
                 self.case,
                 f"the revealed result is wrong: {part}{fault}; its latency is not "
-                f"recorded; {_advice(deployment, kind)}",
+                f"recorded; {_advice(deployment, kind, expected)}",
             )
 
     def unload(self) -> None:
@@ -345,18 +346,30 @@ def _schedule(
             yield network, one
 
 
-def _advice(deployment: Deployment, kind: WorkloadKind) -> str:
+def _advice(
+    deployment: Deployment, kind: WorkloadKind, expected: NDArray[np.float64]
+) -> str:
     """Return what usually helps against a wrong result."""
     if deployment.build.stray_share:
         return f"{deployment.build.name} is wrong at random: run the same command again"
     wider = {32: "--field-bits 64", 64: "--field-bits 128"}
     bits = wider.get(deployment.field_bits, "other --fraction-bits")
+    advice = f"{_ring(deployment, expected)}what usually helps: {bits}"
     if kind != "function":
-        return f"what usually helps: {bits}"
-    return (
-        f"what usually helps: a narrower --domain, {bits}, or another formula; "
-        "--tolerance allows more"
-    )
+        return advice
+    return f"{advice}, a narrower --domain, or another formula; --tolerance allows more"
+
+
+def _ring(deployment: Deployment, expected: NDArray[np.float64]) -> str:
+    """Return what the ring cannot hold, if outputs of that size come near to it."""
+    step = 2.0**-deployment.fraction_bits
+    largest = float(np.max(np.abs(expected)))
+    most = 2.0 ** (deployment.field_bits - 1) * step**2
+    if largest > most:
+        return f"products beyond {most:.3g} wrap around in this ring; "
+    if largest < _FEW_STEPS * step:
+        return f"the fixed point has steps of {step:.3g}; "
+    return ""
 
 
 def inputs_and_result(

@@ -93,8 +93,8 @@ def describe_undefined(
     is_wrong = ~np.isfinite(expected)
     at = np.unravel_index(int(np.argmax(is_wrong)), expected.shape)
     return (
-        f"the function itself gives {expected[at]} in float64: {np.sum(is_wrong)} of "
-        f"{expected.size} entries are nan or infinite,{_place(at)} {expected[at]}, "
+        f"the function itself is {expected[at]} in float64{_place(at)}, and nan or "
+        f"infinite in {np.sum(is_wrong)} of {expected.size} entries, "
         f"{_describe_inputs(inputs, is_wrong, at)}"
     )
 
@@ -117,6 +117,8 @@ def _describe_inputs(
         return f"inputs from {drawn}"
     there = " and ".join(f"{float(x[at]):.6g}" for x in inputs)
     wrong = " and ".join(_range(x[is_wrong]) for x in inputs)
+    if wrong == drawn:
+        return f"inputs there {there}, of all entries {drawn}"
     return f"inputs there {there}, of all wrong entries {wrong}, of all entries {drawn}"
 
 
