@@ -32,7 +32,7 @@ from mpcprof.units import format_bytes, format_duration
 _SHOWN = 14  # lines of a split
 _OF_NETWORK: Final = (  # what `predict --json` says of each network
     *("latency_s", "interval_s", "bytes_sent", "total_bytes_sent"),
-    *("hops", "compute_s", "basis"),
+    *("hops", "compute_s", "basis", "notes"),
 )
 
 # The groups of the paper's Figures 1 and 3(a), in the order of the stack from below.
@@ -172,7 +172,8 @@ class PredictionReport:
                 f"{format_duration(prediction.compute_s, digits=3)}"
             )
         first = self.predictions[0]
-        lines += [f"note: {note}" for note in first.notes]
+        notes = (note for one in self.predictions for note in one.notes)
+        lines += [f"note: {note}" for note in dict.fromkeys(notes)]
         lines += [f"by layer, on {self.networks[0]}:", *_split(sum_by_layer(first))]
         lines += ["by operation:", *_split(first.operations)]
         return lines

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @click.command("predict")
 @profile_argument
 @click.option(
-    "--model", default="", help="cifar, tiny-imagenet or digits. [default: cifar]"
+    "--model",
+    default="",
+    help="digits, cifar, cifar-small or tiny-imagenet. [default: cifar]",
 )
 @click.option(
     "--attention",

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from mpcprof.costmodel.features import check_size
 from mpcprof.costmodel.fit import (
@@ -27,7 +28,11 @@ from mpcprof.network import Network
 from mpcprof.nn.steps import PRODUCT_OPERATIONS, Size, Step
 from mpcprof.pricing import BASES, Basis, Costs
 from mpcprof.profile.record import Profile
+from mpcprof.units import format_duration
 
+# shortest round trip that `verify` held predictions against; docs/cost-model.md
+_CHECKED_RTT_S: Final = {"semi2k": 0.003, "aby3": 0.008}
+_FAR: Final = 10.0  # times slower than the profile's network
 _TRUSTED_REACH = 2.0  # beyond twice the largest size the held-out error is scaled up
 
 
@@ -215,7 +220,11 @@ class CostModel:
             compute_s=call_s + sum(part.compute_s for part in parts),
             per_call_s=per_call_s,
             basis=max(bases, key=BASES.index, default="measured"),
-            notes=(*self._guesses(names), *_extrapolations(priced)),
+            notes=(
+                *self._guesses(names),
+                *_extrapolations(priced),
+                *self._doubts(network),
+            ),
             parts=parts,
             operations=operations,
         )
@@ -239,6 +248,29 @@ class CostModel:
         latency_s = max(costs.latency_s(network), costs.latency_s(self.reference))
         error_s = self._fits[step.operation].relative_error * latency_s
         return n * error_s * max(costs.reach / _TRUSTED_REACH, 1.0)
+
+    def _doubts(self, network: Network) -> tuple[str, ...]:
+        """Say where a network is far from those on which predictions were checked."""
+        measured = self.reference
+        if network.is_loopback or network == measured:
+            return ()
+        known_s = _CHECKED_RTT_S.get(self.deployment.protocol)
+        least_s = min(known_s or measured.rtt_s, measured.rtt_s)
+        if network.rtt_s < (least_s if known_s else least_s / 4):
+            return (
+                f"{network}: nobody has checked predictions for so short a round trip; "
+                f"the shortest checked is {format_duration(least_s)} "
+                "(docs/cost-model.md, Fast networks)",
+            )
+        if (
+            network.rtt_s > _FAR * measured.rtt_s
+            or network.bandwidth_bytes_per_s * _FAR < measured.bandwidth_bytes_per_s
+        ):
+            return (
+                f"{network}: over {_FAR:g} times slower than {measured}, on which the "
+                "profile was measured; nobody has checked predictions so far from it",
+            )
+        return ()
 
     def _guesses(self, operations: Sequence[str]) -> tuple[str, ...]:
         return tuple(

@@ -3,11 +3,13 @@
 import json
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mpcprof.cli import main
 from mpcprof.errors import UnknownNameError, UsageError
-from mpcprof.network import NETWORKS, Network
+from mpcprof.network import NETWORKS, Network, parse_network
 from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.predict import choose_architecture, predict_model, sum_by_layer
@@ -160,6 +162,41 @@ def test_each_network_has_its_own_prediction_and_the_first_one_the_split():
     assert wan["hops"] == lan["hops"]
     assert "layers" in document
     assert "layers" not in wan
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (
+            "lan",
+            "384MBps,300us: nobody has checked predictions for so short a round trip",
+        ),
+        ("44MBps,2.9ms", "the shortest checked is 3ms"),
+        ("44MBps,500ms", "44MBps,500ms: over 10 times slower than 44MBps,40ms"),
+        ("1Mbps,40ms", "over 10 times slower than 44MBps,40ms"),
+    ],
+)
+def test_a_network_far_from_what_was_checked_carries_a_note(network, expected):
+    report = predict_model(full_model(), DIGITS, [WAN, parse_network(network)])
+
+    near, far = json.loads(report.to_json())["networks"]
+    told = [line for line in report.lines() if line.startswith("note: ")]
+    assert near["notes"] == []
+    assert expected in far["notes"][0]
+    assert told == [f"note: {far['notes'][0]}"]
+
+
+@pytest.mark.parametrize("network", ["loopback", "wan", "44MBps,5ms", "10MBps,100ms"])
+def test_a_network_that_was_checked_or_is_near_carries_none(network):
+    (near,) = predict_model(full_model(), DIGITS, [parse_network(network)]).predictions
+
+    assert near.notes == ()
+
+
+def test_predict_help_names_every_model():
+    told = CliRunner().invoke(main, ["predict", "--help"]).stdout
+
+    assert all(name in told for name in MODELS)
 
 
 def test_the_text_has_a_line_per_network_and_both_splits():
