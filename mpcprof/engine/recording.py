@@ -39,32 +39,39 @@ class Context:
 def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
     """Make the record of a case; if priced, its latencies are loopback calls priced.
 
+    Where calls differ, bytes, messages and hops are those of the median call.
+
     Raises:
         EngineError: If hops cannot be told on this back-end.
     """
     loopbacks = timing.on(LOOPBACK)
-    calls = timing.on(context.network)
-    path = find_critical_path(timing, context)
+    is_priced = context.mode == "priced"
+    repeats = loopbacks if is_priced else timing.on(context.network)
+    paths = _Paths(timing, context)
     hidden = _hidden_s(loopbacks, context.deployment)
 
-    def compute_s(loopback_s: float) -> float:
+    def compute_s(loopback: Call) -> float:
+        own = paths.of(loopback)
         return context.calibration.exposed_s(
-            loopback_s, hidden_s=hidden, hops=path.hops, wire_bytes=path.n_bytes
+            loopback.latency_s, hidden_s=hidden, hops=own.hops, wire_bytes=own.n_bytes
         )
 
-    def priced_s(loopback_s: float) -> float:
+    def priced_s(loopback: Call) -> float:
+        own = paths.of(loopback)
         return price_s(
             context.network,
-            exposed_s=compute_s(loopback_s),
+            exposed_s=compute_s(loopback),
             hidden_s=hidden,
-            hops=path.hops,
-            wire_bytes=path.n_bytes,
+            hops=own.hops,
+            wire_bytes=own.n_bytes,
         )
 
-    loopbacks_s = tuple(call.latency_s for call in loopbacks)
-    is_priced = context.mode == "priced"
-    last = (calls or loopbacks)[-1]
-    runs = last.runs
+    latencies_s = [priced_s(c) if is_priced else c.latency_s for c in repeats]
+    told, typical = timing.on(context.network) or loopbacks, None
+    if paths.differ and _has_bytes(repeats):
+        told, typical = repeats, repeats[_median_index(latencies_s)]
+    runs = (typical or told[-1]).runs
+    path = paths.of(typical or told[-1])
     return Record(
         workload=timing.case.workload.name,
         kind=timing.case.workload.kind,
@@ -72,14 +79,10 @@ def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
         network=context.network,
         mode=context.mode,
         emulation="none" if is_priced else context.emulation,
-        latencies_s=tuple(
-            [priced_s(x) for x in loopbacks_s]
-            if is_priced
-            else [call.latency_s for call in calls]
-        ),
+        latencies_s=tuple(latencies_s),
         warmups_s=tuple(call.latency_s for call in timing.warmups),
-        loopbacks_s=loopbacks_s,
-        compute_s=compute_s(context.deployment.typical_call(loopbacks_s)),
+        loopbacks_s=tuple(call.latency_s for call in loopbacks),
+        compute_s=context.deployment.typical_call([*map(compute_s, loopbacks)]),
         hidden_s=hidden,
         busy_s_by_rank=tuple(
             median(ranks)
@@ -95,13 +98,12 @@ def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
         bytes_received_by_rank=tuple(run.bytes_received or 0 for run in runs),
         send_actions_by_rank=tuple(run.send_actions or 0 for run in runs),
         recv_actions_by_rank=tuple(run.recv_actions or 0 for run in runs),
-        total_bytes_sent_by_repeat=tuple(
-            sum(run.bytes_sent or 0 for run in call.runs) for call in calls or loopbacks
-        ),
+        total_bytes_sent_by_repeat=tuple(map(_bytes_of, told)),
         wire_bytes=path.n_bytes,
-        carried_bytes=_carried_bytes(calls or loopbacks),
+        carried_bytes=_carried_bytes(timing.on(context.network) or loopbacks),
         hops=path.hops,
-        hops_basis=hops_basis(context.deployment),
+        hops_basis=paths.basis,
+        hops_by_repeat=tuple(paths.of(c).hops for c in repeats if paths.differ),
         max_abs_error=timing.max_abs_error,
         operations=runs[0].operations,
         seed=context.seed,
@@ -112,32 +114,102 @@ def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
     )
 
 
+class _Paths:
+    """The critical path of each call: one for all, unless calls differ."""
+
+    def __init__(self, timing: Timing, context: Context) -> None:
+        deployment = context.deployment
+        counted = timing.on(context.network)
+        self.differ = calls_differ(_every_call(timing), deployment)
+        self._whose = (counted or timing.on(LOOPBACK))[-1]
+        is_one = self.differ and not deployment.keeps_stock
+        self._path = find_critical_path(
+            timing, context, [self._whose] if is_one else counted
+        )
+        self.basis = hops_basis(deployment)
+        if self._path.hops < _exchanged(self._whose.runs).hops:
+            self.basis = "measured"
+
+    def of(self, call: Call) -> Path:
+        """Return the path of a call; by its messages and bytes where calls differ."""
+        if not (self.differ and _has_bytes([call])):
+            return self._path
+        messages = _messages_of(call) / (_messages_of(self._whose) or 1)
+        n_bytes = _bytes_of(call) / (_bytes_of(self._whose) or 1)
+        return Path(self._path.hops * messages, self._path.n_bytes * n_bytes)
+
+
+def calls_differ(calls: Sequence[Call], deployment: Deployment) -> bool:
+    """Tell whether calls of one program do not do the same, as where SPU selects.
+
+    Then they call other kernels, or all parties together send other bytes. One rank
+    sends other bytes in another role, and all send more where they refill a stock.
+    """
+    kernels = {_kernels(call) for call in calls}
+    n_bytes = {_bytes_of(call) for call in calls if _has_bytes([call])}
+    return len(kernels) > 1 or (len(n_bytes) > 1 and not deployment.keeps_stock)
+
+
+def _every_call(timing: Timing) -> list[Call]:
+    repeats = [call for _, calls in timing.calls for call in calls]
+    return [timing.first_call, *timing.warmups, *repeats]
+
+
+def _kernels(call: Call) -> frozenset[tuple[str, str, int]]:
+    return frozenset((o.level, o.name, o.count) for o in call.runs[0].operations)
+
+
+def _bytes_of(call: Call) -> int:
+    return sum(run.bytes_sent or 0 for run in call.runs)
+
+
+def _messages_of(call: Call) -> int:
+    return sum(run.send_actions or 0 for run in call.runs)
+
+
+def _has_bytes(calls: Sequence[Call]) -> bool:
+    return all(run.bytes_sent is not None for call in calls for run in call.runs)
+
+
+def _median_index(latencies_s: Sequence[float]) -> int:
+    """Return where the median is; of the middle two the smaller one."""
+    order = sorted(range(len(latencies_s)), key=latencies_s.__getitem__)
+    return order[(len(order) - 1) // 2]
+
+
 def hops_basis(deployment: Deployment) -> HopsBasis:
     """Return where the hops of a record are from: SPU's counters or the wire."""
     return "counted" if deployment.is_counted_by_spu else "measured"
 
 
-def find_critical_path(timing: Timing, context: Context) -> Path:
+def find_critical_path(
+    timing: Timing, context: Context, calls: Sequence[Call] | None = None
+) -> Path:
     """Find the hops and the bytes that the latency formula prices, means over calls.
 
     semi2k: messages and bytes of a party, since each message is one of a simultaneous
     exchange; SPU counts them, or the relay where the build does not, with two hops for
-    every round trip that a party pauses within a message. Others: the deepest path that
+    every round trip that a party pauses within a message. Where the relay saw fewer
+    hops, some messages did not wait for the one before. Others: the deepest path that
     the relay saw, and bytes that make it take as long as the longest one. Where a
     protocol waits for its sends, which the wire does not show, the longest path lies
     between two bounds, and the slope of the latency over the delay says where. Both
     differ from call to call; means are taken, which add up over operations (of the
     middle half of the calls where a message that is late by chance looks like a hop).
 
+    Args:
+        calls: Calls to look at instead of all those on the network of the record.
+
     Raises:
         EngineError: If the back-end sees no messages and SPU's counters do not tell.
     """
-    loopbacks = timing.on(LOOPBACK)
+    chosen = timing.on(context.network) if calls is None else calls
     if context.deployment.protocol == "semi2k":
         if context.deployment.is_counted_by_spu:
-            return _exchanged(loopbacks[-1].runs)
-        return _seen_exchanged(timing.on(context.network))
-    counted = [call.counters for call in timing.on(context.network) if call.counters]
+            whole = _exchanged((chosen or timing.on(LOOPBACK))[-1].runs)
+            return Path(round(whole.hops * _waiting_share(timing)), whole.n_bytes)
+        return _seen_exchanged(chosen)
+    counted = [call.counters for call in chosen if call.counters]
     if not counted:
         raise EngineError(
             f"hops of {context.deployment.protocol} are counted at the relay; "
@@ -154,6 +226,22 @@ def find_critical_path(timing: Timing, context: Context) -> Path:
     slope = _slope_hops(timing, context, wire_bytes)
     hops = min(max(slope, lower), max(upper, lower))
     return Path(hops, wire_bytes)
+
+
+def _waiting_share(timing: Timing) -> float:
+    """Return the share of a rank's messages in semi2k that wait for the one before.
+
+    Messages that all wait make a path of as many hops, of which the relay never sees
+    fewer: on a busy machine it sees more. So a path of fewer hops in any call shows
+    that some do not wait, as those of SPU's permutations.
+    """
+    shares = [
+        call.counters.deepest.hops / call.runs[0].send_actions
+        for _, calls in timing.calls
+        for call in calls
+        if call.counters and call.counters.deepest.hops and call.runs[0].send_actions
+    ]
+    return min([1.0, *shares])
 
 
 def _middle_mean(values: Sequence[float]) -> float:

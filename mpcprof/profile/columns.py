@@ -132,6 +132,7 @@ class Column:
         meaning: What the value says, in Markdown.
         rule: Check of a value of a record; by default that of its type: whole numbers
             and quantities of at least 0.
+        since: Schema version that brought it; empty in older files.
     """
 
     name: str
@@ -140,6 +141,7 @@ class Column:
     meaning: str
     origin: Origin = "record"
     rule: Check | None = None
+    since: int = 1
 
     @property
     def is_stored(self) -> bool:
@@ -163,9 +165,16 @@ def _column(
     meaning: str,
     rule: Check | None = None,
     origin: Origin = "record",
+    since: int = 1,
 ) -> Column:
     return Column(
-        name=name, type=type_, unit=unit, meaning=meaning, rule=rule, origin=origin
+        name=name,
+        type=type_,
+        unit=unit,
+        meaning=meaning,
+        rule=rule,
+        origin=origin,
+        since=since,
     )
 
 
@@ -174,6 +183,7 @@ def _choice(name: str, meaning: str, *choices: str) -> Column:
     return _text(name, f"{meaning}: {known}", one_of(*choices))
 
 
+_added = partial(_column, since=2)
 _text = partial(_column, "string", "")
 _count, _counts = (partial(_column, t, "") for t in ("int64", "list of int64"))
 _bytes, _each_bytes = (partial(_column, t, "B") for t in ("int64", "list of int64"))
@@ -237,6 +247,12 @@ COLUMNS: Final = (
     ),
     _number("hops", "one-way messages on the critical path"),
     _choice("hops_basis", "by SPU, or from two or more delays", *get_args(HopsBasis)),
+    _added(
+        *("list of double", "", "hops_by_repeat"),
+        "hops of each repeat where the program differs from call to call, as where SPU "
+        "selects at random; `hops`, bytes and messages are then those of the median "
+        "call. Empty where every call does the same",
+    ),
     _number("max_abs_error", "largest error against the float64 reference"),
     _column("list of struct", "", "operations", "SPU's own split of one repeat"),
     _count("seed", "seed of the inputs"),

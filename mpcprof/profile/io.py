@@ -1,7 +1,8 @@
 """Profile files in parquet: read whole, written durably, by one writer at a time.
 
 The schema is explicit, so that a file says the same whatever wrote it. Changing it
-means a new SCHEMA_VERSION: old ones load, newer ones are refused.
+means a new SCHEMA_VERSION: old ones load, newer ones are refused. A profile that needs
+no column of a newer version is written in the older one.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ from mpcprof.network import Network
 from mpcprof.profile.columns import OPERATION_COLUMNS, STORED, Column
 from mpcprof.profile.record import Operation, Profile, Record
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _METADATA_KEY = b"mpcprof"
 # Any: a row is what pyarrow gives and takes; it lives in this module only
 _Row = dict[str, Any]
@@ -51,34 +52,43 @@ def arrow_type(column: Column) -> pa.DataType:
     return _TYPES[column.type]
 
 
-SCHEMA: Final = pa.schema([(column.name, arrow_type(column)) for column in STORED])
+def schema_of(version: int) -> pa.Schema:
+    """Return the schema of a file of that version."""
+    columns = [column for column in STORED if column.since <= version]
+    return pa.schema([(column.name, arrow_type(column)) for column in columns])
+
+
+SCHEMA: Final = schema_of(1)
 
 
 def profile_to_table(profile: Profile) -> pa.Table:
     """Return the table that a profile file holds, metadata included."""
+    version = SCHEMA_VERSION if any(r.differs_by_call for r in profile) else 1
     about = {
         **json.loads(profile.extra),
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": version,
         "deployment": json.loads(profile.deployment.to_json()),
     }
-    schema = SCHEMA.with_metadata({_METADATA_KEY: json.dumps(about).encode()})
+    schema = schema_of(version)
+    schema = schema.with_metadata({_METADATA_KEY: json.dumps(about).encode()})
     return pa.Table.from_pylist([*profile.rows(STORED)], schema=schema)
 
 
 def table_to_profile(table: pa.Table) -> Profile:
-    """Return the profile in a table; columns that are not in SCHEMA are left alone.
+    """Return the profile in a table; columns that its version lacks are left alone.
 
     Raises:
         ProfileError: If the table is no profile, is of a newer schema, or holds a
             value outside its domain.
     """
     about = _read_metadata(table.schema.metadata or {})
-    missing = [name for name in SCHEMA.names if name not in table.schema.names]
+    schema = schema_of(about["schema_version"])
+    missing = [name for name in schema.names if name not in table.schema.names]
     if missing:
         raise ProfileError(f"the columns {', '.join(missing)} are missing")
     try:
         deployment = Deployment.from_json(json.dumps(about.pop("deployment")))
-        rows = table.select(SCHEMA.names).cast(SCHEMA).to_pylist()
+        rows = table.select(schema.names).cast(schema).to_pylist()
         records = tuple(_row_to_record(row) for row in rows)
     except (MpcprofError, pa.ArrowException, TypeError, KeyError) as error:
         raise ProfileError(f"it holds a bad value: {error}") from None

@@ -99,6 +99,7 @@ class Record:
     carried_bytes: int
     hops: float
     hops_basis: HopsBasis
+    hops_by_repeat: tuple[float, ...] = ()
     max_abs_error: float
     operations: tuple[Operation, ...]
     seed: int
@@ -172,6 +173,11 @@ class Record:
     def total_bytes_sent(self) -> int:
         """Bytes of one repeat, summed over ranks."""
         return sum(self.bytes_sent_by_rank)
+
+    @property
+    def differs_by_call(self) -> bool:
+        """Whether the program is another one in each call, as where SPU selects."""
+        return bool(self.hops_by_repeat)
 
     @property
     def mean_total_bytes_sent(self) -> float:

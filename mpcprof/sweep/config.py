@@ -14,6 +14,8 @@ from mpcprof.profile.columns import Mode
 from mpcprof.profile.record import RecordKey
 from mpcprof.sweep.estimate import call_s
 
+# with a delay the relay sees which messages wait; they are few, so it can be short
+_SEEN_ON = Network(bandwidth_bytes_per_s=math.inf, rtt_s=0.010)
 _STOCK_FACTOR = 4  # times enough_s where calls refill a stock, to see several refills
 
 
@@ -59,15 +61,22 @@ class SweepConfig:
         )
 
     def plan(self) -> MeasureConfig:
-        """Return the calls of each case; priced ones wait for no emulated network."""
+        """Return the calls of each case; priced ones wait for no emulated network.
+
+        But for one call, where only the relay tells hops: of other protocols, and of
+        functions that nobody has seen, whose messages may not wait for each other.
+        """
         is_emulated = self.mode == "emulated"
         is_waited_for = is_emulated and not self.network.is_loopback
         keeps_stock = self.deployment.keeps_stock
         enough_s = self.enough_s * (_STOCK_FACTOR if keeps_stock else 1)
         needs_counting = not (self.deployment.is_counted_by_spu or is_emulated)
+        is_unseen = any(case.workload.kind == "function" for case in self.cases)
+        is_unseen &= not (is_emulated and self.network.one_way_s)
+        seen_on = (_SEEN_ON,) if is_unseen and not needs_counting else ()
         return MeasureConfig(
             networks=(LOOPBACK, self.network) if is_emulated else (LOOPBACK,),
-            counted_on=(self.network,) if needs_counting else (),
+            counted_on=(self.network,) if needs_counting else seen_on,
             n_counts=self.repeats if keeps_stock else 1,  # there calls differ
             repeats=self.repeats,
             enough_s=enough_s if is_emulated else 0.0,

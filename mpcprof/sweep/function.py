@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from mpcprof.engine.measure import inputs_and_result
 from mpcprof.network import Network, parse_network
 from mpcprof.nn.algebra import Shape
 from mpcprof.profile.export import profile_to_json_rows
+from mpcprof.profile.parts import parts_of
 from mpcprof.profile.record import Operation, Profile, Record
 from mpcprof.progress import SILENT, Progress
 from mpcprof.sweep.config import make_config
@@ -62,11 +64,6 @@ class FunctionReport:
     def _details(self) -> list[str]:
         """Return what the latency is made of, and what is not in it."""
         record = self.record
-        parts = {
-            "compute": record.compute_s,
-            "hops": record.hops * record.network.one_way_s,
-            "transfer": record.wire_bytes / record.network.bandwidth_bytes_per_s,
-        }
         apart = {
             "compile": record.compile_s,
             "first call": record.first_call_s,
@@ -74,7 +71,8 @@ class FunctionReport:
         }
         return [
             *([_captured_line(self.captured)] if self.captured else []),
-            f"made of: {_durations(parts)}",
+            *_made_of(record),
+            *_differences(record),
             f"not in it: {_durations(apart)}",
             f"largest error against the reference: {record.max_abs_error:.3g}, of "
             f"outputs up to {self.max_abs_reference:.3g} in size",
@@ -89,14 +87,20 @@ class FunctionReport:
         return sorted(whole, key=lambda operation: -operation.duration_s)
 
     def to_json(self) -> dict[str, object]:
-        """Return the record as `table export` gives it, with the deployment."""
+        """Return the record as `table export` gives it, with the deployment.
+
+        And `parts_problem`: why the parts do not fit into the latency, or null.
+        """
         row = profile_to_json_rows(self.profile)[0]
+        deployment = json.loads(self.profile.deployment.to_json())
+        problem = parts_of(self.record, self.record.latency_s).problem or None
         return {
-            "deployment": json.loads(self.profile.deployment.to_json()),
+            "deployment": deployment,
             "max_abs_reference": self.max_abs_reference,
             "captured_arrays": [[kind, list(shape)] for kind, shape in self.captured],
             "n_captured_values": _n_values(self.captured),
             **row,
+            "parts_problem": problem,
         }
 
 
@@ -194,6 +198,32 @@ def _line(operation: Operation) -> str:
         return line
     sent = format_bytes(operation.bytes_sent, digits=3)
     return f"{line} {sent:>9} {operation.send_actions or 0:5} messages"
+
+
+def _made_of(record: Record) -> list[str]:
+    """Return the parts as far as they fit, and a line on those that do not."""
+    parts = parts_of(record, record.latency_s)
+    fitted = parts.fitted()
+    durations = {
+        "compute": fitted.compute_s,
+        "hops": fitted.hops_s,
+        "transfer": fitted.transfer_s,
+    }
+    notes = [f"note: {parts.problem}"] if parts.problem else []
+    return [f"made of: {_durations(durations)}", *notes]
+
+
+def _differences(record: Record) -> list[str]:
+    """Return a line on what differs from call to call, where it does."""
+    if not record.differs_by_call:
+        return []
+    n_bytes, hops = record.total_bytes_sent_by_repeat, record.hops_by_repeat
+    low, mean, high = (format_bytes(f(n_bytes), digits=4) for f in (min, fmean, max))
+    return [
+        f"note: calls differ, as where SPU selects at random: {low} to {high} sent by "
+        f"all parties, mean {mean}; {min(hops):g} to {max(hops):g} hops, mean "
+        f"{fmean(hops):.4g}; {len(hops)} calls, the median one above"
+    ]
 
 
 def _durations(parts: dict[str, float]) -> str:

@@ -266,7 +266,7 @@ def calibrate_host(config: SweepConfig, session: Session) -> Calibration:
 
 
 def _trim(config: SweepConfig, session: Session, progress: Progress) -> None:
-    if config.mode == "emulated" or config.plan().counted_on:
+    if config.mode == "emulated" or config.network in config.plan().counted_on:
         if (check_s := link_check_s(config.network)) > _LONG_CHECK_S:
             duration = format_duration(check_s, digits=2)
             progress.say(f"link: checking {config.network} takes {duration} or more")

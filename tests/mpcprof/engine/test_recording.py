@@ -5,11 +5,21 @@ from types import SimpleNamespace
 import pytest
 
 from mpcprof.deployment import make_deployment
+from mpcprof.dims import Dims
+from mpcprof.engine.calls import Call, Setup
 from mpcprof.engine.emulation.clock import Counters, Path
-from mpcprof.engine.recording import find_critical_path
-from mpcprof.network import NETWORKS
+from mpcprof.engine.measure import Case, Timing
+from mpcprof.engine.recording import Context, find_critical_path, to_record
+from mpcprof.engine.spulog import SpuRun
+from mpcprof.network import LOOPBACK, NETWORKS, Network
+from mpcprof.pricing import Calibration
+from mpcprof.profile.parts import parts_of
+from mpcprof.profile.record import Record
+from mpcprof.workloads.registry import get_workload
+from tests.factories import make_operation
 
 WAN = NETWORKS["wan"]
+BRIEF = Network(bandwidth_bytes_per_s=float("inf"), rtt_s=0.01)
 
 
 def path_of(*counted: Counters):
@@ -61,3 +71,121 @@ def test_hops_that_differ_by_the_roles_of_the_parties_are_averaged():
     seen = [counters(Path(n, 10), Path(n, 10)) for n in (50, 51, 51)]
 
     assert path_of(*seen).hops == pytest.approx(152 / 3)
+
+
+def call(
+    latency_s: float, messages: int, *, deepest: int = 0, n_bytes=1_000, kernels=1
+) -> Call:
+    """One call of two parties; `deepest` hops were seen by the relay, if any."""
+    path = Path(deepest, 3_000)
+    run = SpuRun(
+        name="main",
+        total_s=latency_s,
+        input_s=0.0,
+        execution_s=latency_s,
+        output_s=0.0,
+        bytes_sent=n_bytes,
+        bytes_received=n_bytes,
+        send_actions=messages,
+        recv_actions=messages,
+        operations=(make_operation(count=kernels),),
+    )
+    return Call(
+        latency_s=latency_s,
+        busy_s_by_rank=(0.0, 0.0),
+        runs=(run, run),
+        counters=counters(path, path) if deepest else None,
+    )
+
+
+def record_of(
+    calls: dict[Network, list[Call]], mode="emulated", protocol="semi2k"
+) -> Record:
+    timing = Timing(
+        case=Case(workload=get_workload("exp"), dims=Dims(n_heads=1, n_tokens=4)),
+        lowered=SimpleNamespace(compile_s=0.1),
+        first_call=calls[LOOPBACK][0],
+        warmups=(),
+        calls=tuple((network, tuple(of)) for network, of in calls.items()),
+        max_abs_error=0.0,
+    )
+    setup = Setup(n_starts=1, start_s=1.0, setup_s=0.1, setup_bytes=9, versions=())
+    context = Context(
+        deployment=make_deployment(protocol),
+        network=WAN,
+        mode=mode,
+        emulation="relay",
+        calibration=Calibration(loopback_s_per_hop=0.0, loopback_s_per_byte=0.0),
+        setup=setup,
+        seed=0,
+        host="here",
+        versions="{}",
+        commit="0",
+    )
+    return to_record(timing, context, created_at="2026-01-31T12:00:00+00:00")
+
+
+def test_messages_that_do_not_wait_for_each_other_are_no_hops():
+    calls = [call(8.2, 495, deepest=n) for n in (400, 398)]
+
+    record = record_of({LOOPBACK: [call(0.2, 495)], WAN: calls})
+
+    assert (record.hops, record.hops_basis, record.send_actions) == (
+        398,
+        "measured",
+        495,
+    )
+    assert parts_of(record, record.latency_s).problem == ""
+
+
+@pytest.mark.parametrize("deepest", [17, 18, 0])
+def test_a_message_that_came_late_on_a_busy_machine_is_no_hop(deepest):
+    seen = call(0.4, 17, deepest=deepest)
+
+    record = record_of({LOOPBACK: [call(0.1, 17)], WAN: [seen]})
+
+    assert (record.hops, record.hops_basis) == (17, "counted")
+
+
+def test_a_price_takes_the_hops_that_a_call_with_a_delay_showed():
+    calls = {LOOPBACK: [call(0.3, 495)], BRIEF: [call(3.5, 495, deepest=398)]}
+
+    record = record_of(calls, "priced")
+
+    assert (record.hops, record.hops_basis) == (398, "measured")
+    assert record.latency_s == pytest.approx(0.3 + 398 * 0.02, rel=1e-3)
+    assert record.hops_by_repeat == ()
+
+
+def test_calls_that_differ_are_told_by_the_median_one_with_the_hops_of_each():
+    waited = [
+        call(0.02 * n, n, deepest=n, n_bytes=10 * n, kernels=n) for n in (84, 52, 60)
+    ]
+
+    record = record_of({LOOPBACK: [call(0.1, 92, n_bytes=920)], WAN: waited})
+
+    assert (record.hops, record.bytes_sent, record.send_actions) == (60, 600, 60)
+    assert record.hops_by_repeat == (84, 52, 60)
+    assert record.total_bytes_sent_by_repeat == (1680, 1040, 1200)
+    assert record.operations[0].count == 60
+
+
+def test_each_call_that_differs_is_priced_by_its_own_hops():
+    calls = [call(0.1, n, n_bytes=n, kernels=n) for n in (84, 52, 60)]
+
+    record = record_of({LOOPBACK: calls}, "priced")
+
+    hops_s = [latency_s - 0.1 for latency_s in record.latencies_s]
+    assert hops_s == pytest.approx([84 * 0.02, 52 * 0.02, 60 * 0.02], rel=1e-3)
+    assert (record.hops, record.latency_s) == (60, sorted(record.latencies_s)[1])
+
+
+def test_other_kernels_tell_calls_apart_where_bytes_and_stocks_do_not():
+    alike = [call(0.4, 40, deepest=21, n_bytes=n) for n in (3_000, 9_000)]
+    other = [call(0.4, 40, deepest=21, kernels=n) for n in (1, 2)]
+
+    stocked = record_of({LOOPBACK: alike, WAN: alike}, protocol="cheetah")
+    selecting = record_of({LOOPBACK: other, WAN: other}, protocol="cheetah")
+
+    assert not stocked.differs_by_call
+    assert selecting.differs_by_call

@@ -117,10 +117,20 @@ def _rewritten(path: Path, **about: object) -> None:
     pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
-def test_a_newer_schema_is_refused(tmp_path):
-    _rewritten(tmp_path / "a.parquet", schema_version=2)
+def test_only_a_profile_of_calls_that_differ_needs_the_newer_schema(tmp_path):
+    profile = make_profile(make_record(hops_by_repeat=(52.0, 84.0)))
 
-    with pytest.raises(ProfileError, match=r"schema_version=2 is newer .*update"):
+    write_profile(tmp_path / "a.parquet", profile)
+
+    about = json.loads(pq.read_schema(tmp_path / "a.parquet").metadata[b"mpcprof"])
+    assert about["schema_version"] == 2
+    assert read_profile(tmp_path / "a.parquet") == profile
+
+
+def test_a_newer_schema_is_refused(tmp_path):
+    _rewritten(tmp_path / "a.parquet", schema_version=3)
+
+    with pytest.raises(ProfileError, match=r"schema_version=3 is newer .*update"):
         read_profile(tmp_path / "a.parquet")
 
 
