@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mpcprof.network import Network, parse_network
     from mpcprof.nn.architecture import (
         Architecture,
+        ModelPreset,
         get_model,
         read_architecture,
         uniform_architecture,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Architecture",
+    "ModelPreset",
     "Network",
     "Profile",
     "Record",
@@ -49,7 +51,8 @@ _HOMES = {
     "mpcprof.costmodel.model": ("fit_cost_model",),
     "mpcprof.network": ("Network", "parse_network"),
     "mpcprof.nn.architecture": (
-        *("Architecture", "get_model", "read_architecture", "uniform_architecture"),
+        *("Architecture", "ModelPreset", "get_model", "read_architecture"),
+        "uniform_architecture",
     ),
     "mpcprof.predict": ("predict_architecture",),
     "mpcprof.profile.io": ("read_profile",),

@@ -164,13 +164,21 @@ def convert_json(values: Any, kind: type[Value], *, what: str) -> Value:
         known = [field.name for field in fields(kind) if field.init]
         for key in values:
             if key not in known:
-                hint = did_you_mean(key, known)
+                hint = _name_hint(key, kind, known)
                 raise UsageError(f"{what}: unknown key {key!r}; {hint}")
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         problem = _explain(str(error), values, kind)
         raise UsageError(f"{what}: {problem}") from None
+
+
+def _name_hint(key: str, kind: Any, known: list[str]) -> str:  # Any: a dataclass
+    """Return the key that other programs call `key`, else the nearest known ones."""
+    for name, others in getattr(kind, "elsewhere", {}).items():
+        if key in others:
+            return f"here it is called {name}"
+    return did_you_mean(key, known)
 
 
 def _explain(message: str, values: Any, kind: Any) -> str:  # Any: JSON, and its type

@@ -79,7 +79,8 @@ def choose_architecture(
 
     Args:
         attention: Name of a variant, or path of a file.
-        model: Name of a preset; of a file, the one it must have.
+        model: Name of a preset, or file of sizes; beside a file of an architecture,
+            the one it must have.
         preset: Sizes for a variant; None for those of `model`, or of `cifar`.
         activation: None for GeLU by tanh, or as the file says.
         heads: None for heads one by one, or as the file says.
@@ -185,7 +186,7 @@ def predict_model(
     networks: Sequence[Network],
     n_batch: int = 1,
 ) -> PredictionReport:
-    """Predict a whole Vision Transformer for a batch of images.
+    """Predict a whole Transformer for a batch of inputs.
 
     Raises:
         MissingEntryError: If the profile lacks an operation of it.

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from mpcprof.errors import UsageError
 from mpcprof.files import check_writable, replace_file
-from mpcprof.nn.architecture import parse_architecture
 from mpcvit.checkpoint_header import CheckpointHeader, header_of, open_checkpoint
 from mpcvit.data.dataset import DATASETS, load_dataset
 from mpcvit.data.image_set import Dataset
@@ -53,15 +52,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     Raises:
         FileError: If it cannot be written.
-        UsageError: If the model is not one of the presets, which are all that can be
-            read back.
     """
-    architecture = checkpoint.architecture
-    if parse_architecture(architecture.to_json()) != architecture:
-        raise UsageError(
-            f"model {architecture.model.name!r} differs from the preset of "
-            "that name in more than layers and classes: expected a preset"
-        )
     weights = {
         name: weight.detach().to("cpu", torch.float32).contiguous()
         for name, weight in checkpoint.weights.items()

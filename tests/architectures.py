@@ -1,6 +1,7 @@
 """Small Vision Transformers for tests, of every mixture."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import strategies as st
@@ -21,6 +22,18 @@ TINY = ModelPreset(
     n_channels=1,
     n_classes=3,
 )  # 5 tokens, heads of 4
+
+_NO_IMAGE: Any = {"image_size": 0, "patch": 0, "n_channels": 3}
+OWN_SIZES = {  # what no preset has
+    "mean": replace(TINY, name="own", pooling="mean"),
+    "biases, wide heads": replace(
+        TINY, name="own", mlp_ratio=2.5, has_qkv_bias=True, own_head_dim=6
+    ),
+    "embedded": replace(TINY, name="own", n_embeddings=4, **_NO_IMAGE),
+    "embedded, mean": replace(
+        TINY, name="own", n_embeddings=5, pooling="mean", **_NO_IMAGE
+    ),
+}
 
 
 def make_architecture(**overrides: Any) -> Architecture:

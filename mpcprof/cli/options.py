@@ -89,6 +89,7 @@ def heads_option(text: str, default: str | None = None) -> Decorator[Any]:
     )
 
 
+MODELS = "digits, cifar, cifar-small, tiny-imagenet, or a file of sizes FILE.json"
 _NETWORK = "wan, lan, or bandwidth and round trip: 44MBps,40ms"
 
 profile_argument = click.argument("profile", type=FILE)

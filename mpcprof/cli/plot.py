@@ -1,11 +1,19 @@
 """`mpcprof plot`: a figure of a profile."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import click
 
-from mpcprof.cli.options import FILE, json_option, profile_argument, workloads_option
+from mpcprof.cli.options import (
+    FILE,
+    MODELS,
+    json_option,
+    profile_argument,
+    workloads_option,
+)
+from mpcprof.errors import UsageError
 
 # as figures.FIGURES, which costs a second to import; a test compares
 _KINDS = ("latency", "formula", "predicted", "shares")
@@ -16,9 +24,17 @@ _KINDS = ("latency", "formula", "predicted", "shares")
 @click.argument("kind", type=click.Choice(_KINDS))
 @click.option("-o", "--output", type=FILE, required=True, help="FILE.png or FILE.svg.")
 @workloads_option
+@click.option(
+    "--model", "models", multiple=True, help=f"Of shares: {MODELS}; repeatable."
+)
 @json_option
 def command(
-    profile: Path, kind: str, output: Path, workloads: tuple[str, ...], is_json: bool
+    profile: Path,
+    kind: str,
+    output: Path,
+    workloads: tuple[str, ...],
+    models: tuple[str, ...],
+    is_json: bool,
 ) -> None:
     """Draw what PROFILE holds.
 
@@ -28,10 +44,16 @@ def command(
     KIND shares: seconds by operation of whole models, softmax against its rivals.
     """
     from mpcprof.figures import FIGURES
+    from mpcprof.figures.shares import plot_shares
+    from mpcprof.nn.architecture import get_model
     from mpcprof.profile.io import read_profile
 
+    if models and kind != "shares":
+        raise UsageError(f"--model is of shares: leave it out of {kind}")
+    sizes = [get_model(name) for name in models]
     shown = read_profile(profile).filtered(workloads)
-    n_records = FIGURES[kind](shown, output)
+    draw = partial(plot_shares, models=sizes) if sizes else FIGURES[kind]
+    n_records = draw(shown, output)
     if is_json:
         drawn = {"path": str(output), "kind": kind, "n_records": n_records}
         click.echo(json.dumps(drawn))

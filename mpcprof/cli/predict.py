@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mpcprof.cli.options import (
+    MODELS,
     batch_option,
     heads_option,
     json_option,
@@ -20,11 +21,7 @@ if TYPE_CHECKING:
 
 @click.command("predict")
 @profile_argument
-@click.option(
-    "--model",
-    default="",
-    help="digits, cifar, cifar-small or tiny-imagenet. [default: cifar]",
-)
+@click.option("--model", default="", help=f"{MODELS}. [default: cifar]")
 @click.option(
     "--attention",
     default="softmax",
@@ -51,7 +48,7 @@ def command(
     n_layers: int | None,
     is_json: bool,
 ) -> None:
-    """Predict a whole Vision Transformer from the measurements in PROFILE.
+    """Predict a whole Transformer from the measurements in PROFILE.
 
     Seconds with an interval, bytes, hops, and the split by layer and by operation.
     """

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from mpcprof.cli.options import (
     FILE,
+    MODELS,
     batch_option,
     json_option,
     network_option,
@@ -80,7 +81,9 @@ def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
 )
 @click.option("-o", "--output", type=FILE, help="A file; otherwise stdout.")
 @click.option("--terms", "has_terms", is_flag=True, help="Lat(ATTN_ij), Lat(Act_ij).")
-@click.option("--model", default="cifar", show_default=True, help="Whose terms.")
+@click.option(
+    "--model", default="cifar", show_default=True, help=f"Whose terms: {MODELS}."
+)
 @network_option
 @batch_option
 @click.pass_context

@@ -40,7 +40,14 @@ from mpcprof.units import parse_duration_s, parse_percent
     "--architecture",
     "architectures",
     multiple=True,
-    help="MODEL:ATTENTION:HEADS (cifar:scale:batched), or arch.json; repeatable.",
+    help="arch.json, or MODEL:ATTENTION:HEADS (cifar:scale:batched), where "
+    "MODEL may be a file of sizes; repeatable.",
+)
+@click.option(
+    "--layers",
+    "n_layers",
+    type=click.IntRange(min=1),
+    help="Of each --architecture MODEL:ATTENTION:HEADS, fewer or more.",
 )
 @seed_option
 @networks_option

@@ -19,13 +19,13 @@ from mpcprof.figures.canvas import (
     open_figure,
     workload_style,
 )
-from mpcprof.nn.architecture import MODELS, Heads, uniform_architecture
+from mpcprof.nn.architecture import MODELS, Heads, ModelPreset, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.steps import Step
 from mpcprof.predict import operation_group
 from mpcprof.profile.record import Profile
 
-_MODELS: Final = ("cifar", "tiny-imagenet")
+PAPER_MODELS: Final = (MODELS["cifar"], MODELS["tiny-imagenet"])
 _ATTENTIONS: Final = ("softmax", "relu_softmax", "scale")
 _OTHER: Final = "other"
 # Groups in the order of the stack, each with the workload whose colour it has.
@@ -64,12 +64,17 @@ class _Bar:
     is_extrapolated: bool
 
 
-def plot_shares(profile: Profile, path: Path) -> int:
+def plot_shares(
+    profile: Profile, path: Path, models: Sequence[ModelPreset] = PAPER_MODELS
+) -> int:
     """Draw predicted seconds of the paper's two models, heads serial and batched.
 
     On the network that most records are of, for one image. LayerNorm is all but the
     products of a normalisation; `other` is products of entries, scalings, sums, and
     what a call costs. Returns the number of records that the prices come from.
+
+    Args:
+        models: Other sizes than those of the paper's models.
 
     Raises:
         UsageError: If the name ends in neither .png nor .svg.
@@ -81,12 +86,12 @@ def plot_shares(profile: Profile, path: Path) -> int:
     check_not_empty(profile)
     model = fit_cost_model(profile)
     variants = [(a, heads) for heads in get_args(Heads) for a in _ATTENTIONS]
-    bars = {name: [_bar(model, name, *one) for one in variants] for name in _MODELS}
-    with open_figure(1.9, 1.6, path) as figure:
-        all_axes: list[Axes] = [*figure.subplots(len(_MODELS), 1)]
-        for axes, name in zip(all_axes, _MODELS, strict=True):
-            handles = _draw_bars(axes, bars[name])
-            axes.set_title(_describe(name, bars[name]), loc="left")
+    bars = [[_bar(model, sizes, *one) for one in variants] for sizes in models]
+    with open_figure(1.9, 0.8 * len(models), path) as figure:
+        all_axes: list[Axes] = [*figure.subplots(len(models), 1, squeeze=False)[:, 0]]
+        for axes, sizes, own in zip(all_axes, models, bars, strict=True):
+            handles = _draw_bars(axes, own)
+            axes.set_title(_describe(sizes, own), loc="left")
             axes.set_xlabel("predicted latency (s)")
         add_legend(figure, handles, is_sorted=False)
         title = f"{profile.deployment}\n{model.reference}, one image"
@@ -94,17 +99,16 @@ def plot_shares(profile: Profile, path: Path) -> int:
     return len(primitive_records(profile))
 
 
-def _describe(name: str, bars: Sequence[_Bar]) -> str:
-    model = MODELS[name]
+def _describe(model: ModelPreset, bars: Sequence[_Bar]) -> str:
     text = (
-        f"{name}: {model.n_layers} layers, {model.n_heads} heads, {model.n_tokens} "
-        f"tokens, width {model.width}"
+        f"{model.name}: {model.n_layers} layers, {model.n_heads} heads, "
+        f"{model.n_tokens} tokens, width {model.width}"
     )
     return f"{text} (extrapolated)" if any(b.is_extrapolated for b in bars) else text
 
 
-def _bar(model: CostModel, name: str, attention: str, heads: Heads) -> _Bar:
-    architecture = uniform_architecture(MODELS[name], attention=attention, heads=heads)
+def _bar(model: CostModel, sizes: ModelPreset, attention: str, heads: Heads) -> _Bar:
+    architecture = uniform_architecture(sizes, attention=attention, heads=heads)
     grouped = (step._replace(part=_group(step)) for step in trace_model(architecture))
     prediction = model.predict(grouped, model.reference)
     seconds = {part.name: part.latency_s for part in prediction.parts}

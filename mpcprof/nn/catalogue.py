@@ -26,8 +26,8 @@ from mpcprof.nn.transformer import (
     classify,
     embed,
     fused_mlp,
+    input_shape,
     mlp,
-    patches_shape,
     vit,
     weight_shapes,
 )
@@ -235,5 +235,5 @@ def trace_model(architecture: Architecture, n_batch: int = 1) -> tuple[Step, ...
     """Return the steps of a whole model for a batch of images."""
     ops = CountingAlgebra()
     weights = {name: Bare(shape) for name, shape in weight_shapes(architecture).items()}
-    vit(ops, architecture, Bare(patches_shape(architecture, n_batch)), weights)
+    vit(ops, architecture, Bare(input_shape(architecture, n_batch)), weights)
     return tuple(ops.steps)

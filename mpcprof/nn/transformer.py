@@ -1,7 +1,8 @@
-"""A whole Vision Transformer, as `architecture.json` describes it, and its MLP.
+"""A whole Transformer, as `architecture.json` describes it, and its MLP.
 
-Pre-norm, class token, learned positions, no bias in qkv. Patches are cut in the clear
-by the owner of the image; everything from there on is secret.
+Pre-norm, learned positions; a class token or the mean of all tokens; a bias in qkv or
+none. Patches are cut, and words embedded, in the clear by their owner; everything from
+there on is secret.
 """
 
 import itertools
@@ -11,7 +12,7 @@ from typing import Final, TypeVar
 from mpcprof.errors import UsageError
 from mpcprof.nn.activation import get_activation
 from mpcprof.nn.algebra import Algebra, Shape, T
-from mpcprof.nn.architecture import Architecture, Head
+from mpcprof.nn.architecture import Architecture, Head, Pooling
 from mpcprof.nn.attention import get_attention
 from mpcprof.nn.norm import layernorm
 
@@ -22,21 +23,25 @@ EMBEDDING_WEIGHTS: Final = tuple(
 HEAD_WEIGHTS: Final = ("norm.gamma", "norm.beta", "head.weight", "head.bias")
 
 
-def patches_shape(architecture: Architecture, n_batch: int) -> Shape:
-    """Return (B, N - 1, P), the shape of the input: images cut into patches."""
+def input_shape(architecture: Architecture, n_batch: int) -> Shape:
+    """Return (B, N - 1, P), the shape of images cut into patches.
+
+    P is D where embedded tokens are given, and N - 1 is N without a class token.
+    """
     model = architecture.model
-    return (n_batch, model.n_patches, model.patch_dim)
+    return (n_batch, model.n_inputs, model.input_dim)
 
 
 def weight_shapes(architecture: Architecture) -> dict[str, Shape]:
     """Return the shape of every weight by name, in the order that `vit` takes."""
     model = architecture.model
-    shapes: dict[str, Shape] = {
-        "embedding.weight": (model.patch_dim, model.width),
-        "embedding.bias": (model.width,),
-        "embedding.class_token": (1, 1, model.width),
-        "embedding.positions": (1, model.n_tokens, model.width),
-    }
+    shapes: dict[str, Shape] = {}
+    if not model.n_embeddings:
+        shapes["embedding.weight"] = (model.patch_dim, model.width)
+        shapes["embedding.bias"] = (model.width,)
+    if model.has_class_token:
+        shapes["embedding.class_token"] = (1, 1, model.width)
+    shapes["embedding.positions"] = (1, model.n_tokens, model.width)
     for layer in range(architecture.n_layers):
         own = _layer_shapes(architecture, layer)
         shapes |= {f"layers.{layer}.{name}": shape for name, shape in own.items()}
@@ -81,11 +86,13 @@ def _layer_shapes(architecture: Architecture, layer: int) -> dict[str, Shape]:
     model = architecture.model
     width, hidden = model.width, model.hidden
     shapes: dict[str, Shape] = {"norm1.gamma": (width,), "norm1.beta": (width,)}
-    shapes["attention.qkv"] = (width, 3 * width)
+    shapes["attention.qkv"] = (width, 3 * model.heads_width)
+    if model.has_qkv_bias:
+        shapes["attention.qkv_bias"] = (3 * model.heads_width,)
     for name in layer_variants(architecture.attention[layer]):
         own = get_attention(name).weight_shapes(model.n_tokens)
         shapes |= {f"attention.{name}.{i}": shape for i, shape in enumerate(own)}
-    shapes["attention.projection.weight"] = (width, width)
+    shapes["attention.projection.weight"] = (model.heads_width, width)
     shapes["attention.projection.bias"] = (width,)
     shapes["norm2.gamma"] = shapes["norm2.beta"] = (width,)
     if architecture.is_fused(layer):
@@ -107,7 +114,7 @@ def layer_variants(heads: Sequence[Head]) -> tuple[str, ...]:
 def vit(
     ops: Algebra[T], architecture: Architecture, patches: T, weights: Mapping[str, T]
 ) -> T:
-    """Return logits (B, C) of images given as patches (B, N - 1, P)."""
+    """Return logits (B, C) of an input of `input_shape`: patches, or embeddings."""
     with ops.part("embedding"):
         x = embed(ops, patches, weights)  # (B, N, D)
     for layer in range(architecture.n_layers):
@@ -115,7 +122,7 @@ def vit(
             own = layer_weights(weights, layer)
             x = transformer_layer(ops, architecture, layer, x, own)
     with ops.part("head"):
-        return classify(ops, x, weights)
+        return classify(ops, x, weights, architecture.model.pooling)
 
 
 def layer_weights(weights: Mapping[str, W], layer: int) -> dict[str, W]:
@@ -136,23 +143,36 @@ def linear(ops: Algebra[T], x: T, weight: T, bias: T | None = None) -> T:
     return product if bias is None else ops.add(product, bias)
 
 
-def embed(ops: Algebra[T], patches: T, weights: Mapping[str, T]) -> T:
-    """Project patches, put the class token in front, add positions: (B, N, D)."""
-    tokens = linear(
-        ops, patches, weights["embedding.weight"], weights["embedding.bias"]
-    )
-    n_batch = patches.shape[0]
-    class_token = ops.join([weights["embedding.class_token"]] * n_batch, 0)
-    both = ops.join([class_token, tokens], 1)  # (B, N, D)
-    return ops.add(both, weights["embedding.positions"])
+def embed(ops: Algebra[T], inputs: T, weights: Mapping[str, T]) -> T:
+    """Project patches, put the class token in front, add positions: (B, N, D).
+
+    Without weights for it, the tokens are embedded already, or none stands in front.
+    """
+    tokens = inputs
+    if "embedding.weight" in weights:
+        weight, bias = weights["embedding.weight"], weights["embedding.bias"]
+        tokens = linear(ops, inputs, weight, bias)
+    if "embedding.class_token" in weights:
+        class_token = ops.join([weights["embedding.class_token"]] * inputs.shape[0], 0)
+        tokens = ops.join([class_token, tokens], 1)  # (B, N, D)
+    return ops.add(tokens, weights["embedding.positions"])
 
 
-def classify(ops: Algebra[T], x: T, weights: Mapping[str, T]) -> T:
-    """Return logits (B, C) of the class token alone, normalised."""
-    n_batch, _, width = x.shape
-    token = ops.reshape(ops.cut(x, 1, 0, 1), (n_batch, width))
-    normed = layernorm(ops, token, weights["norm.gamma"], weights["norm.beta"])
-    return linear(ops, normed, weights["head.weight"], weights["head.bias"])
+def classify(
+    ops: Algebra[T], x: T, weights: Mapping[str, T], pooling: Pooling = "class_token"
+) -> T:
+    """Return logits (B, C) of the class token alone, or of the mean, normalised.
+
+    Source: the mean behind the norm, Beyer et al. 2022 (arXiv 2205.01580).
+    """
+    n_batch, n_tokens, width = x.shape
+    if pooling == "class_token":
+        x = ops.reshape(ops.cut(x, 1, 0, 1), (n_batch, width))
+    x = layernorm(ops, x, weights["norm.gamma"], weights["norm.beta"])
+    if pooling == "mean":
+        total = ops.row_sum(ops.transpose(x))  # (B, D, 1)
+        x = ops.reshape(ops.scale(total, 1.0 / n_tokens), (n_batch, width))
+    return linear(ops, x, weights["head.weight"], weights["head.bias"])
 
 
 def transformer_layer(
@@ -187,9 +207,10 @@ def _attend(
     x: T,
     weights: Mapping[str, T],
 ) -> T:
-    width = architecture.model.width
+    width = architecture.model.heads_width  # D, but for heads of a width of their own
+    bias = weights.get("attention.qkv_bias")
     with ops.part("qkv"):
-        qkv = linear(ops, x, weights["attention.qkv"])  # (B, N, 3 D)
+        qkv = linear(ops, x, weights["attention.qkv"], bias)  # (B, N, 3 D)
     q, k, v = (ops.cut(qkv, 2, i * width, (i + 1) * width) for i in range(3))
     heads = architecture.attention[layer]
     values = attend_heads(ops, heads, q, k, v, weights, architecture.heads == "batched")

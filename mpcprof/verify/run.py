@@ -61,6 +61,7 @@ def make_config(
     repeats: int,
     warmups: int,
     limit_s: float,
+    n_layers: int | None = None,
 ) -> VerifyConfig:
     """Return the named cases, then drawn ones; see `mpcprof verify --help`.
 
@@ -73,7 +74,7 @@ def make_config(
     model = fit_cost_model(profile)
     networks = tuple(dict.fromkeys(networks))
     found = (
-        *(_named_case(text) for text in architectures),
+        *(_named_case(text, n_layers) for text in architectures),
         *draw_cases(model, networks, n_cases=n_cases, seed=seed, limit_s=limit_s),
         *draw_models(
             model,
@@ -99,7 +100,7 @@ def make_config(
     )
 
 
-def _named_case(text: str) -> Drawn:
+def _named_case(text: str, n_layers: int | None = None) -> Drawn:
     """Return the case of `cifar:scale:batched`, or of an architecture file."""
     if text.endswith(".json"):
         model, attention, heads = "", text, None
@@ -112,7 +113,10 @@ def _named_case(text: str) -> Drawn:
         )
     return model_case(
         choose_architecture(
-            model=model, attention=attention, heads=cast("Heads | None", heads)
+            model=model,
+            attention=attention,
+            heads=cast("Heads | None", heads),
+            n_layers=n_layers,
         )
     )
 

@@ -1,4 +1,4 @@
-"""A whole Vision Transformer as a workload, made from its architecture."""
+"""A whole Transformer as a workload, made from its architecture."""
 
 import hashlib
 import math
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from mpcprof.dims import Dims
 from mpcprof.nn.algebra import Interval, Shape
 from mpcprof.nn.architecture import Architecture
-from mpcprof.nn.transformer import layer_variants, patches_shape, vit, weight_shapes
+from mpcprof.nn.transformer import input_shape, layer_variants, vit, weight_shapes
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.reference import vit64
 from mpcprof.workloads.registry import Workload
@@ -25,13 +25,15 @@ _UNBOUNDED: Final = ("square", "relu6")
 
 
 def model_workload(architecture: Architecture) -> Workload:
-    """Return private inference of images by a random network, its weights secret.
+    """Return private inference by a random network, its weights secret.
 
-    Inputs are (B, N - 1, P) patches, then the weights in the order of `weight_shapes`.
-    Weights have variance 1 / fan-in, so that activations stay near 1. The workload is
-    not registered: there are endless architectures. Its name is `vit.cifar.` and 8
-    hexadecimal digits that tell them apart.
+    Inputs are (B, N - 1, P) patches, or embeddings of deviation 0.6, then the weights
+    in the order of `weight_shapes`. Weights have variance 1 / fan-in, so that
+    activations stay near 1. The workload is not registered: there are endless
+    architectures. Its name is `vit.cifar.` and 8 hexadecimal digits that tell them
+    apart.
     """
+    model = architecture.model
     digest = hashlib.sha256(architecture.to_json().encode()).hexdigest()
     shapes = weight_shapes(architecture)
     variants = {
@@ -49,19 +51,22 @@ def model_workload(architecture: Architecture) -> Workload:
         return vit64(architecture, patches, dict(zip(shapes, weights, strict=True)))
 
     def input_shapes(dims: Dims) -> tuple[Shape, ...]:
-        return (patches_shape(architecture, dims.n_batch), *shapes.values())
+        return (input_shape(architecture, dims.n_batch), *shapes.values())
 
     return Workload(
-        name=f"vit.{architecture.model.name}.{digest[:8]}",
+        name=f"vit.{model.name}.{digest[:8]}",
         kind="model",
         dim_names=("n_batch",),
         shapes=input_shapes,
         function=function,
         reference=reference,
-        domain=((0.0, 1.0), *weight_domains(architecture).values()),
+        domain=(
+            (-1.0 if model.n_embeddings else 0.0, 1.0),
+            *weight_domains(architecture).values(),
+        ),
         atol=_ATOL_SPARSEMAX if "sparsemax" in variants else _ATOL,
         rtol=0.0,
-        source=f"Vision Transformer {architecture.model.name}; MPCViT section 5.1",
+        source=f"Transformer {model.name}; MPCViT section 5.1",
     )
 
 
@@ -76,7 +81,7 @@ def weight_domains(architecture: Architecture) -> dict[str, Interval]:
 def _domain(architecture: Architecture, name: str, shape: Shape) -> Interval:
     if name.endswith(".gamma"):
         return (0.8, 1.2)
-    if name.endswith((".bias", ".beta")):
+    if name.endswith((".bias", ".qkv_bias", ".beta")):
         return (-0.1, 0.1)
     if name in ("embedding.class_token", "embedding.positions"):
         return (-0.5, 0.5)

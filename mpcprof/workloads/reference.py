@@ -198,11 +198,19 @@ def patch_embedding64(
 
 
 def head64(
-    x: AnyFloat, gamma: AnyFloat, beta: AnyFloat, weight: AnyFloat, bias: AnyFloat
+    x: AnyFloat,
+    gamma: AnyFloat,
+    beta: AnyFloat,
+    weight: AnyFloat,
+    bias: AnyFloat,
+    *,
+    is_mean: bool = False,
 ) -> Array64:
-    """Return logits (B, C) of the class token of (B, N, D), normalised."""
+    """Return logits (B, C) of the class token of (B, N, D), or the mean, normalised."""
     weight, bias = _float64(weight, bias)
-    return np.asarray(layernorm64(x, gamma, beta)[:, 0] @ weight + bias)
+    normed = layernorm64(x, gamma, beta)
+    pooled = np.mean(normed, axis=1) if is_mean else normed[:, 0]
+    return np.asarray(pooled @ weight + bias)
 
 
 _OTHERS64: Final[dict[str, Callable[..., Array64]]] = {
@@ -230,30 +238,44 @@ def _float64(*arrays: AnyFloat) -> tuple[Array64, ...]:
 def vit64(
     architecture: Architecture, patches: AnyFloat, weights: Mapping[str, AnyFloat]
 ) -> Array64:
-    """Return logits (B, C) of images given as patches (B, N - 1, P).
+    """Return logits (B, C) of patches (B, N - 1, P), or of embeddings (B, N - 1, D).
 
     Args:
         weights: By the names of `mpcprof.nn.transformer.weight_shapes`.
     """
     wide = {name: np.asarray(w, np.float64) for name, w in weights.items()}
     layers = [layer_weights(wide, layer) for layer in range(architecture.n_layers)]
-    begin = [wide[name] for name in EMBEDDING_WEIGHTS]
     end = [wide[name] for name in HEAD_WEIGHTS]
+    is_mean = architecture.model.pooling == "mean"
     logits = []
-    for tokens in patch_embedding64(patches, *begin):  # (N, D)
+    for tokens in _embedding64(patches, wide):  # (N, D)
         for layer, own in enumerate(layers):
             tokens = tokens + _attention(architecture, layer, tokens, own)
             tokens = tokens + _mlp(architecture, layer, tokens, own)
-        logits.append(head64(tokens[None], *end)[0])
+        logits.append(head64(tokens[None], *end, is_mean=is_mean)[0])
     return np.stack(logits)
+
+
+def _embedding64(inputs: AnyFloat, wide: Mapping[str, Array64]) -> Array64:
+    """Embed patches, or take embeddings; a class token in front if there is one."""
+    if all(name in wide for name in EMBEDDING_WEIGHTS):
+        return patch_embedding64(inputs, *(wide[name] for name in EMBEDDING_WEIGHTS))
+    (tokens,) = _float64(inputs)
+    if "embedding.weight" in wide:
+        tokens = tokens @ wide["embedding.weight"] + wide["embedding.bias"]
+    if "embedding.class_token" in wide:
+        first = np.repeat(wide["embedding.class_token"], len(tokens), axis=0)
+        tokens = np.concatenate([first, tokens], axis=1)
+    return np.asarray(tokens + wide["embedding.positions"])
 
 
 def _attention(
     architecture: Architecture, layer: int, x: Array64, own: Mapping[str, Array64]
 ) -> Array64:
     normed = layernorm64(x, own["norm1.gamma"], own["norm1.beta"])
-    queries, keys, values = np.split(normed @ own["attention.qkv"], 3, axis=1)
-    found = np.empty_like(x)  # (N, D)
+    qkv = normed @ own["attention.qkv"] + own.get("attention.qkv_bias", 0.0)
+    queries, keys, values = np.split(qkv, 3, axis=1)
+    found = np.empty_like(queries)  # (N, D)
     head_dim = architecture.model.head_dim
     for number, head in enumerate(architecture.attention[layer]):
         columns = np.arange(number * head_dim, (number + 1) * head_dim)

@@ -82,7 +82,8 @@ def command(
 
     fig1: a Transformer block over heads and tokens, and the error of softmax under MPC.
     fig3: shares of a 4-head, 65-token ViT and of its softmax, for two protocols.
-    fig8: latency and communication by layer of a 9-layer, 12-head ViT.
+    fig8: latency and communication by layer of a 9-layer, 12-head ViT, or of the sizes
+    in --arch.
 
     What the paper says of the figure is held against the numbers, and printed.
     """

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mpcprof.cli.options import json_option
+from mpcprof.cli.options import MODELS, json_option
 from mpcprof.cli.progress import progress_bar, resumable
 from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     required=True,
     help="Profile of mpcprof.",
 )
-@click.option("--model", help="digits, cifar ... [default: by dataset]")
+@click.option("--model", help=f"{MODELS}. [default: by dataset]")
 @click.option(
     "--granularity",
     type=click.Choice(["layer", "head", "row"]),

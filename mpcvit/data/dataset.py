@@ -41,7 +41,7 @@ def load_dataset(
     """
     if limit is not None and limit < 1:
         raise UsageError(f"limit={limit}: expected at least 1 image")
-    shape = shape_of(model)
+    shape = None if model is None else shape_of(model)
     place = folder or Path("data", name_or_folder)
     # each source brings a library of its own: only the one that is asked for loads
     match name_or_folder:

@@ -48,10 +48,13 @@ class ImageShape:
         return _MODES[self.n_channels]
 
 
-def shape_of(model: ModelPreset | None) -> ImageShape | None:
-    """Return the shape that a model takes; None, which keeps images, without one."""
-    if model is None:
-        return None
+def shape_of(model: ModelPreset) -> ImageShape:
+    """Return the shape of the images that a model takes.
+
+    Raises:
+        UsageError: If it takes no images.
+    """
+    model.check_takes_images()
     return ImageShape(n_channels=model.n_channels, size=model.image_size)
 
 
@@ -71,7 +74,7 @@ def read_image(path: Path, model: ModelPreset) -> Tensor:
         data = path.read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read image {str(path)!r}: {error.strerror}") from None
-    shape = ImageShape(n_channels=model.n_channels, size=model.image_size)
+    shape = shape_of(model)
     return torch.from_numpy(fit_image(decode_image(data, str(path)), shape))
 
 

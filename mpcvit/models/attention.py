@@ -24,8 +24,11 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         width = model.width
         self.n_heads = model.n_heads
-        squares = [nn.init.xavier_uniform_(torch.empty(width, width)) for _ in range(3)]
-        self.qkv = nn.Parameter(torch.cat(squares, dim=1))  # (D, 3 D)
+        shape = (width, model.heads_width)
+        thirds = [nn.init.xavier_uniform_(torch.empty(shape)) for _ in range(3)]
+        self.qkv = nn.Parameter(torch.cat(thirds, dim=1))  # (D, 3 D)
+        bias = torch.zeros(3 * model.heads_width)
+        self.qkv_bias = nn.Parameter(bias) if model.has_qkv_bias else None
         for name in variants:
             shapes = get_attention(name).weight_shapes(model.n_tokens)
             if shapes:
@@ -33,12 +36,13 @@ class MultiHeadAttention(nn.Module):
                 self.add_module(name, nn.ParameterList(own))
         # on what heads give, not on an attention map: ScaleAttn and XNorm have none
         self.dropout = nn.Dropout(dropout)
-        self.projection = Linear(width, width)
+        self.projection = Linear(model.heads_width, width)
 
     def queries_keys_values(self, x: Tensor) -> Tensor:
         """Project (B, N, D) to (3, H, B, N, K)."""
         n_batch, n_tokens, _ = x.shape
         qkv = x @ self.qkv  # (B, N, 3 D)
+        qkv = qkv if self.qkv_bias is None else qkv + self.qkv_bias
         return qkv.view(n_batch, n_tokens, 3, self.n_heads, -1).permute(2, 3, 0, 1, 4)
 
     def attend(self, name: str, qkv: Tensor) -> Tensor:

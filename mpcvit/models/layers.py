@@ -123,16 +123,25 @@ class LayerNorm(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Patches, projected, behind the class token, with their positions."""
+    """Patches, projected, behind a class token if there is one, with their positions.
+
+    Raises:
+        UsageError: If the model takes embedded tokens instead of images.
+    """
 
     def __init__(self, model: ModelPreset) -> None:
         super().__init__()
+        model.check_takes_images()
         weight = torch.empty(model.patch_dim, model.width)
         self.patch = model.patch
         self.image_shape = (model.n_channels, model.image_size, model.image_size)
         self.weight = nn.Parameter(nn.init.xavier_uniform_(weight))
         self.bias = nn.Parameter(torch.zeros(model.width))
-        self.class_token = nn.Parameter(_normal(START_DEVIATION, 1, 1, model.width))
+        self.class_token = (
+            nn.Parameter(_normal(START_DEVIATION, 1, 1, model.width))
+            if model.has_class_token
+            else None
+        )
         self.positions = nn.Parameter(
             _normal(_POSITION_DEVIATION, 1, model.n_tokens, model.width)
         )
@@ -150,8 +159,10 @@ class Embedding(nn.Module):
             )
         patches = to_patches(images, self.patch)  # (B, N - 1, P)
         tokens = functional.linear(patches, self.weight.T, self.bias)  # (B, N - 1, D)
-        class_token = self.class_token.to(tokens.dtype).expand(len(images), -1, -1)
-        return torch.cat([class_token, tokens], dim=1) + self.positions  # (B, N, D)
+        if self.class_token is not None:
+            first = self.class_token.to(tokens.dtype).expand(len(images), -1, -1)
+            tokens = torch.cat([first, tokens], dim=1)  # (B, N, D)
+        return tokens + self.positions
 
 
 def _normal(deviation: float, *shape: int) -> Tensor:

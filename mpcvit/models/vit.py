@@ -1,7 +1,6 @@
 """The Vision Transformer that `architecture.json` describes, to be trained.
 
-Pre-norm, class token, learned positions, no bias in qkv: as
-`mpcprof.nn.transformer.vit`, whose weights have the same names and shapes.
+As `mpcprof.nn.transformer.vit`, whose weights have the same names and shapes.
 """
 
 from collections.abc import Mapping
@@ -54,6 +53,7 @@ class Classifier(nn.Module):
     def __init__(self, model: ModelPreset, layers: list[Layer]) -> None:
         super().__init__()
         self.embedding = Embedding(model)
+        self.has_class_token = model.has_class_token
         self.layers = nn.ModuleList(layers)
         self.norm = LayerNorm(model.width)
         self.head = Linear(model.width, model.n_classes)
@@ -71,8 +71,9 @@ class Classifier(nn.Module):
         return normed
 
     def classify(self, features: Tensor) -> Tensor:
-        """Return logits of the class token: (B, N, D) to (B, C)."""
-        logits: Tensor = self.head(features[:, 0])
+        """Return logits of the class token, or of the mean: (B, N, D) to (B, C)."""
+        pooled = features[:, 0] if self.has_class_token else features.mean(dim=1)
+        logits: Tensor = self.head(pooled)
         return logits
 
     def forward(self, images: Tensor) -> Tensor:

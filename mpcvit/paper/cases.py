@@ -99,25 +99,30 @@ def layer_steps(architecture: Architecture, number: int) -> tuple[Step, ...]:
 def fig8_models(config: CaseConfig) -> dict[str, Architecture]:
     """Return Figure 8's models: softmax, ReLU softmax, and a mix of half of each.
 
+    A given architecture is the mix; all three then have its sizes.
+
     Raises:
-        UsageError: If the given architecture is of another model.
+        UsageError: If the given architecture is of another preset.
     """
-    preset = MODELS[FIG8_MODEL]
+    mix = _third_model(config)
     return {
-        "softmax": _uniform(preset, "softmax", config),
-        "ReLU softmax": _uniform(preset, "relu_softmax", config),
-        "MPCViT": _third_model(preset, config),
+        "softmax": _uniform(mix.model, "softmax", config),
+        "ReLU softmax": _uniform(mix.model, "relu_softmax", config),
+        "MPCViT": mix,
     }
 
 
-def _third_model(preset: ModelPreset, config: CaseConfig) -> Architecture:
+def _third_model(config: CaseConfig) -> Architecture:
+    preset = MODELS[FIG8_MODEL]
     if config.architecture is None:
         return stated_architecture(preset, STATED_HEADS, config)
     read = read_architecture(config.architecture)
-    if (read.model.name, read.n_layers) != (preset.name, preset.n_layers):
+    own = read.model
+    if own.is_preset and (own.name, own.n_layers) != (preset.name, preset.n_layers):
         raise UsageError(
-            f"{config.architecture} is of {read.model.name} with {read.n_layers} "
-            f"layers: Figure 8 is of {preset.name} with {preset.n_layers}"
+            f"{config.architecture} is of {own.name} with {own.n_layers} layers: "
+            f"Figure 8 is of {preset.name} with {preset.n_layers}, or of sizes that "
+            "are no preset's"
         )
     return _divided(replace(read, heads=config.heads), config)
 

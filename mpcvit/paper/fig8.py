@@ -69,8 +69,10 @@ class Figure8(Figure):
 
     def caption(self, config: CaseConfig) -> str:
         """Return the sizes and where MPCViT's heads come from."""
+        model = fig8_models(config)["MPCViT"].model
         return (
-            f"9 layers, 12 heads {heads_text(config)}, 257 tokens, width 192, "
+            f"{model.n_layers} layers, {model.n_heads} heads {heads_text(config)}, "
+            f"{model.n_tokens} tokens, width {model.width}, "
             f"{config.activation}, one image. MPCViT: {self.architecture(config)}."
         )
 

@@ -6,7 +6,7 @@ beta and the supernet's weights. Both are read without torch.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ import safetensors
 
 from mpcprof.errors import UsageError
 from mpcprof.files import replace_file
-from mpcprof.nn.architecture import ModelPreset, get_model
+from mpcprof.nn.architecture import ModelPreset, parse_model
 from mpcvit.search.cost import SearchCost
 from mpcvit.search.space import Numbers, SearchSpace
 
@@ -71,6 +71,7 @@ class SearchResult:
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
         """Return all but alpha and beta, as it stands in `search.json`."""
+        sizes = self.model.to_json()
         values = {
             name: getattr(self, name)
             for name in self.__dataclass_fields__
@@ -78,11 +79,7 @@ class SearchResult:
         }
         return values | {
             "schema_version": SCHEMA_VERSION,
-            "model": {
-                "name": self.model.name,
-                "n_layers": self.model.n_layers,
-                "n_classes": self.model.n_classes,
-            },
+            "model": {"name": sizes.pop("model"), **sizes},
             "space": asdict(self.space),
             "cost": self.cost.to_json(),
         }
@@ -139,16 +136,12 @@ def _read_choices(path: Path) -> dict[str, Numbers]:
 
 
 def _parse(values: dict[str, Any], arrays: Mapping[str, Numbers]) -> SearchResult:
-    model = values["model"]
+    sizes = dict(values["model"])
     kept = {key: value for key, value in values.items() if key != "schema_version"}
     return SearchResult(
         **kept
         | {
-            "model": replace(
-                get_model(model["name"]),
-                n_layers=model["n_layers"],
-                n_classes=model["n_classes"],
-            ),
+            "model": parse_model({"model": sizes.pop("name"), **sizes}),
             "space": SearchSpace(**values["space"]),
             "cost": SearchCost.from_json(values["cost"]),
             "alpha": arrays["alpha"],

@@ -22,7 +22,7 @@ from mpcprof.engine.session import Session
 from mpcprof.errors import LinkError
 from mpcprof.network import Network
 from mpcprof.nn.architecture import Architecture
-from mpcprof.nn.transformer import patches_shape, weight_shapes
+from mpcprof.nn.transformer import input_shape, weight_shapes
 from mpcprof.workloads.models import model_workload
 
 IMAGE_OWNER: Final = 0
@@ -107,7 +107,7 @@ class SecureModel:
         self.preparation = preparation
         self._session = session
         self._image_name = input_names[0]
-        self._shape = patches_shape(architecture, n_batch)
+        self._shape = input_shape(architecture, n_batch)
 
     def classify(self, patches: Path) -> Answer:
         """Return the logits of the patches, (B, N - 1, P), in an image owner's file.
@@ -165,10 +165,7 @@ def open_parties(
 
 def _lower(session: Session, architecture: Architecture, n_batch: int) -> Lowered:
     """Compile from shapes alone; images and weights are zeros here."""
-    shapes = (
-        patches_shape(architecture, n_batch),
-        *weight_shapes(architecture).values(),
-    )
+    shapes = (input_shape(architecture, n_batch), *weight_shapes(architecture).values())
     zeros = [np.zeros(shape, np.float32) for shape in shapes]
     return session.lower(_CASE, model_workload(architecture).function, zeros)
 

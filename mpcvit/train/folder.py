@@ -21,7 +21,14 @@ from mpcprof.files import check_writable, locked, replace_file
 SCHEMA_VERSION: Final = 1
 NO_RUN: Final = -1  # instead of a number of epochs, where a process sees no run
 # Values that runs had before these settings had a name; a folder without them resumes.
-_BEFORE: Final = {"n_processes": 1, "recipe.augmentation.crop_scale": 0.0}
+_BEFORE: Final = {
+    "n_processes": 1,
+    "recipe.augmentation.crop_scale": 0.0,
+    "model.n_embeddings": 0,
+    "model.pooling": "class_token",
+    "model.has_qkv_bias": False,
+    "model.own_head_dim": 0,
+}
 _STATE_VERSION: Final = "1"
 _MODULE: Final = "module."
 _OPTIMIZER: Final = "optimizer."

@@ -16,7 +16,6 @@ from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
-from tests.architectures import TINY
 
 MODEL = replace(MODELS["digits"], n_layers=1, n_classes=3)
 
@@ -98,14 +97,21 @@ def test_what_cannot_be_written_leaves_the_old_file(tmp_path, monkeypatch):
     assert read_checkpoint(path).accuracy == 0.1
 
 
-def test_a_model_that_could_not_be_read_back_is_refused(tmp_path):
-    widened = replace(MODELS["digits"], width=32)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"width": 32},
+        {"name": "own", "pooling": "mean"},
+        {"name": "own", "has_qkv_bias": True, "own_head_dim": 5, "mlp_ratio": 0.5},
+    ],
+)
+def test_sizes_of_its_own_are_read_back(tmp_path, changes):
+    own = replace(MODEL, **changes)
 
-    with pytest.raises(UsageError, match="differs from the preset"):
-        saved(tmp_path, model=widened, class_names=tuple("0123456789"))
-    with pytest.raises(UsageError, match="no model 'tiny'"):
-        saved(tmp_path, model=TINY)
-    assert not [*tmp_path.iterdir()]
+    read = read_checkpoint(saved(tmp_path, model=own))
+
+    assert read.architecture.model == own
+    assert set(read.weights) == set(read.build_model().weights())
 
 
 @pytest.mark.parametrize(

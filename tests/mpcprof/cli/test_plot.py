@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 
+import matplotlib as mpl
 import pytest
 from click.testing import CliRunner
 
@@ -41,6 +42,19 @@ def test_plot_prints_the_path_that_it_wrote(tmp_path, kind):
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
+def test_shares_are_drawn_of_a_users_own_sizes(tmp_path, monkeypatch):
+    monkeypatch.setitem(mpl.rcParams, "svg.fonttype", "none")  # text, no outlines
+    path, out, sizes = (tmp_path / name for name in ("f.parquet", "a.svg", "own.json"))
+    write_profile(path, make_full_profile())
+    sizes.write_text('{"model": "cifar", "n_heads": 8, "width": 64}')
+
+    shown = run(path, "shares", "-o", out, "--model", sizes)
+
+    assert shown.exit_code == 0, shown.output
+    assert "cifar: 7 layers, 8 heads" in out.read_text()
+    assert "tiny-imagenet" not in out.read_text()
+
+
 def test_json_says_how_many_records_were_drawn(path):
     out = path.with_name("a.svg")
 
@@ -72,6 +86,8 @@ def test_the_kinds_of_the_command_are_those_of_the_library():
         (("latency", "-o", "none/a.png"), 1, "cannot write"),
         (("latency", "-o", "a.png", "--workload", "rellu"), 1, "did you mean relu?"),
         (("shares", "-o", "a.png"), 1, "to price it from"),
+        (("shares", "-o", "a.png", "--model", "none.json"), 2, "cannot read arch"),
+        (("latency", "-o", "a.png", "--model", "cifar"), 2, "--model is of shares"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(path, arguments, code, expected, monkeypatch):

@@ -19,6 +19,13 @@ FIT_KEYS = {"operation", "n_records", "median", "percentile_95", "max_bytes_erro
 TERM_KEYS = {"kind", "layer", "variant", "latency_s", "fixed_s", "per_unit_s"}
 
 
+OWN = {
+    "model": "own",
+    **{"n_layers": 1, "n_heads": 3, "width": 48, "mlp_ratio": 4, "n_classes": 5},
+    **{"image_size": 32, "patch": 8},
+}
+
+
 @pytest.fixture
 def path(tmp_path, monkeypatch):
     """A profile of every primitive, in the current folder."""
@@ -28,6 +35,10 @@ def path(tmp_path, monkeypatch):
     (tmp_path / "broken.json").write_text("{")
     digits = uniform_architecture(MODELS["digits"], attention="scale", heads="batched")
     (tmp_path / "arch.json").write_text(digits.to_json())
+    (tmp_path / "own.json").write_text(json.dumps(OWN))
+    (tmp_path / "own-arch.json").write_text(
+        json.dumps(OWN | {"attention": [["softmax"] * 3], "activation": ["gelu_tanh"]})
+    )
     document = json.loads(digits.to_json())
     document["attention"].pop()
     (tmp_path / "misfit.json").write_text(json.dumps(document))
@@ -59,6 +70,25 @@ def test_fit_prints_a_line_per_operation_and_says_what_has_one_size(path):
 
     assert len(every.stdout.splitlines()) == 1 + len(fit_cost_model(FULL).fits)
     assert "(one size only)" in single.stdout
+
+
+def test_a_users_own_sizes_are_predicted_from_either_file(path):
+    by_sizes = predict("--model", "own.json", "--attention", "softmax")
+    by_file = predict("--attention", "own-arch.json")
+
+    assert by_sizes == by_file
+    assert by_file["title"].startswith("own, 1 layers, 3 heads serial, 17 tokens")
+    assert [layer["name"] for layer in by_file["layers"]] == [
+        *("embedding", "layer 1", "head")
+    ]
+
+
+def test_terms_of_a_users_own_sizes_are_exported(path):
+    shown = run("table", "export", path, "--terms", "--model", "own.json")
+
+    assert shown.exit_code == 0, shown.output
+    heads = re.findall(r"^attention,0,softmax,3,", shown.stdout, re.MULTILINE)
+    assert len(heads) == 1
 
 
 def test_fit_writes_nothing(path):

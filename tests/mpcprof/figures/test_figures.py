@@ -321,7 +321,7 @@ def test_the_groups_of_a_bar_add_up_to_the_prediction(heads):
         MODELS["cifar"], attention="softmax", heads=heads
     )
 
-    bar = _bar(model, "cifar", "softmax", heads)
+    bar = _bar(model, MODELS["cifar"], "softmax", heads)
 
     predicted = model.predict(trace_model(architecture), model.reference)
     assert sum(bar.seconds) == pytest.approx(predicted.latency_s)

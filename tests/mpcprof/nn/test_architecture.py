@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from mpcprof.errors import UnknownNameError, UsageError
 from mpcprof.nn.architecture import (
     MODELS,
     Architecture,
+    get_model,
     parse_architecture,
+    parse_model,
     read_architecture,
     uniform_architecture,
 )
-from tests.architectures import architectures
+from tests.architectures import OWN_SIZES, architectures
 
 DIGITS = MODELS["digits"]
 VALID = json.loads(uniform_architecture(DIGITS, attention="scale").to_json())
@@ -66,6 +69,121 @@ def test_layers_and_classes_may_differ_from_the_models():
 
     assert (found.n_layers, found.model.n_classes) == (1, 3)
     assert parse_architecture(found.to_json()) == found
+
+
+@pytest.mark.parametrize("model", OWN_SIZES.values(), ids=OWN_SIZES)
+def test_sizes_of_its_own_survive_the_json(model):
+    architecture = uniform_architecture(model, attention="linformer")
+
+    assert parse_architecture(architecture.to_json()) == architecture
+    assert parse_model(model.to_json()) == model
+
+
+SIZES = {
+    "model": "deit-tiny",
+    "image_size": 224,
+    "patch": 16,
+    "n_layers": 2,
+    "n_heads": 3,
+    "width": 192,
+    "mlp_ratio": 4,
+    "n_classes": 1000,
+}
+ENCODER = {
+    key: size for key, size in SIZES.items() if key not in ("image_size", "patch")
+} | {"n_tokens": 128}
+CHOICES = {"attention": [["softmax"] * 3] * 2, "activation": ["gelu_tanh"] * 2}
+
+
+def test_a_vision_transformer_says_its_own_sizes():
+    model = parse_architecture(json.dumps(SIZES | CHOICES)).model
+
+    assert (model.n_tokens, model.head_dim, model.hidden) == (197, 64, 768)
+    assert (model.patch_dim, model.n_inputs, model.input_dim) == (768, 196, 768)
+
+
+def test_an_encoder_without_patches_is_given_embedded_tokens():
+    model = parse_model(ENCODER)
+
+    assert (model.n_tokens, model.n_inputs, model.input_dim) == (128, 127, 192)
+
+
+def test_a_model_of_a_presets_name_takes_the_sizes_that_it_does_not_say():
+    model = parse_model({"model": "cifar", "width": 192, "hidden": 768})
+
+    assert model == replace(MODELS["cifar"], width=192, mlp_ratio=4)
+
+
+def test_a_size_that_says_what_another_one_makes_changes_nothing():
+    more = {"n_tokens": 197, "head_dim": 64, "hidden": 768, "qkv_bias": False}
+
+    assert parse_model(SIZES | more) == parse_model(SIZES)
+
+
+def test_a_model_is_read_from_a_file_of_sizes(tmp_path: Path):
+    path = tmp_path / "deit.json"
+    path.write_text(json.dumps(SIZES))
+
+    assert get_model(str(path)) == parse_model(SIZES)
+    with pytest.raises(UsageError, match=r"deit\.json: the key 'attention' is missing"):
+        read_architecture(path)
+
+
+def sizes(**changes: Any) -> str:
+    return json.dumps(SIZES | changes)
+
+
+def sizes_without(*keys: str, start: dict[str, Any] = SIZES) -> str:
+    return json.dumps({key: size for key, size in start.items() if key not in keys})
+
+
+WRONG_SIZES = {
+    sizes(n_heads=5): "width=192 and n_heads=5 do not fit each other",
+    sizes(patch=15): "image_size=224 and patch=15 do not fit each other",
+    sizes(n_tokens=196): "n_tokens=196 and image_size=224 do not fit each other: 196 "
+    "patches of 16 pixels and a class token make 197",
+    sizes(n_tokens=197, pooling="mean"): "n_tokens=197 and image_size=224 do not fit "
+    "each other: 196 patches of 16 pixels make 196",
+    sizes(hidden=384): "hidden=384 and mlp_ratio=4 do not fit each other",
+    sizes(mlp_ratio=2.7): "mlp_ratio=2.7 of width=192 makes 518.4 hidden values",
+    sizes(mlp_ratio=-1): "hidden=-192: expected a whole number of at least 1",
+    sizes(mlp_ratio="4"): "mlp_ratio='4': expected float",
+    sizes(patch=0): "patch=0: expected a whole number of at least 1",
+    sizes(n_heads=0): "n_heads=0: expected a whole number of at least 1",
+    sizes(width=0): "width=0: expected a whole number of at least 1",
+    sizes(width=0, hidden=8): "width=0: expected a whole number of at least 1",
+    sizes(n_channels=-3): "n_channels=-3: expected a whole number of at least 1",
+    sizes(head_dim=-1): "head_dim=-1: expected a whole number of at least 1",
+    sizes(n_layers=10**12): "n_layers=1000000000000: expected at most 1000",
+    sizes(width=10**9, n_heads=1): "width=1000000000: expected at most",
+    sizes(model="a b"): "model 'a b': expected a name of letters",
+    sizes(pooling="cls"): "pooling='cls': expected class_token or mean",
+    sizes(qkv_bias=1): "qkv_bias=1: expected true or false",
+    sizes(widths=192): "unknown key 'widths'; did you mean width?",
+    sizes(embed_dim=192): "unknown key 'embed_dim'; here it is called width",
+    sizes(hidden_size=192): "unknown key 'hidden_size'; here it is called width",
+    sizes(depth=12): "unknown key 'depth'; here it is called n_layers",
+    sizes_without("width"): "the key 'width' is missing: model 'deit-tiny' is no",
+    sizes_without("patch"): "the key 'patch' is missing",
+    sizes_without("image_size"): "the key 'image_size' is missing",
+    sizes_without("image_size", "patch"): "the key 'image_size' or 'n_tokens' is",
+    sizes_without("mlp_ratio"): "the key 'mlp_ratio' or 'hidden' is missing",
+    json.dumps(ENCODER | {"n_tokens": 1}): "n_tokens=1: expected at least 2, the class",
+    json.dumps({"model": "cifar", "n_tokens": 128}): "n_tokens=128 and image_size=32",
+    json.dumps({"model": "deit", "n_layers": 1}): "no model 'deit'; ",
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_SIZES, ids=range(len(WRONG_SIZES)))
+def test_sizes_that_do_not_fit_are_one_clear_line(wrong: str, tmp_path: Path):
+    path = tmp_path / "sizes.json"
+    path.write_text(wrong)
+
+    with pytest.raises(UsageError, match=re.escape(WRONG_SIZES[wrong])) as error:
+        get_model(str(path))
+
+    assert "\n" not in str(error.value)
+    assert "sizes.json" in str(error.value)
 
 
 WRONG = {

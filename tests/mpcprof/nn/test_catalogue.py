@@ -21,15 +21,15 @@ from mpcprof.nn.steps import PRIMITIVES, Bare, CountingAlgebra, Step, broadcast_
 from mpcprof.nn.transformer import (
     by_token,
     fused_mlp,
+    input_shape,
     mlp,
-    patches_shape,
     vit,
     weight_shapes,
 )
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.registry import all_workloads, get_workload
-from tests.architectures import TINY, architectures, make_architecture
+from tests.architectures import OWN_SIZES, TINY, architectures, make_architecture
 
 BANNED = ("scatter", "gather", "while", "scan", "sort", "dynamic", "conv", "cond")
 
@@ -47,7 +47,7 @@ def abstract(shapes) -> list[jax.ShapeDtypeStruct]:
 
 def count_model(architecture: Architecture, n_batch: int) -> tuple[int, ...]:
     weights = {name: Bare(shape) for name, shape in weight_shapes(architecture).items()}
-    patches = Bare(patches_shape(architecture, n_batch))
+    patches = Bare(input_shape(architecture, n_batch))
     return vit(CountingAlgebra(), architecture, patches, weights).shape
 
 
@@ -96,6 +96,17 @@ def test_counting_and_jax_agree_on_the_shape_of_a_model(architecture, n_batch):
     traced = jax.eval_shape(workload.function, *abstract(shapes))
 
     assert count_model(architecture, n_batch) == traced.shape == (n_batch, 3)
+
+
+@pytest.mark.parametrize("model", OWN_SIZES.values(), ids=OWN_SIZES)
+def test_counting_and_jax_agree_on_a_model_of_its_own_sizes(model):
+    architecture = uniform_architecture(model, attention="softmax")
+    workload = model_workload(architecture)
+    shapes = workload.input_shapes(Dims(n_batch=2))
+
+    traced = jax.eval_shape(workload.function, *abstract(shapes))
+
+    assert count_model(architecture, 2) == traced.shape == (2, 3)
 
 
 @each_block

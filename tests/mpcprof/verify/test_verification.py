@@ -15,6 +15,7 @@ from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
 from mpcprof.errors import EngineError, UsageError
 from mpcprof.network import NETWORKS, Network, parse_network
+from mpcprof.nn.architecture import MODELS
 from mpcprof.nn.catalogue import BLOCKS, trace_block, trace_model
 from mpcprof.profile.io import write_profile
 from mpcprof.sweep.grid import PRESETS
@@ -22,7 +23,7 @@ from mpcprof.sweep.run import LeftOut
 from mpcprof.verify import run
 from mpcprof.verify.draw import draw_cases, draw_models
 from mpcprof.verify.report import CaseResult, VerifyResult, summarise
-from mpcprof.verify.run import VerifyConfig, make_config
+from mpcprof.verify.run import VerifyConfig, _named_case, make_config
 from mpcprof.workloads.registry import all_workloads
 from tests import PROFILES
 from tests.architectures import make_architecture
@@ -322,6 +323,17 @@ def test_what_is_asked_for_twice_is_measured_once():
 
     assert len(config.cases) == 2
     assert config.networks == (WAN, LAN)
+
+
+def test_one_layer_of_a_users_own_sizes_is_a_case(tmp_path):
+    path = tmp_path / "own.json"
+    path.write_text('{"model": "digits", "width": 96}')
+
+    case = _named_case(f"{path}:softmax:batched", n_layers=1)
+
+    assert case.architecture is not None
+    assert case.architecture.model == replace(MODELS["digits"], width=96, n_layers=1)
+    assert case.steps == trace_model(case.architecture, 1)
 
 
 def scripted_sweep(left_out_on=(WAN, LAN), asked=None):

@@ -20,7 +20,7 @@ from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.reference import sparsemax_rows64
 from mpcprof.workloads.registry import all_workloads, get_workload
-from tests.architectures import TINY, architectures, make_architecture
+from tests.architectures import OWN_SIZES, TINY, architectures, make_architecture
 
 each_block = pytest.mark.parametrize(
     "workload", all_workloads("block"), ids=lambda w: w.name
@@ -190,6 +190,17 @@ def test_an_image_gives_the_same_alone_and_in_a_batch():
     alone = [workload.reference(image[None], *weights)[0] for image in patches]
     np.testing.assert_allclose(together, alone)
     assert np.std(together, axis=0).min() > 0.01
+
+
+@pytest.mark.parametrize("model", OWN_SIZES.values(), ids=OWN_SIZES)
+def test_a_model_of_its_own_sizes_gives_the_reference(model):
+    small = replace(model, n_layers=1)
+    workload = model_workload(uniform_architecture(small, attention="scale"))
+    inputs = draw_inputs(workload, Dims(n_batch=2))
+
+    found = jax.jit(workload.function)(*inputs)
+
+    np.testing.assert_allclose(found, workload.reference(*inputs), atol=1e-4)
 
 
 @pytest.mark.parametrize("attention", ["softmax", "square", "scale"])

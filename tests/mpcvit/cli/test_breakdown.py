@@ -3,16 +3,20 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import click
 import pytest
 from click.testing import CliRunner
 
 from mpcprof.deployment import Deployment
+from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcprof.profile.io import write_profile
 from mpcprof.profile.record import Profile
 from mpcvit.cli import COMMANDS, main
+from mpcvit.paper.cases import CaseConfig
+from mpcvit.paper.fig8 import Figure8
 from tests.factories import make_full_profile, make_profile, make_record
 from tests.test_architecture import NOT_FOR_HELP, modules_loaded_by
 
@@ -35,6 +39,9 @@ def folder(tmp_path, monkeypatch):
     for name in ("tiny-imagenet", "cifar"):
         architecture = uniform_architecture(MODELS[name], attention="scale")
         (tmp_path / f"{name}.json").write_text(architecture.to_json())
+    own = replace(MODELS["tiny-imagenet"], name="own", n_layers=2, width=96)
+    architecture = uniform_architecture(own, attention="scale")
+    (tmp_path / "own.json").write_text(architecture.to_json())
     return tmp_path
 
 
@@ -49,6 +56,16 @@ def test_it_prints_files_and_sentences(folder):
     lines = shown.stdout.splitlines()
     assert lines[:4] == [f"out/fig1.{s}" for s in ("png", "svg", "csv", "json")]
     assert any("softmax is the largest part" in line for line in lines)
+
+
+def test_figure_8_takes_the_sizes_of_an_architecture_of_its_own(folder):
+    shown = run("fig8", "-o", "out", "--arch", "own.json", "--json")
+
+    assert shown.exit_code == 0, shown.output
+    drawn = (folder / "out" / "fig8.csv").read_text().splitlines()[1:]
+    assert len(drawn) == 3 * 2  # three models of two layers
+    own = CaseConfig(network=NETWORKS["wan"], architecture=folder / "own.json")
+    assert Figure8().caption(own).startswith("2 layers, 12 heads one by one")
 
 
 def test_json_is_one_document_and_the_file_beside_the_figure(folder):

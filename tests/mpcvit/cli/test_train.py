@@ -10,6 +10,7 @@ import torch
 from click.testing import CliRunner
 
 from mpcprof.errors import EngineError, UsageError
+from mpcprof.nn.architecture import read_architecture
 from mpcvit.checkpoint import read_checkpoint
 from mpcvit.cli.train import command
 from mpcvit.data.dataset import load_dataset
@@ -55,6 +56,46 @@ def test_a_student_learns_from_the_checkpoint_that_its_teacher_left(tmp_path):
     assert checkpoint.architecture == tiny_architecture("scale")
     dataset = load_dataset("digits", model=checkpoint.architecture.model, limit=40)
     assert evaluate_plain(checkpoint, dataset) == document["accuracy"]
+
+
+def write_own(folder: Path, **changes: object) -> Path:
+    sizes = {"n_layers": 1, "n_heads": 3, "width": 24, "mlp_ratio": 2, "n_classes": 10}
+    images = {"image_size": 8, "patch": 4, "n_channels": 1, "pooling": "mean"}
+    choices = {"attention": [["scale"] * 3], "activation": ["relu"]}
+    path = folder / "own.json"
+    text = {"model": "own"} | sizes | images | choices | changes
+    path.write_text(json.dumps({k: v for k, v in text.items() if v is not None}))
+    return path
+
+
+def test_a_network_of_a_users_own_sizes_is_trained(tmp_path):
+    given = write_own(tmp_path, qkv_bias=True)
+
+    document = json.loads(call(given, "--output", tmp_path / "run"))
+
+    checkpoint = read_checkpoint(Path(document["checkpoint"]))
+    assert checkpoint.architecture == read_architecture(given)
+    dataset = load_dataset("digits", model=checkpoint.architecture.model, limit=40)
+    assert evaluate_plain(checkpoint, dataset) == document["accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_classes": 9}, r"channels, pixels and classes .* model own expects"),
+        (
+            {"image_size": None, "patch": None, "n_tokens": 5},
+            "model own takes 5 embedded tokens and no images: .* give image_size",
+        ),
+    ],
+)
+def test_sizes_that_no_image_fits_are_one_line(tmp_path, changes, message):
+    given = write_own(tmp_path, **changes)
+
+    with pytest.raises(UsageError, match=message) as error:
+        call(given, "--output", tmp_path / "run")
+
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("write", [write_parquet_folder, write_image_folder])

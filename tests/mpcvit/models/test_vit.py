@@ -19,7 +19,7 @@ from mpcprof.workloads.models import weight_domains
 from mpcprof.workloads.reference import vit64
 from mpcvit.models.layers import DropPath, Regularization, to_patches
 from mpcvit.models.vit import VisionTransformer
-from tests.architectures import TINY, architectures, make_architecture
+from tests.architectures import OWN_SIZES, TINY, architectures, make_architecture
 
 ATOL = 1e-4  # of logits, in float32
 NOT_SPARSEMAX = [name for name in ATTENTIONS if name != "sparsemax"]
@@ -43,6 +43,20 @@ def make_images(model=TINY, n_images: int = 2) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     shape = (n_images, model.n_channels, model.image_size, model.image_size)
     return torch.rand(shape, generator=generator)
+
+
+@pytest.mark.parametrize("name", [name for name in OWN_SIZES if "emb" not in name])
+def test_torch_gives_the_reference_of_sizes_of_its_own(name):
+    model = OWN_SIZES[name]
+
+    assert_torch_gives_the_reference(uniform_architecture(model, attention="softmax"))
+
+
+def test_a_model_without_images_is_no_network_of_images():
+    encoder = uniform_architecture(OWN_SIZES["embedded"], attention="scale")
+
+    with pytest.raises(UsageError, match="own takes 4 embedded tokens and no images"):
+        VisionTransformer(encoder)
 
 
 def numpy_weights(network: VisionTransformer) -> dict[str, np.ndarray]:
