@@ -50,8 +50,9 @@ class MeasureConfig:
         in_series: Whether all calls of a case on a network come one after another, not
             in turn with other cases: each then pays for the stock that it uses up.
         warmups: Number of untimed calls after the first, cold one.
-        slow_s: Seconds of a first call from which a case is slow: caches weigh little
-            in it, so that it is the call on loopback, with one on each other network.
+        slow_s: Seconds from which a call is slow, and the only one on its network. If
+            it is the first one, in which caches then weigh little, none follows on
+            loopback.
         seed: Seed of the inputs.
         case_limit_s: Seconds that all calls of a case may take, or it is left out.
     """
@@ -186,6 +187,8 @@ class LoadedCase:
         calls = self._calls[network]
         if self.is_slow:
             return bool(calls) or (network.is_loopback and not self._was_cold)
+        if any(call.latency_s >= self._config.slow_s for call in calls):
+            return True
         is_counted = network in self._config.counted_on
         if len(calls) < (self._config.n_counts if is_counted else self._config.repeats):
             return False

@@ -31,8 +31,8 @@ class SweepConfig:
         enough_s: Seconds that the calls of a short case take together: noise weighs
             most on short ones, so they are called more often.
         warmups: Untimed calls after the first, cold one.
-        slow_s: Seconds of a first call from which a case gets no other on loopback, and
-            one on the network.
+        slow_s: Seconds from which a call is the only one on its network, where calls
+            take milliseconds to minutes.
         seed: Seed of the inputs.
         case_limit_s: Seconds of the calls of a case beyond which it is left out.
         base_port: First port for parties and relay; 0 for free ones.
@@ -82,7 +82,7 @@ class SweepConfig:
             enough_s=enough_s if is_emulated else 0.0,
             in_series=keeps_stock,
             warmups=self.warmups,
-            slow_s=self.slow_s if is_waited_for else math.inf,
+            slow_s=self.slow_s if is_waited_for and keeps_stock else math.inf,
             seed=self.seed,
             case_limit_s=self.case_limit_s,
         )

@@ -67,5 +67,8 @@ def _calls_s(case: Case, plan: MeasureConfig) -> float:
     on_s = [call_s(case, network) for network in plan.networks]
     if loopback_s >= plan.slow_s:
         return sum(on_s)
-    repeats_s = [max(plan.repeats * one_s, plan.enough_s) for one_s in on_s]
+    repeats_s = [
+        one_s if one_s >= plan.slow_s else max(plan.repeats * one_s, plan.enough_s)
+        for one_s in on_s
+    ]
     return (1 + plan.warmups) * loopback_s + sum(repeats_s)

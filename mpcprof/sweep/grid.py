@@ -14,7 +14,7 @@ from mpcprof.profile.columns import Mode
 from mpcprof.sweep.config import SweepConfig, make_config
 from mpcprof.workloads.registry import Workload, all_workloads, get_workload
 
-_SLOW_S = 1.0  # where the quick preset makes no call without which it can do
+_SLOW_S = 0.6  # where the quick preset makes no call without which it can do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -262,7 +262,8 @@ def calibrate_host(config: SweepConfig, session: Session) -> Calibration:
         calibration_network(network),
         advice="" if is_priced else _advice(config),
     )
-    return calibrate(session, network, seed=config.seed)
+    is_rough = config.deployment.keeps_stock
+    return calibrate(session, network, seed=config.seed, is_rough=is_rough)
 
 
 def _trim(config: SweepConfig, session: Session, progress: Progress) -> None:

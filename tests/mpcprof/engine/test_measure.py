@@ -125,6 +125,22 @@ def test_a_first_call_that_made_a_stock_is_not_the_one_on_loopback(in_series):
     assert timing.total_s == 11.0
 
 
+def test_a_call_that_is_slow_for_its_hops_is_the_only_one_on_its_network():
+    class Waiting(Parties):
+        def run(self, name):
+            self.call_s = 0.1 if self.network == LOOPBACK else 3.0
+            return super().run(name)
+
+    plan = MeasureConfig(networks=(LOOPBACK, WAN), repeats=2, slow_s=1.0)
+
+    parties = Waiting(0.1)
+    (timing,), _ = measure(parties, [SQUARE], plan)
+
+    assert len(timing.on(WAN)) == 1
+    assert len(timing.on(LOOPBACK)) == 2
+    assert len(timing.warmups) == plan.warmups
+
+
 def test_a_case_that_is_not_slow_is_called_as_often_as_ever():
     fast = MeasureConfig(networks=(LOOPBACK, WAN), repeats=2, slow_s=1.01)
 

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,11 @@ from jax import lax
 
 from mpcprof.deployment import make_deployment
 from mpcprof.dims import Dims
+from mpcprof.engine.calibration import trim_link
 from mpcprof.engine.emulation.relay import RelayEmulation
 from mpcprof.engine.session import Session, cpus_of_party
 from mpcprof.errors import EngineError, NoAnswerError, PartyDiedError
-from mpcprof.network import LOOPBACK, NETWORKS, Network
+from mpcprof.network import LOOPBACK, NETWORKS, Network, parse_network
 from mpcprof.workloads.registry import get_workload
 from tests.processes import still_running
 
@@ -150,6 +152,20 @@ def test_goodput_is_the_emulated_rate_in_both_directions(semi2k, rate_bytes_per_
     assert all({*rates} == {(0, 1), (1, 0)} for rates in tries)
     slowest = median(min(rates.values()) for rates in tries)
     assert slowest == pytest.approx(rate_bytes_per_s, rel=0.1)
+
+
+@pytest.mark.spu
+@pytest.mark.link
+def test_a_slow_network_is_what_was_asked_for_within_seconds(semi2k):
+    begin_s = time.monotonic()
+
+    seen = trim_link(semi2k, parse_network("1Mbps,40ms"))
+    spent_s = time.monotonic() - begin_s
+    semi2k.late_s = 0.0
+    semi2k.set_network(LOOPBACK)
+
+    assert seen.is_good
+    assert spent_s < 30
 
 
 @pytest.mark.spu
