@@ -18,6 +18,7 @@ from mpcprof.builds import (
     get_build,
 )
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+from mpcprof.files import convert_json, decode_json
 
 Options = tuple[tuple[str, Option], ...]
 
@@ -152,13 +153,14 @@ class Deployment:
         Raises:
             UsageError: If the text is not one.
         """
-        try:
-            values = json.loads(text)
-            for name in ("compiler_options", "runtime_options"):
-                values[name] = tuple(values[name].items())
-            return cls(**values)
-        except (TypeError, ValueError, KeyError, AttributeError) as error:
-            raise UsageError(f"{text[:80]!r} is not a deployment: {error}") from None
+        what = f"{text[:80]!r} is not a deployment"
+        values = decode_json(text, dict, what=what)
+        for name in ("compiler_options", "runtime_options"):
+            options = values.get(name)
+            if not isinstance(options, dict):
+                raise UsageError(f"{what}: {name}={options!r:.80}: expected an object")
+            values[name] = [*options.items()]
+        return convert_json(values, cls, what=what)
 
     @property
     def sweep_command(self) -> str:

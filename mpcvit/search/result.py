@@ -103,13 +103,15 @@ def read_result(folder: Path) -> SearchResult:
     settings, tensors = folder / SETTINGS, folder / TENSORS
     try:
         values = json.loads(settings.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise UsageError(f"{SETTINGS} holds {values!r:.40}: expected an object")
         arrays = _read_choices(tensors)
     except FileNotFoundError as error:
         raise UsageError(
             f"{str(folder)!r} has no {Path(error.filename or TENSORS).name}: expected "
             "a folder in which `mpcvit search` has finished"
         ) from None
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, safetensors.SafetensorError) as error:
         raise UsageError(
             f"cannot read the search in {str(folder)!r}: {error}; search again"
         ) from None
@@ -122,7 +124,7 @@ def read_result(folder: Path) -> SearchResult:
         return _parse(values, arrays)
     except UsageError as error:
         raise type(error)(f"{folder}: {error}") from None
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"{settings} is damaged ({type(error).__name__}: {error}); search again"
         ) from None

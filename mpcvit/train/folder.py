@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mpcprof.errors import FileError, UsageError
-from mpcprof.files import check_writable, locked, replace_file
+from mpcprof.files import check_writable, locked, read_json, replace_file
 
 SCHEMA_VERSION: Final = 1
 NO_RUN: Final = -1  # instead of a number of epochs, where a process sees no run
@@ -120,11 +120,10 @@ class RunFolder:
 
 def _read_json(path: Path) -> Any:  # Any: JSON
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return read_json(path, dict, what="settings")
+    except UsageError as error:
         raise UsageError(
-            f"cannot read {str(path)!r}: {error}; start anew with --fresh, or choose "
-            "another folder with --output"
+            f"{error}; start anew with --fresh, or choose another folder with --output"
         ) from None
 
 

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from enum import Enum
@@ -161,6 +162,46 @@ def test_what_cannot_be_deployed_is_refused_in_words(arguments, message):
 def test_a_text_that_is_no_deployment_is_refused(text):
     with pytest.raises(UsageError, match="is not a deployment"):
         Deployment.from_json(text)
+
+
+@given(
+    st.sampled_from([*json.loads(Deployment(protocol="semi2k").to_json()), "other"]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=2)
+            | st.dictionaries(st.text(max_size=5), inner, max_size=2)
+        ),
+        max_leaves=4,
+    ),
+)
+def test_a_changed_value_is_a_deployment_or_refused_in_one_line(key, value):
+    values = json.loads(Deployment(protocol="semi2k").to_json()) | {key: value}
+
+    try:
+        read, told = Deployment.from_json(json.dumps(values)), ""
+    except UsageError as error:
+        read, told = None, str(error)
+
+    assert (read is None) == bool(told)
+    assert told.isprintable()
+    assert read is None or Deployment.from_json(read.to_json()) == read
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("protocol", 3, "protocol=3: expected text"),
+        ("field_bits", "64", "field_bits='64': expected int"),
+        ("runtime_options", [], r"runtime_options=\[\]: expected an object"),
+        ("ring", 64, "unknown key 'ring'"),
+    ],
+)
+def test_a_value_of_another_type_is_named_with_what_was_expected(key, value, message):
+    values = json.loads(Deployment(protocol="semi2k").to_json()) | {key: value}
+
+    with pytest.raises(UsageError, match=message):
+        Deployment.from_json(json.dumps(values))
 
 
 def test_a_difference_names_the_first_field():

@@ -165,7 +165,7 @@ def test_a_search_takes_its_classes_from_a_folder_of_parquet_files(tmp_path):
 
 
 @pytest.mark.parametrize("name", [SETTINGS, TENSORS])
-@pytest.mark.parametrize("content", [None, b"{", b"\xff" * 20])
+@pytest.mark.parametrize("content", [None, b"{", b"[1]", b"\xff" * 20])
 def test_a_search_that_is_not_whole_is_one_clear_line(
     tmp_path, finished, name, content
 ):
@@ -176,6 +176,30 @@ def test_a_search_that_is_not_whole_is_one_clear_line(
 
     with pytest.raises(UsageError, match=r"has no search|cannot read the search"):
         read_result(tmp_path / "run")
+
+
+@pytest.mark.parametrize("key", ["model", "space", "cost", "schema_version"])
+def test_a_search_with_a_value_of_another_type_is_one_clear_line(
+    key, tmp_path, finished
+):
+    shutil.copytree(finished, tmp_path / "run")
+    path = tmp_path / "run" / SETTINGS
+    values = json.loads(path.read_text())
+
+    for other in (None, 3, "x", [1], {}, {"name": []}):
+        path.write_text(json.dumps(values | {key: other}))
+
+        with pytest.raises(UsageError) as caught:
+            read_result(tmp_path / "run")
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("content", [b"[1]", b"{"])
+def test_settings_that_are_no_object_say_how_to_go_on(content, tmp_path):
+    (tmp_path / "config.json").write_bytes(content)
+
+    with pytest.raises(UsageError, match=r"config.json': .*start anew with --fresh"):
+        search(make_request(tmp_path))
 
 
 def test_the_commands_search_derive_and_write_what_can_be_read(tmp_path):
