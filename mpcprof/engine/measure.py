@@ -353,14 +353,15 @@ def _advice(
     deployment: Deployment, kind: WorkloadKind, expected: NDArray[np.float64]
 ) -> str:
     """Return what usually helps against a wrong result."""
-    if deployment.build.stray_share:
-        return f"{deployment.build.name} is wrong at random: run the same command again"
+    build = deployment.build
+    again = f"{build.name} is wrong at random: run the same command again; "
     wider = {32: "--field-bits 64", 64: "--field-bits 128"}
     bits = wider.get(deployment.field_bits, "other --fraction-bits")
-    advice = f"{_ring(deployment, expected)}what usually helps: {bits}"
-    if kind != "function":
-        return advice
-    return f"{advice}, a narrower --domain, or another formula; --tolerance allows more"
+    own = ", a narrower --domain, or another formula; --tolerance allows more"
+    return (
+        f"{again if build.stray_share else ''}{_ring(deployment, expected)}"
+        f"what usually helps: {bits}{own if kind == 'function' else ''}"
+    )
 
 
 def _ring(deployment: Deployment, expected: NDArray[np.float64]) -> str:

@@ -344,6 +344,14 @@ def test_a_refusal_says_where_by_how_much_for_which_inputs_and_what_helps():
     )
 
 
+def test_a_build_that_is_wrong_at_random_is_asked_again_before_anything_else():
+    old = make_deployment("semi2k", runtime="spu-0.3.1b0")
+    case = Case(workload=get_workload("exp"), dims=Dims(n_heads=1, n_tokens=3))
+
+    with pytest.raises(CaseFailedError, match="0 is wrong at random: run the same .*;"):
+        measure(Mistaken(zeros, old), [case], MeasureConfig(networks=(WAN,), repeats=1))
+
+
 def test_inputs_of_another_shape_are_said_by_their_range():
     with pytest.raises(
         CaseFailedError, match=r"[0-9], inputs from -1 to 1 and -1 to 1; its"
