@@ -31,8 +31,12 @@ def commit() -> str:
     folder = Path(__file__).parent
     describe = ["describe", "--always", "--dirty", "--abbrev=12"]
     command = ["git", "-C", str(folder), *describe]
+    # a hook's GIT_DIR is the repository of what called us
+    other = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, env=other, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
     return done.stdout.strip()

@@ -31,6 +31,7 @@ LAYERS = (
         "mpcprof.deployment",
         "mpcprof.builds",
         "mpcprof.files",
+        "mpcprof.isolation",
         "mpcprof.progress",
         "mpcprof.provenance",
         "mpcprof.pricing",

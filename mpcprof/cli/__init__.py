@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from mpcprof.errors import MpcprofError
+from mpcprof.isolation import shield
 
 # name -> the module whose `command` it is, and what its help says in one line
 CommandTable = Mapping[str, tuple[str, str]]
@@ -46,6 +47,11 @@ class LazyGroup(click.Group):
         super().__init__(*args, **settings)
         self.program = program
         self.table = table
+
+    def main(self, *args: Any, **settings: Any) -> Any:  # Any: as click has it
+        """Run a command, apart from what the user's surroundings would change."""
+        shield()
+        return super().main(*args, **settings)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(self.table)

@@ -26,6 +26,7 @@ from mpcprof.errors import (
     NoAnswerError,
     PartyDiedError,
 )
+from mpcprof.isolation import child_environment, module_argv
 
 Reply = tuple[Header, list[bytes]]
 
@@ -73,7 +74,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
-                env={**os.environ, **self._environment},
+                env=child_environment(self._environment),
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # a Ctrl-C at the terminal is ours to handle
             )
@@ -155,7 +156,7 @@ def _only_on(cpus: frozenset[int]) -> Iterator[None]:
 
 def python_child(name: str, module: str) -> Child:
     """Start a child of this same Python that runs one of our modules."""
-    return Child(name, [sys.executable, "-m", module])
+    return Child(name, module_argv(module))
 
 
 def ask_all(

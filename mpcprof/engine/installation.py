@@ -22,6 +22,7 @@ from filelock import FileLock, Timeout
 
 from mpcprof.builds import BUILDS, Build
 from mpcprof.errors import BackendUnavailableError, EngineError, UsageError
+from mpcprof.isolation import folder_argv
 
 HOME_VARIABLE: Final = "MPCPROF_HOME"
 _DEFAULT_HOME: Final = "~/.local/share/mpcprof"
@@ -52,8 +53,7 @@ class Runtime:
     @property
     def party_argv(self) -> tuple[str, ...]:
         """Command line of a party, without its channel."""
-        program = str(_PARTY_PROGRAM)
-        return (self.python, "-X", "faulthandler", program, self.build.backend)
+        return (*folder_argv(_PARTY_PROGRAM, self.python), self.build.backend)
 
 
 def find_runtime(build: Build) -> Runtime:
@@ -232,7 +232,7 @@ def _unfitness(python: str, version: str) -> str:
     """Return why an interpreter cannot be used; empty if it can."""
     try:
         answer = subprocess.run(
-            [python, "-c", _FITS],
+            [python, "-I", "-c", _FITS],
             capture_output=True,
             text=True,
             timeout=_ASK_S,
@@ -276,8 +276,8 @@ def _build(build: Build, place: Path, python: str | None, on_step: OnStep) -> No
             shutil.rmtree(place, ignore_errors=True)
     python = find_python(build, python)
     on_step(f"environment with {python}")
-    _run([python, "-m", "venv", str(place)], "the environment cannot be made")
-    pip = [own, "-m", "pip", "--disable-pip-version-check", "install"]
+    _run([python, "-I", "-m", "venv", str(place)], "the environment cannot be made")
+    pip = [own, "-I", "-m", "pip", "--disable-pip-version-check", "install"]
     _install_packages(build, place, pip, on_step)
 
 
@@ -291,7 +291,7 @@ def _install_packages(
     _run([*installer, *options, *pins], f"{name} failed", on_step)
     on_step("trying it")
     own = str(place / _PYTHON)
-    _run([own, "-c", _WORKS], f"SPU {build.version} does not work here")
+    _run([own, "-I", "-c", _WORKS], f"SPU {build.version} does not work here")
     (place / _MARK).write_text(json.dumps(dict(build.packages)), encoding="utf-8")
 
 

@@ -1,5 +1,6 @@
 """A user's own JAX function as a workload: `MODULE:FUNCTION` or `FILE.py:FUNCTION`."""
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -178,7 +179,6 @@ def _load_file(where: str) -> ModuleType:
     path = Path(where).expanduser()
     if not path.is_file() or path.suffix != ".py":
         raise UsageError(f"no file {where!r} in {Path.cwd()} that ends in .py")
-    _make_importable(path.resolve().parent)
     name = f"_user_{path.stem}"  # a file called jax.py must not hide jax
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None  # it ends in .py
@@ -186,7 +186,8 @@ def _load_file(where: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with _importable(path.resolve().parent):
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UsageError(f"cannot import {where!r}: {_first_line(error)}") from error
@@ -194,9 +195,9 @@ def _load_file(where: str) -> ModuleType:
 
 
 def _import_module(where: str) -> ModuleType:
-    _make_importable(Path.cwd())
     try:
-        return importlib.import_module(where)
+        with _importable(Path.cwd()):
+            return importlib.import_module(where)
     except (Exception, SystemExit) as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing and f"{where}.".startswith(f"{missing}."):
@@ -207,10 +208,20 @@ def _import_module(where: str) -> ModuleType:
         raise UsageError(f"cannot import {where!r}: {_first_line(error)}") from error
 
 
-def _make_importable(folder: Path) -> None:
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Look into a folder first, as `python` does; last, once the user's file is read.
+
+    What we import later must not be a file of the user's that has the same name.
+    """
     importlib.invalidate_caches()
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        if str(folder) not in sys.path:
+            sys.path.append(str(folder))
 
 
 def _find_function(module: ModuleType, name: str, target: str) -> Function:

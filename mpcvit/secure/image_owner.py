@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mpcprof.errors import MpcprofError, UsageError
+from mpcprof.isolation import module_argv
 from mpcvit.checkpoint_header import CheckpointHeader, read_header
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def prepare_apart(
         "folder": str(folder),
     }
     done = subprocess.run(
-        [sys.executable, "-m", __name__],
+        module_argv(__name__),
         input=json.dumps(request),
         capture_output=True,
         text=True,

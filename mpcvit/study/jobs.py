@@ -15,6 +15,7 @@ from typing import Final, Protocol, TypeVar
 import torch
 
 from mpcprof.errors import EngineError
+from mpcprof.isolation import isolated_spawning
 from mpcprof.progress import SILENT, Progress, Silent
 from mpcvit.train.config import RunConfig
 from mpcvit.train.loop import DivergedError
@@ -128,11 +129,14 @@ def _run_apart(
     context.set_forkserver_preload(["mpcvit.train.run"])
     theirs, ours = context.Pipe(duplex=False)
     n_threads = max(1, (os.cpu_count() or 1) // n_jobs)
-    pool = ProcessPoolExecutor(
-        min(n_jobs, len(jobs)), context, _begin_process, (theirs, n_threads)
-    )
+    begin = (theirs, n_threads, Path.cwd())
+    with isolated_spawning():  # of the tracker of its locks
+        pool = ProcessPoolExecutor(
+            min(n_jobs, len(jobs)), context, _begin_process, begin
+        )
     try:
-        futures = [pool.submit(_attempt, work, job, SILENT) for job in jobs]
+        with isolated_spawning():
+            futures = [pool.submit(_attempt, work, job, SILENT) for job in jobs]
         waiting = {*futures}
         while waiting:
             done, waiting = wait(waiting, _TICK_S, FIRST_COMPLETED)
@@ -151,7 +155,8 @@ def _run_apart(
         theirs.close()
 
 
-def _begin_process(parent: Connection, n_threads: int) -> None:
+def _begin_process(parent: Connection, n_threads: int, folder: Path) -> None:
+    os.chdir(folder)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ...
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(n_threads)

@@ -28,6 +28,7 @@ from mpcprof.engine.emulation.netem import (
 from mpcprof.engine.emulation.relay import RelayEmulation
 from mpcprof.engine.emulation.tun import TunEmulation, open_tun
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+from mpcprof.isolation import module_argv
 from mpcprof.network import Network
 from mpcprof.profile.columns import Emulation as EmulationName
 
@@ -140,7 +141,7 @@ def _ask_child() -> dict[str, str]:
     try:
         find_nsenter()
         answer = subprocess.run(
-            [sys.executable, "-m", __name__],
+            module_argv(__name__),
             capture_output=True,
             check=True,
             text=True,

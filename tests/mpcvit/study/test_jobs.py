@@ -50,6 +50,7 @@ def test_a_process_that_dies_is_said_so(tmp_path):
 
 
 def fill_the_disk(job, observer):
+    assert Path.cwd() != Path("/")  # where a process begins, out of the user's folder
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
