@@ -63,6 +63,12 @@ class NoAnswerError(EngineError):
     """A child lives but has not answered in time."""
 
 
+class TerminatedError(EngineError):
+    """Work was ended by SIGTERM."""
+
+    exit_code: ClassVar[int] = 143  # as a shell reports it: 128 + 15
+
+
 class PartyDiedError(EngineError):
     """A party process ended while it was needed."""
 

@@ -8,13 +8,12 @@ packages, then installed ones, and the user's folders last.
 import contextlib
 import os
 import sys
-import sysconfig
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 _ROOT: Final = str(Path(__file__).resolve().parents[1])  # holds mpcprof and mpcvit
-_STANDARD: Final = tuple(sysconfig.get_path(x) for x in ("stdlib", "platstdlib"))
+_STANDARD: Final = str(Path(os.__file__).parent)
 # JAX is there to trace on the CPU, whatever else this machine has
 _ALIEN: Final = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "XLA_FLAGS")
 # besides, a party takes the threads that its session gives to it

@@ -1,12 +1,17 @@
 """The command line: converts arguments, calls one library function, prints."""
 
+import contextlib
 import importlib
-from collections.abc import Mapping
+import io
+import os
+import sys
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
 
-from mpcprof.errors import MpcprofError
+from mpcprof.cli.progress import Terminated, ended_by_sigterm
+from mpcprof.errors import FileError, MpcprofError, TerminatedError
 from mpcprof.isolation import shield
 
 # name -> the module whose `command` it is, and what its help says in one line
@@ -29,8 +34,9 @@ COMMANDS: CommandTable = {
 class LazyGroup(click.Group):
     """A group that imports a command only when it is called.
 
-    An `MpcprofError` becomes one line on stderr and the error's exit code, and so does
-    wrong usage, without click's three lines about it.
+    An `MpcprofError` becomes one line on stderr and the error's exit code, and so do
+    wrong usage, without click's three lines about it, what the system refuses, such as
+    an output that cannot be written, and SIGTERM.
 
     Args:
         program: What a message begins with.
@@ -51,7 +57,13 @@ class LazyGroup(click.Group):
     def main(self, *args: Any, **settings: Any) -> Any:  # Any: as click has it
         """Run a command, apart from what the user's surroundings would change."""
         shield()
-        return super().main(*args, **settings)
+        try:
+            _check_standard_files()
+            with ended_by_sigterm():
+                return super().main(*args, **settings)
+        except FileError as error:  # printing what an option asks for, such as --help
+            self._say("", str(error))
+            sys.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(self.table)
@@ -72,10 +84,19 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
         except MpcprofError as error:
             self._say("", str(error))
             ctx.exit(error.exit_code)
+        except Terminated:
+            self._say("", "stopped; the same command begins anew")
+            ctx.exit(TerminatedError.exit_code)
+        except OSError as error:
+            named = f"{error.filename!r}: " if error.filename else ""
+            self._say("", f"{named}{error.strerror or error}")
+            ctx.exit(1)
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.UsageError as error:
@@ -85,7 +106,54 @@ class LazyGroup(click.Group):
 
     def _say(self, command: str, message: str) -> None:
         text = " ".join(message.split())
-        click.echo(f"{self.program}{command}: {text}", err=True)
+        with contextlib.suppress(OSError):  # nobody reads it
+            click.echo(f"{self.program}{command}: {text}", err=True)
+
+
+class StandardOutput(io.TextIOWrapper):
+    """Standard output that says so, once, where it cannot be written."""
+
+    def write(self, text: str) -> int:
+        """Write text; a character that the locale lacks becomes a question mark."""
+        with self._dropped_if_broken():
+            return super().write(text)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._dropped_if_broken():
+            super().flush()
+
+    @contextlib.contextmanager
+    def _dropped_if_broken(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)  # for Python's own last flush
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
+            raise FileError(f"cannot write standard output: {error.strerror}") from None
+
+
+def _check_standard_files() -> None:
+    """Open what the caller closed, before a file or a socket takes its number.
+
+    Raises:
+        FileError: If standard output is closed: a result would go nowhere.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - for good
+    if sys.stdout is None:
+        raise FileError("standard output is closed; redirect it to a file or /dev/null")
+    if sys.stdout is sys.__stdout__ and isinstance(sys.stdout, io.TextIOWrapper):
+        encoding, is_terminal = sys.stdout.encoding, sys.stdout.isatty()
+        sys.stdout = StandardOutput(
+            sys.stdout.detach(), encoding, "replace", line_buffering=is_terminal
+        )
 
 
 @click.group(

@@ -11,15 +11,17 @@ with (
 import contextlib
 import errno
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import click
 
-from mpcprof.errors import EngineError
+from mpcprof.errors import EngineError, TerminatedError
 from mpcprof.progress import Progress
 from mpcprof.units import format_duration
 
@@ -134,8 +136,9 @@ class ProgressLines:
         self._text = text
 
     def say(self, line: str) -> None:
-        """Print a line at once."""
-        click.echo(line, err=True)
+        """Print a line at once; hours of work do not end because nobody reads it."""
+        with contextlib.suppress(OSError):
+            click.echo(line, err=True)
 
     def _tell(self) -> None:
         while not self._is_over.wait(self._every_s):
@@ -152,9 +155,35 @@ class ProgressLines:
         return line
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends work as Ctrl-C does."""
+
+
+@contextlib.contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Raise `Terminated` at SIGTERM until the end of the block; a second one kills.
+
+    A parent's choice to ignore the signal stays, as do other threads, which get none.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    raise Terminated
+
+
 @contextlib.contextmanager
 def resumable(place: Path | str, *, kept: str) -> Iterator[None]:
-    """Say after Ctrl-C, or on a full disk, where the same command goes on.
+    """Say after Ctrl-C, SIGTERM, or on a full disk, where the same command goes on.
 
     After --fresh it is the command without --fresh that goes on.
 
@@ -164,11 +193,13 @@ def resumable(place: Path | str, *, kept: str) -> Iterator[None]:
 
     Raises:
         EngineError: Instead of KeyboardInterrupt, and of the OSError of a full disk.
+        TerminatedError: Instead of `Terminated`.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        raise EngineError(
+    except KeyboardInterrupt as stop:
+        error = TerminatedError if isinstance(stop, Terminated) else EngineError
+        raise error(
             f"stopped; {kept} in {place}, {_what_goes_on()} goes on there"
         ) from None
     except OSError as error:

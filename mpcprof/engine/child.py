@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -12,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
+from typing import IO
 
 from mpcprof.engine.failure import one_line
 from mpcprof.engine.party.framing import (
@@ -34,6 +36,7 @@ ANSWER_LIMIT_S = 3600.0
 _POLL_S = 0.2
 _GRACE_S = 2.0
 _TAIL_BYTES = 100_000
+_LEAST_ROOM_BYTES = 1 << 16  # above what one write of a log takes
 _PR_SET_PDEATHSIG = 1
 _FATAL = "Fatal Python error"  # of a crash, followed by a stack
 
@@ -62,7 +65,7 @@ class Child:
         self.name = name
         self._environment = environment
         self.is_in_step = True  # every question it was asked has been answered
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as self
+        self._log = _open_log()
         self.channel, theirs = socket.socketpair()
         with theirs, _only_on(cpus):
             self._process = self._start([*argv, str(theirs.fileno())], theirs)
@@ -121,6 +124,27 @@ class Child:
             return one_line(tail, self.name)
         return self._last_line()
 
+    def check_log(self) -> None:
+        """Refuse to go on where the log may lack what the child printed.
+
+        Raises:
+            EngineError: If the folder of temporary files is full, or a file may not
+                grow; the message names it.
+        """
+        log = self._log.fileno()
+        place, most_bytes = (
+            os.fstatvfs(log),
+            resource.getrlimit(resource.RLIMIT_FSIZE)[0],
+        )
+        n_free = place.f_bavail if os.geteuid() else place.f_bfree
+        is_full = place.f_blocks and n_free * place.f_frsize < _LEAST_ROOM_BYTES
+        if is_full or 0 <= most_bytes <= os.fstat(log).st_size:
+            reason = "no space left" if is_full else f"no file above {most_bytes} bytes"
+            raise EngineError(
+                f"{self.name} cannot write its log: {reason} in {tempfile.gettempdir()}; "
+                "make room, or set TMPDIR to another folder"
+            )
+
     def _last_line(self) -> str:
         lines = [line.strip() for line in self._tail().splitlines() if line.strip()]
         return (lines or ["(nothing)"])[-1]
@@ -138,6 +162,13 @@ class Child:
             self._process.kill()
         self._process.wait()
         self._log.close()
+
+
+def _open_log() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile()
+    except OSError as error:
+        raise EngineError(f"no place for a log: {error.strerror}") from None
 
 
 @contextlib.contextmanager
@@ -224,6 +255,7 @@ def _receive(child: Child) -> Reply:
     except ChannelClosedError:
         raise child.died() from None
     child.is_in_step = True
+    child.check_log()
     if "error" in header:
         reason = one_line(header["error"], child.name)
         raise EngineError(f"{child.name}: {reason}")
@@ -233,8 +265,10 @@ def _receive(child: Child) -> Reply:
 def die_with_parent() -> None:
     """Ask the kernel to kill this process when its parent is gone (Linux only).
 
-    Elsewhere the closed control channel does it, as soon as the process reads it.
+    Elsewhere the closed control channel does it, as soon as the process reads it. A
+    SIGTERM to the whole group is for the parent, which says what is kept.
     """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -307,10 +307,14 @@ def _run(argv: list[str], problem: str, on_step: OnStep = lambda step: None) -> 
         errors="replace",
     ) as process:
         assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            if line.strip().startswith(("Downloading", "Installing", "Installed")):
-                on_step(line.strip())
+        try:
+            for line in process.stdout:
+                lines.append(line)
+                if line.strip().startswith(("Downloading", "Installing", "Installed")):
+                    on_step(line.strip())
+        except BaseException:  # such as SIGTERM, which the installer has not got
+            process.kill()
+            raise
     if process.returncode:
         errors = [x for x in lines if x.lower().startswith("error")] or lines
         raise EngineError(f"{problem}: {_last_line(''.join(errors), argv[0])}")

@@ -75,7 +75,11 @@ class SweepConfig:
         is_unseen &= not (is_emulated and self.network.one_way_s)
         seen_on = (_SEEN_ON,) if is_unseen and not needs_counting else ()
         return MeasureConfig(
-            networks=(LOOPBACK, self.network) if is_emulated else (LOOPBACK,),
+            networks=(
+                (LOOPBACK, self.network)
+                if is_emulated and self.network != LOOPBACK
+                else (LOOPBACK,)
+            ),
             counted_on=(self.network,) if needs_counting else seen_on,
             n_counts=self.repeats if keeps_stock else 1,  # there calls differ
             repeats=self.repeats,

@@ -3,9 +3,11 @@
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from statistics import median
 
 from mpcprof.deployment import Deployment
 from mpcprof.engine.calibration import (
@@ -157,9 +159,12 @@ class _Run:
         self._clock = clock
         self._leaves_out = leaves_out
         self._plan = config.plan()
+        self._n_made = Counter[Case]()  # calls of each case in this block
+        self._n_shown = Counter[Case]()
         self.left_out: list[LeftOut] = []
         self.setup_s = 0.0
         self.timed_s = 0.0
+        self._n_asked = len(cases)
         n_resumed = len(config.cases) - len(cases)
         progress.say(
             f"{len(cases)} cases to measure, {n_resumed} on file already{self._about()}"
@@ -205,6 +210,7 @@ class _Run:
         """Measure the cases that wait, until none is left or one failed."""
         while self._waiting:
             block = self._waiting[:_BLOCK_CASES]
+            self._n_made.clear()
             try:
                 timings, too_long = measure(
                     session, block, self._plan, on_call=self._count
@@ -219,13 +225,27 @@ class _Run:
                 self._leave_out(long.case, long.reason)
             for timing in timings:
                 self._waiting.remove(timing.case)
+                self._say_measured(timing)
             for case in _larger(self._waiting, [long.case for long in too_long]):
                 reason = "a smaller case of it is beyond the limit already"
                 self._leave_out(case, reason)
 
     def _count(self, case: Case) -> None:
+        """Show a call, unless it was made before another case of its block failed."""
         self._progress.describe(str(case))
-        self._progress.advance()
+        self._n_made[case] += 1
+        if self._n_made[case] > self._n_shown[case]:
+            self._n_shown[case] += 1
+            self._progress.advance()
+
+    def _say_measured(self, timing: Timing) -> None:
+        calls = timing.calls[-1][1]
+        seconds = median(call.latency_s for call in calls)
+        n_done = self._n_asked - len(self._waiting) - len(self.left_out)
+        self._progress.say(
+            f"{timing.case}: {format_duration(seconds, digits=3)}, {n_done} of "
+            f"{self._n_asked} cases measured"
+        )
 
     def _leave_out(self, case: Case, reason: str, *, has_failed: bool = False) -> None:
         if not self._leaves_out:
@@ -233,7 +253,7 @@ class _Run:
         self._waiting.remove(case)
         self.left_out.append(LeftOut(case=case, reason=reason, has_failed=has_failed))
         self._progress.say(f"left out: {case}: {reason}")
-        self._progress.advance(self._plan.n_calls)
+        self._progress.advance(self._plan.n_calls - self._n_shown[case])
 
 
 def known_calibration(profile: Profile, network: Network) -> Calibration | None:

@@ -4,6 +4,7 @@ The command line never sees a picture: it starts this module, which writes the p
 to a private folder that only the image owner's party reads.
 """
 
+import io
 import json
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mpcprof.errors import MpcprofError, UsageError
+from mpcprof.errors import EngineError, FileError, MpcprofError, UsageError
 from mpcprof.isolation import module_argv
 from mpcvit.checkpoint_header import CheckpointHeader, read_header
 
@@ -51,6 +52,7 @@ def prepare_apart(
 
     Raises:
         UsageError: If an image cannot be read.
+        EngineError: If its patches cannot be written, or the process fails.
     """
     request = {
         "images": list(images),
@@ -68,7 +70,8 @@ def prepare_apart(
     )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["the image owner's process died"]
-        raise UsageError(lines[-1])
+        is_usage = done.returncode == UsageError.exit_code
+        raise (UsageError if is_usage else EngineError)(lines[-1])
     answer = json.loads(done.stdout)
     return Prepared(
         patches=tuple(Path(path) for path in answer["patches"]),
@@ -120,9 +123,16 @@ def write_patches(
         own = patches[start : start + n_batch]
         batch = np.zeros((n_batch, *own.shape[1:]), np.float32)
         batch[: len(own)] = own
-        path = folder.resolve() / f"patches-{number}.npy"
-        np.save(path, batch)
-        paths.append(path)
+        paths.append(folder.resolve() / f"patches-{number}.npy")
+        content = io.BytesIO()
+        np.save(content, batch)
+        try:
+            paths[-1].write_bytes(content.getvalue())
+        except OSError as error:
+            raise FileError(
+                f"cannot write {str(folder)!r}: {error.strerror}; make room, or set "
+                "TMPDIR to another folder"
+            ) from None
     return tuple(paths)
 
 
@@ -159,7 +169,8 @@ def main() -> None:
             folder=Path(request["folder"]),
         )
     except MpcprofError as error:
-        sys.exit(str(error))
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
     sys.stdout.write(json.dumps(asdict(prepared), default=str))
 
 

@@ -157,7 +157,8 @@ def _run_apart(
 
 def _begin_process(parent: Connection, n_threads: int, folder: Path) -> None:
     os.chdir(folder)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ...
+    for number in (signal.SIGINT, signal.SIGTERM):  # for the parent, which ends this
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     torch.set_num_threads(n_threads)
 

@@ -320,6 +320,7 @@ _drain_log.offset = 0  # type: ignore[attr-defined]
 
 
 def _die_with_parent() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # to a group: for the controller
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
