@@ -141,8 +141,8 @@ class Child:
         if is_full or 0 <= most_bytes <= os.fstat(log).st_size:
             reason = "no space left" if is_full else f"no file above {most_bytes} bytes"
             raise EngineError(
-                f"{self.name} cannot write its log: {reason} in {tempfile.gettempdir()}; "
-                "make room, or set TMPDIR to another folder"
+                f"{self.name} cannot write its log: {reason} in "
+                f"{tempfile.gettempdir()}; make room, or set TMPDIR to another folder"
             )
 
     def _last_line(self) -> str:
