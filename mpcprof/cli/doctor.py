@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpcprof.cli.progress import spu_prints_to_stderr
+from mpcprof.cli.progress import StepLines, spu_prints_to_stderr
 from mpcprof.errors import EngineError
 from mpcprof.units import format_bandwidth, format_bytes, format_duration
 
@@ -49,7 +49,8 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda step: click.echo(f"doctor: {step}", err=True)
+        with StepLines("doctor: ", suffix="") as lines:
+            yield lines.describe
         return
     with console.status("") as status:
         yield lambda step: status.update(escape(step))

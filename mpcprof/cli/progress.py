@@ -155,6 +155,19 @@ class ProgressLines:
         return line
 
 
+class StepLines(ProgressLines):
+    """Lines as well at each step, for work of a few long ones; a context."""
+
+    def __init__(self, prefix: str = "", suffix: str = " ...") -> None:
+        super().__init__(prefix)
+        self._prefix, self._suffix = prefix, suffix
+
+    def describe(self, text: str) -> None:
+        """Print the name of the step at once, and keep it for the next lines."""
+        super().describe(f"{self._prefix}{text}")
+        self.say(f"{self._prefix}{text}{self._suffix}")
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, which ends work as Ctrl-C does."""
 

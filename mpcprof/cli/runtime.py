@@ -4,6 +4,8 @@ import json
 
 import click
 
+from mpcprof.cli.progress import StepLines
+
 
 @click.group("runtime")
 def command() -> None:
@@ -49,7 +51,6 @@ def install_command(name: str, python: str | None) -> None:
     from mpcprof.builds import get_build
     from mpcprof.engine.installation import install_runtime
 
-    def show(step: str) -> None:
-        click.echo(f"{name}: {step}", err=True)
-
-    click.echo(install_runtime(get_build(name), show, python))
+    with StepLines(f"{name}: ", suffix="") as lines:
+        place = install_runtime(get_build(name), lines.describe, python)
+    click.echo(place)

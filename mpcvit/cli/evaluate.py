@@ -14,7 +14,7 @@ from mpcprof.cli.options import (
     json_option,
     network_option,
 )
-from mpcprof.cli.progress import spu_prints_to_stderr
+from mpcprof.cli.progress import StepLines, progress_bar, spu_prints_to_stderr
 
 if TYPE_CHECKING:
     from mpcprof.network import Network
@@ -79,10 +79,8 @@ def command(
         n_batch=n_batch,
         heads=heads,
     )
-    with spu_prints_to_stderr():
-        found = evaluate_secure(
-            config, lambda step: click.echo(f"{step} ...", err=True)
-        )
+    with spu_prints_to_stderr(), StepLines() as progress:
+        found = evaluate_secure(config, progress)
     lines = "\n".join(evaluation_lines(found))
     click.echo(evaluation_json(found) if is_json else lines)
 
@@ -95,7 +93,8 @@ def _plain(
 
     checkpoint = read_checkpoint(path)
     dataset = load_test_data(checkpoint, name, folder=data, limit=limit)
-    accuracy = evaluate_plain(checkpoint, dataset)
+    with progress_bar("testing") as progress:
+        accuracy = evaluate_plain(checkpoint, dataset, progress)
     n_images = len(dataset.test)
     if is_json:
         found = {"dataset": dataset.name, "n_images": n_images, "accuracy": accuracy}

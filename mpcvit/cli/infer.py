@@ -13,7 +13,7 @@ from mpcprof.cli.options import (
     json_option,
     network_option,
 )
-from mpcprof.cli.progress import spu_prints_to_stderr
+from mpcprof.cli.progress import StepLines, spu_prints_to_stderr
 
 if TYPE_CHECKING:
     from mpcprof.network import Network
@@ -75,7 +75,7 @@ def command(
         n_batch=n_batch,
         data=data,
     )
-    with spu_prints_to_stderr():
-        result = infer(config, lambda step: click.echo(f"{step} ...", err=True))
+    with spu_prints_to_stderr(), StepLines() as progress:
+        result = infer(config, progress)
     lines = "\n".join(inference_lines(result))
     click.echo(inference_json(result) if is_json else lines)

@@ -65,7 +65,7 @@ def _by_parties(profile: Path, network: "Network") -> "Measure":
     """Of a black image: what it shows changes neither messages nor seconds."""
     from PIL import Image
 
-    from mpcprof.cli.progress import spu_prints_to_stderr
+    from mpcprof.cli.progress import StepLines, spu_prints_to_stderr
     from mpcprof.profile.io import read_profile
     from mpcvit.secure.inference import InferenceConfig, infer
     from mpcvit.secure.parties import Conditions
@@ -73,8 +73,11 @@ def _by_parties(profile: Path, network: "Network") -> "Measure":
     deployment = read_profile(profile).deployment
 
     def measure(path: Path, heads: "Heads | None") -> float:
-        click.echo(f"measuring {path} ...", err=True)
-        with TemporaryDirectory() as folder, spu_prints_to_stderr():
+        with (
+            TemporaryDirectory() as folder,
+            spu_prints_to_stderr(),
+            StepLines(f"{path}: ") as progress,
+        ):
             image = Path(folder, "black.png")
             Image.new("L", (1, 1)).save(image)  # brought to the model's size
             config = InferenceConfig(
@@ -84,6 +87,6 @@ def _by_parties(profile: Path, network: "Network") -> "Measure":
                 heads=heads,
                 profile=profile,
             )
-            return infer(config).latency_s
+            return infer(config, progress).latency_s
 
     return measure

@@ -4,7 +4,6 @@ A test of the private model by one who knows both sides: here, unlike in an infe
 one process reads images and weights, for the plain answer to compare with.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from mpcprof.nn.architecture import Heads
+from mpcprof.progress import SILENT, Progress
 from mpcvit.checkpoint import Checkpoint, load_test_data, read_checkpoint
 from mpcvit.checkpoint_header import CheckpointHeader, read_header
 from mpcvit.data.image_set import ImageSet
@@ -103,7 +103,7 @@ class EvaluationResult:
 
 
 def evaluate_secure(
-    config: EvaluationConfig, on_step: Callable[[str], None] = lambda step: None
+    config: EvaluationConfig, progress: Progress = SILENT
 ) -> EvaluationResult:
     """Run the private model on test images, classes in equal shares.
 
@@ -116,9 +116,9 @@ def evaluate_secure(
         header, config.dataset, folder=config.data, limit=config.n_images
     )
     n_batch = min(config.n_batch, len(dataset.test))
-    on_step("asking the plain model")
+    progress.describe("asking the plain model")
     plain = plain_logits(read_checkpoint(config.checkpoint), dataset.test)
-    answers, notes = _ask_parties(config, header, dataset.test, n_batch, on_step)
+    answers, notes = _ask_parties(config, header, dataset.test, n_batch, progress)
     secure = join_logits(answers, len(dataset.test))
     deployment = config.conditions.deployment
     return EvaluationResult(
@@ -136,7 +136,7 @@ def _ask_parties(
     header: CheckpointHeader,
     images: ImageSet,
     n_batch: int,
-    on_step: Callable[[str], None],
+    progress: Progress,
 ) -> tuple[list[Answer], tuple[str, ...]]:
     with (
         TemporaryDirectory(prefix="mpcvit-image-owner-") as folder,
@@ -145,16 +145,18 @@ def _ask_parties(
             header.architecture,
             config.conditions,
             n_batch=n_batch,
-            on_step=on_step,
+            on_step=progress.describe,
         ) as model,
     ):
         batches = write_patches(
             images.images, header, n_batch=n_batch, folder=Path(folder)
         )
         answers = []
+        progress.begin(len(batches))
         for number, patches in enumerate(batches, 1):
-            on_step(f"batch {number} of {len(batches)}")
+            progress.describe(f"batch {number} of {len(batches)}")
             answers.append(model.classify(patches))
+            progress.advance()
         return answers, model.preparation.notes
 
 

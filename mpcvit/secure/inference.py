@@ -1,6 +1,6 @@
 """Labels of images that nobody but their owner sees, and what that took."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -18,6 +18,7 @@ from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.predict import sum_by_layer
 from mpcprof.profile.io import read_profile
+from mpcprof.progress import SILENT, Progress
 from mpcvit.checkpoint_header import CheckpointHeader, read_header
 from mpcvit.secure.image_owner import Prepared, prepare_apart
 from mpcvit.secure.parties import Answer, Conditions, Preparation, open_parties
@@ -139,9 +140,7 @@ class InferenceResult:
         return self.prediction.prediction.latency_s / self.latency_s - 1
 
 
-def infer(
-    config: InferenceConfig, on_step: Callable[[str], None] = lambda step: None
-) -> InferenceResult:
+def infer(config: InferenceConfig, progress: Progress = SILENT) -> InferenceResult:
     """Classify the images privately, by real parties.
 
         >>> from mpcprof.deployment import make_deployment
@@ -173,7 +172,7 @@ def infer(
         n_batch,
     )
     with TemporaryDirectory(prefix="mpcvit-image-owner-") as folder:
-        on_step("reading the images")
+        progress.describe("reading the images")
         prepared = prepare_apart(
             config.images,
             config.checkpoint,
@@ -187,11 +186,14 @@ def infer(
             header.architecture,
             conditions,
             n_batch=n_batch,
-            on_step=on_step,
+            on_step=progress.describe,
         ) as model:
+            n_batches = len(prepared.patches)
+            progress.begin(n_batches)
             for number, patches in enumerate(prepared.patches, 1):
-                on_step(f"classifying batch {number} of {len(prepared.patches)}")
+                progress.describe(f"classifying batch {number} of {n_batches}")
                 answers.append(model.classify(patches))
+                progress.advance()
             preparation = model.preparation
     logits = join_logits(answers, len(config.images))
     return InferenceResult(

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from mpcprof.progress import SILENT, Progress
 from mpcvit.checkpoint import Checkpoint, check_test_data
 from mpcvit.data.image_set import Dataset, ImageSet, batches
 from mpcvit.data.normalization import Normalization
@@ -10,7 +11,9 @@ from mpcvit.data.normalization import Normalization
 _BATCH = 500  # fills a GPU, and fits any
 
 
-def evaluate_plain(checkpoint: Checkpoint, dataset: Dataset) -> float:
+def evaluate_plain(
+    checkpoint: Checkpoint, dataset: Dataset, progress: Progress = SILENT
+) -> float:
     """Return the share of test images that the checkpoint's model labels right.
 
         >>> trained = mpcvit.read_checkpoint(folder / "run" / "model.safetensors")
@@ -24,11 +27,17 @@ def evaluate_plain(checkpoint: Checkpoint, dataset: Dataset) -> float:
             weights are not its.
     """
     check_test_data(checkpoint, dataset)
-    return accuracy(checkpoint.build_model(), dataset.test, checkpoint.normalization)
+    model, normalization = checkpoint.build_model(), checkpoint.normalization
+    return accuracy(model, dataset.test, normalization, progress)
 
 
 @torch.no_grad()
-def accuracy(model: nn.Module, images: ImageSet, normalization: Normalization) -> float:
+def accuracy(
+    model: nn.Module,
+    images: ImageSet,
+    normalization: Normalization,
+    progress: Progress = SILENT,
+) -> float:
     """Return the share of images whose largest logit is their label's.
 
     The model stays in its mode.
@@ -38,8 +47,10 @@ def accuracy(model: nn.Module, images: ImageSet, normalization: Normalization) -
     model.eval()
     n_right = torch.zeros((), dtype=torch.int64, device=device)
     parts = batches(images, batch_size=_BATCH, device=device, is_shuffled=False)
+    progress.begin(len(images))
     for pixels, labels in parts:
         logits = model(normalization.apply(pixels))  # (B, C)
         n_right += (logits.argmax(-1) == labels).sum()
+        progress.advance(len(labels))
     model.train(was_training)
     return float(n_right) / len(images)

@@ -105,7 +105,7 @@ def test_parties_measure_what_a_folder_of_images_taught(tmp_path, monkeypatch):
     write(tmp_path, "scale", 0.91, dataset="pets")
     seen = []
 
-    def infer(asked):
+    def infer(asked, progress):
         pixels = read_image(Path(asked.images[0]), get_model("digits"))
         seen.append(tuple(pixels.shape))
         return SimpleNamespace(latency_s=1.5)

@@ -1,10 +1,11 @@
-"""Several processes that torchrun starts, on one folder or by mistake on two."""
+"""Processes of a training: several by torchrun, on one folder or two; one that ends."""
 
 import contextlib
 import json
 import multiprocessing
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -139,3 +140,26 @@ def test_what_is_from_before_processes_were_counted_is_resumed_by_one(tmp_path):
     again = train(tiny_request(tmp_path, steady_recipe()))
 
     assert again.n_resumed == 3
+
+
+def test_sigterm_in_a_step_keeps_the_finished_epochs_and_says_so(tmp_path):
+    command = [
+        *(sys.executable, "-m", "mpcvit", "train", "scale", "--epochs", "99"),
+        *("--output", str(tmp_path)),
+    ]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, env=alone, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert "epoch 1" in next(line for line in process.stderr if "epoch" in line)
+
+        process.send_signal(signal.SIGTERM)
+        _, shown = process.communicate(timeout=60)
+
+    assert process.returncode == 143
+    assert shown.splitlines()[-1] == (
+        f"mpcvit: stopped; finished epochs are in {tmp_path}, the same command goes on "
+        "there"
+    )
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) < 99
