@@ -8,11 +8,18 @@ from mpcprof.sweep.function import FunctionReport
 from tests.factories import make_profile, make_record
 
 SOURCE = """
+import jax.numpy as jnp
 import numpy as np
 WEIGHTS = np.ones((4, 4), np.float32)
 
 def twice(x):
     return 2 * x
+
+def power(x, y):
+    return jnp.power(x, y)
+
+def inverse(x):
+    return 1 / x
 
 def dense(x, mask):
     return np.float32(2) * (x @ WEIGHTS) * mask
@@ -65,6 +72,8 @@ def test_a_runtime_that_is_not_installed_is_said_before_any_party_starts(profile
             "'0' in '0x4': expected",
         ),
         (("dense", "--inputs", "example", "--protocol", "semi3k"), "'semi3k'"),
+        (("twice", "--input", "4", "--tolerance", "0.05"), "'0.05' has no unit; type"),
+        (("twice", "--input", "4", "--tolerance", "nan%"), "'nan%' is not a percent"),
     ],
 )
 def test_what_the_command_line_alone_shows_is_refused_before_parties(
@@ -77,6 +86,38 @@ def test_what_the_command_line_alone_shows_is_refused_before_parties(
     assert result.exit_code == 2
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "value"),
+    [
+        (("power", "--input", "4", "--input", "4"), "nan"),
+        (("inverse", "--input", "5", "--domain", "0,1"), "inf"),
+    ],
+)
+def test_a_function_that_is_no_number_on_its_domain_is_refused_before_parties(
+    profile, args, value
+):
+    name, *rest = args
+
+    result = profile(f"functions.py:{name}", *rest, "--network", "loopback")
+
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert f"the function itself is {value} in float64 at [" in line
+    assert line.endswith("; choose another --domain")
+
+
+def test_a_report_says_the_size_of_the_outputs_beside_the_largest_error():
+    report = FunctionReport(
+        profile=make_profile(make_record(max_abs_error=0.0269)), max_abs_reference=20.0
+    )
+
+    assert (
+        "largest error against the reference: 0.0269, of outputs up to 20 in size"
+        in str(report).splitlines()
+    )
+    assert report.to_json()["max_abs_reference"] == 20.0
 
 
 def test_a_report_tells_people_and_programs_of_captured_values():

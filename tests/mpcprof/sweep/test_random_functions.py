@@ -19,7 +19,7 @@ from mpcprof.engine.session import Session
 from mpcprof.errors import MpcprofError
 from mpcprof.network import LOOPBACK
 from mpcprof.workloads.user import make_user_workload
-from tests.random_functions import draw_function
+from tests.random_functions import RandomFunction, draw_function
 
 N_FUNCTIONS = 200
 N_MEASURED = int(os.environ.get("MPCPROF_RANDOM_FUNCTIONS", "40"))
@@ -124,6 +124,22 @@ def test_a_random_function_is_measured_right_or_refused_by_one_line(parties, see
 
     assert outcome in ("right", *REFUSALS)
     assert time.monotonic() - begin_s < LIMIT_S
+
+
+@pytest.mark.spu
+@pytest.mark.parametrize(
+    ("text", "domain", "outcome"),
+    [
+        ("own.rsqrt(a)", (2e5, 1e6), "wrong"),  # SPU reveals 0 for 0.001 to 0.00224
+        ("own.gelu(a)", (-20, 20), "right"),  # off by 0.0269 of 20
+        ("xp.power(a, 0.5)", (-1, 1), "undefined"),
+        ("xp.exp(a)", (-8, 18), "wrong"),  # off by more than it is where a > 0
+    ],
+)
+def test_spu_itself_is_judged_by_the_size_of_its_outputs(
+    parties, text, domain, outcome
+):
+    assert outcome_of(parties, RandomFunction(0, text, ((16,),), (domain,))) == outcome
 
 
 def test_the_random_functions_have_small_and_large_results():
