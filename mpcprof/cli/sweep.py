@@ -7,6 +7,7 @@ import click
 
 from mpcprof.cli.options import deployment_options, json_option, measure_options
 from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
+from mpcprof.profile.parts import misfit
 from mpcprof.units import format_duration, parse_duration_s, parse_int_list
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ def _as_text(path: str, result: "SweepResult") -> str:
         f"{format_duration(result.measuring_s, digits=3)}, of it in calls "
         f"{format_duration(result.timed_s, digits=3)}"
     )
+    profile = result.profile
+    if line := misfit(profile.records, profile.deployment):
+        lines.append(f"note: {line}")
     if len(hosts := result.profile.hosts) > 1:
         lines.append(
             f"note: records of {len(hosts)} machines ({'; '.join(hosts)}), and compute "
@@ -95,6 +99,7 @@ def _as_json(path: str, result: "SweepResult") -> str:
             "n_records": len(result.profile),
             "hosts": [*result.profile.hosts],
             **{name: getattr(result, name) for name in _COUNTED},
+            "misfit": misfit(result.profile.records, result.profile.deployment),
             "left_out": [
                 {
                     "workload": one.case.workload.name,

@@ -62,6 +62,7 @@ def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
     """Print the records of PROFILE, sorted by case."""
     from mpcprof.profile.export import display_rows, export_profile
     from mpcprof.profile.io import read_profile
+    from mpcprof.profile.parts import misfit
 
     shown = read_profile(profile).filtered(workloads)
     if is_json:
@@ -69,6 +70,8 @@ def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
         return
     click.echo(f"{shown.deployment}, {len(shown)} records")
     _print_table(*display_rows(shown))
+    if line := misfit(shown.records, shown.deployment):
+        click.echo(f"note: {line}")
 
 
 @command.command()

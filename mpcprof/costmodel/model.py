@@ -27,6 +27,7 @@ from mpcprof.errors import MissingEntryError, did_you_mean
 from mpcprof.network import Network
 from mpcprof.nn.steps import PRODUCT_OPERATIONS, Size, Step
 from mpcprof.pricing import BASES, Basis, Costs
+from mpcprof.profile.parts import LINK_TOLERANCE, Parts
 from mpcprof.profile.record import Profile
 from mpcprof.units import format_duration
 
@@ -210,20 +211,23 @@ class CostModel:
         per_call_s = call_s + start.latency_s(network)
         latency_s = per_call_s + sum(part.latency_s for part in parts)
         error_s = sum(self._error_s(*one, network) for one in priced)
+        hops = start.hops + sum(part.hops for part in parts)
+        compute_s = call_s + sum(part.compute_s for part in parts)
         bases = [costs.basis for _, _, costs in priced]
         return Prediction(
             latency_s=latency_s,
             interval_s=(max(latency_s - error_s, 0.0), latency_s + error_s),
             bytes_sent=start.bytes_sent + sum(part.bytes_sent for part in parts),
             total_bytes_sent=start.total_bytes_sent + total_bytes_sent,
-            hops=start.hops + sum(part.hops for part in parts),
-            compute_s=call_s + sum(part.compute_s for part in parts),
+            hops=hops,
+            compute_s=compute_s,
             per_call_s=per_call_s,
             basis=max(bases, key=BASES.index, default="measured"),
             notes=(
                 *self._guesses(names),
                 *_extrapolations(priced),
                 *self._doubts(network),
+                *_misfit(latency_s, compute_s, hops * network.one_way_s),
             ),
             parts=parts,
             operations=operations,
@@ -293,6 +297,18 @@ def _part(name: str, count: int, n_units: int, costs: Costs, network: Network) -
         hops=n_units * costs.hops,
         compute_s=n_units * costs.compute_s,
     )
+
+
+def _misfit(latency_s: float, compute_s: float, hops_s: float) -> tuple[str, ...]:
+    """Say where compute and hops alone are more than the latency they are parts of."""
+    parts = Parts(
+        latency_s=latency_s,
+        compute_s=compute_s,
+        hops_s=hops_s,
+        transfer_s=0.0,
+        noise_s=LINK_TOLERANCE * latency_s,
+    )
+    return (parts.problem,) if parts.problem else ()
 
 
 def _extrapolations(priced: Iterable[tuple[Step, int, Costs]]) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """From the raw calls of a case to its record."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
@@ -207,7 +207,9 @@ def find_critical_path(
     if context.deployment.protocol == "semi2k":
         if context.deployment.is_counted_by_spu:
             whole = _exchanged((chosen or timing.on(LOOPBACK))[-1].runs)
-            return Path(round(whole.hops * _waiting_share(timing)), whole.n_bytes)
+            return Path(
+                round(whole.hops * waiting_share(_every_call(timing))), whole.n_bytes
+            )
         return _seen_exchanged(chosen)
     counted = [call.counters for call in chosen if call.counters]
     if not counted:
@@ -228,7 +230,7 @@ def find_critical_path(
     return Path(hops, wire_bytes)
 
 
-def _waiting_share(timing: Timing) -> float:
+def waiting_share(calls: Iterable[Call]) -> float:
     """Return the share of a rank's messages in semi2k that wait for the one before.
 
     Messages that all wait make a path of as many hops, of which the relay never sees
@@ -237,7 +239,6 @@ def _waiting_share(timing: Timing) -> float:
     """
     shares = [
         call.counters.deepest.hops / call.runs[0].send_actions
-        for _, calls in timing.calls
         for call in calls
         if call.counters and call.counters.deepest.hops and call.runs[0].send_actions
     ]

@@ -83,10 +83,11 @@ def display_rows(profile: Profile) -> tuple[tuple[str, ...], list[tuple[str, ...
             record.mode,
             format_duration(record.latency_s, digits=3),
             format_duration(record.compute_s, digits=3),
-            format_bytes(record.bytes_sent, digits=3),
-            f"{record.hops:g}",
+            f"{about}{format_bytes(record.bytes_sent, digits=3)}",
+            f"{about}{record.hops:g}",
         )
         for record in profile
+        for about in ("about " if record.differs_by_call else "",)
     ]
     return (*header, "hops"), cells
 

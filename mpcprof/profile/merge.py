@@ -1,5 +1,6 @@
 """Profiles merged into one, and compared case by case."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mpcprof.errors import MissingEntryError, ProfileError
@@ -45,9 +46,11 @@ class RecordDiff:
         ratio: Latency in b over latency in a.
         is_slower: Whether the ratio is above 1 + tolerance.
         has_equal_bytes: Whether bytes summed over ranks are equal: exactly, or within
-            the tolerance where calls differ by what they refill of a stock.
+            the tolerance where calls differ by what they refill of a stock. Where
+            the program differs from call to call, whether the ranges meet.
         has_equal_hops: Whether hops are equal: exactly if both were counted, else
-            within half a hop or the tolerance, since measured hops carry an error.
+            within half a hop or the tolerance, since measured hops carry an error;
+            or whether the ranges meet, as for bytes.
     """
 
     key: RecordKey
@@ -97,9 +100,18 @@ class ProfileDiff:
 
 
 def _has_equal_hops(a: Record, b: Record, tolerance: float) -> bool:
+    if a.differs_by_call or b.differs_by_call:
+        of_a, of_b = (one.hops_by_repeat or (one.hops,) for one in (a, b))
+        return _overlap(of_a, of_b, tolerance)
     if a.hops_basis == b.hops_basis == "counted":
         return a.hops == b.hops
     return abs(a.hops - b.hops) <= max(0.5, tolerance * a.hops)
+
+
+def _overlap(a: Sequence[float], b: Sequence[float], tolerance: float) -> bool:
+    """Tell whether ranges meet, as those of a program that differs by call do."""
+    more = 1 + tolerance
+    return min(a) <= max(b) * more and min(b) <= max(a) * more
 
 
 def _has_like_bytes(a: Record, b: Record, tolerance: float) -> bool:
@@ -112,7 +124,11 @@ def _diff_records(
 ) -> RecordDiff:
     b = second.get(a.key)
     a_latency_s, b_latency_s = first.call_s(a), second.call_s(b)
-    if first.deployment.keeps_stock:
+    if a.differs_by_call or b.differs_by_call:
+        has_equal_bytes = _overlap(
+            a.total_bytes_sent_by_repeat, b.total_bytes_sent_by_repeat, tolerance
+        )
+    elif first.deployment.keeps_stock:
         has_equal_bytes = _has_like_bytes(a, b, tolerance)
     else:
         has_equal_bytes = a.total_bytes_sent == b.total_bytes_sent

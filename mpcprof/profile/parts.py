@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mpcprof.profile.record import Profile, Record
+from mpcprof.deployment import Deployment
+from mpcprof.profile.record import Record
 from mpcprof.units import format_duration
 
-_LINK_TOLERANCE = 0.03  # of a latency: the emulated link may be off by so much
+LINK_TOLERANCE = 0.03  # of a latency: the emulated link may be off by so much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,17 +39,17 @@ class Parts:
     def problem(self) -> str:
         """What does not fit, in one line; empty where the parts fit."""
         allowed_s = self.latency_s + self.noise_s
-        latency = format_duration(self.latency_s, digits=3)
+        latency = f"a latency of {format_duration(self.latency_s, digits=3)}"
         if self.network_s > allowed_s:
             return (
                 f"hops and bytes would take {format_duration(self.network_s, digits=3)}"
-                f" of {latency} measured: they are an upper bound"
+                f" of {latency}: they are an upper bound"
             )
         if self.total_s > allowed_s:
             return (
                 "compute, hops and transfer add up to "
-                f"{format_duration(self.total_s, digits=3)} of {latency} measured: "
-                "compute, which is of loopback calls, is an upper bound"
+                f"{format_duration(self.total_s, digits=3)} of {latency}: compute, "
+                "which is of loopback calls, is an upper bound"
             )
         return ""
 
@@ -89,7 +90,7 @@ def parts_of(record: Record, latency_s: float) -> Parts:
         compute_s=compute_s,
         hops_s=hops_s,
         transfer_s=transfer_s,
-        noise_s=_LINK_TOLERANCE * latency_s + spread_s,
+        noise_s=LINK_TOLERANCE * latency_s + spread_s,
     )
 
 
@@ -97,14 +98,14 @@ def _spread_s(calls_s: Sequence[float]) -> float:
     return max(calls_s) - min(calls_s) if calls_s else 0.0
 
 
-def misfit(profile: Profile) -> str:
+def misfit(records: Sequence[Record], deployment: Deployment) -> str:
     """Return one line on the records whose parts do not fit; empty where all do."""
-    found = [(parts_of(record, profile.call_s(record)), record) for record in profile]
+    found = [(parts_of(r, deployment.typical_call(r.latencies_s)), r) for r in records]
     bad = [(parts, record) for parts, record in found if parts.problem]
     if not bad:
         return ""
     parts, record = max(bad, key=lambda one: one[0].total_s / one[0].latency_s)
     return (
-        f"the parts of {len(bad)} of {len(profile)} latencies do not fit; the most: "
+        f"the parts of {len(bad)} of {len(records)} latencies do not fit; the most: "
         f"{record.key}: {parts.problem}"
     )

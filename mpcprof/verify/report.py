@@ -21,6 +21,8 @@ class CaseResult:
         bytes_error: Relative error of the bytes SPU counted, summed over ranks.
         hops_error: Relative error of the hops.
         architecture: JSON text of a model's architecture; empty for other cases.
+        parts_problem: Why compute, hops and transfer do not fit into the measured
+            latency; empty where they do.
     """
 
     workload: str
@@ -35,6 +37,7 @@ class CaseResult:
     bytes_error: float
     hops_error: float
     architecture: str = ""
+    parts_problem: str = ""
 
     @property
     def error(self) -> float:
@@ -150,6 +153,7 @@ class VerifyResult:
         profile_hosts: Machines that the predictions are for.
         hosts: Machines that measured the cases.
         left_out: Cases that could not be measured, each with the reason.
+        misfit: One line on cases whose parts do not fit into the measured latency.
     """
 
     deployment: str
@@ -158,6 +162,7 @@ class VerifyResult:
     seed: int
     results: tuple[CaseResult, ...]
     left_out: tuple[str, ...] = ()
+    misfit: str = ""
 
     @property
     def summary(self) -> Summary:
@@ -187,6 +192,7 @@ class VerifyResult:
                 "summary": self.summary.to_json(),
                 "summary_by": {k: s.to_json() for k, s in self.summaries().items()},
                 "left_out": list(self.left_out),
+                "misfit": self.misfit,
             },
             indent=1,
         )
@@ -211,6 +217,7 @@ class VerifyResult:
             "",
             *(f"- {key}: {summary}" for key, summary in self.summaries().items()),
             *(f"- left out: {reason}" for reason in self.left_out),
+            *([f"- note: {self.misfit}"] if self.misfit else ()),
             "",
             "| workload | dims | network | predicted | measured | error | basis |",
             "|---|---|---|---|---|---|---|",

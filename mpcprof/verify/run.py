@@ -15,6 +15,7 @@ from mpcprof.nn.architecture import Heads
 from mpcprof.predict import choose_architecture
 from mpcprof.pricing import Calibration
 from mpcprof.profile.io import read_profile
+from mpcprof.profile.parts import misfit, parts_of
 from mpcprof.profile.record import Profile, Record, RecordKey
 from mpcprof.progress import Progress
 from mpcprof.sweep.config import SweepConfig, check_combination
@@ -153,12 +154,13 @@ def verify(
         left_out += [
             f"{one.case} on {network}: {one.reason}" for one in result.left_out
         ]
-    results = [
-        _compare(config.model, case, measured, measured.get(key))
+    pairs = [
+        (case, measured.get(key))
         for network in config.networks
         for case in config.cases
         if (key := _key(case, network)) in measured
     ]
+    results = [_compare(config.model, *pair, measured) for pair in pairs]
     if not results:
         raise EngineError(f"no case could be measured: {'; '.join(left_out)}")
     return VerifyResult(
@@ -168,6 +170,7 @@ def verify(
         seed=config.seed,
         results=tuple(results),
         left_out=tuple(left_out),
+        misfit=misfit([record for _, record in pairs], measured.deployment),
     )
 
 
@@ -204,7 +207,7 @@ def _key(case: Drawn, network: Network) -> RecordKey:
 
 
 def _compare(
-    model: CostModel, case: Drawn, measured: Profile, record: Record
+    model: CostModel, case: Drawn, record: Record, measured: Profile
 ) -> CaseResult:
     predicted = model.predict(case.steps, record.network)
     architecture = case.architecture
@@ -221,6 +224,7 @@ def _compare(
         bytes_error=_relative(predicted.total_bytes_sent, record.mean_total_bytes_sent),
         hops_error=_relative(predicted.hops, record.hops),
         architecture=architecture.to_json() if architecture else "",
+        parts_problem=parts_of(record, measured.call_s(record)).problem,
     )
 
 

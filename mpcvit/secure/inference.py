@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mpcprof.costmodel.model import Part, Prediction, fit_cost_model
 from mpcprof.deployment import Deployment
 from mpcprof.engine.calls import Call, Transfer
+from mpcprof.engine.recording import waiting_share
 from mpcprof.errors import MissingEntryError, ProfileError, UsageError
 from mpcprof.network import Network
 from mpcprof.nn.architecture import Architecture, Heads
@@ -235,9 +236,9 @@ def call_cost(answer: Answer, deployment: Deployment) -> CallCost:
 
 
 def _hops(call: Call, deployment: Deployment) -> float | None:
-    """Return SPU's count, or the relay's, which may miss waiting sends."""
+    """Return SPU's count, of what waits, or the relay's, which may miss sends."""
     if deployment.is_counted_by_spu:
-        return call.runs[0].send_actions
+        return round((call.runs[0].send_actions or 0) * waiting_share([call]))
     return call.counters.deepest.hops if call.counters else None
 
 

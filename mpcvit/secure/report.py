@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mpcprof.costmodel.model import Part
 from mpcprof.engine.calls import Transfer
+from mpcprof.profile.parts import LINK_TOLERANCE, Parts
 from mpcprof.units import format_bytes, format_duration
 from mpcvit.secure.inference import CallPrediction, InferenceResult, Label
 
@@ -91,6 +92,16 @@ def _call_lines(result: InferenceResult) -> Iterator[str]:
         f"  measured {_duration(result.latency_s)}{median}, "
         f"{_bytes(call.total_bytes_sent)} sent by all parties, {hops}"
     )
+    latencies_s = [one.latency_s for one in result.calls]
+    parts = Parts(
+        latency_s=result.latency_s,
+        compute_s=0.0,
+        hops_s=(call.hops or 0) * result.network.one_way_s,
+        transfer_s=0.0,
+        noise_s=LINK_TOLERANCE * result.latency_s + max(latencies_s) - min(latencies_s),
+    )
+    if parts.problem:
+        yield f"  note: {parts.problem}"
 
 
 def _apart_lines(result: InferenceResult) -> Iterator[str]:

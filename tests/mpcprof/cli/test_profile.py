@@ -133,3 +133,38 @@ def test_a_report_tells_people_and_programs_of_captured_values():
     )
     assert report.to_json()["n_captured_values"] == 19
     assert report.to_json()["captured_arrays"] == [["float32", [4, 4]], ["int32", [3]]]
+
+
+def report_of(**overrides) -> FunctionReport:
+    values = {"latencies_s": (8.2,), "loopbacks_s": (0.3,), "wire_bytes": 44e3}
+    record = make_record(**(values | overrides))
+    return FunctionReport(profile=make_profile(record), max_abs_reference=1.0)
+
+
+def test_a_report_says_what_is_an_upper_bound_and_shows_no_part_above_the_whole():
+    report = report_of(hops=495.0, compute_s=0.3)
+
+    lines = str(report).splitlines()
+
+    assert lines[1].startswith("made of: compute 0 s, hops 8.2 s, transfer")
+    assert lines[2] == (
+        "note: hops and bytes would take 9.9 s of a latency of 8.2 s: they are an "
+        "upper bound"
+    )
+    assert report.to_json()["parts_problem"] == lines[2].removeprefix("note: ")
+    assert report_of(hops=398.0, compute_s=0.1).to_json()["parts_problem"] is None
+
+
+def test_a_report_of_calls_that_differ_has_the_range_and_the_mean():
+    report = report_of(
+        hops=60.0,
+        hops_by_repeat=(84.0, 52.0, 60.0),
+        total_bytes_sent_by_repeat=(29_400, 18_100, 22_900),
+    )
+
+    assert (
+        "note: calls differ, as where SPU selects at random: 18.1 kB to 29.4 kB sent "
+        "by all parties, mean 23.47 kB; 52 to 84 hops, mean 65.33; 3 calls, the median "
+        "one above"
+    ) in str(report).splitlines()
+    assert report.to_json()["hops_by_repeat"] == [84, 52, 60]

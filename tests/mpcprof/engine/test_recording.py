@@ -2,6 +2,8 @@
 
 from types import SimpleNamespace
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from mpcprof.deployment import make_deployment
@@ -9,7 +11,13 @@ from mpcprof.dims import Dims
 from mpcprof.engine.calls import Call, Setup
 from mpcprof.engine.emulation.clock import Counters, Path
 from mpcprof.engine.measure import Case, Timing
-from mpcprof.engine.recording import Context, find_critical_path, to_record
+from mpcprof.engine.recording import (
+    Context,
+    calls_differ,
+    find_critical_path,
+    to_record,
+    waiting_share,
+)
 from mpcprof.engine.spulog import SpuRun
 from mpcprof.network import LOOPBACK, NETWORKS, Network
 from mpcprof.pricing import Calibration
@@ -189,3 +197,42 @@ def test_other_kernels_tell_calls_apart_where_bytes_and_stocks_do_not():
 
     assert not stocked.differs_by_call
     assert selecting.differs_by_call
+
+
+def calls_of(session, function, n_entries, network, n_calls):
+    inputs = [np.linspace(-1, 1, n_entries, dtype=np.float32)[::-1].copy()]
+    session.load("case", session.lower("case", function, inputs), inputs)
+    session.set_network(network)
+    try:
+        return [session.run("case") for _ in range(n_calls)]
+    finally:
+        session.set_network(LOOPBACK)
+        session.unload("case")
+
+
+@pytest.mark.spu
+@pytest.mark.parametrize(
+    ("function", "does_wait"), [(jnp.exp, True), (jnp.sort, False)]
+)
+def test_the_relay_tells_a_sort_whose_messages_do_not_all_wait(
+    semi2k, function, does_wait
+):
+    calls = calls_of(semi2k, function, 8, BRIEF, 1)
+
+    assert (waiting_share(calls) == 1.0) == does_wait
+    assert waiting_share(calls) > 0.5
+
+
+@pytest.mark.spu
+@pytest.mark.parametrize("protocol", ["semi2k", "aby3"])
+@pytest.mark.parametrize(
+    ("function", "is_random"), [(jnp.exp, False), (jnp.median, True)]
+)
+def test_a_median_differs_from_call_to_call_and_roles_that_change_do_not(
+    protocol, function, is_random, request
+):
+    session = request.getfixturevalue(protocol)
+
+    calls = calls_of(session, function, 33, LOOPBACK, 6)
+
+    assert calls_differ(calls, session.deployment) == is_random

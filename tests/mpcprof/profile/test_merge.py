@@ -192,3 +192,22 @@ def test_calls_that_refill_a_stock_are_compared_by_their_means(protocol, is_regr
     )
 
     assert diff_profiles(a, b, 0.05).has_regressions is is_regression
+
+
+@pytest.mark.parametrize(("n_bytes", "is_equal"), [(19_000, True), (40_000, False)])
+def test_ranges_of_a_program_that_differs_by_call_are_equal_where_they_meet(
+    n_bytes, is_equal
+):
+    def drawn(*totals):
+        return make_profile(
+            make_record(
+                bytes_sent_by_rank=(totals[0] // 2,) * 2,
+                total_bytes_sent_by_repeat=totals,
+                hops_by_repeat=tuple(n / 250 for n in totals),
+                hops=totals[0] / 250,
+            )
+        )
+
+    (entry,) = diff_profiles(drawn(18_000, 29_000), drawn(n_bytes), 0.01).common
+
+    assert (entry.has_equal_bytes, entry.has_equal_hops) == (is_equal, is_equal)

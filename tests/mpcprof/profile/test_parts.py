@@ -2,10 +2,13 @@
 
 import pytest
 
+from mpcprof.deployment import make_deployment
 from mpcprof.network import LOOPBACK
 from mpcprof.profile.parts import misfit, parts_of
 from mpcprof.profile.record import Record
-from tests.factories import make_profile, make_record
+from tests.factories import make_record
+
+SEMI2K = make_deployment("semi2k")
 
 
 def one(latency_s: float, **overrides) -> Record:
@@ -19,8 +22,8 @@ def one(latency_s: float, **overrides) -> Record:
     [
         (one(1.3, hops=60.0, compute_s=0.1), ""),
         (one(1.28, hops=60.0, compute_s=0.1), ""),  # 1.6 % off, as a link may be
-        (one(8.2, hops=495.0), "hops and bytes would take 9.9 s of 8.2 s measured"),
-        (one(1.3, hops=60.0, compute_s=0.5), "add up to 1.7 s of 1.3 s measured"),
+        (one(8.2, hops=495.0), "hops and bytes would take 9.9 s of a latency of 8.2 s"),
+        (one(1.3, hops=60.0, compute_s=0.5), "add up to 1.7 s of a latency of 1.3 s"),
     ],
 )
 def test_parts_that_add_up_to_more_than_the_latency_are_told_in_a_line(record, problem):
@@ -59,7 +62,7 @@ def test_a_profile_names_the_worst_of_those_that_do_not_fit():
     ]
     good = one(2.0, workload="less")
 
-    line = misfit(make_profile(*bad, good))
+    line = misfit([*bad, good], SEMI2K)
 
     assert line.startswith("the parts of 2 of 3 latencies do not fit; the most: relu")
-    assert misfit(make_profile(good)) == ""
+    assert misfit([good], SEMI2K) == ""

@@ -391,6 +391,32 @@ def test_what_a_fresh_verification_could_not_measure_is_not_taken_from_the_old_f
     assert asked == [(WAN, True), (LAN, True)]  # nothing was on file after the first
 
 
+def test_a_measured_latency_shorter_than_its_hops_is_told_in_one_line(
+    tmp_path, monkeypatch
+):
+    records = []
+
+    def sweep(config, path, progress, **_):
+        records.extend(
+            make_record(
+                workload=one.workload.name,
+                dims=one.dims,
+                network=config.network,
+                latencies_s=(1.0,),
+                hops=hops,
+            )
+            for one, hops in zip(config.cases, (5.0, 60.0), strict=True)
+        )
+        return SimpleNamespace(profile=make_profile(*records), left_out=())
+
+    verification = verify_with(sweep, monkeypatch, tmp_path / "a.parquet")
+
+    assert "the parts of 1 of 4 latencies do not fit" in verification.to_markdown()
+    assert sum(bool(one.parts_problem) for one in verification.results) == 1
+    cases = json.loads(verification.to_json())["cases"]
+    assert [c["parts_problem"][:14] for c in cases] == ["", "hops and bytes", "", ""]
+
+
 def test_a_back_end_that_cannot_count_the_hops_is_refused_before_measuring():
     aby3 = make_profile(deployment=Deployment(protocol="aby3"))
     config = VerifyConfig(

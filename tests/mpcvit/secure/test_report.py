@@ -78,13 +78,16 @@ def call_of(*runs, counters=None):
 def test_hops_are_those_that_spu_counts_or_that_the_relay_saw():
     run = SimpleNamespace(bytes_sent=100, send_actions=7)
     counters = SimpleNamespace(deepest=SimpleNamespace(hops=5))
+    late = SimpleNamespace(deepest=SimpleNamespace(hops=9))
 
-    counted = call_cost(call_of(run, run, counters=counters), SEMI2K)
+    counted = call_cost(call_of(run, run, counters=late), SEMI2K)
+    early = call_cost(call_of(run, run, counters=counters), SEMI2K)
     aby3 = make_deployment("aby3")
     seen = call_cost(call_of(run, run, run, counters=counters), aby3)
     unknown = call_cost(call_of(run, run, run), aby3)
 
     assert (counted.hops, seen.hops, unknown.hops) == (7, 5, None)
+    assert early.hops == 5  # two messages did not wait for the one before
     assert (counted.bytes_sent, counted.total_bytes_sent) == (100, 200)
     assert seen.total_bytes_sent == 300
 
