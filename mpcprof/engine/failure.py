@@ -14,12 +14,14 @@ from pathlib import Path
 from mpcprof.engine.installation import mpcprof_home
 
 _KEPT = 20  # logs
+_MOST_SHOWN = 200  # letters of a reason
 # in this order: MLIR's compiler; SPU_THROW, [file:line] reason, and SPU_ENFORCE,
 # [Enforce fail at file:line] condition. reason; a crash without any of them
 _REASONS = (
     re.compile(r"^(?:.*[):])? ?error: (.+)", re.MULTILINE),
     re.compile(
-        r"^\s*(?:what\(\):)?\s*\[(?:Enforce fail at )?\S+\.(?:cc|h):\d+\] *(.+)",
+        r"^\s*(?:what\(\):)?\s*\[(?:Enforce fail at )?\S+\.(?:cc|h):\d+\] *"
+        r"(?:\(.+?\)\. (?=\S))?(.+)",
         re.MULTILINE,
     ),
     re.compile(r"^(Fatal Python error.*)", re.MULTILINE),
@@ -36,7 +38,14 @@ def one_line(text: str, name: str) -> str:
     if len(text.strip().splitlines()) < 2:
         return text.strip()
     reason = next(found[1] for one in _REASONS if (found := one.search(text)))
-    return f"{reason.strip().rstrip('.')} (all of it: {keep_log(text, name)})"
+    return f"{_shortened(reason.strip(' .'))} (all of it: {keep_log(text, name)})"
+
+
+def _shortened(reason: str) -> str:
+    """Return the begin and the end of a long reason: its subject and its object."""
+    half = _MOST_SHOWN // 2
+    is_short = len(reason) <= _MOST_SHOWN
+    return reason if is_short else f"{reason[:half]} ... {reason[-half:]}"
 
 
 def keep_log(text: str, name: str) -> str:

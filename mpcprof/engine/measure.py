@@ -260,7 +260,7 @@ class LoadedCase:
             raise CaseFailedError(
                 self.case,
                 f"the revealed result is wrong: {part}{fault}; its latency is not "
-                f"recorded; {_advice(deployment, kind, expected)}",
+                f"recorded; {_advice(deployment, kind, expected, tolerance)}",
             )
 
     def unload(self) -> None:
@@ -350,7 +350,10 @@ def _schedule(
 
 
 def _advice(
-    deployment: Deployment, kind: WorkloadKind, expected: NDArray[np.float64]
+    deployment: Deployment,
+    kind: WorkloadKind,
+    expected: NDArray[np.float64],
+    tolerance: Tolerance,
 ) -> str:
     """Return what usually helps against a wrong result."""
     build = deployment.build
@@ -358,6 +361,8 @@ def _advice(
     wider = {32: "--field-bits 64", 64: "--field-bits 128"}
     bits = wider.get(deployment.field_bits, "other --fraction-bits")
     own = ", a narrower --domain, or another formula; --tolerance allows more"
+    if tolerance == Tolerance():  # where they depend on rounded numbers
+        own = ", another --seed or --domain: integers and truth values have to be exact"
     return (
         f"{again if build.stray_share else ''}{_ring(deployment, expected)}"
         f"what usually helps: {bits}{own if kind == 'function' else ''}"

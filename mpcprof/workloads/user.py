@@ -398,7 +398,10 @@ def _make_reference(
     with enable_x64():
         try:
             lowered = jitted.lower(*_zeros(inputs, np.float64))
-            has_float64 = all(x.dtype != np.float32 for x in lowered.out_info)
+            has_float64 = all(
+                x.dtype != np.float32 and x.shape == one.shape  # bits have another
+                for x, one in zip(lowered.out_info, outputs.values(), strict=True)
+            )
         except Exception:  # such as a lax operation on float64 and the user's float32
             has_float64 = False
     dtype: type[np.floating[Any]] = np.float64 if has_float64 else np.float32

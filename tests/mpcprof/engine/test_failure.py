@@ -15,6 +15,11 @@ ENFORCED = """RuntimeError: what:
 \t[Enforce fail at external/libspu/core/type.cc:34] a.numel() == 3. no such size
 stacktrace: 
 """  # noqa: W291
+CONVERTED = """RuntimeError: what:
+\t[Enforce fail at external/libspu/type_cast.cc:116] (to == DT_F32 || to == DT_F64). \
+expect to_type FXP, got F16
+Stacktrace:
+"""
 COMPILED = """[2026-11-28 08:38:36.543] [info] [thread_pool.cc:30] Create a fixed thread pool
 loc("jit(f)/fft"("/home/ann/f.py":2:19)): error: failed to legalize operation 'stablehlo.fft'
 loc("inputs[0]"): error: 'builtin.unrealized_conversion_cast' op operation destroyed
@@ -39,6 +44,7 @@ def home(tmp_path, monkeypatch):
     [
         (THROWN, "While with secret condition is not supported"),
         (ENFORCED, "a.numel() == 3. no such size"),
+        (CONVERTED, "expect to_type FXP, got F16"),
         (COMPILED, "failed to legalize operation 'stablehlo.fft'"),
         (CRASHED, "Fatal Python error: Segmentation fault"),
         ("KeyError: 1\nin a party\n", "KeyError: 1"),
@@ -50,6 +56,16 @@ def test_the_line_gives_the_reason_and_the_log_gives_all(home, text, reason):
     assert said == reason
     assert Path(place.rstrip(")")).read_text() == f"{text.rstrip()}\n"
     assert Path(place).parent == home / "logs"
+
+
+def test_a_long_reason_is_shown_by_its_begin_and_its_end(home):
+    text = f"loc(f.py): error: '{'x' * 500}' but got tensor<bf16>\nand more"
+
+    said, _, _ = one_line(text, "compiler").partition(" (all of it: ")
+
+    assert len(said) < 220
+    assert said.startswith("'xxx")
+    assert said.endswith("but got tensor<bf16>")
 
 
 def test_what_is_one_line_anyway_needs_no_log(home):

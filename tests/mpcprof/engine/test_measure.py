@@ -419,3 +419,14 @@ def test_zeros_are_no_result_of_a_primitive(name):
 
 def sizes_of(name):
     return Dims(**dict.fromkeys(get_workload(name).dim_names, 3))
+
+
+def test_truth_values_are_exact_and_the_refusal_offers_no_tolerance():
+    check(lambda x: x > 0, (8,), mistake=np.asarray)
+
+    with pytest.raises(
+        CaseFailedError, match="truth values have to be exact"
+    ) as raised:
+        check(lambda x: x > 0, (8,), mistake=lambda revealed: 1 - revealed)
+
+    assert "--tolerance" not in raised.value.reason
