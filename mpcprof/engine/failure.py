@@ -28,6 +28,15 @@ _REASONS = (
     re.compile(r"(\S.*)"),
 )
 
+_LOOP = "; loop a fixed number of times, as lax.fori_loop does"
+_HINTS = (  # a part of SPU's reason, and what to do
+    ("While with secret condition", _LOOP),
+    ("isa<mpc::Pub2kTy>", f", where SPU needs a public value{_LOOP}"),  # 0.3.1b0
+    ("stablehlo.fft", "; SPU has no Fourier transform: multiply by its matrix"),
+    ("bf16", "; SPU has no bfloat16: compute in float32"),
+    ("expect to_type FXP, got F16", "; compute in float32"),
+)
+
 
 def one_line(text: str, name: str) -> str:
     """Return the reason that a text gives, and the file that keeps a long text.
@@ -38,7 +47,9 @@ def one_line(text: str, name: str) -> str:
     if len(text.strip().splitlines()) < 2:
         return text.strip()
     reason = next(found[1] for one in _REASONS if (found := one.search(text)))
-    return f"{_shortened(reason.strip(' .'))} (all of it: {keep_log(text, name)})"
+    hints = (hint for sign, hint in _HINTS if sign in reason)
+    said = f"{_shortened(reason.strip(' .'))}{next(hints, '')}"
+    return f"{said} (all of it: {keep_log(text, name)})"
 
 
 def _shortened(reason: str) -> str:

@@ -202,7 +202,7 @@ def test_what_spu_refuses_when_it_runs_is_one_line_and_its_stack_a_log(
             session.run("loop")
 
     said = re.fullmatch(
-        r"party [01]: While with secret condition is not supported "
+        r"party [01]: While with secret condition is not supported; loop .* "
         r"\(all of it: (\S+\.log)\)",
         str(caught.value),
     )
@@ -240,7 +240,7 @@ def test_a_function_at_which_the_compiler_aborts_is_an_error_and_the_session_goe
     with pytest.raises(
         EngineError,
         match=r"^fft does not compile for SPU: compiler ended at it: failed to "
-        r"legalize operation 'stablehlo.fft' \(all of it: \S+\.log\)$",
+        r"legalize operation 'stablehlo.fft'; SPU has no .* \(all of it: \S+\.log\)$",
     ):
         semi2k.lower("fft", lambda x: jnp.fft.fft(x).real, inputs)
 
