@@ -20,6 +20,7 @@ from mpcprof.nn.architecture import (
     Heads,
     ModelPreset,
     get_model,
+    names_heads,
     read_architecture,
     uniform_architecture,
 )
@@ -68,7 +69,7 @@ def softmax_group(step: Step) -> str:
 
 def choose_architecture(
     *,
-    attention: str,
+    attention: str | None,
     model: str | None = None,
     preset: ModelPreset | None = None,
     activation: str | None = None,
@@ -78,7 +79,8 @@ def choose_architecture(
     """Return a variant in every head of a model, or the architecture in a file.
 
     Args:
-        attention: Name of a variant, or path of a file.
+        attention: Name of a variant, or path of a file; None for softmax, or as the
+            file of `model` says.
         model: Name of a preset, or file of sizes; beside a file of an architecture,
             the one it must have.
         preset: Sizes for a variant; None for those of `model`, or of `cifar`.
@@ -89,6 +91,9 @@ def choose_architecture(
     Raises:
         UsageError: If a name is unknown, or the file says otherwise.
     """
+    if attention is None:
+        is_whole = bool(model) and names_heads(str(model))
+        attention, model = (str(model), None) if is_whole else ("softmax", model)
     if attention in ATTENTIONS:
         preset = preset or get_model(model or "cifar")
         return uniform_architecture(

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 @click.option("--model", default="", help=f"{MODELS}. [default: cifar]")
 @click.option(
     "--attention",
-    default="softmax",
-    show_default=True,
-    help="A variant for every head, or a file arch.json.",
+    help="A variant for every head, or a file arch.json. [default: as the file of "
+    "--model says, else softmax]",
 )
 @click.option(
     "--activation",
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 def command(
     profile: Path,
     model: str,
-    attention: str,
+    attention: str | None,
     activation: str | None,
     networks: "tuple[Network, ...]",
     n_batch: int,

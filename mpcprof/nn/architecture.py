@@ -481,6 +481,11 @@ def _model_keys(start: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
 
 
 def _n_embeddings(own: Mapping[str, Any]) -> int:  # Any: a size
+    if "n_channels" in own:
+        raise UsageError(
+            f"n_channels={own['n_channels']} says nothing of a model of n_tokens="
+            f"{own['n_tokens']} without an image: leave it out, or give image_size"
+        )
     n_class_tokens = int(own.get("pooling") != "mean")
     if own["n_tokens"] <= n_class_tokens:
         raise UsageError(
@@ -505,8 +510,8 @@ class _Document(_Sizes):
         for key in ("attention", "activation"):
             if getattr(self, key) is None:
                 raise UsageError(
-                    f"the key {key!r} is missing; a file of sizes alone goes with "
-                    "--model FILE --attention VARIANT"
+                    f"the key {key!r} is missing; a file of sizes alone stands where "
+                    "a preset does (--model FILE), beside a variant for its heads"
                 )
         return Architecture(
             model=self.sizes(),
@@ -540,6 +545,17 @@ def read_architecture(path: Path) -> Architecture:
         UsageError: If there is none, or it is not one; the message names the key.
     """
     return _of_file(path, _Document.architecture)
+
+
+def names_heads(path: str) -> bool:
+    """Return whether it is a file that says the attention of heads beside sizes.
+
+    Raises:
+        UsageError: If it is a damaged one.
+    """
+    if not path.endswith(".json"):
+        return False
+    return _of_file(Path(path), lambda document: document.attention is not None)
 
 
 def _of_file(path: Path, make: Callable[[_Document], Value]) -> Value:

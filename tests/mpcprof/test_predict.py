@@ -13,7 +13,8 @@ from mpcprof.network import NETWORKS, Network, parse_network
 from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.predict import choose_architecture, predict_model, sum_by_layer
-from tests.committed import full_model
+from tests import ROOT
+from tests.committed import committed_model, full_model
 
 WAN, LAN = NETWORKS["wan"], NETWORKS["lan"]
 DIGITS = uniform_architecture(MODELS["digits"], attention="relu_softmax")
@@ -60,6 +61,49 @@ def test_names_choose_model_activation_heads_and_layers():
 def test_a_file_is_taken_as_it_is(path):
     assert choose(attention=path) == DIGITS
     assert choose(attention=path, model="digits", n_layers=3) == DIGITS
+
+
+# bytes of rank 0 and hops of one layer with its embedding and head, as real parties of
+# semi2k counted them: `mpcprof verify --layers 1`, docs/commands.md
+COUNTED = {
+    "deit-tiny": (100_948_298, 579),
+    "encoder-768": (277_272_765, 1549),
+    "vit-b16": (442_118_003, 1839),
+}
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_layer_of_a_known_model_costs_what_parties_counted(name):
+    one = choose(model=str(ROOT / "docs" / "models" / f"{name}.json"), n_layers=1)
+
+    predicted = committed_model().predict(trace_model(one), WAN)
+
+    assert (predicted.bytes_sent, predicted.hops) == COUNTED[name]
+
+
+@pytest.mark.parametrize("protocol", ["semi2k", "aby3", "cheetah"])
+@pytest.mark.parametrize("name", COUNTED)
+def test_a_known_model_is_predicted_on_every_protocol(name, protocol):
+    model = committed_model(protocol)
+    sizes = str(ROOT / "docs" / "models" / f"{name}.json")
+    whole, one = choose(model=sizes), choose(model=sizes, n_layers=1)
+
+    predicted = predict_model(model, whole, [WAN]).predictions[0]
+
+    layers = [p for p in sum_by_layer(predicted) if p.name.startswith("layer ")]
+    part = model.predict(trace_model(one), WAN)
+    assert len(layers) == 12
+    more_s = 11 * layers[0].latency_s
+    assert predicted.latency_s == pytest.approx(part.latency_s + more_s, rel=1e-9)
+    low, high = predicted.interval_s
+    assert low < predicted.latency_s < high
+    assert predicted.basis == "extrapolated"
+    assert any("times the largest measured" in note for note in predicted.notes)
+
+
+def test_a_file_of_a_model_that_names_heads_is_taken_with_them(path):
+    assert choose(attention=None, model=path) == DIGITS
+    assert choose(attention="scale", model=path).attention[0][0] == ("scale",)
 
 
 def test_heads_may_be_chosen_beside_a_file(path):

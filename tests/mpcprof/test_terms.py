@@ -20,7 +20,7 @@ from mpcprof.nn.catalogue import trace_model
 from mpcprof.profile.io import read_profile
 from mpcprof.terms import Term, Terms, compute_terms, export_terms
 from tests import PROFILES
-from tests.architectures import sum_of_terms_s
+from tests.architectures import OWN_SIZES, sum_of_terms_s
 from tests.committed import committed_model, full_model
 from tests.factories import make_profile, make_record
 
@@ -88,6 +88,16 @@ def test_terms_of_serial_heads_add_up_to_the_prediction(name, attention, activat
     )
 
     total_s = from_terms_s(architecture)
+
+    assert total_s == pytest.approx(predicted_s(architecture), rel=1e-9)
+
+
+@pytest.mark.parametrize("model", OWN_SIZES.values(), ids=OWN_SIZES)
+def test_terms_of_a_users_own_sizes_add_up_to_the_prediction(model):
+    terms = compute_terms(committed_model(), model, WAN, attentions=["softmax"])
+    architecture = uniform_architecture(model, attention="softmax")
+
+    total_s = sum_of_terms_s(terms, architecture, committed_model().per_call_s)
 
     assert total_s == pytest.approx(predicted_s(architecture), rel=1e-9)
 

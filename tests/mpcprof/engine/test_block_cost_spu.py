@@ -14,7 +14,7 @@ from mpcprof.profile.io import read_profile
 from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.registry import get_workload
 from tests import PROFILES
-from tests.architectures import make_architecture
+from tests.architectures import OWN_SIZES, make_architecture
 
 # in no preset; LayerNorm and GeLU keep their accuracy from such widths on
 SIZES = {"n_heads": 3, "n_tokens": 9, "head_dim": 6, "width": 36, "hidden": 70}
@@ -90,6 +90,22 @@ def test_a_model_of_mixed_heads_rows_and_tokens_costs_what_is_predicted(
     call = run(semi2k, model_workload(architecture), Dims(n_batch=n_batch))
 
     predicted = model_of("semi2k").predict(steps, NETWORKS["wan"])
+    counted = call.runs[0]
+    assert counted.bytes_sent == predicted.bytes_sent
+    assert counted.send_actions == predicted.hops
+
+
+@pytest.mark.spu
+@pytest.mark.parametrize("name", ["biases, wide heads", "embedded, mean"])
+def test_a_model_of_a_users_own_sizes_costs_what_is_predicted(name, semi2k, model_of):
+    model = replace(OWN_SIZES[name], n_layers=1, width=36)
+    architecture = uniform_architecture(model, attention="scale", activation="relu")
+
+    call = run(semi2k, model_workload(architecture), Dims(n_batch=2))
+
+    predicted = model_of("semi2k").predict(
+        trace_model(architecture, 2), NETWORKS["wan"]
+    )
     counted = call.runs[0]
     assert counted.bytes_sent == predicted.bytes_sent
     assert counted.send_actions == predicted.hops

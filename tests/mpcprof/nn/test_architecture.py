@@ -169,6 +169,7 @@ WRONG_SIZES = {
     sizes_without("image_size", "patch"): "the key 'image_size' or 'n_tokens' is",
     sizes_without("mlp_ratio"): "the key 'mlp_ratio' or 'hidden' is missing",
     json.dumps(ENCODER | {"n_tokens": 1}): "n_tokens=1: expected at least 2, the class",
+    json.dumps(ENCODER | {"n_channels": 1}): "n_channels=1 says nothing of a model of",
     json.dumps({"model": "cifar", "n_tokens": 128}): "n_tokens=128 and image_size=32",
     json.dumps({"model": "deit", "n_layers": 1}): "no model 'deit'; ",
 }

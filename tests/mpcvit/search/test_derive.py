@@ -28,7 +28,7 @@ from mpcvit.search.derive import (
     family,
     write_family,
 )
-from mpcvit.search.result import SearchResult
+from mpcvit.search.result import SearchResult, _parse
 from mpcvit.search.space import SearchSpace
 
 shares = st.floats(0, 1, width=32)
@@ -272,6 +272,16 @@ def test_beta_at_the_threshold_is_linearised():
     mask = by_threshold(np.array([0.74, 0.75, 0.76]), 0.75)
 
     assert mask.tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("changes", [{}, {"name": "own", "has_qkv_bias": True}])
+def test_a_search_keeps_the_sizes_of_its_model(changes):
+    made = make_result()
+    own = replace(made, model=replace(made.model, **changes))
+
+    read = _parse(json.loads(json.dumps(own.to_json())), {"alpha": own.alpha})
+
+    assert read.model == own.model
 
 
 @functools.cache
