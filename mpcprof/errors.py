@@ -96,7 +96,7 @@ def did_you_mean(name: str, known: "list[str] | tuple[str, ...]") -> str:
     """Return a hint: the close matches of `name`, or all known names."""
     from difflib import get_close_matches
 
-    close = get_close_matches(name, known, n=3)
-    if close:
+    same = [one for one in known if one.casefold() == name.casefold()]
+    if close := same or get_close_matches(name, known, n=3):
         return f"did you mean {', '.join(close)}?"
     return f"known: {', '.join(known)}"

@@ -165,9 +165,7 @@ def _what_is_wrong(number: str, unit: str, quantity: _Quantity) -> str:
     if readings := quantity.readings(unit):
         meanings = " or ".join(f"{number}{reading}" for reading in readings)
         return f"may mean {meanings}{quantity.why_unclear}; type one of them"
-    same = [one for one in quantity.offered if one.lower() == unit.lower()]
-    hint = f"did you mean {same[0]}?" if same else did_you_mean(unit, quantity.offered)
-    return f"has the unknown unit {unit!r}; {hint}"
+    return f"has the unknown unit {unit!r}; {did_you_mean(unit, quantity.offered)}"
 
 
 def is_duration(text: str) -> bool:

@@ -163,13 +163,14 @@ class Probe:
 def calibration_network(network: Network) -> Network:
     """Return the network that loopback is compared with: `network`, or a quicker one.
 
-    The constants are those of the host. Below the rate of the wan, or above its round
-    trip, calibrating would take minutes for what weighs less and less.
+    The constants are those of the host. Below a quarter of the wan's rate, or above its
+    round trip, calibrating would take minutes for what weighs less and less; the full
+    rate would be more than a busy machine can emulate.
     """
     wan = NETWORKS["wan"]
     return Network(
         bandwidth_bytes_per_s=max(
-            network.bandwidth_bytes_per_s, wan.bandwidth_bytes_per_s
+            network.bandwidth_bytes_per_s, wan.bandwidth_bytes_per_s / 4
         ),
         rtt_s=min(network.rtt_s, wan.rtt_s),
     )

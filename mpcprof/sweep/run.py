@@ -273,15 +273,13 @@ def calibrate_host(config: SweepConfig, session: Session) -> Calibration:
 
     They are measured with two parties of semi2k, whatever the sweep's protocol: there
     SPU counts the hops. A sweep that waits on no network is calibrated against the wan,
-    one on a slower network against the wan's rate or round trip.
+    one on a slower network as `calibration_network` says.
     """
     is_priced = config.mode == "priced"
     network = NETWORKS["wan"] if is_priced else config.network
-    trim_link(
-        session,
-        calibration_network(network),
-        advice="" if is_priced else _advice(config),
-    )
+    compared = calibration_network(network)
+    is_asked = compared == config.network and not is_priced
+    trim_link(session, compared, advice=_advice(config) if is_asked else "")
     is_rough = config.deployment.keeps_stock
     return calibrate(session, network, seed=config.seed, is_rough=is_rough)
 

@@ -27,10 +27,13 @@ TINY = [
     ("arguments", "message"),
     [
         (["--protocol", "semi3k"], "no protocol 'semi3k'; did you mean semi2k"),
+        (["--protocol", "SEMI2K"], "no protocol 'SEMI2K'; did you mean semi2k"),
         (["--only", "expp"], "no workload 'expp'; did you mean exp"),
         (["--heads", "0"], "'--heads': '0' in '0': expected a whole number"),
         (["--tokens", "x"], "'--tokens': 'x' in 'x': expected a whole number"),
         (["--network", "40"], "'40' is not a network; expected bandwidth"),
+        (["--network", "100mbps,40ms"], "may mean 100Mbps or 100MBps"),
+        (["--network", "100/20Mbps,40ms"], "type 20Mbps,40ms"),
         (["--network", "44MBps,40"], "'40' has no unit; type 40ms"),
         (["--network", "0MBps,40ms"], "expected more than 0"),
         (["--preset", "papper"], "no preset 'papper'; did you mean paper"),

@@ -1,6 +1,7 @@
 """The emulated link is measured, trimmed, and refused when it is not what was asked."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from mpcprof.sweep.config import make_config
 from mpcprof.sweep.run import _trim, calibrate_host
 
 WAN = NETWORKS["wan"]
+SLOW = parse_network("10Mbps,40ms")
 
 
 class ScriptedSession:
@@ -123,14 +125,15 @@ def test_a_link_check_that_takes_long_is_announced():
     [
         ("wan", "wan"),
         ("lan", "lan"),
-        ("10Mbps,40ms", "wan"),
+        ("20MBps,40ms", "20MBps,40ms"),
+        ("10Mbps,40ms", "11MBps,40ms"),
         ("44MBps,600ms", "wan"),
-        ("1Mbps,1ms", "44MBps,1ms"),
+        ("1Mbps,1ms", "11MBps,1ms"),
         ("1GBps,600ms", "1GBps,40ms"),
         ("loopback", "loopback"),
     ],
 )
-def test_a_host_is_calibrated_on_no_slower_network_than_the_wan(text, calibrated_on):
+def test_a_host_is_calibrated_on_a_network_that_takes_seconds(text, calibrated_on):
     found = calibration_network(parse_network(text))
 
     assert found == parse_network(calibrated_on)
@@ -208,6 +211,14 @@ def test_a_priced_sweep_whose_calibration_fails_is_not_told_to_change_its_networ
 
     with pytest.raises(LinkError, match=r"asked for 44MBps.*; free the processor$"):
         calibrate_host(make_sweep_config("aby3", "priced"), session)
+
+
+def test_who_asked_for_a_slow_network_is_not_told_to_ask_for_a_slower_one():
+    session = ScriptedSession([0.0], shares=[0.5])
+    slow = replace(make_sweep_config("aby3", "emulated"), network=SLOW)
+
+    with pytest.raises(LinkError, match=r"asked for 11MBps,40ms.*; free the proc\w+$"):
+        calibrate_host(slow, session)
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
