@@ -107,6 +107,11 @@ class Timing:
         every = (self.first_call, *self.warmups, *own)
         return sum(call.latency_s for call in every)
 
+    @property
+    def networks(self) -> tuple[Network, ...]:
+        """Networks on which calls were made."""
+        return tuple(network for network, _ in self.calls)
+
     def on(self, network: Network) -> tuple[Call, ...]:
         """Return the timed calls on a network; none if the config has none there."""
         return dict(self.calls).get(network, ())

@@ -67,11 +67,13 @@ def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
         )
 
     latencies_s = [priced_s(c) if is_priced else c.latency_s for c in repeats]
-    told, typical = timing.on(context.network) or loopbacks, None
+    told: Sequence[Call] = timing.on(context.network) or loopbacks
+    told = told if _has_bytes(told) else _shown_on(timing, context)[1]
+    typical = told[-1]
     if paths.differ and _has_bytes(repeats):
         told, typical = repeats, repeats[_median_index(latencies_s)]
-    runs = (typical or told[-1]).runs
-    path = paths.of(typical or told[-1])
+    runs = typical.runs
+    path = paths.of(typical)
     return Record(
         workload=timing.case.workload.name,
         kind=timing.case.workload.kind,
@@ -119,9 +121,9 @@ class _Paths:
 
     def __init__(self, timing: Timing, context: Context) -> None:
         deployment = context.deployment
-        counted = timing.on(context.network)
+        _, counted = _shown_on(timing, context)
         self.differ = calls_differ(_every_call(timing), deployment)
-        self._whose = (counted or timing.on(LOOPBACK))[-1]
+        self._whose = counted[-1]
         is_one = self.differ and not deployment.keeps_stock
         self._path = find_critical_path(
             timing, context, [self._whose] if is_one else counted
@@ -203,10 +205,11 @@ def find_critical_path(
     Raises:
         EngineError: If the back-end sees no messages and SPU's counters do not tell.
     """
-    chosen = timing.on(context.network) if calls is None else calls
+    network, shown = _shown_on(timing, context)
+    chosen = shown if calls is None else calls
     if context.deployment.protocol == "semi2k":
         if context.deployment.is_counted_by_spu:
-            whole = _exchanged((chosen or timing.on(LOOPBACK))[-1].runs)
+            whole = _exchanged(chosen[-1].runs)
             return Path(
                 round(whole.hops * waiting_share(_every_call(timing))), whole.n_bytes
             )
@@ -220,7 +223,7 @@ def find_critical_path(
     if context.deployment.protocol not in _SYNCHRONOUS_PROTOCOLS:
         return Path(
             _middle_mean([counters.deepest.hops for counters in counted]),
-            _middle_mean([_beside_hops(c, context.network) for c in counted]),
+            _middle_mean([_beside_hops(c, network) for c in counted]),
         )
     wire_bytes = fmean(counters.lower.n_bytes for counters in counted)
     lower = fmean(counters.lower.hops for counters in counted)
@@ -228,6 +231,18 @@ def find_critical_path(
     slope = _slope_hops(timing, context, wire_bytes)
     hops = min(max(slope, lower), max(upper, lower))
     return Path(hops, wire_bytes)
+
+
+def _shown_on(timing: Timing, context: Context) -> tuple[Network, Sequence[Call]]:
+    """Return the network whose calls show the path, and these calls.
+
+    It is that of the record, or the one on which hops were counted; loopback, which
+    shows no path, if there is no other.
+    """
+    emulated = [network for network in timing.networks if not network.is_loopback]
+    first = emulated[0] if emulated else LOOPBACK
+    network = context.network if context.network in emulated else first
+    return network, timing.on(network)
 
 
 def waiting_share(calls: Iterable[Call]) -> float:

@@ -43,7 +43,8 @@ class Parts:
         if self.network_s > allowed_s:
             return (
                 f"hops and bytes would take {format_duration(self.network_s, digits=3)}"
-                f" of {latency}: they are an upper bound"
+                f" of {latency}: messages waited less than RTT/2 each, so that hops "
+                "are an upper bound"
             )
         if self.total_s > allowed_s:
             return (

@@ -73,14 +73,15 @@ class SweepConfig:
         needs_counting = not (self.deployment.is_counted_by_spu or is_emulated)
         is_unseen = any(case.workload.kind == "function" for case in self.cases)
         is_unseen &= not (is_emulated and self.network.one_way_s)
-        seen_on = (_SEEN_ON,) if is_unseen and not needs_counting else ()
+        shows = needs_counting and self.network.one_way_s
+        counting = self.network if shows else _SEEN_ON
         return MeasureConfig(
             networks=(
                 (LOOPBACK, self.network)
                 if is_emulated and self.network != LOOPBACK
                 else (LOOPBACK,)
             ),
-            counted_on=(self.network,) if needs_counting else seen_on,
+            counted_on=(counting,) if needs_counting or is_unseen else (),
             n_counts=self.repeats if keeps_stock else 1,  # there calls differ
             repeats=self.repeats,
             enough_s=enough_s if is_emulated else 0.0,

@@ -218,6 +218,8 @@ def _differences(record: Record) -> list[str]:
     if not record.differs_by_call:
         return []
     n_bytes, hops = record.total_bytes_sent_by_repeat, record.hops_by_repeat
+    if len(hops) == 1:
+        return ["note: calls differ, and this is one; see how far with --repeats 5"]
     low, mean, high = (format_bytes(f(n_bytes), digits=4) for f in (min, fmean, max))
     return [
         f"note: calls differ, as where SPU selects at random: {low} to {high} sent by "

@@ -148,8 +148,8 @@ def test_a_report_says_what_is_an_upper_bound_and_shows_no_part_above_the_whole(
 
     assert lines[1].startswith("made of: compute 0 s, hops 8.2 s, transfer")
     assert lines[2] == (
-        "note: hops and bytes would take 9.9 s of a latency of 8.2 s: they are an "
-        "upper bound"
+        "note: hops and bytes would take 9.9 s of a latency of 8.2 s: messages waited "
+        "less than RTT/2 each, so that hops are an upper bound"
     )
     assert report.to_json()["parts_problem"] == lines[2].removeprefix("note: ")
     assert report_of(hops=398.0, compute_s=0.1).to_json()["parts_problem"] is None
@@ -168,3 +168,4 @@ def test_a_report_of_calls_that_differ_has_the_range_and_the_mean():
         "one above"
     ) in str(report).splitlines()
     assert report.to_json()["hops_by_repeat"] == [84, 52, 60]
+    assert "--repeats 5" in str(report_of(hops_by_repeat=(60.0,)))

@@ -197,6 +197,30 @@ def test_a_priced_sweep_counts_every_repeat_where_calls_live_on_a_stock(
     assert (plan.counted_on, plan.n_counts) == ((WAN,), n_counts)
 
 
+@pytest.mark.parametrize(
+    ("protocol", "network", "mode", "counted_on"),
+    [
+        ("semi2k", WAN, "emulated", []),  # the calls show the hops themselves
+        ("semi2k", WAN, "priced", [0.01]),
+        ("semi2k", LOOPBACK, "emulated", [0.01]),
+        ("aby3", WAN, "priced", [0.04]),
+        ("aby3", LOOPBACK, "priced", [0.01]),
+    ],
+)
+def test_hops_of_a_function_nobody_has_seen_are_counted_where_there_is_a_delay(
+    protocol, network, mode, counted_on
+):
+    function = replace(get_workload("exp"), kind="function")
+    config = make_config(
+        protocol=protocol,
+        network=network,
+        mode=mode,
+        cases=(Case(workload=function, dims=Dims(n_heads=1, n_tokens=3)),),
+    )
+
+    assert [one.rtt_s for one in config.plan().counted_on] == counted_on
+
+
 def test_a_case_whose_inputs_cannot_be_made_is_one_that_failed():
     exp = get_workload("exp")
     cases = [Case(workload=exp, dims=Dims(n_heads=1, hidden=3))]

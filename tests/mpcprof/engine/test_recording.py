@@ -36,7 +36,8 @@ def path_of(*counted: Counters):
     context = SimpleNamespace(
         deployment=make_deployment("aby3"), network=WAN, emulation="relay"
     )
-    return find_critical_path(SimpleNamespace(on=lambda _: calls), context)
+    timing = SimpleNamespace(on=lambda _: calls, networks=(WAN,))
+    return find_critical_path(timing, context)
 
 
 def counters(longest: Path, deepest: Path) -> Counters:
@@ -107,7 +108,7 @@ def call(
 
 
 def record_of(
-    calls: dict[Network, list[Call]], mode="emulated", protocol="semi2k"
+    calls: dict[Network, list[Call]], mode="emulated", protocol="semi2k", network=WAN
 ) -> Record:
     timing = Timing(
         case=Case(workload=get_workload("exp"), dims=Dims(n_heads=1, n_tokens=4)),
@@ -120,7 +121,7 @@ def record_of(
     setup = Setup(n_starts=1, start_s=1.0, setup_s=0.1, setup_bytes=9, versions=())
     context = Context(
         deployment=make_deployment(protocol),
-        network=WAN,
+        network=network,
         mode=mode,
         emulation="relay",
         calibration=Calibration(loopback_s_per_hop=0.0, loopback_s_per_byte=0.0),
@@ -163,6 +164,16 @@ def test_a_price_takes_the_hops_that_a_call_with_a_delay_showed():
     assert (record.hops, record.hops_basis) == (398, "measured")
     assert record.latency_s == pytest.approx(0.3 + 398 * 0.02, rel=1e-3)
     assert record.hops_by_repeat == ()
+
+
+def test_a_record_of_loopback_has_the_hops_that_a_call_with_a_delay_showed():
+    seen = call(0.2, 11, deepest=12)
+
+    loopback = record_of(
+        {LOOPBACK: [call(0.1, 11)], BRIEF: [seen]}, protocol="aby3", network=LOOPBACK
+    )
+
+    assert (loopback.hops, loopback.wire_bytes, loopback.latency_s) == (12, 3_000, 0.1)
 
 
 def test_calls_that_differ_are_told_by_the_median_one_with_the_hops_of_each():
