@@ -7,7 +7,6 @@ import click
 
 from mpcprof.cli.options import deployment_options, json_option, measure_options
 from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
-from mpcprof.profile.parts import misfit
 from mpcprof.units import format_duration, parse_duration_s, parse_int_list
 
 if TYPE_CHECKING:
@@ -70,6 +69,8 @@ def command(
 
 
 def _as_text(path: str, result: "SweepResult") -> str:
+    from mpcprof.profile.parts import misfit
+
     lines = [f"left out: {one.case}: {one.reason}" for one in result.left_out]
     lines.append(
         f"{path}: {len(result.profile)} records; {result.n_measured} measured now, "
@@ -93,6 +94,8 @@ _COUNTED = ("n_measured", "n_resumed", "setup_s", "measuring_s", "timed_s")
 
 
 def _as_json(path: str, result: "SweepResult") -> str:
+    from mpcprof.profile.parts import misfit
+
     return json.dumps(
         {
             "path": path,
