@@ -119,7 +119,7 @@ def _describe_inputs(
     wrong = " and ".join(_range(x[is_wrong]) for x in inputs)
     if wrong == drawn:
         return f"inputs there {there}, of all entries {drawn}"
-    return f"inputs there {there}, of all wrong entries {wrong}, of all entries {drawn}"
+    return f"inputs there {there}, of all such entries {wrong}, of all entries {drawn}"
 
 
 def _range(x: NDArray[Any]) -> str:  # Any: as above

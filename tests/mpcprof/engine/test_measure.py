@@ -361,7 +361,7 @@ def test_a_refusal_says_where_by_how_much_for_which_inputs_and_what_helps():
     assert raised.value.reason == (
         "the revealed result is wrong: off by up to 1.1e+03, allowed 24.4, where "
         "outputs are up to 1.1e+03 in size; 1 of 8 entries are wrong, at [7] -7 "
-        "instead of 1096.63, inputs there 7, of all wrong entries 7 to 7, of "
+        "instead of 1096.63, inputs there 7, of all such entries 7 to 7, of "
         "all entries 0 to 7; its latency is not recorded; what usually helps: "
         "--field-bits 128, a narrower --domain, or another formula; "
         "--tolerance allows more"
