@@ -200,7 +200,8 @@ def predict_model(
     preset = architecture.model
     title = (
         f"{preset.name}, {preset.n_layers} layers, {preset.n_heads} heads "
-        f"{architecture.heads}, {preset.n_tokens} tokens, width {preset.width}, "
+        f"{architecture.heads}, {preset.n_tokens} tokens"
+        f"{' given embedded' * bool(preset.n_embeddings)}, width {preset.width}, "
         f"batch {n_batch}"
     )
     return predict_steps(model, title, steps, networks)

@@ -14,6 +14,7 @@ from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.predict import choose_architecture, predict_model, sum_by_layer
 from tests import ROOT
+from tests.architectures import OWN_SIZES
 from tests.committed import committed_model, full_model
 
 WAN, LAN = NETWORKS["wan"], NETWORKS["lan"]
@@ -254,6 +255,14 @@ def test_the_text_has_a_line_per_network_and_both_splits():
     operations = lines[lines.index("by operation:") + 1 :]
     assert any(line.split()[0] == "matmul" for line in operations)
     assert all(line.endswith(" hops") for line in operations)
+
+
+def test_the_title_says_that_tokens_are_given_embedded():
+    encoder = uniform_architecture(OWN_SIZES["embedded"], attention="scale")
+
+    title = predict_model(full_model(), encoder, [WAN]).title
+
+    assert "5 tokens given embedded, width 12" in title
 
 
 def test_a_long_split_ends_with_what_is_left():
