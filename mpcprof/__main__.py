@@ -1,8 +1,9 @@
-"""`python -m mpcprof` is the command line."""
+"""The command line: `python -m mpcprof`, and what the command `mpcprof` calls."""
 
 from mpcprof.isolation import shield
 
-shield()  # `-m` puts the current folder first, also for what click imports
+shield()  # from the user's folders, also where click would import from them
 from mpcprof.cli import main  # noqa: E402 - after the line above
 
-main(prog_name="mpcprof")
+if __name__ == "__main__":
+    main(prog_name="mpcprof")

@@ -67,6 +67,8 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise FileError(f"cannot write {os.fspath(path)!r}: it is a folder")
+    if path.is_char_device() or path.is_block_device():  # which would not end
+        raise FileError(f"cannot write {os.fspath(path)!r}: it is a device")
     if path.exists() and not os.access(path, os.W_OK):
         raise FileError(f"cannot write {os.fspath(path)!r}: it is read-only")
     with _write_errors(path):

@@ -1,7 +1,7 @@
 """Long commands: what they show while they run, and what they leave when stopped.
 
 with (
-    resumable(folder, kept="finished epochs are"),  # a line after Ctrl-C
+    resumable(folder, kept="finished epochs are"),  # a line after Ctrl-C or SIGTERM
     spu_prints_to_stderr(),
     progress_bar("training") as progress,  # a `mpcprof.progress.Progress`
 ):

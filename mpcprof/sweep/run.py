@@ -239,7 +239,7 @@ class _Run:
             self._progress.advance()
 
     def _say_measured(self, timing: Timing) -> None:
-        calls = timing.calls[-1][1]
+        calls = timing.on(self._plan.networks[-1])
         seconds = median(call.latency_s for call in calls)
         n_done = self._n_asked - len(self._waiting) - len(self.left_out)
         self._progress.say(

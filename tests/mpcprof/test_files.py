@@ -193,3 +193,8 @@ def test_json_of_another_shape_is_one_line_that_names_key_and_value(text, proble
 def test_a_file_that_is_not_there_is_named():
     with pytest.raises(UsageError, match=r"cannot read settings 'no/a': No such file"):
         read_json(Path("no/a"), Config, what="settings")
+
+
+def test_a_device_is_no_place_for_what_is_read_again():
+    with pytest.raises(FileError, match="cannot write '/dev/full': it is a device"):
+        check_writable(Path("/dev/full"))
