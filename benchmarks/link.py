@@ -8,15 +8,15 @@ goodput of the slowest direction while all directions are busy; half a minute.
 
 import click
 
+from mpcprof.cli import Program
 from mpcprof.deployment import make_deployment
 from mpcprof.engine.calibration import check_link, trim_link
 from mpcprof.engine.emulation.relay import RelayEmulation
 from mpcprof.engine.session import Session
 from mpcprof.network import NETWORKS
-from script import Script
 
 
-@click.command(cls=Script)
+@click.command(cls=Program)
 @click.argument("repeats", type=click.IntRange(min=1), default=5)
 def main(repeats: int) -> None:
     """Measure the wan of semi2k and of aby3 REPEATS times."""

@@ -12,6 +12,7 @@ from typing import Final
 
 import click
 
+from mpcprof.cli import Program
 from mpcprof.costmodel.model import CostModel
 from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.architecture import MODELS, Architecture, uniform_architecture
@@ -19,7 +20,6 @@ from mpcprof.nn.catalogue import trace_model
 from mpcvit.paper.cases import CaseConfig, layer_steps, mpcvit
 from mpcvit.paper.costs import read_fitted
 from mpcvit.paper.published import PUBLISHED, Published
-from script import Script
 
 _NO_UNIT: Final = (
     "Table 2 gives no unit of work: ours is the attention of one layer, 4 heads one by "
@@ -127,7 +127,7 @@ def _attention_s(model: CostModel, network: Network, attention: str) -> float:
     return predicted.latency_s - predicted.per_call_s
 
 
-@click.command(cls=Script)
+@click.command(cls=Program)
 @click.argument("profile", type=click.Path(path_type=Path))
 def main(profile: Path) -> None:
     """Print every latency of the paper beside the prediction of PROFILE."""

@@ -12,6 +12,7 @@ from statistics import median
 
 import click
 
+from mpcprof.cli import Program
 from mpcprof.deployment import Deployment, make_deployment
 from mpcprof.engine.calibration import calibrate, trim_link
 from mpcprof.engine.emulation.relay import RelayEmulation
@@ -21,10 +22,9 @@ from mpcprof.pricing import Calibration
 from mpcprof.profile.io import read_profile, write_profile
 from mpcprof.profile.record import Profile, Record
 from mpcprof.provenance import host_description
-from script import Script
 
 
-@click.command(cls=Script)
+@click.command(cls=Program)
 @click.argument("path", metavar="PROFILE", type=click.Path(path_type=Path))
 @click.argument("repeats", type=click.IntRange(min=1), default=3)
 def main(path: Path, repeats: int) -> None:

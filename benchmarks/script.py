@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from mpcprof.cli import Program
 from mpcprof.cli.options import (
     FILE,
     Decorator,
@@ -18,7 +19,6 @@ from mpcprof.cli.options import (
     parse_seeds,
 )
 from mpcprof.cli.progress import progress_bar, resumable
-from mpcprof.errors import MpcprofError
 from mpcvit.cli.run_options import loop_options
 from mpcvit.search.objective import LAMBDA_PER_S
 
@@ -28,18 +28,6 @@ if TYPE_CHECKING:
 
 # called with the study, its progress and the script's own options
 Experiment = Callable[..., "StudyReport"]
-
-
-class Script(click.Command):
-    """A command that ends an `MpcprofError` by one line on stderr and its exit code."""
-
-    def invoke(self, ctx: click.Context) -> object:
-        """Run the script."""
-        try:
-            return super().invoke(ctx)
-        except MpcprofError as error:
-            click.echo(f"{ctx.info_name}: {' '.join(str(error).split())}", err=True)
-            ctx.exit(error.exit_code)
 
 
 def study_command(
@@ -78,7 +66,7 @@ def study_command(
             )
         )
         add = combine(model, loop_options, _study_options(output, seeds), json_option)
-        return click.command(cls=Script, help=experiment.__doc__)(add(command))
+        return click.command(cls=Program, help=experiment.__doc__)(add(command))
 
     return make
 

@@ -18,6 +18,7 @@ from typing import Final
 import click
 import torch
 
+from mpcprof.cli import Program
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS
@@ -26,7 +27,6 @@ from mpcvit.search.cost import CostForm, SearchCost
 from mpcvit.search.space import Granularity, SearchSpace
 from mpcvit.search.supernet import Supernet
 from mpcvit.train.recipe import get_recipe
-from script import Script
 
 REPEATS: Final = 5
 DATASETS: Final = {"digits": "digits", "cifar": "cifar10"}  # by model
@@ -34,7 +34,7 @@ GRANULARITIES: Final[tuple[Granularity, ...]] = ("head", "row")
 FORMS: Final[tuple[CostForm, ...]] = ("additive", "grouped")
 
 
-@click.command(cls=Script)
+@click.command(cls=Program)
 @click.option(
     "--profile", type=click.Path(path_type=Path), default="profiles/semi2k.parquet"
 )

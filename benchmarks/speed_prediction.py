@@ -14,18 +14,18 @@ from typing import Final
 
 import click
 
+from mpcprof.cli import Program
 from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS, Architecture, Heads, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.profile.io import read_profile
-from script import Script
 
 REPEATS: Final = 7
 HEADS: Final[tuple[Heads, ...]] = ("serial", "batched")
 
 
-@click.command(cls=Script)
+@click.command(cls=Program)
 @click.argument("profile", type=click.Path(path_type=Path))
 def main(profile: Path) -> None:
     """Time predictions from PROFILE."""

@@ -15,6 +15,7 @@ import torch
 from lightning_fabric import Fabric
 from torch.utils.flop_counter import FlopCounterMode
 
+from mpcprof.cli import Program
 from mpcprof.nn.architecture import Architecture, get_model, uniform_architecture
 from mpcvit.data.augmentation import NO_AUGMENTATION, Augment
 from mpcvit.data.normalization import Normalization
@@ -22,13 +23,12 @@ from mpcvit.models.vit import VisionTransformer
 from mpcvit.train.config import Hardware, seed_all
 from mpcvit.train.distillation import soft_cross_entropy
 from mpcvit.train.recipe import Precision, Recipe, get_recipe
-from script import Script
 
 SQUARE = 2048  # side of the matrix product that a device is judged by
 Work = Callable[[], object]
 
 
-@click.command(cls=Script)
+@click.command(cls=Program)
 @click.argument("attention", default="relu_softmax")
 @click.argument("steps", type=click.IntRange(min=1), default=10)
 def main(attention: str, steps: int) -> None:

@@ -31,12 +31,58 @@ COMMANDS: CommandTable = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command only when it is called.
+class Program(click.Command):
+    """What a person starts: apart from the user's surroundings, one line if it fails.
 
     An `MpcprofError` becomes one line on stderr and the error's exit code, and so do
-    wrong usage, without click's three lines about it, what the system refuses, such as
-    an output that cannot be written, and SIGTERM.
+    what the system refuses, such as an output that cannot be written, and SIGTERM.
+
+    Attributes:
+        program: What a message begins with.
+    """
+
+    program = ""
+
+    def main(self, *args: Any, **settings: Any) -> Any:  # Any: as click has it
+        """Run the program."""
+        shield()
+        try:
+            _check_standard_files()
+            with ended_by_sigterm():
+                return super().main(*args, **settings)
+        except FileError as error:  # printing what an option asks for, such as --help
+            self.report("", str(error))
+            sys.exit(1)
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run what was asked for."""
+        self.program = self.program or str(ctx.info_name)
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except MpcprofError as error:
+            self.report("", str(error))
+            ctx.exit(error.exit_code)
+        except Terminated:
+            self.report("", "stopped; the same command begins anew")
+            ctx.exit(TerminatedError.exit_code)
+        except OSError as error:
+            named = f"{error.filename!r}: " if error.filename else ""
+            self.report("", f"{named}{error.strerror or error}")
+            ctx.exit(1)
+
+    def report(self, command: str, message: str) -> None:
+        """Print one line about what went wrong; no matter if nobody reads it."""
+        text = " ".join(message.split())
+        with contextlib.suppress(OSError):
+            click.echo(f"{self.program}{command}: {text}", err=True)
+
+
+class LazyGroup(Program, click.Group):
+    """A group that imports a command only when it is called.
+
+    Wrong usage is one line too, without click's three.
 
     Args:
         program: What a message begins with.
@@ -53,17 +99,6 @@ class LazyGroup(click.Group):
         super().__init__(*args, **settings)
         self.program = program
         self.table = table
-
-    def main(self, *args: Any, **settings: Any) -> Any:  # Any: as click has it
-        """Run a command, apart from what the user's surroundings would change."""
-        shield()
-        try:
-            _check_standard_files()
-            with ended_by_sigterm():
-                return super().main(*args, **settings)
-        except FileError as error:  # printing what an option asks for, such as --help
-            self._say("", str(error))
-            sys.exit(1)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(self.table)
@@ -84,30 +119,13 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-            return result
-        except MpcprofError as error:
-            self._say("", str(error))
-            ctx.exit(error.exit_code)
-        except Terminated:
-            self._say("", "stopped; the same command begins anew")
-            ctx.exit(TerminatedError.exit_code)
-        except OSError as error:
-            named = f"{error.filename!r}: " if error.filename else ""
-            self._say("", f"{named}{error.strerror or error}")
-            ctx.exit(1)
+            return super().invoke(ctx)
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.UsageError as error:
             command = error.ctx.info_name if error.ctx and error.ctx != ctx else None
-            self._say(f" {command}" if command else "", error.format_message())
+            self.report(f" {command}" if command else "", error.format_message())
             ctx.exit(error.exit_code)
-
-    def _say(self, command: str, message: str) -> None:
-        text = " ".join(message.split())
-        with contextlib.suppress(OSError):  # nobody reads it
-            click.echo(f"{self.program}{command}: {text}", err=True)
 
 
 class StandardOutput(io.TextIOWrapper):

@@ -1,5 +1,6 @@
 """From a JAX function to an SPU executable, and from arrays to shares and back."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -198,6 +199,9 @@ def trace(
     SPU's frontend does this and compiles in one call. It is taken apart here, by names
     that are private in the one pinned build, for compiling to have its own process.
     """
+    platforms = os.environ.get("JAX_PLATFORMS", "cpu")
+    if "cpu" not in platforms:
+        raise EngineError(f"JAX_PLATFORMS={platforms}: expected cpu, where JAX traces")
     patches = frontend._patch_jax()  # sorting must not turn floats to integers
     try:
         if dialect == "mhlo":

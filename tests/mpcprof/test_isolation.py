@@ -114,7 +114,10 @@ def test_a_command_starts_beside_them(tmp_path):
     for name in ("queue", "random", "selectors", "click", "filelock", "numpy"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')\n")
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    program = f"import sys; sys.path.insert(1, {str(ROOT)!r}); import mpcprof.__main__"
+    program = (
+        f"import sys; sys.path.insert(1, {str(ROOT)!r}); "
+        "from mpcprof.__main__ import main; main()"
+    )
 
     out = subprocess.check_output(
         [sys.executable, "-c", program, "runtime", "list"],
