@@ -10,7 +10,13 @@ import pytest
 from click.testing import CliRunner
 
 import mpcprof.progress
-from mpcprof.cli.progress import ProgressBar, ProgressLines, progress_bar, resumable
+from mpcprof.cli.progress import (
+    ProgressBar,
+    ProgressLines,
+    StepLines,
+    progress_bar,
+    resumable,
+)
 from mpcprof.errors import EngineError
 
 
@@ -106,3 +112,19 @@ def test_what_began_with_fresh_goes_on_without_it(error):
 def test_other_errors_pass_as_they_are(error):
     with pytest.raises(type(error), match="own"), resumable("runs/x", kept="it is"):
         raise error
+
+
+def test_a_step_of_a_few_long_ones_is_a_line_at_once(capsys):
+    with StepLines("doctor: ", suffix="") as steps:
+        steps.describe("semi2k: 2 parties")
+
+        assert capsys.readouterr().err == "doctor: semi2k: 2 parties\n"
+
+
+def test_work_goes_on_where_nobody_reads_its_lines(monkeypatch):
+    def refuse(line, err):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(click, "echo", refuse)
+
+    ProgressLines("setting up").say("3 cases to measure")

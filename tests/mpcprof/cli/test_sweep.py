@@ -1,6 +1,7 @@
 """What a user can get wrong with `mpcprof sweep`, and what a real one gives."""
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -266,8 +267,12 @@ def test_what_the_users_file_prints_is_not_data(tmp_path):
 
 
 @pytest.mark.spu
-def test_a_function_in_the_users_own_file_is_measured(tmp_path):
+def test_a_function_in_the_users_own_file_is_measured_beside_any_other(tmp_path):
+    for name in ("queue", "jax", "numpy", "random", "selectors", "spu", "rich"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported')\n")
+    (tmp_path / "extra.py").write_text("")
     (tmp_path / "my_layer.py").write_text(
+        "import extra\n"
         "import jax.numpy as jnp\n"
         "def positive_product(q, k):\n"
         "    return jnp.maximum(q @ k.T, 0)\n"
@@ -280,6 +285,7 @@ def test_a_function_in_the_users_own_file_is_measured(tmp_path):
             *("--network", "44MBps,40ms", "--json"),
         ],
         cwd=tmp_path,
+        env={**os.environ, "JAX_PLATFORMS": "cuda", "OMP_NUM_THREADS": "none"},
         capture_output=True,
         text=True,
         check=True,

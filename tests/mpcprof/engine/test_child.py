@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from types import SimpleNamespace
 
 import pytest
 
@@ -236,3 +237,35 @@ def test_a_child_ends_when_its_parent_is_killed(tmp_path, program):
         controller.wait()
 
         assert still_running([pid]) == []
+
+
+def test_a_log_that_may_not_grow_is_said_so_with_its_folder(start, monkeypatch):
+    child = start("party 1")
+    monkeypatch.setattr("mpcprof.engine.child.resource.getrlimit", lambda _: (3, -1))
+
+    with pytest.raises(
+        EngineError,
+        match=r"party 1 cannot write its log: no file above 3 bytes in /.*; make room",
+    ):
+        child.ask({"command": "say", "text": "four"})
+
+
+def test_a_full_folder_of_temporary_files_is_said_so(start, monkeypatch):
+    child = start("party 1")
+    full = SimpleNamespace(f_blocks=9, f_bfree=1, f_bavail=1, f_frsize=4096)
+    monkeypatch.setattr(os, "fstatvfs", lambda _: full)
+
+    with pytest.raises(
+        EngineError, match=r"log: no space left in /.*, or set TMPDIR to another folder"
+    ):
+        child.ask({"command": "say", "text": "lost"})
+
+
+def test_no_folder_for_temporary_files_is_said_so(start, monkeypatch):
+    def refuse():
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+
+    with pytest.raises(EngineError, match="no place for a log: No usable temporary"):
+        start("party 1")

@@ -135,3 +135,10 @@ def test_every_workload_but_those_with_erf_can_be_said_in_mhlo():
             refused.add(workload.name)
 
     assert refused == {"gelu_exact", "mlp.gelu_exact"}
+
+
+def test_a_jax_without_cpu_is_said_so_by_its_variable(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+
+    with pytest.raises(EngineError, match="JAX_PLATFORMS=cuda: expected cpu"):
+        trace(sort_rows, [X])

@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from mpcprof.errors import UsageError
+from mpcprof.errors import FileError, UsageError
 from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from mpcvit.checkpoint_header import read_header
@@ -262,3 +262,10 @@ def test_what_goes_wrong_in_the_image_owners_process_is_said_here(checkpoint, tm
         prepare_apart(
             ["nowhere.png"], checkpoint, data=None, n_batch=1, folder=tmp_path
         )
+
+
+def test_patches_that_find_no_place_name_their_folder(checkpoint, tmp_path):
+    header, images = read_header(checkpoint), torch.zeros(1, 1, 8, 8, dtype=torch.uint8)
+
+    with pytest.raises(FileError, match=r"cannot write '.*/none': No such .* TMPDIR"):
+        write_patches(images, header, n_batch=1, folder=tmp_path / "none")
