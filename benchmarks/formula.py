@@ -11,12 +11,12 @@ from pathlib import Path
 import click
 import numpy as np
 
-from mpcprof.cli import Program
+from mpcprof.cli import ShieldedCommand
 from mpcprof.figures.agreement import emulated_records, formula_s
 from mpcprof.profile.io import read_profile
 
 
-@click.command(cls=Program)
+@click.command(cls=ShieldedCommand)
 @click.argument("path", metavar="PROFILE", type=click.Path(path_type=Path))
 def main(path: Path) -> None:
     """Print the error of the formula for each workload of PROFILE."""

@@ -8,7 +8,7 @@ goodput of the slowest direction while all directions are busy; half a minute.
 
 import click
 
-from mpcprof.cli import Program
+from mpcprof.cli import ShieldedCommand
 from mpcprof.deployment import make_deployment
 from mpcprof.engine.calibration import check_link, trim_link
 from mpcprof.engine.emulation.relay import RelayEmulation
@@ -16,7 +16,7 @@ from mpcprof.engine.session import Session
 from mpcprof.network import NETWORKS
 
 
-@click.command(cls=Program)
+@click.command(cls=ShieldedCommand)
 @click.argument("repeats", type=click.IntRange(min=1), default=5)
 def main(repeats: int) -> None:
     """Measure the wan of semi2k and of aby3 REPEATS times."""

@@ -12,7 +12,7 @@ from typing import Final
 
 import click
 
-from mpcprof.cli import Program
+from mpcprof.cli import ShieldedCommand
 from mpcprof.costmodel.model import CostModel
 from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.architecture import MODELS, Architecture, uniform_architecture
@@ -127,7 +127,7 @@ def _attention_s(model: CostModel, network: Network, attention: str) -> float:
     return predicted.latency_s - predicted.per_call_s
 
 
-@click.command(cls=Program)
+@click.command(cls=ShieldedCommand)
 @click.argument("profile", type=click.Path(path_type=Path))
 def main(profile: Path) -> None:
     """Print every latency of the paper beside the prediction of PROFILE."""

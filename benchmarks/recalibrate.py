@@ -12,7 +12,7 @@ from statistics import median
 
 import click
 
-from mpcprof.cli import Program
+from mpcprof.cli import ShieldedCommand
 from mpcprof.deployment import Deployment, make_deployment
 from mpcprof.engine.calibration import calibrate, trim_link
 from mpcprof.engine.emulation.relay import RelayEmulation
@@ -24,7 +24,7 @@ from mpcprof.profile.record import Profile, Record
 from mpcprof.provenance import host_description
 
 
-@click.command(cls=Program)
+@click.command(cls=ShieldedCommand)
 @click.argument("path", metavar="PROFILE", type=click.Path(path_type=Path))
 @click.argument("repeats", type=click.IntRange(min=1), default=3)
 def main(path: Path, repeats: int) -> None:

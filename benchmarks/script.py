@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mpcprof.cli import Program
+from mpcprof.cli import ShieldedCommand
 from mpcprof.cli.options import (
     FILE,
     Decorator,
@@ -66,7 +66,7 @@ def study_command(
             )
         )
         add = combine(model, loop_options, _study_options(output, seeds), json_option)
-        return click.command(cls=Program, help=experiment.__doc__)(add(command))
+        return click.command(cls=ShieldedCommand, help=experiment.__doc__)(add(command))
 
     return make
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import click
 
-from mpcprof.cli import Program
+from mpcprof.cli import ShieldedCommand
 from mpcprof.deployment import make_deployment
 from mpcvit.paper.measuring import measure_softmax_error
 from mpcvit.paper.softmax_error import errors_path, write_errors
 
 
-@click.command(cls=Program)
+@click.command(cls=ShieldedCommand)
 @click.argument("runtime", default="spu-0.9.5")
 @click.argument("folder", type=click.Path(path_type=Path), default="profiles")
 def main(runtime: str, folder: Path) -> None:

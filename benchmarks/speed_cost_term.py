@@ -18,7 +18,7 @@ from typing import Final
 import click
 import torch
 
-from mpcprof.cli import Program
+from mpcprof.cli import ShieldedCommand
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS
@@ -34,7 +34,7 @@ GRANULARITIES: Final[tuple[Granularity, ...]] = ("head", "row")
 FORMS: Final[tuple[CostForm, ...]] = ("additive", "grouped")
 
 
-@click.command(cls=Program)
+@click.command(cls=ShieldedCommand)
 @click.option(
     "--profile", type=click.Path(path_type=Path), default="profiles/semi2k.parquet"
 )

@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from mpcprof.cli import Program
+from mpcprof.cli import ShieldedCommand
 from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS, Architecture, Heads, uniform_architecture
@@ -25,7 +25,7 @@ REPEATS: Final = 7
 HEADS: Final[tuple[Heads, ...]] = ("serial", "batched")
 
 
-@click.command(cls=Program)
+@click.command(cls=ShieldedCommand)
 @click.argument("profile", type=click.Path(path_type=Path))
 def main(profile: Path) -> None:
     """Time predictions from PROFILE."""

@@ -15,7 +15,7 @@ import torch
 from lightning_fabric import Fabric
 from torch.utils.flop_counter import FlopCounterMode
 
-from mpcprof.cli import Program
+from mpcprof.cli import ShieldedCommand
 from mpcprof.nn.architecture import Architecture, get_model, uniform_architecture
 from mpcvit.data.augmentation import NO_AUGMENTATION, Augment
 from mpcvit.data.normalization import Normalization
@@ -28,7 +28,7 @@ SQUARE = 2048  # side of the matrix product that a device is judged by
 Work = Callable[[], object]
 
 
-@click.command(cls=Program)
+@click.command(cls=ShieldedCommand)
 @click.argument("attention", default="relu_softmax")
 @click.argument("steps", type=click.IntRange(min=1), default=10)
 def main(attention: str, steps: int) -> None:

@@ -31,7 +31,7 @@ COMMANDS: CommandTable = {
 }
 
 
-class Program(click.Command):
+class ShieldedCommand(click.Command):
     """What a person starts: apart from the user's surroundings, one line if it fails.
 
     An `MpcprofError` becomes one line on stderr and the error's exit code, and so do
@@ -79,7 +79,7 @@ class Program(click.Command):
             click.echo(f"{self.program}{command}: {text}", err=True)
 
 
-class LazyGroup(Program, click.Group):
+class LazyGroup(ShieldedCommand, click.Group):
     """A group that imports a command only when it is called.
 
     Wrong usage is one line too, without click's three.
