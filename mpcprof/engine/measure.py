@@ -398,8 +398,9 @@ def inputs_and_result(
         inputs = case.workload.make_inputs(case.dims, np.random.default_rng(seed))
         with np.errstate(all="ignore"):  # what is not finite is refused below
             expected = case.workload.reference(*inputs)
-    except (MpcprofError, ValueError, MemoryError) as error:
-        raise CaseFailedError(case, str(error) or type(error).__name__) from error
+    except (MpcprofError, ValueError, MemoryError, RuntimeError) as error:
+        reason = str(error).strip() or type(error).__name__
+        raise CaseFailedError(case, reason.splitlines()[0]) from error
     if not np.all(np.isfinite(expected)):
         fault = describe_undefined(expected, inputs)
         raise CaseFailedError(case, f"{fault}; choose another --domain")

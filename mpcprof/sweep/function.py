@@ -2,13 +2,14 @@
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from mpcprof.engine.installation import get_runtime
 from mpcprof.engine.measure import inputs_and_result
 from mpcprof.network import Network, parse_network
 from mpcprof.nn.algebra import Shape
@@ -106,7 +107,7 @@ class FunctionReport:
 
 def measure_function(
     function: Callable[..., Any],  # Any: what it returns is checked by tracing it
-    shapes: tuple[Shape | str, ...] = (),
+    shapes: Sequence[Shape | str] = (),
     *,
     inputs: Any = None,  # Any: the arguments of the user's function
     domain: Domain = (),
@@ -165,6 +166,7 @@ def profile_function(
     """
     cases = make_cases((workload,), get_preset("quick"))
     config = make_config(cases=cases, **asked)
+    get_runtime(config.deployment.build)
     _, reference = inputs_and_result(cases[0], config.seed)  # before parties start
     records = measure_once(config, progress)
     return FunctionReport(
@@ -180,9 +182,9 @@ def _captured_line(captured: tuple[tuple[str, Shape], ...]) -> str:
     shown = ", ".join(texts[:_SHOWN_CAPTURED])
     return (
         f"public: {_n_values(captured)} values that the function holds itself, {shown}"
-        f"{f' and {n_more} more' if n_more > 0 else ''}; a product with them needs no "
-        "message. To have them secret, make them parameters, given by --input "
-        "NAME=FILE.npz or --inputs"
+        f"{f' and {n_more} more' if n_more > 0 else ''}; products with them cost fewer "
+        "bytes and hops than with secret values. To have them secret, make them "
+        "parameters, given by --input NAME=FILE.npz or --inputs"
     )
 
 

@@ -134,7 +134,6 @@ def measure_once(
     Raises:
         EngineError: If a case cannot be measured.
     """
-    get_runtime(config.deployment.build)
     run = _Run(config, config.cases, progress, leaves_out=False)
     return tuple(record for block in run.blocks() for record in block)
 

@@ -98,9 +98,9 @@ class _Slot:
 
 
 def read_arguments(
-    texts: Sequence[Shape | str], function: Callable[..., Any]
+    texts: Sequence[Shape | str | Tree], function: Callable[..., Any]
 ) -> Arguments:
-    """Return the arguments that a person types, or the shapes of positional ones.
+    """Return the arguments that a person types; shapes and examples are positional.
 
     Parts such as `params.w` make a dict, or what the function's annotation says.
 
@@ -225,10 +225,14 @@ def _domain(one: Input, wanted: Interval | None) -> Interval:
     return low, high
 
 
-def _read(what: Shape | str, name: str) -> Tree:
-    """Return an `Input` to be drawn, or what is in a file."""
+def _read(what: Shape | str | Tree, name: str) -> Tree:
+    """Return an `Input` to be drawn, what is in a file, or an example as it is."""
+    if isinstance(what, tuple | list) and {*map(type, what)} <= {int}:
+        if min(what, default=1) < 1:
+            raise UsageError(f"shape {what}: expected whole numbers of at least 1")
+        return Input(name=name, shape=tuple(what))
     if not isinstance(what, str):
-        return Input(name=name, shape=what)
+        return what
     if what.endswith(_FILES):
         return _read_file(Path(what).expanduser())
     sizes, _, dtype = what.partition(":")

@@ -44,7 +44,12 @@ def profile(tmp_path, monkeypatch):
     return lambda *args: CliRunner().invoke(main, ["profile", *args])
 
 
-def test_a_runtime_that_is_not_installed_is_said_before_any_party_starts(profile):
+def test_a_runtime_that_is_not_installed_is_said_before_any_work(profile, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a reference was computed")
+
+    monkeypatch.setattr("mpcprof.sweep.function.inputs_and_result", refuse)
+
     result = profile("functions.py:twice", "--input", "4", "--runtime", "spu-0.3.1b0")
 
     assert result.exit_code == 1

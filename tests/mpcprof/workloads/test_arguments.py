@@ -10,10 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import mpcprof
 from mpcprof.dims import Dims
-from mpcprof.engine.measure import Case, MeasureConfig, measure
+from mpcprof.engine.measure import (
+    Case,
+    CaseFailedError,
+    MeasureConfig,
+    inputs_and_result,
+    measure,
+)
 from mpcprof.errors import UsageError
 from mpcprof.network import LOOPBACK
+from mpcprof.sweep import function as function_module
 from mpcprof.workloads.arguments import read_arguments, take_arguments
 from mpcprof.workloads.user import load_user_function, make_user_workload
 
@@ -185,6 +193,43 @@ def test_a_plain_dataclass_is_taken_apart():
     arguments = take_arguments((jnp.ones((2, 4)), Dense(WEIGHTS, np.ones(4))), dense)
 
     assert str(arguments) == "x=2x4, params.w=4x4, params.b=4"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"inputs": (WEIGHTS, Dense(WEIGHTS, np.ones(4)))},
+        {"inputs": {"x": WEIGHTS, "params": Dense(WEIGHTS, np.ones(4))}},
+        {"shapes": [WEIGHTS, Dense(WEIGHTS, np.ones(4))]},
+        {"shapes": [[4, 4], "params.w=4x4", "params.b=4"]},
+    ],
+)
+def test_python_takes_trees_and_shapes_as_the_command_line_does(monkeypatch, asked):
+    monkeypatch.setattr(
+        function_module, "profile_function", lambda load, *_, **__: load
+    )
+
+    workload = mpcprof.measure_function(dense, **asked)
+
+    assert workload.input_shapes(Dims()) == ((4, 4), (4, 4), (4,))
+
+
+def test_a_shape_without_numbers_is_refused_from_python_too():
+    with pytest.raises(UsageError, match=r"shape \(0, 4\): expected whole numbers"):
+        make(scaled, (0, 4), (4,))
+
+
+def test_a_function_that_fails_when_it_runs_is_one_line():
+    def fail(x):
+        def refuse(values):
+            raise ValueError("not this\nand not that")
+
+        return jax.pure_callback(refuse, jax.ShapeDtypeStruct((4,), x.dtype), x)
+
+    with pytest.raises(CaseFailedError) as caught:
+        inputs_and_result(Case(workload=make(fail, "4"), dims=Dims()), seed=0)
+
+    assert "\n" not in str(caught.value)
 
 
 def test_domains_go_by_order_or_by_name():
