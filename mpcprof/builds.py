@@ -195,9 +195,8 @@ PAPER_BUILD: Final = Build(
     chunk_bytes=32768,
     chunks_at_once=10,
     # tanh is off by 0.012 at 5.5, and GeLU of 4 by twice that; a model, whose
-    # reciprocals stray a little, by 0.04 of a logit instead of 0.03; xnorm, two
-    # rsqrts, is off by 0.5 % of its largest entries
-    slack=(("gelu_tanh", 4.0), ("attn.xnorm", 4.0), ("model", 1.5)),
+    # reciprocals stray a little, by 0.04 of a logit instead of 0.03
+    slack=(("gelu_tanh", 4.0), ("model", 1.5)),
     # Truncation takes no message: each share is shifted by itself, which fails for one
     # product of size x in 2**(63 - 36) / x, by orders of magnitude; gelu_tanh has about
     # 20 products

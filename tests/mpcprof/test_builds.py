@@ -29,7 +29,6 @@ def test_few_entries_of_a_primitive_may_stray_on_the_papers_build():
         ("exp", "primitive", 1),
         ("vit.cifar.0df63541", "model", 1.5),
         ("attn.softmax", "block", 1),
-        ("attn.xnorm", "block", 4),
     ],
 )
 def test_how_much_further_off_the_papers_build_may_be(name, kind, times):
