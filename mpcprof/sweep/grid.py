@@ -63,7 +63,7 @@ def make_cases(workloads: Sequence[Workload], grid: Grid) -> tuple[Case, ...]:
 
 
 PRESETS = {
-    # one minute: a figure over heads and over hidden, all primitives
+    # one minute, in Cheetah four: a figure over heads and over hidden, all primitives
     "quick": Grid(
         n_heads=(1, 4),
         n_tokens=(65,),
