@@ -68,7 +68,7 @@ def inference_lines(result: InferenceResult) -> list[str]:
     """Return labels, the call, what is apart from it, the prediction by layer."""
     return [
         *map(_label_line, result.labels),
-        *_call_lines(result),
+        *call_lines(result),
         *_apart_lines(result),
         *(_prediction_lines(result.prediction, result) if result.prediction else ()),
         *(f"note: {note}" for note in result.notes),
@@ -80,7 +80,8 @@ def _label_line(label: Label) -> str:
     return f"{label.image}: {label.class_name} ({label.share:.1%}{known})"
 
 
-def _call_lines(result: InferenceResult) -> Iterator[str]:
+def call_lines(result: InferenceResult) -> Iterator[str]:
+    """Yield what was measured, and a note where hops do not fit into it."""
     call, n_calls = result.calls[0], len(result.calls)
     hops = "hops not counted" if call.hops is None else f"{call.hops:g} hops"
     median = f", median of {n_calls} calls" if n_calls > 1 else ""

@@ -297,3 +297,30 @@ def test_a_function_in_the_users_own_file_is_measured_beside_any_other(tmp_path)
     product, relu = 8 * (20 + 20) + 4 * 25, 72 * 25
     assert report["bytes_sent"] == product + relu
     assert {op["level"] for op in report["operations"]} == {"pphlo", "hal", "mpc"}
+
+
+def test_latencies_shorter_than_their_hops_are_told_by_sweep_and_by_table_show(
+    tmp_path, monkeypatch
+):
+    profile = make_profile(make_record(latencies_s=(1.0,), hops=60.0))
+    path = tmp_path / "a.parquet"
+    write_profile(path, profile)
+    result = SweepResult(
+        profile=profile,
+        n_measured=1,
+        n_resumed=0,
+        left_out=(),
+        setup_s=1.0,
+        measuring_s=2.0,
+        timed_s=1.5,
+    )
+    monkeypatch.setattr("mpcprof.sweep.run.sweep", lambda *_, **__: result)
+    line = "the parts of 1 of 1 latencies do not fit; the most: exp"
+
+    told = CliRunner().invoke(main, ["sweep", "--output", str(path)])
+    as_json = CliRunner().invoke(main, ["sweep", "--json", "--output", str(path)])
+    shown = CliRunner().invoke(main, ["table", "show", str(path)])
+
+    assert f"note: {line}" in told.stdout
+    assert json.loads(as_json.stdout)["misfit"].startswith(line)
+    assert f"note: {line}" in shown.stdout

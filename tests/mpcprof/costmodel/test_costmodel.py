@@ -324,3 +324,13 @@ def test_compute_is_what_a_network_that_costs_nothing_leaves(sequence):
     assert on_wan.compute_s == pytest.approx(free_s)
     parts_s = sum(part.compute_s for part in on_wan.parts)
     assert on_wan.compute_s == pytest.approx(committed_model().per_call_s + parts_s)
+
+
+def test_a_prediction_whose_hops_are_more_than_its_latency_says_so():
+    def notes(latency_s):
+        record = make_record(latencies_s=(latency_s,), hops=60.0, compute_s=0.1)
+        step = primitive_step(record.workload, record.dims)
+        return " ".join(fit_cost_model(make_profile(record)).predict([step], WAN).notes)
+
+    assert "hops and bytes would take 1.2 s of a latency of 1 s" in notes(1.0)
+    assert "hops and bytes" not in notes(1.5)

@@ -25,6 +25,7 @@ from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.secure.evaluate import compare
 from mpcvit.secure.inference import call_cost, predict_call
+from mpcvit.secure.report import call_lines
 from tests.factories import make_full_profile
 from tests.image_folders import write_image_folder, write_parquet_folder
 
@@ -264,3 +265,20 @@ def test_evaluate_secure_agrees_with_the_plain_model(checkpoint):
 
     assert text.startswith("digits, 20 test images in batches of 10")
     assert "same label as the plain model: 100.0%" in text
+
+
+@pytest.mark.parametrize(("hops", "is_noted"), [(50.0, False), (60.0, True)])
+def test_hops_that_would_take_longer_than_the_call_are_noted(hops, is_noted):
+    call = SimpleNamespace(latency_s=1.0, total_bytes_sent=9, hops=hops)
+    result = SimpleNamespace(
+        calls=[call],
+        latency_s=1.0,
+        n_batch=1,
+        network=NETWORKS["wan"],
+        deployment=SEMI2K,
+        heads="serial",
+    )
+
+    *_, last = call_lines(result)
+
+    assert ("hops and bytes would take 1.2 s of a latency of 1 s" in last) == is_noted
