@@ -14,8 +14,8 @@ from typing import Final
 
 _ROOT: Final = str(Path(__file__).resolve().parents[1])  # holds mpcprof and mpcvit
 _STANDARD: Final = str(Path(os.__file__).parent)
-# JAX is there to trace on the CPU, whatever else this machine has
-_ALIEN: Final = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "XLA_FLAGS")
+# JAX is there to trace on the CPU, whatever else this machine has; figures are files
+_ALIEN: Final = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "XLA_FLAGS", "MPLBACKEND")
 # besides, a party takes the threads that its session gives to it
 _ALIEN_TO_CHILDREN: Final = ("OMP_", "GOMP_", "KMP_", "YACL_", "YASL_", *_ALIEN)
 _BOOT: Final = """\
@@ -36,7 +36,7 @@ def library_folders() -> list[str]:
 
     The current folder is left out, unless it is the one that holds our packages.
     """
-    known = [folder for folder in sys.path if folder and folder != str(Path.cwd())]
+    known = [folder for folder in sys.path if folder not in ("", _here())]
     return sorted(dict.fromkeys([_ROOT, *known]), key=_rank)
 
 
@@ -45,7 +45,15 @@ def _rank(folder: str) -> int:
         return 1
     if any(part.endswith("-packages") for part in Path(folder).parts):
         return 2
-    return 0 if folder.startswith(_STANDARD) or folder.endswith(".zip") else 3
+    is_beside = Path(folder).parent == Path(_STANDARD).parent  # python311.zip
+    return 0 if folder.startswith(_STANDARD) or is_beside else 3
+
+
+def _here() -> str:
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:  # somebody removed it
+        return ""
 
 
 def module_argv(module: str, python: str = sys.executable) -> list[str]:
@@ -102,7 +110,8 @@ def shield() -> None:
 
     It must come before anything is imported that they could change.
     """
-    has_current = any(f in ("", str(Path.cwd())) for f in sys.path)
-    sys.path[:] = library_folders() + ([str(Path.cwd())] if has_current else [])
+    here = _here()
+    has_current = here and any(folder in ("", here) for folder in sys.path)
+    sys.path[:] = library_folders() + ([here] if has_current else [])
     for name in _ALIEN:
         os.environ.pop(name, None)
