@@ -225,7 +225,7 @@ def _differences(record: Record) -> list[str]:
     low, mean, high = (format_bytes(f(n_bytes), digits=4) for f in (min, fmean, max))
     return [
         f"note: calls differ, as where SPU selects at random: {low} to {high} sent by "
-        f"all parties, mean {mean}; {min(hops):g} to {max(hops):g} hops, mean "
+        f"all parties, mean {mean}; {min(hops):.4g} to {max(hops):.4g} hops, mean "
         f"{fmean(hops):.4g}; {len(hops)} calls, the median one above"
     ]
 
