@@ -91,7 +91,7 @@ def isolated_spawning() -> Iterator[None]:
     They begin in the current folder and import from there: here they begin elsewhere,
     and it is for their first function to go back. Making a pool or a lock starts one.
     """
-    here = Path.cwd()
+    here = _here() or "/"
     python = {name: v for name, v in os.environ.items() if name.startswith("PYTHON")}
     for name in python:
         del os.environ[name]
@@ -115,3 +115,4 @@ def shield() -> None:
     sys.path[:] = library_folders() + ([here] if has_current else [])
     for name in _ALIEN:
         os.environ.pop(name, None)
+    os.environ["JAX_PLATFORMS"] = "cpu"  # programs are traced; no GPU is taken for that

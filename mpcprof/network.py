@@ -86,7 +86,8 @@ _PART = re.compile(  # `rtt 40ms` or `40ms rtt`
     re.IGNORECASE,
 )
 _SHARED_UNIT = re.compile(rf"({_NUMBER})\s*/\s*(?={_NUMBER}\s*([^\s\d,;/]+))", re.I)
-_ONE_WAY = ("one way", "each way", "both ways")
+_LABELS_OF_DURATIONS = ("rtt", "round trip", "roundtrip", "ping", "delay", "latency")
+_ONE_WAY = ("one way", "each way")
 _EXPECTED = "expected bandwidth and round-trip time, such as 44MBps,40ms"
 
 
@@ -163,6 +164,12 @@ def _sort(parts: list[_Part], text: str) -> tuple[list[_Part], list[_Part]]:
         (parse_bandwidth_bytes_per_s if durations else parse_duration_s)(bare[0].text)
     if bare or not 0 < len(rates) <= 2 or not 0 < len(durations) <= 2:
         raise UsageError(f"{text!r} is not a network; {_EXPECTED}")
+    wrong = [part for part in rates if part.label in _LABELS_OF_DURATIONS]
+    wrong += [part for part in durations if part.label in ("rate", "bandwidth")]
+    for part in wrong:
+        raise UsageError(
+            f"{text!r}: {part.label} stands beside {part.text}; {_EXPECTED}"
+        )
     return rates, durations
 
 
@@ -200,7 +207,7 @@ def _rtt_s(durations: list[_Part], text: str) -> float:
             f"{text!r} has two durations; type the round trip alone: their sum, "
             f"{format_duration(sum(values_s), digits=6)}, if each is one way"
         )
-    if first.label in ("delay", "latency") or _is_one_direction(first):
+    if first.label in ("delay", "latency", "both ways") or _is_one_direction(first):
         raise UsageError(
             f"{text!r}: {first.text} may be a round trip ({first.text} rtt) or one way "
             f"({first.text} one way, a round trip of {format_duration(2 * first_s)}); "

@@ -115,7 +115,7 @@ def choose_architecture(
             f"--activation {activation}: {attention} has {', '.join(own)}; leave "
             "--activation out"
         )
-    if model and model != read.model.name:
+    if model and get_model(model).name != read.model.name:
         raise UsageError(
             f"--model {model}: {attention} is of model {read.model.name}; leave "
             "--model out"

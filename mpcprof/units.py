@@ -172,7 +172,7 @@ def is_duration(text: str) -> bool:
     """Tell whether the unit of a text is one of time, or nearer to one than a rate."""
     match = _NUMBER_AND_UNIT.fullmatch(text.strip())
     unit = match[2].strip() if match else ""
-    if _DURATION.spell(unit) in _DURATION.units:
+    if unit == "m" or _DURATION.spell(unit) in _DURATION.units:
         return True
     if _BANDWIDTH.spell(unit) in _BANDWIDTH.units or _BANDWIDTH.readings(unit):
         return False

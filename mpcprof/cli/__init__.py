@@ -1,6 +1,7 @@
 """The command line: converts arguments, calls one library function, prints."""
 
 import contextlib
+import errno
 import importlib
 import io
 import os
@@ -149,6 +150,8 @@ class StandardOutput(io.TextIOWrapper):
             nowhere = os.open(os.devnull, os.O_WRONLY)  # for Python's own last flush
             os.dup2(nowhere, self.fileno())
             os.close(nowhere)
+            if error.errno == errno.EPIPE:  # as of `| head`: click ends without a word
+                raise
             raise FileError(f"cannot write standard output: {error.strerror}") from None
 
 

@@ -1,6 +1,7 @@
 """`mpcprof profile`: any JAX function, measured."""
 
 import json
+import math
 from typing import Any
 
 import click
@@ -22,6 +23,8 @@ def parse_domain(text: str) -> tuple[str, tuple[float, float]]:
         low, high = (float(part) for part in interval.split(","))
     except ValueError:
         raise ValueError(f"{text!r} is not a domain; expected -8,0 or x=-8,0") from None
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise ValueError(f"{text!r} has no end; expected two finite numbers")
     if not low < high:
         raise ValueError(f"{text!r} is an empty domain; expected the lower one first")
     if is_named and not name:

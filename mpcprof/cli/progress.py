@@ -159,7 +159,7 @@ class StepLines(ProgressLines):
     """Lines as well at each step, for work of a few long ones; a context."""
 
     def __init__(self, prefix: str = "", suffix: str = " ...") -> None:
-        super().__init__(prefix)
+        super().__init__(prefix.rstrip(": ") or "starting")
         self._prefix, self._suffix = prefix, suffix
 
     def describe(self, text: str) -> None:

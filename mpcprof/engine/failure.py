@@ -44,12 +44,14 @@ def one_line(text: str, name: str) -> str:
     Args:
         name: Who said it, such as `party 0`.
     """
-    if len(text.strip().splitlines()) < 2:
-        return text.strip()
-    reason = next(found[1] for one in _REASONS if (found := one.search(text)))
+    reason = text.strip()
+    if "\n" in reason:
+        reason = next(found[1] for one in _REASONS if (found := one.search(text)))
     hints = (hint for sign, hint in _HINTS if sign in reason)
-    said = f"{_shortened(reason.strip(' .'))}{next(hints, '')}"
-    return f"{said} (all of it: {keep_log(text, name)})"
+    shown = _shortened(reason.strip(" ."))
+    said = f"{shown}{next(hints, '')}"
+    is_whole = shown == text.strip(" .\n\r\t")
+    return said if is_whole else f"{said} (all of it: {keep_log(text, name)})"
 
 
 def _shortened(reason: str) -> str:

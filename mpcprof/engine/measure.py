@@ -17,7 +17,12 @@ from mpcprof.engine.session import Session
 from mpcprof.errors import EngineError, LinkError, MpcprofError, PartyDiedError
 from mpcprof.network import LOOPBACK, Network
 from mpcprof.workloads.registry import Workload, WorkloadKind
-from mpcprof.workloads.tolerance import Tolerance, describe_fault, describe_undefined
+from mpcprof.workloads.tolerance import (
+    Tolerance,
+    describe_fault,
+    describe_undefined,
+    tighten,
+)
 
 _MOST_REPEATS = 8  # times the repeats asked for
 _FEW_STEPS = 2**12  # with fewer, what a product or an inverse needs may be rounded off
@@ -259,6 +264,8 @@ class LoadedCase:
         build = deployment.build
         allowed = tolerance.allowed(expected, deployment.fraction_bits)
         allowed *= build.slack_of(name, kind)
+        if kind == "function":
+            allowed = tighten(revealed, expected, allowed, deployment.fraction_bits)
         is_wrong = ~(np.abs(revealed - expected) <= allowed)  # nan is no good either
         if np.mean(is_wrong) > build.stray_share_of(kind):
             fault = describe_fault(revealed, expected, allowed, self._inputs)

@@ -274,7 +274,7 @@ def _beside_hops(counters: Counters, network: Network) -> float:
     longer: on a fast network computing decides which path is the longest.
     """
     n_fewer = counters.deepest.hops - counters.lower.hops
-    if not n_fewer:
+    if not n_fewer or math.isinf(network.bandwidth_bytes_per_s):
         return counters.lower.n_bytes
     saved_s = n_fewer * network.one_way_s
     left = counters.lower.n_bytes - saved_s * network.bandwidth_bytes_per_s

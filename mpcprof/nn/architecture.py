@@ -20,7 +20,11 @@ from mpcprof.nn.attention import get_attention
 Value = TypeVar("Value")
 Pooling = Literal["class_token", "mean"]
 _NAME: Final = re.compile(r"[\w.-]{1,40}", re.ASCII)  # part of a workload's name
-_LARGEST: Final = {"n_layers": 1000, "n_heads": 1000}  # counted one by one
+_LARGEST: Final = {  # counted one by one
+    "n_layers": 1000,
+    "n_heads": 1000,
+    "n_tokens": 1_000_000,
+}
 _LARGEST_SIZE: Final = 10_000_000
 
 
@@ -85,6 +89,7 @@ class ModelPreset:
         else:
             _check_quotient("width", self.width, "n_heads", self.n_heads)
         self._check_hidden()
+        _check_range("n_tokens", self.n_tokens)
 
     def _check_hidden(self) -> None:
         product = self.width * self.mlp_ratio

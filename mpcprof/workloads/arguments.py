@@ -17,7 +17,7 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcprof.errors import UsageError, did_you_mean
+from mpcprof.errors import MpcprofError, UsageError, did_you_mean
 from mpcprof.nn.algebra import Interval, Shape
 from mpcprof.units import parse_shape
 from mpcprof.workloads.registry import INTEGERS, DType
@@ -94,7 +94,21 @@ _SHOWN = 4  # inputs, in a name or a message
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
+    """The place of an array, with what a dataclass may check of one."""
+
     index: int
+    shape: Shape
+    dtype: np.dtype[Any]  # Any: of whatever kind
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return math.prod(self.shape)
 
 
 def read_arguments(
@@ -317,7 +331,8 @@ def _take(tree: Tree, name: str, inputs: list[Input]) -> Tree:
         own = ".".join(filter(None, (name, *map(step_name, path))))
         if isinstance(leaf, _ARRAYS):
             inputs.append(_make_input(leaf, own))
-            return _Slot(len(inputs) - 1)
+            added = inputs[-1]
+            return _Slot(len(inputs) - 1, added.shape, np.dtype(added.dtype))
         if isinstance(leaf, _STATIC) or callable(leaf):
             return leaf
         raise UsageError(
@@ -325,7 +340,14 @@ def _take(tree: Tree, name: str, inputs: list[Input]) -> Tree:
             "arrays, and numbers or texts, which are public"
         )
 
-    return jax.tree_util.tree_map_with_path(take, register_dataclasses(tree))
+    try:
+        return jax.tree_util.tree_map_with_path(take, register_dataclasses(tree))
+    except MpcprofError:
+        raise
+    except Exception as error:  # of a dataclass that checks more than shapes
+        raise UsageError(
+            f"input {name or 'without a name'} cannot be made of shapes alone: {error}"
+        ) from error
 
 
 def step_name(key: Any) -> str:  # Any: one of four classes of JAX
@@ -350,9 +372,13 @@ def _make_input(leaf: Any, name: str) -> Input:  # Any: one of _ARRAYS
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return Input(name=name, shape=leaf.shape, dtype=dtype)
     given = np.asarray(leaf)
-    values = given.astype(dtype)
+    with np.errstate(over="ignore"):  # refused below
+        values = given.astype(dtype)
     if dtype == "float32" and not np.all(np.isfinite(values)):
-        raise UsageError(f"{said} holds nan or infinity, which no fixed point has")
+        raise UsageError(
+            f"{said} holds nan, infinity or a number beyond 3.4e38, which no fixed "
+            "point has"
+        )
     if dtype != "float32" and not np.array_equal(values, given):
         raise UsageError(
             f"{said} holds {given.dtype} beyond {dtype}, the widest of JAX"

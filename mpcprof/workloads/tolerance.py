@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mpcprof.errors import UsageError
 
 _LEAST_STEPS = 2.0  # a rounding and a truncation, however small the result
+_HELD_STEPS = 64  # an entry of so many steps has a size of its own
 _MOST_INPUTS = 4
 
 
@@ -59,6 +60,26 @@ class Tolerance:
             min(self.steps, most_steps) * step,
         )
         return np.asarray(self.rtol * sizes + floor, np.float64)
+
+
+def tighten(
+    revealed: NDArray[np.float64],
+    expected: NDArray[np.float64],
+    allowed: NDArray[np.float64],
+    fraction_bits: int,
+) -> NDArray[np.float64]:
+    """Allow half of an entry's own size where more than a quarter are off by more.
+
+    So a column of small numbers beside large ones is not lost in a tolerance that goes
+    by the typical size. Entries of less than 64 steps do not count: cancellation may
+    leave as much.
+    """
+    half = np.abs(expected) / 2
+    is_held = np.abs(expected) > _HELD_STEPS * 2.0**-fraction_bits
+    is_lost = is_held & ~(np.abs(revealed - expected) <= half)
+    if np.sum(is_lost) <= np.sum(is_held) / 4:
+        return allowed
+    return np.where(is_held, np.minimum(allowed, half), allowed)
 
 
 def typical_size(values: NDArray[np.float64]) -> float:

@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -246,6 +247,8 @@ def _instance(kind: type, target: str) -> Any:  # Any: the user's own class
             f"{target!r}: {kind.__name__}() fails, {_first_line(error)}; make an "
             f"instance in the file and name that, such as layer = {kind.__name__}(...)"
         ) from error
+    if not callable(made):
+        raise UsageError(f"{target!r}: a {kind.__name__} cannot be called")
     return made
 
 
@@ -316,6 +319,11 @@ def _trace_outputs(
             raise UsageError(
                 f"{target!r} returns {output.dtype}; expected real numbers: return the "
                 "real and the imaginary part apart"
+            )
+        if not (jnp.issubdtype(output.dtype, jnp.number) or output.dtype == bool):
+            raise UsageError(
+                f"{target!r} returns {output.dtype}; expected floats, integers or "
+                "truth values"
             )
     return outputs
 
@@ -411,7 +419,7 @@ def _make_reference(
             x.astype(_type_of(one, dtype))
             for one, x in zip(inputs, arrays, strict=True)
         ]
-        with enable_x64(has_float64), jax.default_device(jax.devices("cpu")[0]):
+        with enable_x64(has_float64), jax.default_device(_cpu()):
             found = map(np.asarray, jitted(*typed))
         each = [
             x.astype(np.float64 if jnp.issubdtype(x.dtype, jnp.floating) else one.dtype)
@@ -421,6 +429,22 @@ def _make_reference(
         return whole.astype(np.float64)
 
     return reference, dtype.__name__
+
+
+def _cpu() -> jax.Device:
+    """Return the processor, on which references are computed.
+
+    Raises:
+        UsageError: If a variable keeps it from JAX.
+    """
+    try:
+        return jax.devices("cpu")[0]
+    except Exception as error:
+        platforms = os.environ.get("JAX_PLATFORMS", "")
+        raise UsageError(
+            f"JAX_PLATFORMS={platforms} leaves JAX no CPU; unset it or add cpu, as "
+            f"{platforms},cpu"
+        ) from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -94,7 +94,7 @@ def test_a_command_looks_into_the_current_folder_last(folder, monkeypatch):
     shield()
 
     assert sys.path[-1] == str(folder)
-    assert "JAX_PLATFORMS" not in os.environ
+    assert os.environ["JAX_PLATFORMS"] == "cpu"  # no GPU is taken to trace a program
 
 
 def test_a_child_of_the_engine_has_the_threads_that_it_is_given(monkeypatch):
@@ -127,3 +127,16 @@ def test_a_command_starts_beside_them(tmp_path):
     )
 
     assert "spu-0.9.5" in out
+
+
+def test_a_command_runs_in_a_folder_that_was_deleted(tmp_path):
+    (tmp_path / "gone").mkdir()
+    program = (
+        f"import os, sys; os.chdir({str(tmp_path / 'gone')!r}); "
+        "os.rmdir(os.getcwd()); sys.path.insert(0, ''); "
+        f"sys.path.insert(1, {str(ROOT)!r}); from mpcprof.__main__ import main; main()"
+    )
+
+    out = subprocess.check_output([sys.executable, "-c", program, "--help"], text=True)
+
+    assert "Commands:" in out

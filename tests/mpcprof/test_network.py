@@ -107,6 +107,11 @@ def test_an_impossible_round_trip_is_refused(rtt):
         ("100Mbps down, 20Mbps up, 40ms", "the slower one; type 20Mbps,40ms"),
         ("100Mbps up,40ms", "has the bandwidth of one direction; type 100Mbps,40ms"),
         ("20ms/30ms,1Gbit", "their sum, 50 ms, if each is one way"),
+        ("20ms latency 1Gbit", "latency stands beside 1Gbit"),
+        ("rtt 44MBps, 40ms", "rtt stands beside 44MBps"),
+        ("rate 40ms, 44MBps", "rate stands beside 40ms"),
+        ("44MBps, 40ms both ways", "40ms may be a round trip (40ms rtt) or one way"),
+        ("44MBps,40m", "may mean 40min or 40ms"),
         ("rate 100mbit delay 20ms", "20ms may be a round trip (20ms rtt) or one way"),
     ],
 )

@@ -112,3 +112,14 @@ def test_a_home_that_cannot_be_written_leaves_the_temporary_folder(
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
     assert keep_log("text", "party 0") == "not kept, Not a directory"
+
+
+def test_a_single_long_line_is_shortened_and_kept_too(home):
+    said, _, place = one_line("bad " * 400, "party 0").partition(" (all of it: ")
+
+    assert len(said) < 220
+    assert Path(place.rstrip(")")).read_text() == f"{('bad ' * 400).rstrip()}\n"
+
+
+def test_nothing_said_is_nothing():
+    assert one_line(" \n", "party 0") == ""

@@ -396,6 +396,21 @@ def test_a_refusal_says_what_the_ring_cannot_hold(domain, text):
         check(jnp.square, (4,), domain=domain, mistake=lambda x: -1 - x)
 
 
+def beside_its_root(x):
+    return jnp.stack([x, jax.lax.rsqrt(x)], -1)
+
+
+def no_second_column(revealed):
+    return revealed * [1, 0]
+
+
+def test_zeros_for_a_column_of_small_numbers_beside_large_ones_are_refused():
+    with pytest.raises(
+        CaseFailedError, match=r"16 of 32 entries are wrong, at \[0, 1\] 0"
+    ):
+        check(beside_its_root, (16,), mistake=no_second_column, domain=(2e5, 1e6))
+
+
 def test_a_tolerance_allows_more_and_less():
     def mistake(revealed):
         return revealed * 1.06

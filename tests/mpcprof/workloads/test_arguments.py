@@ -381,7 +381,7 @@ def test_what_is_typed_wrong_is_named(texts, message):
         (np.zeros((0, 3)), "input x has shape (0, 3): it holds no numbers"),
         (np.array([1j]), "input x holds complex128; expected floats, integers"),
         (np.array(["a"]), "input x holds <U1; expected floats"),
-        (np.array([np.nan]), "input x holds nan or infinity"),
+        (np.array([np.nan]), "input x holds nan, infinity or a number beyond"),
         (np.array([2**40]), "input x holds int64 beyond int32"),
         (object(), "input x is a object; expected arrays, and numbers or texts"),
     ],
@@ -422,6 +422,29 @@ def many(x, mask, label, factor):
     """All kinds of inputs, all kinds of outputs."""
     held = {"scaled": x * factor, "squares": label * label - 3, "same": mask}
     return held, Pair(x @ WEIGHTS, jnp.sum(mask & (x > 0))), jnp.argmax(x, -1)
+
+
+@dataclass
+class Checked:
+    """A dataclass that looks at its arrays."""
+
+    w: jax.Array
+
+    def __post_init__(self):
+        if self.w.ndim != 2 or self.w.size < 4 or self.w.dtype != "float32":
+            raise ValueError(f"not a matrix: {self.w.shape}")
+
+
+def multiply(x, p: Checked):
+    return x @ p.w
+
+
+def test_a_dataclass_may_check_its_arrays():
+    workload = make(multiply, "3x4", "p.w=4x4")
+
+    assert workload.input_shapes(Dims()) == ((3, 4), (4, 4))
+    with pytest.raises(UsageError, match=r"not a matrix: \(4,\)"):
+        make(multiply, "3x4", "p.w=4")
 
 
 @pytest.mark.spu
