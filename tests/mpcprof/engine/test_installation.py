@@ -16,9 +16,10 @@ from mpcprof.engine.installation import (
 )
 from mpcprof.errors import BackendUnavailableError, EngineError
 
-# answers that it is 3.8; `-m venv PLACE` puts itself there; notes what it was asked
+# answers that it is 3.8; `-I -m venv PLACE` puts itself there; notes what it was asked
 PYTHON = """#!/bin/sh
 echo "$@" >> {log}
+[ "$1" = -I ] && shift
 case "$1 $2" in
     "-c import sys; print"*) echo 3.8.18 ;;
     "-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;

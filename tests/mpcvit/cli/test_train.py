@@ -84,7 +84,7 @@ def test_a_network_of_a_users_own_sizes_is_trained(tmp_path):
     [
         ({"n_classes": 9}, r"channels, pixels and classes .* model own expects"),
         (
-            {"image_size": None, "patch": None, "n_tokens": 5},
+            {"image_size": None, "patch": None, "n_channels": None, "n_tokens": 5},
             "model own takes 5 embedded tokens and no images: .* give image_size",
         ),
     ],
