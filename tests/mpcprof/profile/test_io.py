@@ -314,6 +314,7 @@ def test_a_killed_writer_leaves_whole_appends_and_no_lock(tmp_path):
     path = tmp_path / "a.parquet"
     moments = random.Random(0)
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])  # imports pyarrow once
 
     for _ in range(10):
         ours, theirs = context.Pipe(duplex=False)
