@@ -13,10 +13,11 @@ PYTHON ?=
 EXTRAS ?= dev,mpcvit
 PYTEST_ARGS ?=
 
-# What measures a link needs the machine for itself; all other tests share its processors.
-# A file's tests stay together, as they share parties, and the longest files come first.
+# What measures a link needs the machine for itself; all other tests share its processors,
+# three files at once with parties, which wait for their network most of the time. A file's
+# tests stay together, as they share parties, and the longest files come first.
 WITHOUT_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "not spu and not link"
-WITH_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "spu and not link"
+WITH_PARTIES := -n 3 --dist loadfile --no-loadscope-reorder -m "spu and not link"
 WITH_LINKS := -m link
 
 VENV := .venv
@@ -67,8 +68,8 @@ for name in sorted(pins, key=str.lower):
 endef
 export PRINT_PINS
 
-.PHONY: help venv demo check test lint lint-format lint-ruff lint-mypy lint-spelling \
-	lint-pyproject format coverage constraints clean
+.PHONY: help venv demo check test test-without-parties lint lint-format lint-ruff lint-mypy \
+	lint-spelling lint-pyproject format coverage constraints clean
 
 help:
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -109,13 +110,16 @@ demo: $(INSTALLED) ## sweep real SPU, predict and measure a model, search and tr
 	$(BIN)/python -m mpcvit infer demo/searched/10s/model.safetensors digits:17 --profile demo/semi2k.parquet
 	$(BIN)/python -m mpcvit pareto demo/searched --cost-table demo/semi2k.parquet -o demo/pareto.png
 
-check: lint ## format, lint, types, and every test without parties or links: the daily loop
-	$(BIN)/python -m pytest $(WITHOUT_PARTIES) --hypothesis-profile daily $(PYTEST_ARGS)
+check: $(INSTALLED) ## format, lint, types, and every test without parties or links: the daily loop
+	@$(MAKE) --jobs 2 lint test-without-parties PYTEST_ARGS="--hypothesis-profile daily $(PYTEST_ARGS)"
 
-test: lint ## all of check with more examples, and the tests that start parties and measure links
-	$(BIN)/python -m pytest $(WITHOUT_PARTIES) $(PYTEST_ARGS)
+test: $(INSTALLED) ## all of check with more examples, and the tests that start parties and measure links
+	@$(MAKE) --jobs 2 lint test-without-parties
 	$(BIN)/python -m pytest $(WITH_PARTIES) $(PYTEST_ARGS)
 	$(BIN)/python -m pytest $(WITH_LINKS) $(PYTEST_ARGS)
+
+test-without-parties: $(INSTALLED)
+	$(BIN)/python -m pytest $(WITHOUT_PARTIES) $(PYTEST_ARGS)
 
 lint: lint-format lint-ruff lint-mypy lint-spelling lint-pyproject ## all that pre-commit runs
 
