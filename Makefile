@@ -13,11 +13,10 @@ PYTHON ?=
 EXTRAS ?= dev,mpcvit
 PYTEST_ARGS ?=
 
-# What measures a link needs the machine for itself; all other tests share its processors,
-# three files at once with parties, which wait for their network most of the time. A file's
-# tests stay together, as they share parties, and the longest files come first.
+# What measures a link needs the machine for itself; all other tests share its processors.
+# A file's tests stay together, as they share parties, and the longest files come first.
 WITHOUT_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "not spu and not link"
-WITH_PARTIES := -n 3 --dist loadfile --no-loadscope-reorder -m "spu and not link"
+WITH_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "spu and not link"
 WITH_LINKS := -m link
 
 VENV := .venv
