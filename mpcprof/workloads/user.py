@@ -46,7 +46,6 @@ def load_user_function(
     *,
     maker: str = "",
     domain: Domain = (),
-    atol: float = 0.0,
     rtol: float = DEFAULT_TOLERANCE,
 ) -> Workload:
     """Make a workload without dimensions of the named function with these inputs.
@@ -54,10 +53,9 @@ def load_user_function(
     The reference is the function itself, run by JAX on the CPU in float64, or in
     float32 where it does not run in float64; `source` says which. The name holds the
     inputs, as in `model:attention(4x65x65)`. An output may be off by `rtol` of its own
-    size and of the typical size of all, or by 16 steps of the fixed point, or by
-    `atol`: room for SPU's exp, tanh and division; integers and truth values are to be
-    exact. The folder of the file, or the current directory, stays importable, as
-    `python` does it.
+    size and of the typical size of all, or by 16 steps of the fixed point: room for
+    SPU's exp, tanh and division; integers and truth values are to be exact. The folder
+    of the file, or the current directory, stays importable, as `python` does it.
 
     Args:
         inputs: What `mpcprof.workloads.arguments.read_arguments` reads: shapes, or
@@ -80,13 +78,7 @@ def load_user_function(
     )
     label = f"{Path(where).stem if _is_file(where) else where}:{name}"
     return make_user_workload(
-        function,
-        arguments,
-        name=label,
-        target=target,
-        domain=domain,
-        atol=atol,
-        rtol=rtol,
+        function, arguments, name=label, target=target, domain=domain, rtol=rtol
     )
 
 
@@ -97,7 +89,6 @@ def make_user_workload(
     name: str,
     target: str = "",
     domain: Domain = (),
-    atol: float = 0.0,
     rtol: float = DEFAULT_TOLERANCE,
 ) -> Workload:
     """Return the function with the given arguments, as `load_user_function` does.
@@ -119,7 +110,7 @@ def make_user_workload(
     outputs = _trace_outputs(function, arguments, target)
     flat = _flatten(function, arguments)
     reference, precision = _make_reference(flat, arguments, outputs)
-    tolerances = [_tolerance(one.dtype, atol, rtol) for one in outputs.values()]
+    tolerances = [_tolerance(one.dtype, rtol) for one in outputs.values()]
     return Workload(
         name=f"{name}({arguments})",
         kind="function",
@@ -140,11 +131,11 @@ def make_user_workload(
     )
 
 
-def _tolerance(dtype: np.dtype[Any], atol: float, rtol: float) -> Tolerance:
+def _tolerance(dtype: np.dtype[Any], rtol: float) -> Tolerance:
     """Return what an output may be off: nothing for integers and truth values."""
     if not jnp.issubdtype(dtype, jnp.floating):
         return Tolerance()
-    return Tolerance(atol=atol, rtol=rtol, typical_rtol=rtol, steps=_STEPS)
+    return Tolerance(rtol=rtol, typical_rtol=rtol, steps=_STEPS)
 
 
 def _is_file(where: str) -> bool:
