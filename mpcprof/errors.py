@@ -27,6 +27,10 @@ class UnknownNameError(UsageError, LookupError):
     """A name (workload, protocol, preset, option ...) is not known."""
 
 
+class RangeError(MpcprofError, ArithmeticError):
+    """A value is outside the range in which an approximation holds."""
+
+
 class UnitError(UsageError):
     """A quantity lacks its unit, or is not a quantity."""
 

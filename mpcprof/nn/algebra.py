@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol, TypeAlias, TypeVar
 
 Shape: TypeAlias = tuple[int, ...]
+Matrix: TypeAlias = Sequence[Sequence[float]]  # public, by rows
 Interval: TypeAlias = tuple[float, float]  # the smallest and the largest value
 
 
@@ -59,6 +60,15 @@ class Algebra(Protocol[T]):
     def relu(self, x: T) -> T:
         """max(x, 0) of each entry."""
 
+    def gate(self, x: T, y: T) -> T:
+        """y where x > 0, else 0, of equal shapes, at the price of `relu`."""
+
+    def combine(self, x: T, matrix: Matrix) -> T:
+        """Product with a public matrix over the last axis: (..., K) to (..., M).
+
+        The product is local; one truncation of the (..., M) result is paid for.
+        """
+
     def gelu_exact(self, x: T) -> T:
         """GeLU by erf."""
 
@@ -94,3 +104,10 @@ class Algebra(Protocol[T]):
 
     def join(self, arrays: Sequence[T], axis: int) -> T:
         """Put arrays end to end along an axis."""
+
+    def expect_within(self, x: T, low: float, high: float) -> T:
+        """Return x, of which the owner of a plan says that it lies in that range.
+
+        Raises:
+            RangeError: In the clear, if it does not. Secrets are not looked at.
+        """

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 from mpcprof.dims import Dims
 from mpcprof.errors import UsageError, look_up
-from mpcprof.nn.algebra import Shape
+from mpcprof.nn.algebra import Matrix, Shape
 
 Size: TypeAlias = tuple[int, ...]
 
@@ -190,6 +190,17 @@ class CountingAlgebra:
     def divide(self, x: Bare, y: Bare) -> Bare:
         return self.mul(x, self.reciprocal(self.add(x, y)))
 
+    def gate(self, x: Bare, y: Bare) -> Bare:
+        if x.shape != y.shape:
+            raise ValueError(f"no gate of {x.shape} for {y.shape}")
+        return self._entries("relu", y)
+
+    def combine(self, x: Bare, matrix: Matrix) -> Bare:
+        *leading, length = x.shape
+        if length != len(matrix):
+            raise ValueError(f"no combination of {x.shape} by {len(matrix)} rows")
+        return self._entries("truncation", Bare((*leading, len(matrix[0]))))
+
     def add(self, x: Bare, y: Bare) -> Bare:
         return Bare(broadcast_shape(x.shape, y.shape))
 
@@ -222,3 +233,6 @@ class CountingAlgebra:
             raise ValueError(f"no joining of {arrays} along axis {axis}")
         before, behind = arrays[0].shape[:axis], arrays[0].shape[axis + 1 :]
         return Bare((*before, sum(x.shape[axis] for x in arrays), *behind))
+
+    def expect_within(self, x: Bare, low: float, high: float) -> Bare:
+        return x

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from mpcprof.nn.algebra import Matrix
 from mpcprof.workloads import primitives
 
 
@@ -37,6 +38,14 @@ class JaxAlgebra:
     def scale(self, x: Array, factor: float) -> Array:
         return x * np.float32(factor)
 
+    def gate(self, x: Array, y: Array) -> Array:
+        return jnp.where(x > 0, y, 0)
+
+    def combine(self, x: Array, matrix: Matrix) -> Array:
+        # flat: SPU runs a product of more than two axes once per leading index
+        flat = x.reshape(-1, x.shape[-1]) @ np.asarray(matrix, np.float32)
+        return flat.reshape(*x.shape[:-1], -1)
+
     def shift(self, x: Array, constant: float) -> Array:
         return x + np.float32(constant)
 
@@ -48,3 +57,6 @@ class JaxAlgebra:
 
     def cut(self, x: Array, axis: int, start: int, stop: int) -> Array:
         return jax.lax.slice_in_dim(x, start, stop, axis=axis)
+
+    def expect_within(self, x: Array, low: float, high: float) -> Array:
+        return x

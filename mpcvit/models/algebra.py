@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mpcprof.errors import RangeError
+from mpcprof.nn.algebra import Matrix
+
 
 class TorchAlgebra:
     """See `mpcprof.nn.algebra.Algebra`; differentiable, on any device.
@@ -34,6 +37,12 @@ class TorchAlgebra:
     def gelu_tanh(self, x: Tensor) -> Tensor:
         return functional.gelu(x, approximate="tanh")
 
+    def gate(self, x: Tensor, y: Tensor) -> Tensor:
+        return torch.where(x > 0, y, torch.zeros_like(y))
+
+    def combine(self, x: Tensor, matrix: Matrix) -> Tensor:
+        return x @ torch.tensor(matrix, dtype=x.dtype, device=x.device)
+
     def row_max(self, x: Tensor) -> Tensor:
         return torch.amax(x, dim=-1, keepdim=True)
 
@@ -48,6 +57,15 @@ class TorchAlgebra:
 
     def cut(self, x: Tensor, axis: int, start: int, stop: int) -> Tensor:
         return x.narrow(axis, start, stop - start)
+
+    def expect_within(self, x: Tensor, low: float, high: float) -> Tensor:
+        smallest, largest = (float(bound) for bound in torch.aminmax(x.detach()))
+        if not low <= smallest <= largest <= high:
+            raise RangeError(
+                f"values from {smallest:.4g} to {largest:.4g}: expected {low:.4g} to "
+                f"{high:.4g}; calibrate the plan with more images or a wider margin"
+            )
+        return x
 
 
 OPS: Final = TorchAlgebra()
