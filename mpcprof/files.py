@@ -162,17 +162,30 @@ def convert_json(values: Any, kind: type[Value], *, what: str) -> Value:
     Raises:
         UsageError: In one line: `what`, the key, the value given, the one expected.
     """
-    if is_dataclass(kind) and isinstance(values, dict):
-        known = [field.name for field in fields(kind) if field.init]
-        for key in values:
-            if key not in known:
-                hint = _name_hint(key, kind, known)
-                raise UsageError(f"{what}: unknown key {key!r}; {hint}")
+    _check_keys(values, kind, what)
     try:
         return msgspec.convert(values, kind)
     except msgspec.ValidationError as error:
         problem = _explain(str(error), values, kind)
         raise UsageError(f"{what}: {problem}") from None
+
+
+def _check_keys(values: Any, kind: Any, what: str) -> None:  # Any: JSON, and its type
+    """Refuse keys that no dataclass has, here or further inside."""
+    inside = (kind, *get_args(kind))
+    if isinstance(values, list):
+        for value in values:
+            _check_keys(value, inside[1] if len(inside) > 1 else None, what)
+    for one in inside if isinstance(values, dict) else ():
+        if not (isinstance(one, type) and is_dataclass(one)):
+            continue
+        known = [field.name for field in fields(one) if field.init]
+        for key, value in values.items():
+            if key not in known:
+                hint = _name_hint(key, one, known)
+                raise UsageError(f"{what}: unknown key {key!r}; {hint}")
+            if isinstance(value, dict | list):
+                _check_keys(value, get_type_hints(one)[key], what)
 
 
 def _name_hint(key: str, kind: Any, known: list[str]) -> str:  # Any: a dataclass
@@ -203,6 +216,8 @@ def _explain(message: str, values: Any, kind: Any) -> str:  # Any: JSON, and its
         return problem  # a check of our own, which names the field
     for step in steps:
         values = values[step]
+    if isinstance(values, dict) and key and not wrong:  # its own check names a field
+        return f"{key}: {problem}"
     return f"{key}={values!r:.80}: {problem}" if key else f"{values!r:.80}: {problem}"
 
 

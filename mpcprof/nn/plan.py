@@ -1,0 +1,238 @@
+"""How a network is deployed: rewrites, approximations and SPU's options, by layer.
+
+A plan is made for one network by `mpcvit tune`, stored beside its checkpoint, and read
+by whatever predicts or runs it. `rewrites_only` makes one that changes no function.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from mpcprof.deployment import Deployment
+from mpcprof.errors import UsageError
+from mpcprof.files import convert_json, decode_json, replace_file
+from mpcprof.nn.activation import get_activation
+from mpcprof.nn.approximation import InverseBounds, SoftmaxBounds
+from mpcprof.nn.architecture import Architecture, Heads, LayerActivation
+
+SCHEMA_VERSION: Final = 1  # of `plan.json`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerPlan:
+    """How one Transformer layer is deployed.
+
+    Without bounds, a function is SPU's own.
+
+    Attributes:
+        norm1: Range of the sum of squares, plus epsilon, of tokens before attention.
+        norm2: Range of the sum of squares, plus epsilon, of tokens before the MLP.
+        norm1_multiple: Whole number that tokens are multiplied by before the first
+            norm, which costs nothing and keeps the sum of squares near 1.
+        norm2_multiple: Whole number that tokens are multiplied by before the second.
+        softmax: Ranges of the scores, and of the sums, of heads with softmax.
+        total: Range of the sums, plus epsilon, of heads with a ReLU softmax.
+        activation: Activation instead of those that are not linear; "" for none.
+        n_together: Number of heads' products, images counted, that are one product.
+
+    Raises:
+        UsageError: If a count is below 1, or no activation has that name.
+    """
+
+    norm1: InverseBounds | None = None
+    norm2: InverseBounds | None = None
+    norm1_multiple: int = 1
+    norm2_multiple: int = 1
+    softmax: SoftmaxBounds | None = None
+    total: InverseBounds | None = None
+    activation: str = ""
+    n_together: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("norm1_multiple", "norm2_multiple", "n_together"):
+            _check_count(name, getattr(self, name))
+        if self.activation:
+            get_activation(self.activation)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How a network is deployed.
+
+        >>> from mpcprof.nn.plan import Plan, LayerPlan
+        >>> plan = Plan(layers=(LayerPlan(activation="relu"),))
+        >>> Plan.from_json(plan.to_json()) == plan
+        True
+
+    Attributes:
+        layers: One plan for each layer.
+        last_norm: Range of the sum of squares, plus epsilon, before the classifier.
+        last_norm_multiple: As `LayerPlan.norm1_multiple`.
+        is_folded: Whether the weights' owner folds into the weights what is linear.
+        stream_scale: Factor of the folded residual stream, which norms undo.
+        is_pruned: Whether the last layer computes the class token alone, which is all
+            that the classifier reads.
+        heads: How heads run.
+        model: Name of the model; "" for any.
+        architecture: Digest of the architecture, see `architecture_digest`; "" for any.
+        checkpoint: SHA-256 of the checkpoint's file, hexadecimal; "" for any.
+        deployment: Deployment that it is chosen for; None for any.
+        failure_rate: Expected failures of an inference that its owner accepts.
+
+    Raises:
+        UsageError: If a value is out of range.
+    """
+
+    layers: tuple[LayerPlan, ...]
+    last_norm: InverseBounds | None = None
+    last_norm_multiple: int = 1
+    is_folded: bool = True
+    stream_scale: float = 1.0
+    is_pruned: bool = False
+    heads: Heads = "batched"
+    model: str = ""
+    architecture: str = ""
+    checkpoint: str = ""
+    deployment: Deployment | None = None
+    failure_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_count("layers", len(self.layers))
+        _check_count("last_norm_multiple", self.last_norm_multiple)
+        if not 0 < self.stream_scale < math.inf:
+            raise UsageError(
+                f"stream_scale={self.stream_scale}: expected a finite number above 0"
+            )
+        if not 0 <= self.failure_rate < math.inf:
+            raise UsageError(
+                f"failure_rate={self.failure_rate}: expected a finite number of at "
+                "least 0"
+            )
+        if not self.is_folded:
+            self._check_unfolded()
+
+    def _check_unfolded(self) -> None:
+        norms = [self.last_norm]
+        for layer in self.layers:
+            norms += [layer.norm1, layer.norm2, layer.total]
+            norms += [layer.softmax.total if layer.softmax else None]
+        if any(norms) or self.stream_scale != 1:
+            raise UsageError(
+                "is_folded=false: expected true, since ranges and stream_scale are of "
+                "the folded network"
+            )
+
+    def check_fits(self, architecture: Architecture) -> None:
+        """Refuse an architecture that the plan was not made for.
+
+        Raises:
+            UsageError: If it is such a one.
+        """
+        model, n_layers = architecture.model.name, len(self.layers)
+        remedy = "make one for this network with mpcvit tune"
+        if self.model not in ("", model) or n_layers != architecture.n_layers:
+            raise UsageError(
+                f"the plan is for model {self.model or 'any'} of {n_layers} layers: "
+                f"this is {model} of {architecture.n_layers}; {remedy}"
+            )
+        if self.architecture not in ("", architecture_digest(architecture)):
+            raise UsageError(
+                f"the plan is for another architecture of model {model}, with other "
+                f"attention, activations or sizes; {remedy}"
+            )
+        for number, layer in enumerate(self.layers):
+            if layer.activation and architecture.is_fused(number):
+                raise UsageError(
+                    f"the plan has activation {layer.activation!r} in layer "
+                    f"{number + 1}, whose MLP is linear; {remedy}"
+                )
+
+    def apply(self, architecture: Architecture) -> Architecture:
+        """Return the architecture as deployed: its heads, and its activations."""
+        pairs = zip(architecture.activation, self.layers, strict=True)
+        return replace(
+            architecture,
+            heads=self.heads,
+            activation=tuple(_replaced(names, one.activation) for names, one in pairs),
+        )
+
+    def to_json(self) -> str:
+        """Return the text of `plan.json`."""
+        values = {"schema_version": SCHEMA_VERSION, **asdict(self)}
+        if self.deployment:
+            values["deployment"] = json.loads(self.deployment.to_json())
+        return json.dumps(values, indent=1)
+
+    @classmethod
+    def from_json(cls, text: bytes | str, what: str = "plan") -> "Plan":
+        """Read the plan that `to_json` wrote.
+
+        Args:
+            what: The file in words, for the message.
+
+        Raises:
+            UsageError: If it is none; the message names the key.
+        """
+        values = decode_json(text, dict, what=what)
+        deployment = values.pop("deployment", None)
+        found = convert_json(values, _PlanFile, what=what)
+        try:
+            made_for = deployment and Deployment.from_json(json.dumps(deployment))
+        except UsageError as error:
+            raise type(error)(f"{what}: {error}") from None
+        plan = {field.name: getattr(found, field.name) for field in fields(cls)}
+        return cls(**plan | {"deployment": made_for})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PlanFile(Plan):
+    """The keys of `plan.json`."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+
+
+def read_plan(path: Path) -> Plan:
+    """Return the plan in a file.
+
+    Raises:
+        UsageError: If there is none, or it is damaged; the message names file and key.
+    """
+    what = f"cannot read plan {str(path)!r}"
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{what}: {error.strerror}; expected a file that mpcvit tune wrote"
+        ) from None
+    return Plan.from_json(text, what)
+
+
+def write_plan(path: Path, plan: Plan) -> None:
+    """Write the file, whole or not at all.
+
+    Raises:
+        FileError: If it cannot be written.
+    """
+    replace_file(path, plan.to_json())
+
+
+def architecture_digest(architecture: Architecture) -> str:
+    """Return 16 hexadecimal digits that tell architectures apart, but for `heads`."""
+    text = replace(architecture, heads="serial").to_json()
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _replaced(names: LayerActivation, activation: str) -> LayerActivation:
+    if not activation:
+        return names
+    return tuple(
+        name if get_activation(name).is_linear else activation for name in names
+    )
+
+
+def _check_count(name: str, count: int) -> None:
+    if count < 1:
+        raise UsageError(f"{name}={count}: expected at least 1")

@@ -1,0 +1,128 @@
+"""Plans: JSON both ways, and one clear line for what does not fit."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mpcprof.deployment import make_deployment
+from mpcprof.errors import UsageError
+from mpcprof.nn.approximation import InverseBounds, SoftmaxBounds
+from mpcprof.nn.plan import LayerPlan, Plan, architecture_digest, read_plan, write_plan
+from tests.architectures import make_architecture
+
+RANGE = InverseBounds(low=0.1, high=2.0, degree=4, n_steps=1)
+SOFTMAX = SoftmaxBounds(low=-4.0, high=4.0, n_squarings=5, total=RANGE)
+PLAN = Plan(
+    layers=(LayerPlan(norm1=RANGE, softmax=SOFTMAX), LayerPlan(n_together=4)),
+    last_norm=RANGE,
+    stream_scale=0.25,
+    model="tiny",
+    architecture=architecture_digest(make_architecture()),
+    checkpoint="ab" * 32,
+    deployment=make_deployment("semi2k", options=["fxp_exp_iters=5"]),
+    failure_rate=1e-6,
+)
+
+
+def test_a_plan_read_back_is_the_plan(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+
+    write_plan(path, PLAN)
+
+    assert read_plan(path) == PLAN
+
+
+def damage(*keys: Any, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(values: Any) -> None:
+        for key in keys[:-1]:
+            values = values[key]
+        values[keys[-1]] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (damage("laiers", value=1), "unknown key 'laiers'; did you mean layers"),
+        (damage("layers", 0, "norm1", "hig", value=1), "unknown key 'hig'; did you me"),
+        (damage("schema_version", value=2), "schema_version=2: expected 1"),
+        (
+            damage("layers", 0, "norm1", "low", value=3),
+            "low=3.0 and high=2.0: expected",
+        ),
+        (damage("layers", 0, "softmax", "low", value=4), "low=4.0 and high=4.0: "),
+        (
+            damage("layers", 0, "norm1", "low", value=-1),
+            "expected a range of numbers a",
+        ),
+        (damage("layers", 0, "norm1", "degree", value=0), "degree=0: expected at "),
+        (damage("layers", 1, "n_together", value=0), "n_together=0: expected at least"),
+        (damage("layers", 1, "activation", value="gelo"), "layers[1]: no activation "),
+        (damage("layers", value=[]), "layers=0: expected at least 1"),
+        (damage("stream_scale", value=0), "stream_scale=0.0: expected a finite number"),
+        (damage("is_folded", value=False), "is_folded=false: expected true, since ran"),
+        (damage("deployment", "protocol", value="aby4"), "no protocol 'aby4'; did you"),
+    ],
+)
+def test_what_does_not_fit_in_a_plan_is_one_line(
+    change: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    values = json.loads(PLAN.to_json())
+    change(values)
+
+    with pytest.raises(UsageError) as error:
+        Plan.from_json(json.dumps(values), "plan.json")
+
+    assert message in str(error.value)
+    assert str(error.value).startswith("plan.json: ")
+    assert "\n" not in str(error.value)
+
+
+def test_a_range_that_is_not_finite_is_refused() -> None:
+    with pytest.raises(UsageError, match="high=inf: expected finite numbers"):
+        replace(RANGE, high=float("inf"))
+
+
+def test_a_file_that_is_no_plan_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+
+    with pytest.raises(UsageError, match=r"cannot read plan '.*plan.json': No such f"):
+        read_plan(path)
+    path.write_text("[]")
+    with pytest.raises(UsageError, match=r"cannot read plan '.*plan.json': .* object"):
+        read_plan(path)
+
+
+def test_a_plan_fits_its_network_alone_whichever_way_heads_run() -> None:
+    architecture = make_architecture()
+    other = replace(architecture, activation=(("relu",), ("relu",)))
+
+    PLAN.check_fits(replace(architecture, heads="batched"))
+    with pytest.raises(UsageError, match="the plan is for another architecture of mod"):
+        PLAN.check_fits(other)
+    with pytest.raises(UsageError, match="for model cifar of 2 layers: this is tiny"):
+        replace(PLAN, model="cifar").check_fits(architecture)
+    with pytest.raises(
+        UsageError, match="of 1 layers: this is tiny of 2; make one for"
+    ):
+        Plan(layers=(LayerPlan(),)).check_fits(architecture)
+
+
+def test_an_activation_replaces_those_that_are_not_linear() -> None:
+    architecture = make_architecture()
+    plan = Plan(layers=(LayerPlan(activation="relu"), LayerPlan()), heads="serial")
+
+    applied = plan.apply(architecture)
+
+    assert applied.activation == (
+        ("relu", "identity_relu", "relu", "relu", "identity"),
+        architecture.activation[1],
+    )
+    assert applied.heads == "serial"
+    with pytest.raises(UsageError, match="'relu' in layer 2, whose MLP is linear"):
+        Plan(layers=plan.layers[::-1]).check_fits(architecture)
