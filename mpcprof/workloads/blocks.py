@@ -16,6 +16,7 @@ from mpcprof.nn.steps import PRODUCT_OPERATIONS, ROW_OPERATIONS, Step
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.reference import block64
 from mpcprof.workloads.registry import Piece, Workload, get_workload, register
+from mpcprof.workloads.tolerance import USUAL_STEPS, Tolerance
 
 for _name, _block in BLOCKS.items():
     register(
@@ -27,8 +28,7 @@ for _name, _block in BLOCKS.items():
             function=functools.partial(_block.function, JaxAlgebra()),
             reference=block64(_name),
             domain=_block.domain,
-            atol=_block.atol,
-            rtol=_block.rtol,
+            tolerance=Tolerance(atol=_block.atol, rtol=_block.rtol, steps=USUAL_STEPS),
             source=_block.source,
         )
     )
@@ -58,8 +58,7 @@ def steps_workload(steps: Sequence[Step]) -> Workload:
         ),
         domain=tuple(interval for p in primitives for interval in p.domain),
         dtypes=tuple(d for p in primitives for d in p.dtypes or _floats(p)),
-        atol=max(p.atol for p in primitives),
-        rtol=max(p.rtol for p in primitives),
+        tolerance=Tolerance(),
         pieces=tuple(
             Piece(
                 name=primitive.name,

@@ -15,11 +15,12 @@ from mpcprof.nn.transformer import input_shape, layer_variants, vit, weight_shap
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.reference import vit64
 from mpcprof.workloads.registry import Workload
+from mpcprof.workloads.tolerance import Tolerance
 
 # Logits have deviation 1; SPU's errors, emulated, are below 1e-2. Sparsemax stops after
 # six Newton steps, which does not always reach the root of scores of deviation 1.
-_ATOL: Final = 3e-2
-_ATOL_SPARSEMAX: Final = 1e-1
+_USUAL: Final = Tolerance(atol=3e-2)
+_SPARSEMAX: Final = Tolerance(atol=1e-1)
 # Rows that are not divided by their sum: values grow with the root of the tokens.
 _UNBOUNDED: Final = ("square", "relu6")
 
@@ -64,8 +65,7 @@ def model_workload(architecture: Architecture) -> Workload:
             (-1.0 if model.n_embeddings else 0.0, 1.0),
             *weight_domains(architecture).values(),
         ),
-        atol=_ATOL_SPARSEMAX if "sparsemax" in variants else _ATOL,
-        rtol=0.0,
+        tolerance=_SPARSEMAX if "sparsemax" in variants else _USUAL,
         source=f"Transformer {model.name}; MPCViT section 5.1",
     )
 

@@ -19,6 +19,7 @@ from scipy.special import expit, ndtr
 from mpcprof.nn.algebra import Interval
 from mpcprof.nn.steps import PRIMITIVES
 from mpcprof.workloads.registry import DType, Workload, register
+from mpcprof.workloads.tolerance import USUAL_STEPS, Tolerance
 
 Function = TypeVar("Function", bound=Callable[..., Array])
 Array64 = NDArray[np.float64]
@@ -34,7 +35,7 @@ def primitive(
     reference: Callable[..., Any],  # Any: float64 arrays of numpy, in and out
     atol: float = 0.0,
     rtol: float = 0.0,
-    steps: float = 4.0,
+    steps: float = USUAL_STEPS,
     dtypes: tuple[DType, ...] = (),
 ) -> Callable[[Function], Function]:
     """Register the decorated function as the primitive `name` of `mpcprof.nn.steps`.
@@ -58,9 +59,7 @@ def primitive(
                 reference=reference64,
                 domain=domain,
                 dtypes=dtypes,
-                atol=atol,
-                rtol=rtol,
-                steps=steps,
+                tolerance=Tolerance(atol=atol, rtol=rtol, steps=steps),
                 source=source,
             )
         )

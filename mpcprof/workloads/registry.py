@@ -61,12 +61,7 @@ class Workload:
         values: What each input holds, None where it is drawn; empty where all are.
         captured: Types and shapes of the arrays of more than one value that `function`
             holds itself: they are public to SPU.
-        atol: |revealed - reference| <= rtol |reference| + the largest of atol, of steps
-            and of typical_rtol times the typical size of the reference; see
-            `mpcprof.workloads.tolerance`.
-        rtol: See atol.
-        steps: Number of steps of the ring's fixed point, such as truncations leave.
-        typical_rtol: See atol.
+        tolerance: Largest errors of the entries of its result.
         pieces: Parts of a flat result, in order; empty where one tolerance serves.
         source: Where the formula and its use come from.
 
@@ -84,10 +79,7 @@ class Workload:
     dtypes: tuple[DType, ...] = ()
     values: tuple[NDArray[Any] | None, ...] = ()  # Any: as `dtypes` says
     captured: tuple[tuple[str, Shape], ...] = ()
-    atol: float
-    rtol: float
-    steps: float = 4.0
-    typical_rtol: float = 0.0
+    tolerance: Tolerance
     pieces: tuple[Piece, ...] = ()
     source: str
 
@@ -109,20 +101,6 @@ class Workload:
             raise UsageError(
                 f"{self.name}: {len(self.dtypes)} dtypes for {len(self.domain)} inputs"
             )
-        try:
-            self.tolerance  # noqa: B018  # checks its numbers
-        except UsageError as error:
-            raise UsageError(f"{self.name}: {error}") from None
-
-    @property
-    def tolerance(self) -> Tolerance:
-        """Largest errors of the entries of its result."""
-        return Tolerance(
-            atol=self.atol,
-            rtol=self.rtol,
-            typical_rtol=self.typical_rtol,
-            steps=self.steps,
-        )
 
     def input_shapes(self, dims: Dims) -> tuple[Shape, ...]:
         """Return the shape of each input.

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mpcprof.errors import UsageError
 
+USUAL_STEPS: Final = 4.0  # of a function with truncations
 _LEAST_STEPS = 2.0  # a rounding and a truncation, however small the result
 _HELD_STEPS = 64  # an entry of so many steps has a size of its own
 _MOST_INPUTS = 4

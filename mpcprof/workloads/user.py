@@ -122,10 +122,7 @@ def make_user_workload(
         dtypes=tuple(one.dtype for one in inputs),
         values=tuple(one.values for one in inputs),
         captured=_captured(flat, arguments),
-        atol=tolerances[0].atol,
-        rtol=tolerances[0].rtol,
-        typical_rtol=tolerances[0].typical_rtol,
-        steps=tolerances[0].steps,
+        tolerance=tolerances[0],
         pieces=_pieces(outputs, tolerances),
         source=f"user function {target}; reference by JAX on the CPU in {precision}",
     )

@@ -22,6 +22,7 @@ from mpcprof.network import LOOPBACK, Network
 from mpcprof.nn.architecture import Architecture, ModelPreset
 from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.registry import get_workload
+from mpcprof.workloads.tolerance import Tolerance
 from mpcprof.workloads.user import load_user_function
 from tests.processes import still_running
 
@@ -264,7 +265,7 @@ def test_the_option_table_is_that_of_the_build(home):
 def test_an_option_reaches_the_parties():
     options = ["fxp_exp_iters=5"]
     deployment = make_deployment("semi2k", runtime=PAPER_BUILD.name, options=options)
-    workload = replace(get_workload("exp"), atol=1.0)
+    workload = replace(get_workload("exp"), tolerance=Tolerance(atol=1.0))
 
     with Session(deployment, RelayEmulation()) as session:
         timing = timing_of(session, workload, **SIZES)

@@ -66,7 +66,7 @@ def assert_jax_gives_the_reference(
 def test_a_block_agrees_with_its_reference(workload, data):
     dims = {name: data.draw(st.integers(2, 5), name) for name in workload.dim_names}
     # six Newton steps of sparsemax stop short of what sorting finds
-    atol = workload.atol if workload.name == "attn.sparsemax" else 1e-4
+    atol = workload.tolerance.atol if workload.name == "attn.sparsemax" else 1e-4
 
     assert_jax_gives_the_reference(
         workload, Dims(**dims), seed=data.draw(st.integers(0, 9)), atol=atol
@@ -80,7 +80,7 @@ def test_outputs_of_the_domain_stay_where_fixed_point_is_valid(workload):
     reference = workload.reference(*draw_inputs(workload, dims))
 
     assert np.abs(reference).max() < 50
-    assert np.std(reference) > 5 * workload.atol
+    assert np.std(reference) > 5 * workload.tolerance.atol
 
 
 def other_formulas(workload):
@@ -226,7 +226,7 @@ def test_no_model_tolerance_would_let_another_attention_pass():
 
     for i, workload in enumerate(workloads):
         for other in [*logits[:i], *logits[i + 1 :]]:
-            assert np.abs(other - logits[i]).max() > 5 * workload.atol
+            assert np.abs(other - logits[i]).max() > 5 * workload.tolerance.atol
 
 
 def test_the_name_of_a_model_is_the_same_on_every_day():

@@ -19,6 +19,7 @@ from mpcprof.workloads.registry import (
     get_workload,
     register,
 )
+from mpcprof.workloads.tolerance import Tolerance
 
 PRIMITIVES = all_workloads("primitive")
 each_primitive = pytest.mark.parametrize("workload", PRIMITIVES, ids=lambda w: w.name)
@@ -183,12 +184,16 @@ def test_a_name_cannot_be_taken_twice():
         ({"domain": ((1.0, 1.0),)}, "expected two finite numbers, low < high"),
         ({"domain": ((0.0, float("inf")),)}, "expected two finite numbers"),
         ({"dtypes": ("bool", "bool")}, "2 dtypes for 1 inputs"),
-        ({"atol": float("nan")}, "atol=nan: expected a number of at least 0"),
     ],
 )
 def test_an_entry_that_contradicts_itself_is_refused(change, message):
     with pytest.raises(UsageError, match=message):
         replace(get_workload("exp"), **change)
+
+
+def test_a_tolerance_is_a_number_of_at_least_0():
+    with pytest.raises(UsageError, match="atol=nan: expected a number of at least 0"):
+        Tolerance(atol=float("nan"))
 
 
 @pytest.mark.spu
