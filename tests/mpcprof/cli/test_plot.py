@@ -88,6 +88,7 @@ def test_the_kinds_of_the_command_are_those_of_the_library():
         (("shares", "-o", "a.png"), 1, "to price it from"),
         (("shares", "-o", "a.png", "--model", "none.json"), 2, "cannot read arch"),
         (("latency", "-o", "a.png", "--model", "cifar"), 2, "--model is of shares"),
+        (("waterfall", "-o", "a.png"), 2, "steps.json that mpcvit tune writes"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(path, arguments, code, expected, monkeypatch):

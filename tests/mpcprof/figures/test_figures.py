@@ -16,6 +16,12 @@ from mpcprof.figures.agreement import (
 from mpcprof.figures.canvas import COLORS, workload_style
 from mpcprof.figures.latency import plot_latency
 from mpcprof.figures.shares import _GROUPS, _bar, plot_shares
+from mpcprof.figures.waterfall import (
+    SavingStep,
+    Waterfall,
+    plot_waterfall,
+    read_waterfall,
+)
 from mpcprof.network import LOOPBACK, NETWORKS
 from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
@@ -345,3 +351,47 @@ def test_an_operation_has_the_same_color_in_shares_as_everywhere(tmp_path):
     drawn = (tmp_path / "a.svg").read_text()
     for name in ("exp", "max", "reciprocal", "relu", "gelu_tanh"):
         assert f"fill: {workload_style(name).color.lower()}" in drawn
+
+
+def test_a_waterfall_goes_down_step_by_step_from_untuned_to_tuned(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setitem(mpl.rcParams, "svg.fonttype", "none")  # text, no outlines
+    names = ("heads together", "norm bounded", "slower gelu")
+    steps = tuple(
+        SavingStep(name=name, group=group, saved_s=saved_s)
+        for name, group, saved_s in zip(
+            names, ("rewrite", "norm", "activation"), (4.0, 2.5, -0.5), strict=True
+        )
+    )
+    shown = Waterfall(schema_version=1, title="digits", untuned_s=10.0, steps=steps)
+
+    n_steps = plot_waterfall(shown, tmp_path / "a.svg")
+
+    drawn = (tmp_path / "a.svg").read_text()
+    assert n_steps == 3
+    assert shown.levels_s == (10.0, 6.0, 3.5, 4.0)
+    for text in ("untuned", *names, "10.0 s", "4.00 s (-60%)"):
+        assert text in drawn
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("{}", "schema_version"),
+        ('{"schema_version": 2, "title": "", "untuned_s": 1, "steps": []}', "again"),
+        ('{"schema_version": 1, "title": "", "untuned_s": 1, "steps": []}', "0 steps"),
+        (
+            '{"schema_version": 1, "title": "", "untuned_s": 1, "steps": '
+            '[{"name": "a", "group": "nrom", "saved_s": 1}]}',
+            "expected one of rewrite, norm",
+        ),
+    ],
+)
+def test_steps_that_nobody_could_draw_are_one_line(tmp_path, content, expected):
+    (tmp_path / "a.json").write_text(content)
+
+    with pytest.raises(UsageError, match="mpcvit tune") as caught:
+        read_waterfall(tmp_path / "a.json")
+
+    assert expected in str(caught.value)

@@ -1,0 +1,1 @@
+"""The fastest plan under which a trained network still says the same."""

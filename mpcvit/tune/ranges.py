@@ -1,0 +1,191 @@
+"""What goes into the dear operations of a trained network, image by image."""
+# ruff: noqa: D102 - the methods are documented in `Algebra`
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.transformer import vit
+from mpcprof.progress import SILENT, Progress
+from mpcvit.models.algebra import TorchAlgebra
+
+Kind: TypeAlias = Literal[
+    "stream",  # entries of the centred tokens before a norm
+    "norm1",  # a token's variance + epsilon
+    "norm2",
+    "last_norm",
+    "scores",  # of a softmax
+    "log_sum",  # log of the sum of e**score of a row
+    "total",  # of a row of a ReLU softmax, + epsilon
+    "activation",  # hidden values of the MLP
+]
+LAST: Final = -1  # the layer of the last norm
+_CHUNK: Final = 100  # images at a time
+_SOFTMAX: Final = ("softmax", "softmax_by_entry")
+_RELU_SOFTMAX: Final = ("relu_softmax", "relu_softmax_by_entry")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where in the network something can be approximated.
+
+    Attributes:
+        layer: Layer from 0 on; `LAST` behind all of them.
+    """
+
+    layer: int
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Range:
+    """Values at one place.
+
+    Attributes:
+        lows: Smallest value in each image, (n,).
+        highs: Largest value in each image, (n,).
+    """
+
+    lows: NDArray[np.float64]
+    highs: NDArray[np.float64]
+
+    @property
+    def low(self) -> float:
+        """Smallest value of all images."""
+        return float(self.lows.min())
+
+    @property
+    def high(self) -> float:
+        """Largest value of all images."""
+        return float(self.highs.max())
+
+    def widened(self, margin: float) -> tuple[float, float]:
+        """Return the range, `margin` times as wide about its middle."""
+        middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
+        return middle - margin * half, middle + margin * half
+
+    def stretched(self, margin: float) -> tuple[float, float]:
+        """Return the range of values above 0, by the factor on either side."""
+        return self.low / margin, self.high * margin
+
+    def leaving(self, low: float, high: float) -> NDArray[np.bool_]:
+        """Tell of each image whether one of its values is outside [low, high]."""
+        return np.asarray((self.lows < low) | (self.highs > high))
+
+
+Ranges: TypeAlias = Mapping[Place, Range]
+
+
+class RangeAlgebra(TorchAlgebra):
+    """The algebra in torch, taking down what goes into each place.
+
+    Attributes:
+        seen: Smallest and largest value in each image of the batch, two of (B,).
+    """
+
+    def __init__(self, n_batch: int) -> None:
+        self.seen: dict[Place, tuple[Tensor, Tensor]] = {}
+        self._n_batch = n_batch
+        self._parts: list[str] = []
+        self._n_norms: Counter[int] = Counter()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:  # type: ignore[override]
+        self._parts.append(name)
+        try:
+            yield
+        finally:
+            self._parts.pop()
+
+    @property
+    def _layer(self) -> int:
+        first = self._parts[0]
+        return int(first.split()[1]) - 1 if first.startswith("layer ") else LAST
+
+    def _note(self, kind: Kind, x: Tensor) -> None:
+        """Take down (k B, ...) or (B, ...): heads stand in front of the images."""
+        place = Place(layer=self._layer, kind=kind)
+        by_image = x.detach().reshape(-1, self._n_batch, x[0].numel())
+        low, high = by_image.amin(dim=(0, 2)), by_image.amax(dim=(0, 2))
+        if place in self.seen:
+            low = torch.minimum(low, self.seen[place][0])
+            high = torch.maximum(high, self.seen[place][1])
+        self.seen[place] = (low, high)
+
+    def square(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        if self._parts[-1] in ("norm", "head"):
+            self._note("stream", x)
+        return torch.square(x)
+
+    def rsqrt(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        if self._parts[-1] == "head":
+            self._note("last_norm", x)
+        elif self._parts[-1] == "norm":
+            self._n_norms[self._layer] += 1
+            self._note("norm1" if self._n_norms[self._layer] == 1 else "norm2", x)
+        return torch.rsqrt(x)
+
+    def row_max(self, x: Tensor) -> Tensor:
+        if self._parts[-1] in _SOFTMAX:
+            self._note("scores", x)
+            self._note("log_sum", torch.logsumexp(x, dim=-1))
+        return super().row_max(x)
+
+    def reciprocal(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        if self._parts[-1] in _RELU_SOFTMAX:
+            self._note("total", x)
+        return torch.reciprocal(x)
+
+    def divide(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+        if self._parts[-1] in _RELU_SOFTMAX:
+            self._note("total", y)
+        return torch.div(x, y)
+
+    def gelu_tanh(self, x: Tensor) -> Tensor:
+        self._note_hidden(x)
+        return super().gelu_tanh(x)
+
+    def gelu_exact(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        self._note_hidden(x)
+        return torch.nn.functional.gelu(x)
+
+    def _note_hidden(self, x: Tensor) -> None:
+        if self._parts[-1] == "mlp":
+            self._note("activation", x)
+
+
+@torch.no_grad()
+def measure_ranges(
+    architecture: Architecture,
+    weights: Mapping[str, Tensor],
+    patches: Tensor,
+    progress: Progress = SILENT,
+) -> Ranges:
+    """Run the network in the clear and return the ranges of every place it has.
+
+    Args:
+        patches: Images cut into patches, (n, N - 1, P).
+    """
+    seen: dict[Place, list[tuple[Tensor, Tensor]]] = {}
+    chunks = patches.split(_CHUNK)
+    progress.begin(len(chunks))
+    for chunk in chunks:
+        ops = RangeAlgebra(len(chunk))
+        vit(ops, architecture, chunk, weights)
+        for place, pair in ops.seen.items():
+            seen.setdefault(place, []).append(pair)
+        progress.advance()
+    return {place: _range(pairs) for place, pairs in seen.items()}
+
+
+def _range(pairs: list[tuple[Tensor, Tensor]]) -> Range:
+    lows, highs = (torch.cat(ends).double().numpy() for ends in zip(*pairs))
+    return Range(lows=lows, highs=highs)
