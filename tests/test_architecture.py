@@ -53,6 +53,7 @@ LAYERS = (
     ("mpcvit.train",),
     ("mpcvit.search",),
     ("mpcvit.secure",),
+    ("mpcvit.tune",),
     ("mpcvit.paper", "mpcvit.pareto"),
     ("mpcvit.study",),
     ("mpcvit",),  # re-exports

@@ -2,6 +2,7 @@
 # ruff: noqa: D102 - the methods are documented in `Algebra`
 
 import operator
+from collections.abc import Sequence
 from contextlib import nullcontext
 from typing import Final
 
@@ -32,7 +33,6 @@ class TorchAlgebra:
     add = shift = staticmethod(operator.add)
     subtract = staticmethod(operator.sub)
     reshape = staticmethod(torch.reshape)
-    join = staticmethod(torch.cat)
 
     def gelu_tanh(self, x: Tensor) -> Tensor:
         return functional.gelu(x, approximate="tanh")
@@ -57,6 +57,9 @@ class TorchAlgebra:
 
     def cut(self, x: Tensor, axis: int, start: int, stop: int) -> Tensor:
         return x.narrow(axis, start, stop - start)
+
+    def join(self, arrays: Sequence[Tensor], axis: int) -> Tensor:
+        return torch.cat([*arrays], axis)
 
     def expect_within(self, x: Tensor, low: float, high: float) -> Tensor:
         smallest, largest = (float(bound) for bound in torch.aminmax(x.detach()))

@@ -11,7 +11,7 @@ Value: TypeAlias = InverseBounds | SoftmaxBounds | str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Alternative:
     """One way to compute a place.
 
     Attributes:
@@ -25,26 +25,26 @@ class Candidate:
     error: float
 
 
-Choice: TypeAlias = Mapping[Place, Candidate]
+Choice: TypeAlias = Mapping[Place, Alternative]
 
 
-def frontier(candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-    """Return the candidates, cheapest first, that no cheaper one equals in error."""
-    kept: list[Candidate] = []
-    for one in sorted(candidates, key=lambda one: (one.latency_s, one.error)):
+def frontier(alternatives: Sequence[Alternative]) -> tuple[Alternative, ...]:
+    """Return the alternatives, cheapest first, that no cheaper one equals in error."""
+    kept: list[Alternative] = []
+    for one in sorted(alternatives, key=lambda one: (one.latency_s, one.error)):
         if not kept or one.error < kept[-1].error:
             kept.append(one)
     return tuple(kept)
 
 
-def back_off(ladders: Mapping[Place, Sequence[Candidate]]) -> tuple[Choice, ...]:
+def back_off(ladders: Mapping[Place, Sequence[Alternative]]) -> tuple[Choice, ...]:
     """Return choices from the cheapest on; each takes one place back a step or more.
 
     The next place is the one where a lost second removes most squared error: errors of
     different places add up as squares.
 
     Args:
-        ladders: Candidates of each place, as `frontier` sorts them.
+        ladders: Alternatives of each place, as `frontier` sorts them.
     """
     levels = dict.fromkeys(ladders, 0)
     choices = [_choice(ladders, levels)]
@@ -60,17 +60,19 @@ def back_off(ladders: Mapping[Place, Sequence[Candidate]]) -> tuple[Choice, ...]
 
 
 def _choice(
-    ladders: Mapping[Place, Sequence[Candidate]], levels: Mapping[Place, int]
+    ladders: Mapping[Place, Sequence[Alternative]], levels: Mapping[Place, int]
 ) -> Choice:
     return {place: ladder[levels[place]] for place, ladder in ladders.items()}
 
 
-def _worth(now: Candidate, then: Candidate) -> float:
+def _worth(now: Alternative, then: Alternative) -> float:
     """Return the squared error that a lost second removes."""
     return (now.error**2 - then.error**2) / (then.latency_s - now.latency_s)
 
 
-def find_first(choices: Sequence[Choice], holds: Callable[[Choice], bool]) -> int | None:
+def find_first(
+    choices: Sequence[Choice], holds: Callable[[Choice], bool]
+) -> int | None:
     """Return the position of a choice that holds while the one before does not.
 
     Bisection: some ten trials of a hundred choices; None if the last does not hold.

@@ -46,7 +46,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Range:
+class SeenRange:
     """Values at one place.
 
     Attributes:
@@ -81,7 +81,7 @@ class Range:
         return np.asarray((self.lows < low) | (self.highs > high))
 
 
-Ranges: TypeAlias = Mapping[Place, Range]
+Ranges: TypeAlias = Mapping[Place, SeenRange]
 
 
 class RangeAlgebra(TorchAlgebra):
@@ -144,7 +144,7 @@ class RangeAlgebra(TorchAlgebra):
             self._note("total", x)
         return torch.reciprocal(x)
 
-    def divide(self, x: Tensor, y: Tensor) -> Tensor:  # type: ignore[override]
+    def divide(self, x: Tensor, y: Tensor) -> Tensor:
         if self._parts[-1] in _RELU_SOFTMAX:
             self._note("total", y)
         return torch.div(x, y)
@@ -175,7 +175,7 @@ def measure_ranges(
         patches: Images cut into patches, (n, N - 1, P).
     """
     seen: dict[Place, list[tuple[Tensor, Tensor]]] = {}
-    chunks = patches.split(_CHUNK)
+    chunks = torch.split(patches, _CHUNK)
     progress.begin(len(chunks))
     for chunk in chunks:
         ops = RangeAlgebra(len(chunk))
@@ -186,6 +186,8 @@ def measure_ranges(
     return {place: _range(pairs) for place, pairs in seen.items()}
 
 
-def _range(pairs: list[tuple[Tensor, Tensor]]) -> Range:
-    lows, highs = (torch.cat(ends).double().numpy() for ends in zip(*pairs))
-    return Range(lows=lows, highs=highs)
+def _range(pairs: list[tuple[Tensor, Tensor]]) -> SeenRange:
+    lows, highs = zip(*pairs, strict=True)
+    return SeenRange(
+        lows=torch.cat(lows).double().numpy(), highs=torch.cat(highs).double().numpy()
+    )

@@ -1,0 +1,76 @@
+"""What is taken down of a network's values, against numpy."""
+
+import numpy as np
+import torch
+
+from mpcprof.nn.architecture import get_model, uniform_architecture
+from mpcprof.nn.transformer import input_shape, vit, weight_shapes
+from mpcvit.tune.ranges import LAST, Place, RangeAlgebra, SeenRange, measure_ranges
+
+
+def network(attention, heads="batched"):
+    architecture = uniform_architecture(
+        get_model("digits"), attention=attention, heads=heads
+    )
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(shape):
+        return 0.3 * torch.randn(shape, generator=generator)
+
+    weights = {name: draw(s) for name, s in weight_shapes(architecture).items()}
+    return architecture, weights, draw(input_shape(architecture, 5))
+
+
+def test_every_place_of_a_softmax_network_is_seen_image_by_image():
+    architecture, weights, patches = network("softmax")
+
+    ranges = measure_ranges(architecture, weights, patches)
+
+    kinds = ("stream", "norm1", "norm2", "scores", "log_sum", "activation")
+    assert {*ranges} == {
+        *(Place(layer=layer, kind=kind) for layer in range(3) for kind in kinds),
+        Place(layer=LAST, kind="stream"),
+        Place(layer=LAST, kind="last_norm"),
+    }
+    assert all(one.lows.shape == (5,) for one in ranges.values())
+
+
+def test_heads_one_by_one_have_the_ranges_of_heads_together():
+    for attention in ("softmax", "relu_softmax"):
+        batched = measure_ranges(*network(attention))
+        serial = measure_ranges(*network(attention, "serial"))
+
+        assert batched.keys() == serial.keys()
+        for place in batched:
+            np.testing.assert_allclose(
+                batched[place].highs, serial[place].highs, rtol=1e-5
+            )
+
+
+def test_an_image_alone_has_the_range_it_has_among_others():
+    architecture, weights, patches = network("softmax")
+
+    together = measure_ranges(architecture, weights, patches)
+    alone = measure_ranges(architecture, weights, patches[3:4])
+
+    for place, one in alone.items():
+        np.testing.assert_allclose(one.lows[0], together[place].lows[3], rtol=1e-4)
+
+
+def test_looking_changes_no_logit():
+    architecture, weights, patches = network("relu_softmax_by_entry")
+
+    looked_at = vit(RangeAlgebra(5), architecture, patches, weights)
+
+    plain, _, _ = (
+        vit(RangeAlgebra(1), architecture, one[None], weights) for one in patches[:3]
+    )
+    torch.testing.assert_close(looked_at[:1], plain, rtol=1e-4, atol=1e-4)
+
+
+def test_a_margin_widens_about_the_middle_or_by_a_factor():
+    seen = SeenRange(lows=np.array([1.0, 2.0]), highs=np.array([3.0, 5.0]))
+
+    assert seen.widened(1.5) == (0.0, 6.0)
+    assert seen.stretched(2.0) == (0.5, 10.0)
+    assert seen.leaving(1.5, 5.0).tolist() == [True, False]
