@@ -1,8 +1,9 @@
 """From a JAX function to an SPU executable, and from arrays to shares and back."""
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,27 +149,32 @@ def lower(
     case: str,
     deployment: Deployment,
     compiler: Child,
+    input_names: Sequence[str] = (),
+    output_names: Sequence[str] = (),
 ) -> Lowered:
     """Compile a function of secret inputs to one array or several.
 
     Args:
+        input_names: Names of its inputs in the parties' memory; the case's own if none.
+        output_names: Names that its outputs get there; the case's own if none.
         compiler: A party program of that build, on no link: what SPU's compiler does
             not know can end its process.
 
     Raises:
         EngineError: If JAX or SPU cannot compile it; the message is the compiler's.
     """
-    names = [f"{case}-in{index}" for index in range(len(inputs))]
+    names = input_names or [f"{case}-in{index}" for index in range(len(inputs))]
     start_s = time.perf_counter()
     header: dict[str, object] = {
         "command": "compile",
         "name": case,
-        "input_names": names,
+        "input_names": list(names),
         "options": dict(deployment.compiler_options),
     }
     try:
         program, n_outputs = trace(function, inputs, deployment.build.dialect)
-        header["output_names"] = [f"{case}-out{index}" for index in range(n_outputs)]
+        own = [f"{case}-out{index}" for index in range(n_outputs)]
+        header["output_names"] = list(output_names) or own
         _, (code,) = compiler.ask_with_blobs(header, [program])
     except PartyDiedError as error:
         raise EngineError(
@@ -202,14 +208,21 @@ def trace(
     platforms = os.environ.get("JAX_PLATFORMS", "cpu")
     if "cpu" not in platforms:
         raise EngineError(f"JAX_PLATFORMS={platforms}: expected cpu, where JAX traces")
-    patches = frontend._patch_jax()  # sorting must not turn floats to integers
-    try:
+    with patched_jax():
         if dialect == "mhlo":
             return _trace_mhlo(function, inputs)
         hlo, outputs = frontend._jax_compilation(function, (), None, list(inputs), {})
+    return hlo, _count(outputs)
+
+
+@contextlib.contextmanager
+def patched_jax() -> Iterator[None]:
+    """Have JAX trace as SPU needs it: sorting must not turn floats to integers."""
+    patches = frontend._patch_jax()
+    try:
+        yield
     finally:
         frontend._restore_jax_patch(patches)
-    return hlo, _count(outputs)
 
 
 def _trace_mhlo(

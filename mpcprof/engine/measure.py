@@ -60,6 +60,7 @@ class MeasureConfig:
             loopback.
         seed: Seed of the inputs.
         case_limit_s: Seconds that all calls of a case may take, or it is left out.
+        is_split: Whether a case is timed scope by scope too, after its own calls.
     """
 
     networks: tuple[Network, ...]
@@ -72,6 +73,7 @@ class MeasureConfig:
     slow_s: float = float("inf")
     seed: int = 0
     case_limit_s: float = float("inf")
+    is_split: bool = False
 
     @property
     def n_calls(self) -> int:
@@ -95,6 +97,7 @@ class Timing:
             among the timed ones too.
         calls: Timed calls by network, in the order of the rounds.
         max_abs_error: Largest error of all calls, against the float64 reference.
+        parts: Its parts by scope, each a program of its own; see `engine.scopes`.
     """
 
     case: Case
@@ -103,6 +106,7 @@ class Timing:
     warmups: tuple[Call, ...]
     calls: tuple[tuple[Network, tuple[Call, ...]], ...]
     max_abs_error: float
+    parts: tuple["Timing", ...] = ()
 
     @property
     def total_s(self) -> float:

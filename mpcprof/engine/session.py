@@ -190,9 +190,18 @@ class Session:
         self.network = network
 
     def lower(
-        self, case: str, function: Callable[..., object], inputs: Sequence[NDArray[Any]]
+        self,
+        case: str,
+        function: Callable[..., object],
+        inputs: Sequence[NDArray[Any]],
+        input_names: Sequence[str] = (),
+        output_names: Sequence[str] = (),
     ) -> Lowered:
         """Compile a function for the parties, in a process that may fail on its own.
+
+        Args:
+            input_names: See `mpcprof.engine.lowering.lower`.
+            output_names: See there.
 
         Raises:
             EngineError: If it does not compile.
@@ -205,6 +214,8 @@ class Session:
                 case=case,
                 deployment=self.deployment,
                 compiler=compiler,
+                input_names=input_names,
+                output_names=output_names,
             )
         except EngineError:
             compiler.close()

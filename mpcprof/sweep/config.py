@@ -71,8 +71,8 @@ class SweepConfig:
         keeps_stock = self.deployment.keeps_stock
         enough_s = self.enough_s * (_STOCK_FACTOR if keeps_stock else 1)
         needs_counting = not (self.deployment.is_counted_by_spu or is_emulated)
-        is_unseen = any(case.workload.kind == "function" for case in self.cases)
-        is_unseen &= not (is_emulated and self.network.one_way_s)
+        has_own = any(case.workload.kind == "function" for case in self.cases)
+        is_unseen = has_own and not (is_emulated and self.network.one_way_s)
         shows = needs_counting and self.network.one_way_s
         counting = self.network if shows else _SEEN_ON
         return MeasureConfig(
@@ -90,6 +90,7 @@ class SweepConfig:
             slow_s=self.slow_s if is_waited_for and keeps_stock else math.inf,
             seed=self.seed,
             case_limit_s=self.case_limit_s,
+            is_split=has_own,
         )
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
@@ -20,6 +20,7 @@ from mpcprof.progress import SILENT, Progress
 from mpcprof.sweep.config import make_config
 from mpcprof.sweep.grid import get_preset, make_cases
 from mpcprof.sweep.run import measure_once
+from mpcprof.sweep.scopes import scope_costs, scope_table
 from mpcprof.units import format_bytes, format_duration
 from mpcprof.workloads.arguments import Domain, take_arguments
 from mpcprof.workloads.registry import Workload
@@ -36,11 +37,13 @@ class FunctionReport:
     Attributes:
         max_abs_reference: Size of the largest entry of the reference.
         captured: Arrays that the function holds itself; see `Workload`.
+        parts: Records of the parts by scope, named after the scopes.
     """
 
     profile: Profile
     max_abs_reference: float
     captured: tuple[tuple[str, Shape], ...] = ()
+    parts: tuple[Record, ...] = ()
 
     @property
     def record(self) -> Record:
@@ -50,8 +53,9 @@ class FunctionReport:
     def __str__(self) -> str:
         title = f"operations of rank 0, one call, slowest {_SHOWN_OPERATIONS}:"
         shown = self.operations()[:_SHOWN_OPERATIONS]
+        scopes = scope_table(scope_costs(self.record, self.parts))
         lines = [self._headline(), *self._details(), title, *map(_line, shown)]
-        return "\n".join(lines)
+        return "\n".join([*lines, *scopes])
 
     def _headline(self) -> str:
         record = self.record
@@ -100,6 +104,7 @@ class FunctionReport:
             "max_abs_reference": self.max_abs_reference,
             "captured_arrays": [[kind, list(shape)] for kind, shape in self.captured],
             "n_captured_values": _n_values(self.captured),
+            "scopes": [asdict(one) for one in scope_costs(self.record, self.parts)],
             **row,
             "parts_problem": problem,
         }
@@ -168,9 +173,10 @@ def profile_function(
     config = make_config(cases=cases, **asked)
     get_runtime(config.deployment.build)
     _, reference = inputs_and_result(cases[0], config.seed)  # before parties start
-    records = measure_once(config, progress)
+    whole, *parts = measure_once(config, progress)
     return FunctionReport(
-        profile=Profile(deployment=config.deployment, records=records),
+        profile=Profile(deployment=config.deployment, records=(whole,)),
+        parts=tuple(parts),
         max_abs_reference=float(np.max(np.abs(reference))),
         captured=workload.captured,
     )

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from mpcprof.deployment import Deployment
@@ -129,7 +129,7 @@ def sweep(
 def measure_once(
     config: SweepConfig, progress: Progress = SILENT
 ) -> tuple[Record, ...]:
-    """Return the records of every case, which go to no file.
+    """Return the record of every case, and those of its scopes behind it; to no file.
 
     Raises:
         EngineError: If a case cannot be measured.
@@ -196,8 +196,9 @@ class _Run:
                 for block in self._measure(session):
                     self.timed_s += sum(timing.total_s for timing in block)
                     yield tuple(
-                        to_record(timing, context, created_at=now_utc())
+                        to_record(one, context, created_at=now_utc())
                         for timing in block
+                        for one in (timing, *timing.parts)
                     )
             begin_s = self._clock()
 
@@ -219,7 +220,7 @@ class _Run:
                 self._leave_out(error.case, error.reason, has_failed=is_possible)
                 return
             if timings:
-                yield timings
+                yield [self._split(session, timing) for timing in timings]
             for long in too_long:
                 self._leave_out(long.case, long.reason)
             for timing in timings:
@@ -228,6 +229,18 @@ class _Run:
             for case in _larger(self._waiting, [long.case for long in too_long]):
                 reason = "a smaller case of it is beyond the limit already"
                 self._leave_out(case, reason)
+
+    def _split(self, session: Session, timing: Timing) -> Timing:
+        """Return a timing with those of its scopes, where the plan asks for them."""
+        if not self._plan.is_split:
+            return timing
+        from mpcprof.engine.scopes import time_parts
+
+        try:
+            return replace(timing, parts=time_parts(session, timing, self._plan))
+        except EngineError as error:
+            self._progress.say(f"not split by scope: {error}")
+            return timing
 
     def _count(self, case: Case) -> None:
         """Show a call, unless it was made before another case of its block failed."""
