@@ -1,0 +1,254 @@
+"""The algebra in the fixed point of SPU's ring: a private inference without parties.
+
+Numbers are multiples of 2**-f in float64 tensors, so that products use BLAS. A product
+has 2 f fraction bits: float64 holds it exactly below 2**(53 - 2 f), 131,072 at 18 bits.
+From there to the end of a ring of 64 bits it is off by less than 2**-7 of the last bit
+that the truncation leaves; in a ring of 128 bits with 26 bits, by up to one such bit.
+"""
+# ruff: noqa: D102 - the methods are documented in `Algebra` and `SpuFunctions`
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, Literal, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from mpcprof.errors import UsageError
+from mpcprof.nn.algebra import Matrix, Shape
+from mpcvit.secure.spu_functions import FunctionOptions, SpuFunctions
+
+Rounding: TypeAlias = Literal["random", "nearest", "down"]
+ROUNDINGS: Final = ("random", "nearest", "down")
+# What a truncation adds before it rounds down, uniformly drawn, in last bits; measured
+_NOISE: Final = {"semi2k": (0.0, 1.0), "aby3": (0.0, 1.0), "cheetah": (-1.0, 1.0)}
+
+
+def encode_number(number: float, fraction_bits: int) -> float:
+    """Round a public float32 towards 0 to a multiple of 2**-fraction_bits, as SPU does.
+
+    >>> encode_number(-0.3, 2)
+    -0.25
+    """
+    units = 2.0**fraction_bits
+    return math.trunc(float(np.float32(number)) * units) / units
+
+
+class FixedPointAlgebra(SpuFunctions[Tensor]):
+    """See `mpcprof.nn.algebra.Algebra`; on float64 tensors that are multiples of 2**-f.
+
+    A truncation of SPU drops the last f bits of each share of a product; what is
+    dropped may carry or not. So a number between two multiples comes out as one of
+    them, the upper one with the probability of its distance from the lower one; Cheetah
+    takes one bit off in half of all cases. If the last bits of a public factor are 0,
+    the upper one is likelier: twice a number is always one bit too large.
+
+    What a private inference would compute wrongly is counted by the part in which it
+    happens: a product that leaves the ring wraps around, and so it does here.
+
+    Attributes:
+        failures: Entries by (part, what happened).
+    """
+
+    def __init__(
+        self,
+        fraction_bits: int = 18,
+        field_bits: int = 64,
+        seed: int = 0,
+        *,
+        protocol: str = "semi2k",
+        rounding: Rounding = "random",
+        functions: FunctionOptions | None = None,
+    ) -> None:
+        """Draw truncations from the seed.
+
+        Args:
+            rounding: How a truncation rounds: at random as SPU does, or always to the
+                nearest multiple, or down.
+
+        Raises:
+            UsageError: If a protocol's truncation is not known, or a rounding.
+        """
+        super().__init__(fraction_bits, functions or FunctionOptions())
+        if protocol not in _NOISE:
+            raise UsageError(
+                f"protocol {protocol!r}: expected one whose truncation is known, "
+                f"{', '.join(_NOISE)}"
+            )
+        if rounding not in ROUNDINGS:
+            raise UsageError(f"rounding {rounding!r}: expected {', '.join(ROUNDINGS)}")
+        self.field_bits = field_bits
+        self.rounding = rounding
+        self.failures: Counter[tuple[str, str]] = Counter()
+        self._noise = _NOISE[protocol]
+        self._random = np.random.Generator(np.random.SFC64(seed))
+        self._parts: list[str] = []
+
+    @property
+    def n_overflows(self) -> int:
+        """Number of products that left the ring."""
+        return sum(n for (_, what), n in self.failures.items() if what == "overflow")
+
+    def encode(self, array: ArrayLike | Tensor) -> Tensor:
+        """Round numbers towards 0 to multiples of 2**-f, as SPU shares an array."""
+        values = torch.as_tensor(array).to(torch.float64)
+        return torch.trunc(values * self._units).mul_(1 / self._units)
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Return the numbers in float32, as SPU reveals them."""
+        return x.to(torch.float32)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        self._parts.append(name)
+        try:
+            yield
+        finally:
+            self._parts.pop()
+
+    @property
+    def _units(self) -> float:
+        return 2.0**self.fraction_bits
+
+    # ------------------------------------------------------------ truncation
+
+    def _truncate(self, product: Tensor, step: Tensor | float | None = None) -> Tensor:
+        """Round a tensor of ours, in place, to multiples of 2**-f.
+
+        Args:
+            step: Distance of possible products in units of 2**-f; by default that of
+                products of two secrets, 2**-f.
+        """
+        units = self._wrap(product).mul_(self._units)
+        if self.rounding == "nearest":
+            units.round_()
+        elif self.rounding == "down":
+            units.floor_()
+        else:
+            low, high = self._noise
+            units.add_(self._draw(units), alpha=high - low)
+            units.add_(low + (1 / self._units if step is None else step)).floor_()
+        return units.mul_(1 / self._units)
+
+    def _draw(self, like: Tensor) -> Tensor:
+        """Draw numbers from [0, 1) in the shape of a tensor."""
+        drawn = torch.from_numpy(self._random.random(like.numel()))
+        return drawn.view(like.shape)
+
+    def _wrap(self, product: Tensor) -> Tensor:
+        """Let what leaves the ring come in at the other end, and count it."""
+        end = 2.0 ** (self.field_bits - 2 - 2 * self.fraction_bits)
+        if not product.numel():
+            return product
+        low, high = torch.aminmax(product)
+        if bool(low >= -end and high < end):
+            return product
+        is_outside = (product < -end) | (product >= end)
+        self._count("overflow", is_outside)
+        ring = 4 * end
+        wrapped = product - ring * torch.floor(product / ring + 0.5)
+        # from a quarter of the ring on the truncation may take a share's wrap for
+        # another: the closer to the end, the likelier, up to one half
+        is_lost = self._draw(product) < (wrapped.abs() - end) / (2 * end)
+        return torch.where(is_lost, wrapped - ring * wrapped.sign(), wrapped)
+
+    def _count(self, what: str, is_so: Tensor) -> None:
+        n = int(is_so.sum())
+        if n:
+            self.failures["/".join(self._parts), what] += n
+
+    def _encode_public(self, numbers: Sequence[float]) -> tuple[list[float], float]:
+        """Encode public factors; return the distance of possible products as well."""
+        encoded = [encode_number(number, self.fraction_bits) for number in numbers]
+        common = math.gcd(*(round(abs(number) * self._units) for number in encoded))
+        step = float(common & -common) / self._units
+        return encoded, min(step, 1.0) if common else 1.0
+
+    # ------------------------------------------------------------ products
+
+    def matmul(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._truncate(torch.matmul(x, y))
+
+    def mul(self, x: Tensor, y: Tensor) -> Tensor:
+        return self._truncate(x * y)
+
+    def scale(self, x: Tensor, factor: float) -> Tensor:
+        (encoded,), step = self._encode_public([factor])
+        return self._truncate(x * encoded, step)
+
+    def combine(self, x: Tensor, matrix: Matrix) -> Tensor:
+        columns = [self._encode_public(column) for column in zip(*matrix, strict=True)]
+        public = torch.tensor([column for column, _ in columns], dtype=torch.float64)
+        steps = torch.tensor([step for _, step in columns], dtype=torch.float64)
+        return self._truncate(torch.matmul(x, public.T), steps)
+
+    def divide_by_power(self, x: Tensor, n_bits: int) -> Tensor:
+        return self._truncate(x * 2.0**-n_bits, 2.0**-n_bits)
+
+    def times(self, x: Tensor, whole: int) -> Tensor:
+        return x * whole
+
+    def weigh(self, terms: Sequence[Tensor], factors: Sequence[float]) -> Tensor:
+        encoded, step = self._encode_public(factors)
+        total = terms[0] * encoded[0]
+        for term, factor in zip(terms[1:], encoded[1:], strict=True):
+            total.add_(term, alpha=factor)
+        return self._truncate(total, step)
+
+    # ------------------------------------------------------------ comparisons
+
+    def choose(self, test: Tensor, x: Tensor, y: Tensor | float) -> Tensor:
+        return torch.where(test > 0, x, y)
+
+    def relu(self, x: Tensor) -> Tensor:
+        return torch.clamp(x, min=0.0)
+
+    def gate(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.choose(x, y, 0.0)
+
+    def row_max(self, x: Tensor) -> Tensor:
+        return torch.amax(x, dim=-1, keepdim=True)
+
+    def expect_within(self, x: Tensor, low: float, high: float) -> Tensor:
+        self._count("out of range", (x < low) | (x > high))
+        return x
+
+    def by_top_bit(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        _, exponent = torch.frexp(x * self._units)  # 2**(exponent - 1) <= x
+        return function(torch.where(x > 0, exponent - 1, -1))
+
+    def exact(self, values: Tensor) -> Tensor:
+        return values
+
+    # ------------------------------------------------------------ local
+
+    def row_sum(self, x: Tensor) -> Tensor:
+        return torch.sum(x, dim=-1, keepdim=True)
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
+
+    def subtract(self, x: Tensor, y: Tensor) -> Tensor:
+        return x - y
+
+    def shift(self, x: Tensor, constant: float) -> Tensor:
+        return x + encode_number(constant, self.fraction_bits)
+
+    def transpose(self, x: Tensor) -> Tensor:
+        return x.transpose(-1, -2)
+
+    def swap(self, x: Tensor) -> Tensor:
+        return x.transpose(-2, -3)
+
+    def reshape(self, x: Tensor, shape: Shape) -> Tensor:
+        return torch.reshape(x, shape)
+
+    def cut(self, x: Tensor, axis: int, start: int, stop: int) -> Tensor:
+        return x.narrow(axis, start, stop - start)
+
+    def join(self, arrays: Sequence[Tensor], axis: int) -> Tensor:
+        return torch.cat([*arrays], axis)
