@@ -4,12 +4,29 @@ Blocks, prices, torch networks, `architecture.json`, workloads and their tests f
 from the entry: see docs/adding-a-workload.md.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from mpcprof.errors import look_up
 from mpcprof.nn.algebra import Algebra, T
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationFold:
+    """An activation as out_factor f(in_factor x + in_shift) + out_shift.
+
+    The weights' owner folds the numbers into the linear layers around f.
+
+    Attributes:
+        function: (algebra, scaled and shifted hidden values) to f of them.
+    """
+
+    function: Callable[..., Any]  # Any: the algebra's own array
+    in_factor: float = 1.0
+    in_shift: float = 0.0
+    out_factor: float = 1.0
+    out_shift: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +44,7 @@ class Activation:
             exact arithmetic.
         is_linear: Whether the two linear layers can be one.
         has_relu_behind: Whether a ReLU follows the second linear layer.
+        fold: What the linear layers around it can take over; None for nothing.
     """
 
     function: Callable[..., Any]  # Any: the algebra's own array
@@ -37,6 +55,7 @@ class Activation:
     max_error: float = 0.0
     is_linear: bool = False
     has_relu_behind: bool = False
+    fold: ActivationFold | None = None
 
 
 def _quad(ops: Algebra[T], x: T) -> T:
@@ -60,7 +79,17 @@ ACTIVATIONS: Final = {
     "relu": Activation(
         function=lambda ops, x: ops.relu(x), source="MLP with ReLU, max(x, 0)"
     ),
-    "quad": Activation(function=_quad, source="Quad, MPCFormer section 3"),
+    "quad": Activation(
+        function=_quad,
+        source="Quad, MPCFormer section 3",
+        # 0.125 (x + 1)^2 + 0.375: one square
+        fold=ActivationFold(
+            function=lambda ops, x: ops.square(x),
+            in_factor=0.125**0.5,
+            in_shift=0.125**0.5,
+            out_shift=0.375,
+        ),
+    ),
     "identity": Activation(
         function=lambda ops, x: x,
         source="GeLU linearised, W1 W2 fused where all tokens are; MPCViT section 4.5",
@@ -82,3 +111,8 @@ def get_activation(name: str) -> Activation:
         UnknownNameError: If there is none.
     """
     return look_up("activation", name, ACTIVATIONS)
+
+
+def fold_of(names: Sequence[str]) -> ActivationFold | None:
+    """Return the fold of a layer's activations; None if they differ, or have none."""
+    return get_activation(names[0]).fold if len({*names}) == 1 else None

@@ -2,7 +2,8 @@
 
 Every function takes q of shape (G, M, K), k and v of (G, N, K), G being what is worked
 on together: images, or images times heads. M is N, or fewer rows of it. It returns
-(G, M, K).
+(G, M, K). Folded, it leaves out the public factors that `Attention.factors` names: the
+weights' owner has multiplied them into queries, keys and values.
 """
 
 import functools
@@ -100,26 +101,26 @@ Function: TypeAlias = Callable[..., Any]
 def attend_by(rows: Function) -> Function:
     """Make attention of the weights of rows: rows(Q K^T / sqrt K) V."""
 
-    def attend(ops: Algebra[T], q: T, k: T, v: T) -> T:
+    def attend(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
         # scaled where it is smallest: one truncation of (G, M, K)
-        scaled = ops.scale(q, q.shape[-1] ** -0.5)
+        scaled = q if is_folded else ops.scale(q, q.shape[-1] ** -0.5)
         scores = ops.matmul(scaled, ops.transpose(k))  # (G, M, N)
         return ops.matmul(rows(ops, scores), v)
 
     return attend
 
 
-def scale_plain(ops: Algebra[T], q: T, k: T, v: T) -> T:
+def scale_plain(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
     """((Q K^T) / (N sqrt K)) V, products from the left: quadratic in tokens.
 
     Source: MPCViT section 2.1 and equation 2, ScaleAttn.
     """
     scores = ops.matmul(q, ops.transpose(k))  # (G, M, N)
     factor = k.shape[-2] ** -1.0 * k.shape[-1] ** -0.5
-    return ops.matmul(ops.scale(scores, factor), v)
+    return ops.matmul(scores if is_folded else ops.scale(scores, factor), v)
 
 
-def scale(ops: Algebra[T], q: T, k: T, v: T) -> T:
+def scale(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
     """Q ((K^T V) / (N sqrt K)), re-parametrised: linear in tokens.
 
     Source: MPCViT section 2.1, ScaleAttn.
@@ -127,7 +128,7 @@ def scale(ops: Algebra[T], q: T, k: T, v: T) -> T:
     """
     context = ops.matmul(ops.transpose(k), v)  # (G, K, K)
     factor = k.shape[-2] ** -1.0 * k.shape[-1] ** -0.5
-    return ops.matmul(q, ops.scale(context, factor))
+    return ops.matmul(q, context if is_folded else ops.scale(context, factor))
 
 
 def _unit_rows(ops: Algebra[T], x: T) -> T:
@@ -135,7 +136,7 @@ def _unit_rows(ops: Algebra[T], x: T) -> T:
     return ops.mul(x, ops.rsqrt(ops.shift(norm2, EPSILON)))
 
 
-def xnorm(ops: Algebra[T], q: T, k: T, v: T) -> T:
+def xnorm(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
     """XN(Q) XN(K^T V / N), XN(x) = x / ||x||_2 along each row.
 
     V is divided, and not the product: that SPU's compiler would move behind the rsqrt.
@@ -145,20 +146,26 @@ def xnorm(ops: Algebra[T], q: T, k: T, v: T) -> T:
     tokens, which XN makes the same: the squared length of a row of the sum passes 2**17
     where tokens resemble each other, and from there on SPU's rsqrt is 0.
     """
-    context = ops.matmul(ops.transpose(k), ops.scale(v, 1 / k.shape[-2]))  # (G, K, K)
+    values = v if is_folded else ops.scale(v, 1 / k.shape[-2])
+    context = ops.matmul(ops.transpose(k), values)  # (G, K, K)
     return ops.matmul(_unit_rows(ops, q), _unit_rows(ops, context))
 
 
-def linformer(ops: Algebra[T], q: T, k: T, v: T, e: T, f: T) -> T:
+def linformer(
+    ops: Algebra[T], q: T, k: T, v: T, e: T, f: T, *, is_folded: bool = False
+) -> T:
     """softmax(Q (E K)^T / sqrt K) (F V); E and F of (N/4, N), shared by all heads.
 
     All of G go through one product with E and one with F: two hops each, whatever G.
 
     Source: Wang et al. 2020 (arXiv 2006.04768), equation 7.
     """
-    attended: T = attend_by(softmax_rows)(
-        ops, q, _project(ops, e, k), _project(ops, f, v)
+    attend, keys, values = (
+        attend_by(softmax_rows),
+        _project(ops, e, k),
+        _project(ops, f, v),
     )
+    attended: T = attend(ops, q, keys, values, is_folded=is_folded)
     return attended
 
 
@@ -168,6 +175,22 @@ def _project(ops: Algebra[T], weight: T, x: T) -> T:
     projected = ops.matmul(weight, side_by_side)  # (R, G K)
     rank = weight.shape[0]
     return ops.swap(ops.reshape(projected, (rank, n_together, head_dim)))  # (G, R, K)
+
+
+Factors: TypeAlias = tuple[float, float, float]  # of queries, keys and values
+
+
+def _of_queries(n_tokens: int, head_dim: int) -> Factors:
+    return (head_dim**-0.5, 1.0, 1.0)
+
+
+def _of_all(n_tokens: int, head_dim: int) -> Factors:
+    """Return a third each: all of 1 / (N sqrt K) in one would cost its low bits."""
+    return ((n_tokens * head_dim**0.5) ** (-1 / 3),) * 3
+
+
+def _of_context(n_tokens: int, head_dim: int) -> Factors:
+    return (1.0, n_tokens**-0.5, n_tokens**-0.5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +205,8 @@ class Attention:
         atol: See `rtol`.
         rtol: |block on SPU - block in float64| <= atol + rtol |block in float64|.
         weight_shapes: Shapes of the variant's own weights at a number of tokens.
+        factors: (tokens, width of a head) to the public factors of q, k and v that
+            `function` leaves out if `is_folded`.
     """
 
     function: Function
@@ -190,6 +215,7 @@ class Attention:
     atol: float
     rtol: float = 0.0
     weight_shapes: Callable[[int], tuple[tuple[int, ...], ...]] = lambda n_tokens: ()
+    factors: Callable[[int, int], Factors] = _of_queries
 
 
 # Tolerances are what the errors of the primitives make of such inputs at 18 fraction
@@ -213,6 +239,7 @@ ATTENTIONS: Final = {
     # for 257 tokens of 64, whence rtol; the rest is truncation
     "scale": Attention(
         function=scale,
+        factors=_of_all,
         source="ScaleAttn as Q (K^T V), MPCViT section 2.1",
         bounds=(4.0, 4.0, 4.0),
         atol=2e-3,
@@ -220,6 +247,7 @@ ATTENTIONS: Final = {
     ),
     "scale_plain": Attention(
         function=scale_plain,
+        factors=_of_all,
         source="ScaleAttn, MPCViT section 2.1",
         bounds=(4.0, 4.0, 4.0),
         atol=2e-3,
@@ -270,6 +298,7 @@ ATTENTIONS: Final = {
     # rsqrt within 4e-4, twice, over a head's width: 5e-4
     "xnorm": Attention(
         function=xnorm,
+        factors=_of_context,
         source="XNorm, UFO-ViT equation 4",
         bounds=(1.0, 0.5, 0.5),
         atol=2e-3,

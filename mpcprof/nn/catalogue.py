@@ -12,6 +12,7 @@ from mpcprof.nn.algebra import Interval, Shape
 from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.attention import ATTENTIONS, Attention
 from mpcprof.nn.norm import layernorm
+from mpcprof.nn.plan import Plan
 from mpcprof.nn.steps import (
     PRIMITIVES,
     Bare,
@@ -231,9 +232,12 @@ def trace_block(name: str, dims: Dims) -> tuple[Step, ...]:
 
 
 @functools.lru_cache(maxsize=256)
-def trace_model(architecture: Architecture, n_batch: int = 1) -> tuple[Step, ...]:
-    """Return the steps of a whole model for a batch of images."""
+def trace_model(
+    architecture: Architecture, n_batch: int = 1, plan: Plan | None = None
+) -> tuple[Step, ...]:
+    """Return the steps of a whole model for a batch of images, deployed by a plan."""
     ops = CountingAlgebra()
-    weights = {name: Bare(shape) for name, shape in weight_shapes(architecture).items()}
-    vit(ops, architecture, Bare(input_shape(architecture, n_batch)), weights)
+    shapes = weight_shapes(architecture, plan)
+    weights = {name: Bare(shape) for name, shape in shapes.items()}
+    vit(ops, architecture, Bare(input_shape(architecture, n_batch)), weights, plan)
     return tuple(ops.steps)

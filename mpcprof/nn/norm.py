@@ -3,6 +3,7 @@
 from typing import Final
 
 from mpcprof.nn.algebra import Algebra, T
+from mpcprof.nn.approximation import InverseBounds
 
 # torch's default is 1e-5, two and a half steps of 18 fraction bits; no token of a
 # trained network comes near it.
@@ -15,8 +16,44 @@ def layernorm(ops: Algebra[T], x: T, gamma: T, beta: T) -> T:
     Source: Ba et al. 2016 (arXiv 1607.06450), equation 4.
     """
     width = x.shape[-1]
-    mean = ops.scale(ops.row_sum(x), 1.0 / width)
-    centred = ops.subtract(x, mean)
-    variance = ops.scale(ops.row_sum(ops.square(centred)), 1.0 / width)
+    x = centred(ops, x)
+    variance = ops.scale(ops.row_sum(ops.square(x)), 1.0 / width)
     deviation = ops.rsqrt(ops.shift(variance, NORM_EPSILON))
-    return ops.add(ops.mul(ops.mul(centred, deviation), gamma), beta)
+    return ops.add(ops.mul(ops.mul(x, deviation), gamma), beta)
+
+
+def unit_norm(
+    ops: Algebra[T],
+    x: T,
+    epsilon: float,
+    bounds: InverseBounds | None = None,
+    multiple: int = 1,
+) -> T:
+    """Return x / sqrt(sum x^2 + epsilon) along the last axis, of tokens with mean 0.
+
+    It is the layernorm over sqrt(D) if epsilon is D times the layernorm's; the weights
+    behind make up for sqrt(D), gamma and beta.
+
+    Args:
+        bounds: Range of the sum of squares of the multiple; None for SPU's own rsqrt.
+        multiple: Whole number by which x, not the result, is multiplied first.
+    """
+    x = _times(ops, x, multiple)
+    total = ops.shift(ops.row_sum(ops.square(x)), epsilon * multiple**2)
+    if bounds is not None:
+        raise NotImplementedError  # TODO
+    return ops.mul(x, ops.rsqrt(total))
+
+
+def _times(ops: Algebra[T], x: T, multiple: int) -> T:
+    """Multiply by a whole number by doubling and adding, which is local."""
+    if multiple == 1:
+        return x
+    half = _times(ops, x, multiple // 2)
+    double = ops.add(half, half)
+    return ops.add(double, x) if multiple % 2 else double
+
+
+def centred(ops: Algebra[T], x: T) -> T:
+    """Return x less its mean along the last axis, which costs a truncation."""
+    return ops.subtract(x, ops.scale(ops.row_sum(x), 1.0 / x.shape[-1]))

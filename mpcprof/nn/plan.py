@@ -4,9 +4,12 @@ A plan is made for one network by `mpcvit tune`, stored beside its checkpoint, a
 by whatever predicts or runs it. `rewrites_only` makes one that changes no function.
 """
 
+import functools
 import hashlib
 import json
 import math
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -14,9 +17,19 @@ from typing import Final, Literal
 from mpcprof.deployment import Deployment
 from mpcprof.errors import UsageError
 from mpcprof.files import convert_json, decode_json, replace_file
+from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.activation import get_activation
 from mpcprof.nn.approximation import InverseBounds, SoftmaxBounds
-from mpcprof.nn.architecture import Architecture, Heads, LayerActivation
+from mpcprof.nn.architecture import (
+    Architecture,
+    Heads,
+    LayerActivation,
+    LayerHeads,
+    ModelPreset,
+)
+from mpcprof.nn.attention import get_attention
+from mpcprof.nn.rewrite import ProductPrice, product_price, products_s
+from mpcprof.nn.steps import Bare, CountingAlgebra, Size
 
 SCHEMA_VERSION: Final = 1  # of `plan.json`
 
@@ -56,6 +69,12 @@ class LayerPlan:
             _check_count(name, getattr(self, name))
         if self.activation:
             get_activation(self.activation)
+
+    def norm(self, name: str) -> tuple[InverseBounds | None, int]:
+        """Return the range and the multiple of `norm1` or `norm2`."""
+        if name == "norm1":
+            return self.norm1, self.norm1_multiple
+        return self.norm2, self.norm2_multiple
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,10 +138,10 @@ class Plan:
         for layer in self.layers:
             norms += [layer.norm1, layer.norm2, layer.total]
             norms += [layer.softmax.total if layer.softmax else None]
-        if any(norms) or self.stream_scale != 1:
+        if any(norms) or self.stream_scale != 1 or self.is_pruned:
             raise UsageError(
-                "is_folded=false: expected true, since ranges and stream_scale are of "
-                "the folded network"
+                "is_folded=false: expected true, since ranges, stream_scale and "
+                "is_pruned are of the folded network"
             )
 
     def check_fits(self, architecture: Architecture) -> None:
@@ -143,6 +162,11 @@ class Plan:
                 f"the plan is for another architecture of model {model}, with other "
                 f"attention, activations or sizes; {remedy}"
             )
+        if self.is_pruned and not architecture.model.has_class_token:
+            raise UsageError(
+                f"is_pruned=true: expected false for model {model}, which classifies "
+                f"by the mean of all tokens; {remedy}"
+            )
         for number, layer in enumerate(self.layers):
             if layer.activation and architecture.is_fused(number):
                 raise UsageError(
@@ -151,12 +175,19 @@ class Plan:
                 )
 
     def apply(self, architecture: Architecture) -> Architecture:
-        """Return the architecture as deployed: its heads, and its activations."""
+        """Return the architecture as deployed: how heads run, and its activations.
+
+        A pruned last layer has the attention and the activation of the class token.
+        """
         pairs = zip(architecture.activation, self.layers, strict=True)
+        attention = architecture.attention
+        activation = tuple(_replaced(names, own.activation) for names, own in pairs)
+        if self.is_pruned:
+            last = tuple(names[:1] for names in attention[-1])
+            attention = (*attention[:-1], last)
+            activation = (*activation[:-1], activation[-1][:1])
         return replace(
-            architecture,
-            heads=self.heads,
-            activation=tuple(_replaced(names, one.activation) for names, one in pairs),
+            architecture, heads=self.heads, attention=attention, activation=activation
         )
 
     def to_json(self) -> str:
@@ -192,6 +223,86 @@ class _PlanFile(Plan):
     """The keys of `plan.json`."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
+
+
+def unplanned(architecture: Architecture) -> Plan:
+    """Return the plan that changes nothing."""
+    layers = (LayerPlan(),) * architecture.n_layers
+    return Plan(layers=layers, is_folded=False, heads=architecture.heads)
+
+
+_MOST_TOGETHER: Final = 64  # the bytes of a group grow with its square
+
+
+def rewrites_only(
+    architecture: Architecture,
+    n_batch: int = 1,
+    *,
+    deployment: Deployment | None = None,
+    network: Network = NETWORKS["wan"],
+) -> Plan:
+    """Return the plan of every exact rewrite and no approximation.
+
+        >>> vit = mpcprof.uniform_architecture(
+        ...     mpcprof.get_model("cifar"), attention="scale"
+        ... )
+        >>> plan = rewrites_only(vit)
+        >>> plan.layers[0].n_together, plan.is_folded
+        (4, True)
+
+    Heads' products are put together in groups of the size that waits least for the
+    network. The residual stream is scaled by D^(-1/4): squares of it keep their low
+    bits, and their sum stays where SPU's rsqrt is accurate.
+
+    Args:
+        n_batch: Images of a call, whose products count as those of heads do.
+        deployment: Deployment that the plan is for; None for any, priced as semi2k.
+    """
+    model = architecture.model
+    price = product_price(deployment.protocol if deployment else "")
+    return Plan(
+        layers=tuple(
+            LayerPlan(n_together=_n_together(heads, model, n_batch, network, price))
+            for heads in architecture.attention
+        ),
+        stream_scale=1.0 if model.n_embeddings else model.width**-0.25,
+        is_pruned=model.has_class_token,
+        model=model.name,
+        architecture=architecture_digest(architecture),
+        deployment=deployment,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _n_together(
+    heads: LayerHeads,
+    model: ModelPreset,
+    n_batch: int,
+    network: Network,
+    price: ProductPrice,
+) -> int:
+    """Return the size of groups with which a layer waits least for the network."""
+    sizes = [size for size in _products(heads, model, n_batch) if size[0] > 1]
+    if not sizes:
+        return 1
+    most = min(max(size[0] for size in sizes), _MOST_TOGETHER)
+
+    def waiting_s(n: int) -> float:
+        return sum(products_s(size, n, network, price) for size in sizes)
+
+    return min(range(1, most + 1), key=waiting_s)
+
+
+def _products(heads: LayerHeads, model: ModelPreset, n_batch: int) -> Iterator[Size]:
+    """Yield the sizes of the products of a layer's heads, batched by variant."""
+    n_heads = Counter(names[0] for names in heads if len({*names}) == 1)
+    mixed = [name for names in heads if len({*names}) > 1 for name in {*names}]
+    for name, n in (*n_heads.items(), *((name, 1) for name in mixed)):
+        variant, ops = get_attention(name), CountingAlgebra()
+        x = Bare((n * n_batch, model.n_tokens, model.head_dim))
+        own = map(Bare, variant.weight_shapes(model.n_tokens))
+        variant.function(ops, x, x, x, *own, is_folded=True)
+        yield from (step.size for step in ops.steps if step.operation == "matmul")
 
 
 def read_plan(path: Path) -> Plan:

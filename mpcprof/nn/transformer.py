@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from mpcprof.errors import UsageError
-from mpcprof.nn.activation import get_activation
+from mpcprof.nn.activation import fold_of, get_activation
 from mpcprof.nn.algebra import Algebra, Shape, T
 from mpcprof.nn.architecture import Architecture, Head, Pooling
 from mpcprof.nn.attention import get_attention
-from mpcprof.nn.norm import layernorm
+from mpcprof.nn.norm import NORM_EPSILON, centred, layernorm, unit_norm
+from mpcprof.nn.plan import LayerPlan, Plan, unplanned
+from mpcprof.nn.rewrite import grouped, product_price
 
 W = TypeVar("W")  # a weight of any kind
 EMBEDDING_WEIGHTS: Final = tuple(
@@ -32,8 +34,20 @@ def input_shape(architecture: Architecture, n_batch: int) -> Shape:
     return (n_batch, model.n_inputs, model.input_dim)
 
 
-def weight_shapes(architecture: Architecture) -> dict[str, Shape]:
-    """Return the shape of every weight by name, in the order that `vit` takes."""
+def weight_shapes(
+    architecture: Architecture, plan: Plan | None = None
+) -> dict[str, Shape]:
+    """Return the shape of every weight by name, in the order that `vit` takes.
+
+    Folded weights have no gamma and beta; queries, keys and values have a bias.
+    """
+    plan = plan or unplanned(architecture)
+    shapes = _all_shapes(plan.apply(architecture), has_qkv_bias=plan.is_folded)
+    gone = (".gamma", ".beta") if plan.is_folded else ()
+    return {name: shape for name, shape in shapes.items() if not name.endswith(gone)}
+
+
+def _all_shapes(architecture: Architecture, *, has_qkv_bias: bool) -> dict[str, Shape]:
     model = architecture.model
     shapes: dict[str, Shape] = {}
     if not model.n_embeddings:
@@ -43,7 +57,7 @@ def weight_shapes(architecture: Architecture) -> dict[str, Shape]:
         shapes["embedding.class_token"] = (1, 1, model.width)
     shapes["embedding.positions"] = (1, model.n_tokens, model.width)
     for layer in range(architecture.n_layers):
-        own = _layer_shapes(architecture, layer)
+        own = _layer_shapes(architecture, layer, has_qkv_bias)
         shapes |= {f"layers.{layer}.{name}": shape for name, shape in own.items()}
     shapes["norm.gamma"] = shapes["norm.beta"] = (model.width,)
     shapes["head.weight"] = (model.width, model.n_classes)
@@ -82,12 +96,14 @@ def _example(names: list[str]) -> str:
     return f" ({names[0]})" if names else ""
 
 
-def _layer_shapes(architecture: Architecture, layer: int) -> dict[str, Shape]:
+def _layer_shapes(
+    architecture: Architecture, layer: int, has_qkv_bias: bool
+) -> dict[str, Shape]:
     model = architecture.model
     width, hidden = model.width, model.hidden
     shapes: dict[str, Shape] = {"norm1.gamma": (width,), "norm1.beta": (width,)}
     shapes["attention.qkv"] = (width, 3 * model.heads_width)
-    if model.has_qkv_bias:
+    if model.has_qkv_bias or has_qkv_bias:
         shapes["attention.qkv_bias"] = (3 * model.heads_width,)
     for name in layer_variants(architecture.attention[layer]):
         own = get_attention(name).weight_shapes(model.n_tokens)
@@ -112,17 +128,31 @@ def layer_variants(heads: Sequence[Head]) -> tuple[str, ...]:
 
 
 def vit(
-    ops: Algebra[T], architecture: Architecture, patches: T, weights: Mapping[str, T]
+    ops: Algebra[T],
+    architecture: Architecture,
+    patches: T,
+    weights: Mapping[str, T],
+    plan: Plan | None = None,
 ) -> T:
-    """Return logits (B, C) of an input of `input_shape`: patches, or embeddings."""
+    """Return logits (B, C) of an input of `input_shape`: patches, or embeddings.
+
+    Args:
+        plan: How the network is deployed; its weights are folded if it says so.
+    """
+    plan = plan or unplanned(architecture)
+    architecture = plan.apply(architecture)
     with ops.part("embedding"):
+        if plan.is_folded and architecture.model.n_embeddings:
+            patches = centred(ops, patches)
+            if plan.stream_scale != 1:
+                patches = ops.scale(patches, plan.stream_scale)
         x = embed(ops, patches, weights)  # (B, N, D)
     for layer in range(architecture.n_layers):
         with ops.part(f"layer {layer + 1}"):
             own = layer_weights(weights, layer)
-            x = transformer_layer(ops, architecture, layer, x, own)
+            x = transformer_layer(ops, architecture, layer, x, own, plan)
     with ops.part("head"):
-        return classify(ops, x, weights, architecture.model.pooling)
+        return classify(ops, x, weights, architecture.model.pooling, plan)
 
 
 def layer_weights(weights: Mapping[str, W], layer: int) -> dict[str, W]:
@@ -159,7 +189,11 @@ def embed(ops: Algebra[T], inputs: T, weights: Mapping[str, T]) -> T:
 
 
 def classify(
-    ops: Algebra[T], x: T, weights: Mapping[str, T], pooling: Pooling = "class_token"
+    ops: Algebra[T],
+    x: T,
+    weights: Mapping[str, T],
+    pooling: Pooling = "class_token",
+    plan: Plan | None = None,
 ) -> T:
     """Return logits (B, C) of the class token alone, or of the mean, normalised.
 
@@ -168,11 +202,32 @@ def classify(
     n_batch, n_tokens, width = x.shape
     if pooling == "class_token":
         x = ops.reshape(ops.cut(x, 1, 0, 1), (n_batch, width))
-    x = layernorm(ops, x, weights["norm.gamma"], weights["norm.beta"])
+    x = _normalise(ops, x, weights, "norm", plan)
     if pooling == "mean":
         total = ops.row_sum(ops.transpose(x))  # (B, D, 1)
-        x = ops.reshape(ops.scale(total, 1.0 / n_tokens), (n_batch, width))
+        is_folded = "norm.gamma" not in weights
+        mean = total if is_folded else ops.scale(total, 1.0 / n_tokens)
+        x = ops.reshape(mean, (n_batch, width))
     return linear(ops, x, weights["head.weight"], weights["head.bias"])
+
+
+def _normalise(
+    ops: Algebra[T],
+    x: T,
+    weights: Mapping[str, T],
+    name: str,
+    plan: Plan | None,
+    layer: LayerPlan | None = None,
+) -> T:
+    """Apply the layernorm of that name, or what its folding leaves of it."""
+    if f"{name}.gamma" in weights or plan is None:
+        return layernorm(ops, x, weights[f"{name}.gamma"], weights[f"{name}.beta"])
+    epsilon = x.shape[-1] * NORM_EPSILON * plan.stream_scale**2
+    if layer is None:
+        bounds, multiple = plan.last_norm, plan.last_norm_multiple
+    else:
+        bounds, multiple = layer.norm(name)
+    return unit_norm(ops, x, epsilon, bounds, multiple)
 
 
 def transformer_layer(
@@ -181,23 +236,43 @@ def transformer_layer(
     layer: int,
     x: T,
     weights: Mapping[str, T],
+    plan: Plan | None = None,
 ) -> T:
-    """Add attention(norm(x)) to x of (B, N, D), then mlp(norm(x)) to that."""
+    """Add attention(norm(x)) to x of (B, N, D), then mlp(norm(x)) to that.
+
+    A pruned last layer returns the class token alone, (B, 1, D).
+    """
+    plan = plan or unplanned(architecture)
+    own = plan.layers[layer]
+    is_last = layer == architecture.n_layers - 1
     with ops.part("norm"):
-        normed = layernorm(ops, x, weights["norm1.gamma"], weights["norm1.beta"])
+        normed = _normalise(ops, x, weights, "norm1", plan, own)
+    n_rows = 1 if plan.is_pruned and is_last else x.shape[1]
     with ops.part("attention"):
-        x = ops.add(x, _attend(ops, architecture, layer, normed, weights))
+        attended = _attend(ops, architecture, layer, normed, n_rows, weights, plan)
+        x = ops.add(_first(ops, x, n_rows), attended)
     with ops.part("norm"):
-        normed = layernorm(ops, x, weights["norm2.gamma"], weights["norm2.beta"])
-    names = architecture.activation[layer]
-    names = names * architecture.model.n_tokens if len(names) == 1 else names
+        normed = _normalise(ops, x, weights, "norm2", plan, own)
+    names = _for_each(architecture.activation[layer], n_rows)
     with ops.part("mlp"):
         if architecture.is_fused(layer):
             weight, bias = weights["mlp.fused.weight"], weights["mlp.fused.bias"]
-            return ops.add(x, fused_mlp(ops, normed, weight, bias, names))
-        w1, b1 = weights["mlp.linear1.weight"], weights["mlp.linear1.bias"]
-        w2, b2 = weights["mlp.linear2.weight"], weights["mlp.linear2.bias"]
-        return ops.add(x, mlp(ops, normed, w1, b1, w2, b2, names))
+            x = ops.add(x, fused_mlp(ops, normed, weight, bias, names))
+        else:
+            w1, b1 = weights["mlp.linear1.weight"], weights["mlp.linear1.bias"]
+            w2, b2 = weights["mlp.linear2.weight"], weights["mlp.linear2.bias"]
+            done = mlp(ops, normed, w1, b1, w2, b2, names, is_folded=plan.is_folded)
+            x = ops.add(x, done)
+        is_off_centre = plan.is_folded and has_relu_behind(names)
+        return centred(ops, x) if is_off_centre else x
+
+
+def _first(ops: Algebra[T], x: T, n_rows: int) -> T:
+    return x if n_rows == x.shape[1] else ops.cut(x, 1, 0, n_rows)
+
+
+def _for_each(names: tuple[str, ...], n_rows: int) -> tuple[str, ...]:
+    return names * n_rows if len(names) == 1 else names
 
 
 def _attend(
@@ -205,15 +280,28 @@ def _attend(
     architecture: Architecture,
     layer: int,
     x: T,
+    n_rows: int,
     weights: Mapping[str, T],
+    plan: Plan,
 ) -> T:
     width = architecture.model.heads_width  # D, but for heads of a width of their own
     bias = weights.get("attention.qkv_bias")
     with ops.part("qkv"):
         qkv = linear(ops, x, weights["attention.qkv"], bias)  # (B, N, 3 D)
     q, k, v = (ops.cut(qkv, 2, i * width, (i + 1) * width) for i in range(3))
-    heads = architecture.attention[layer]
-    values = attend_heads(ops, heads, q, k, v, weights, architecture.heads == "batched")
+    q = _first(ops, q, n_rows)
+    heads, own = architecture.attention[layer], plan.layers[layer]
+    price = product_price(plan.deployment.protocol if plan.deployment else "")
+    values = attend_heads(
+        grouped(ops, own.n_together, price),
+        heads,
+        q,
+        k,
+        v,
+        weights,
+        architecture.heads == "batched",
+        is_folded=plan.is_folded,
+    )
     with ops.part("projection"):
         return linear(
             ops,
@@ -231,12 +319,14 @@ def attend_heads(
     v: T,
     weights: Mapping[str, T],
     is_batched: bool,
+    *,
+    is_folded: bool = False,
 ) -> T:
-    """Attend with each head's own variant, q, k and v of (B, N, D): (B, N, D).
+    """Attend with each head's own variant, k and v of (B, N, D), q of N rows or fewer.
 
     Batched, the heads of one variant are computed together, stacked on the images: they
     share hops, except those of matrix products, of which SPU runs one per head. A head
-    that mixes variants is computed alone.
+    that mixes variants is computed alone, and no public factor is folded into it.
     """
     n_batch, _, width = q.shape
     head_dim = width // len(heads)
@@ -246,8 +336,10 @@ def attend_heads(
 
     done: dict[int, T] = {}
     for group in _groups(heads, is_batched):
+        names = heads[group[0]]
         qs, ks, vs = (_join([cut_head(x, h) for h in group], ops) for x in (q, k, v))
-        values = _attend_rows(ops, heads[group[0]], qs, ks, vs, weights)
+        is_own = is_folded and is_pure(names)
+        values = _attend_rows(ops, names, qs, ks, vs, weights, is_own)
         for place, head in enumerate(group):
             start = place * n_batch
             is_alone = len(group) == 1
@@ -257,10 +349,15 @@ def attend_heads(
     return _join([done[head] for head in range(len(heads))], ops, axis=2)
 
 
+def is_pure(head: Head) -> bool:
+    """Return whether all rows of a head have one variant."""
+    return len({*head}) == 1
+
+
 def _groups(heads: Sequence[Head], is_batched: bool) -> list[list[int]]:
     groups: dict[Head | int, list[int]] = {}
     for index, head in enumerate(heads):
-        is_shared = is_batched and len({*head}) == 1
+        is_shared = is_batched and is_pure(head)
         groups.setdefault(head if is_shared else index, []).append(index)
     return list(groups.values())
 
@@ -270,7 +367,13 @@ def _join(arrays: list[T], ops: Algebra[T], axis: int = 0) -> T:
 
 
 def _attend_rows(
-    ops: Algebra[T], names: Head, q: T, k: T, v: T, weights: Mapping[str, T]
+    ops: Algebra[T],
+    names: Head,
+    q: T,
+    k: T,
+    v: T,
+    weights: Mapping[str, T],
+    is_folded: bool,
 ) -> T:
     """Compute the rows of each variant of one head together: (G, N, K)."""
     n_tokens = k.shape[1]
@@ -280,23 +383,38 @@ def _attend_rows(
         n_own = len(variant.weight_shapes(n_tokens))
         own = [weights[f"attention.{name}.{index}"] for index in range(n_own)]
         with ops.part(name):
-            values: T = variant.function(ops, rows, k, v, *own)
+            values: T = variant.function(ops, rows, k, v, *own, is_folded=is_folded)
         return values
 
-    return by_token(ops, q, names * n_tokens if len(names) == 1 else names, attend)
+    return by_token(ops, q, _for_each(names, q.shape[1]), attend)
 
 
 def mlp(
-    ops: Algebra[T], x: T, w1: T, b1: T, w2: T, b2: T, activation: Sequence[str]
+    ops: Algebra[T],
+    x: T,
+    w1: T,
+    b1: T,
+    w2: T,
+    b2: T,
+    activation: Sequence[str],
+    *,
+    is_folded: bool = False,
 ) -> T:
     """Return W2 act(W1 x + b1) + b2 of (B, N, D), one activation or one per token.
 
     Tokens with the same activation are computed together.
+
+    Args:
+        is_folded: Whether the linear layers hold the numbers of `ActivationFold`.
     """
     hidden = linear(ops, x, w1, b1)  # (B, N, F)
-    activated = by_token(
-        ops, hidden, activation, lambda name, x: get_activation(name).function(ops, x)
-    )
+    fold = fold_of(activation) if is_folded else None
+
+    def activate(name: str, x: T) -> T:
+        activated: T = (fold or get_activation(name)).function(ops, x)
+        return activated
+
+    activated = by_token(ops, hidden, activation, activate)
     out = linear(ops, activated, w2, b2)  # (B, N, D)
     return _relu_behind(ops, out, activation)
 
@@ -312,12 +430,17 @@ def fused_mlp(
 
 
 def _relu_behind(ops: Algebra[T], x: T, activation: Sequence[str]) -> T:
+    if not has_relu_behind(activation):
+        return x
     behind = [
         "relu" if get_activation(name).has_relu_behind else "" for name in activation
     ]
-    if not any(behind):
-        return x
     return by_token(ops, x, behind, lambda name, x: ops.relu(x) if name else x)
+
+
+def has_relu_behind(activation: Sequence[str]) -> bool:
+    """Return whether a ReLU follows the MLP of a token."""
+    return any(get_activation(name).has_relu_behind for name in activation)
 
 
 def by_token(

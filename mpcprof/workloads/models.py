@@ -4,13 +4,16 @@ import hashlib
 import math
 from typing import Final
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.experimental import enable_x64
 from numpy.typing import NDArray
 
 from mpcprof.dims import Dims
 from mpcprof.nn.algebra import Interval, Shape
 from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.plan import Plan
 from mpcprof.nn.transformer import input_shape, layer_variants, vit, weight_shapes
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.reference import vit64
@@ -23,9 +26,13 @@ _USUAL: Final = Tolerance(atol=3e-2)
 _SPARSEMAX: Final = Tolerance(atol=1e-1)
 # Rows that are not divided by their sum: values grow with the root of the tokens.
 _UNBOUNDED: Final = ("square", "relu6")
+# Folded, these hold the sqrt(D) of the norm in front.
+_BEHIND_NORM: Final = (
+    *("attention.qkv", "mlp.linear1.weight", "mlp.fused.weight", "head.weight"),
+)
 
 
-def model_workload(architecture: Architecture) -> Workload:
+def model_workload(architecture: Architecture, plan: Plan | None = None) -> Workload:
     """Return private inference by a random network, its weights secret.
 
     Inputs are (B, N - 1, P) patches, or embeddings of deviation 0.6, then the weights
@@ -33,23 +40,31 @@ def model_workload(architecture: Architecture) -> Workload:
     activations stay near 1. The workload is not registered: there are endless
     architectures. Its name is `vit.cifar.` and 8 hexadecimal digits that tell them
     apart.
+
+    Args:
+        plan: How the network is deployed; the weights are folded if it says so.
     """
     model = architecture.model
-    digest = hashlib.sha256(architecture.to_json().encode()).hexdigest()
-    shapes = weight_shapes(architecture)
+    identity = architecture.to_json() + (plan.to_json() if plan else "")
+    digest = hashlib.sha256(identity.encode()).hexdigest()
+    shapes = weight_shapes(architecture, plan)
     variants = {
         name for layer in architecture.attention for name in layer_variants(layer)
     }
 
     def function(patches: Array, *weights: Array) -> Array:
         named = dict(zip(shapes, weights, strict=True))
-        logits: Array = vit(JaxAlgebra(), architecture, patches, named)
+        logits: Array = vit(JaxAlgebra(), architecture, patches, named, plan)
         return logits
 
     def reference(
         patches: NDArray[np.float32], *weights: NDArray[np.float32]
     ) -> NDArray[np.float64]:
-        return vit64(architecture, patches, dict(zip(shapes, weights, strict=True)))
+        if plan is None:
+            return vit64(architecture, patches, dict(zip(shapes, weights, strict=True)))
+        with enable_x64():
+            wide = (jnp.asarray(x, jnp.float64) for x in (patches, *weights))
+            return np.asarray(function(*wide))
 
     def input_shapes(dims: Dims) -> tuple[Shape, ...]:
         return (input_shape(architecture, dims.n_batch), *shapes.values())
@@ -63,22 +78,26 @@ def model_workload(architecture: Architecture) -> Workload:
         reference=reference,
         domain=(
             (-1.0 if model.n_embeddings else 0.0, 1.0),
-            *weight_domains(architecture).values(),
+            *weight_domains(architecture, plan).values(),
         ),
         tolerance=_SPARSEMAX if "sparsemax" in variants else _USUAL,
         source=f"Transformer {model.name}; MPCViT section 5.1",
     )
 
 
-def weight_domains(architecture: Architecture) -> dict[str, Interval]:
+def weight_domains(
+    architecture: Architecture, plan: Plan | None = None
+) -> dict[str, Interval]:
     """Return the interval from which each weight of a random network is drawn."""
     return {
-        name: _domain(architecture, name, shape)
-        for name, shape in weight_shapes(architecture).items()
+        name: _domain(architecture, name, shape, bool(plan and plan.is_folded))
+        for name, shape in weight_shapes(architecture, plan).items()
     }
 
 
-def _domain(architecture: Architecture, name: str, shape: Shape) -> Interval:
+def _domain(
+    architecture: Architecture, name: str, shape: Shape, is_folded: bool
+) -> Interval:
     if name.endswith(".gamma"):
         return (0.8, 1.2)
     if name.endswith((".bias", ".qkv_bias", ".beta")):
@@ -86,6 +105,8 @@ def _domain(architecture: Architecture, name: str, shape: Shape) -> Interval:
     if name in ("embedding.class_token", "embedding.positions"):
         return (-0.5, 0.5)
     bound = math.sqrt(3 / _fan_in(architecture, name, shape))
+    if is_folded and name.endswith(_BEHIND_NORM):
+        bound *= math.sqrt(shape[0])
     return (-bound, bound)
 
 

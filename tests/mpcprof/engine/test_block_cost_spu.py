@@ -9,8 +9,12 @@ from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.dims import Dims
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import BLOCKS, trace_block, trace_model
+from mpcprof.nn.plan import rewrites_only
+from mpcprof.nn.rewrite import grouped
 from mpcprof.profile.io import read_profile
+from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.registry import get_workload
 from tests import PROFILES
@@ -93,6 +97,42 @@ def test_a_model_of_mixed_heads_rows_and_tokens_costs_what_is_predicted(
     counted = call.runs[0]
     assert counted.bytes_sent == predicted.bytes_sent
     assert counted.send_actions == predicted.hops
+
+
+@pytest.mark.spu
+@pytest.mark.parametrize("name", [None, "embedded, mean"])
+def test_a_rewritten_model_costs_what_is_predicted(name, semi2k, model_of):
+    own = name and uniform_architecture(OWN_SIZES[name], attention="relu_softmax")
+    architecture = own or make_architecture()
+    plan = rewrites_only(architecture, 2)
+    steps = trace_model(architecture, 2, plan)
+
+    call = run(semi2k, model_workload(architecture, plan), Dims(n_batch=2))
+
+    predicted = model_of("semi2k").predict(steps, NETWORKS["wan"])
+    counted = call.runs[0]
+    assert counted.bytes_sent == predicted.bytes_sent
+    assert counted.send_actions == predicted.hops
+
+
+@pytest.mark.spu
+def test_four_heads_of_folded_scale_attention_take_four_hops(semi2k):
+    def attend(q, k, v):
+        ops = grouped(JaxAlgebra(), 4)
+        return ATTENTIONS["scale"].function(ops, q, k, v, is_folded=True)
+
+    draw = np.random.default_rng(0)
+    inputs = [draw.uniform(-1, 1, (4, 65, 64)).astype(np.float32) for _ in range(3)]
+    q, k, v = inputs
+    semi2k.load("case", semi2k.lower("case", attend, inputs), inputs)
+
+    call = semi2k.run("case")
+    revealed = semi2k.fetch("case")
+    semi2k.unload("case")
+
+    assert call.runs[0].send_actions == 4
+    expected = q @ (np.swapaxes(k, 1, 2) @ v)
+    np.testing.assert_allclose(revealed, expected, rtol=0, atol=2e-3)
 
 
 @pytest.mark.spu

@@ -1,5 +1,6 @@
 """Plans: JSON both ways, and one clear line for what does not fit."""
 
+import doctest
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,11 +9,13 @@ from typing import Any
 
 import pytest
 
+import mpcprof.nn.plan
 from mpcprof.deployment import make_deployment
 from mpcprof.errors import UsageError
 from mpcprof.nn.approximation import InverseBounds, SoftmaxBounds
+from mpcprof.nn.architecture import uniform_architecture
 from mpcprof.nn.plan import LayerPlan, Plan, architecture_digest, read_plan, write_plan
-from tests.architectures import make_architecture
+from tests.architectures import OWN_SIZES, make_architecture
 
 RANGE = InverseBounds(low=0.1, high=2.0, degree=4, n_steps=1)
 SOFTMAX = SoftmaxBounds(low=-4.0, high=4.0, n_squarings=5, total=RANGE)
@@ -26,6 +29,13 @@ PLAN = Plan(
     deployment=make_deployment("semi2k", options=["fxp_exp_iters=5"]),
     failure_rate=1e-6,
 )
+
+
+def test_the_examples_are_right() -> None:
+    found = doctest.testmod(mpcprof.nn.plan, extraglobs={"mpcprof": mpcprof})
+
+    assert found.failed == 0
+    assert found.attempted
 
 
 def test_a_plan_read_back_is_the_plan(tmp_path: Path) -> None:
@@ -126,3 +136,15 @@ def test_an_activation_replaces_those_that_are_not_linear() -> None:
     assert applied.heads == "serial"
     with pytest.raises(UsageError, match="'relu' in layer 2, whose MLP is linear"):
         Plan(layers=plan.layers[::-1]).check_fits(architecture)
+
+
+def test_a_plan_that_computes_the_class_token_alone_needs_one() -> None:
+    mean = uniform_architecture(OWN_SIZES["mean"], attention="scale")
+    layers = (LayerPlan(),) * 2
+
+    with pytest.raises(
+        UsageError, match="is_pruned=true: expected false for model own"
+    ):
+        Plan(layers=layers, is_pruned=True).check_fits(mean)
+    with pytest.raises(UsageError, match="is_pruned are of the folded network"):
+        Plan(layers=layers, is_pruned=True, is_folded=False)
