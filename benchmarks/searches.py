@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from mpcprof.costmodel.model import fit_cost_model
+from mpcprof.costmodel.observations import digest, primitive_records
 from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
 from mpcprof.profile.io import read_profile
@@ -223,12 +223,12 @@ def with_search(study: Study, folder: Path) -> Study:
             its seconds come from another profile.
     """
     result = read_result(folder)
-    digest = fit_cost_model(read_profile(study.profile)).records_digest
-    if digest != result.records_digest:
+    found = digest(primitive_records(read_profile(study.profile)))
+    if found != result.records_digest:
         raise UsageError(
             f"{str(folder)!r} was searched under {result.profile} (records "
             f"{result.records_digest[:12]}), but --cost-table {study.profile} has "
-            f"records {digest[:12]}: give --cost-table the profile of the search as "
+            f"records {found[:12]}: give --cost-table the profile of the search as "
             "it was then, or search again under this one"
         )
     if result.dataset != study.run.dataset:

@@ -5,15 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import get_model
+from mpcprof.profile.io import read_profile
 from mpcvit.search.cost import SearchCost
 from mpcvit.search.result import SearchResult
 from mpcvit.search.space import SearchSpace
 from mpcvit.study.training import Candidate, Outcome, SeedRun, Study
 from mpcvit.train.config import Hardware, RunConfig
 from tests import ROOT
-from tests.committed import committed_model
+from tests.committed import small_profile
 from tests.training_runs import tiny_architecture, tiny_recipe
 
 PROFILE = ROOT / "profiles" / "semi2k.parquet"
@@ -28,7 +30,7 @@ def make_study(folder: Path, **changes: object) -> Study:
         limit=40,
         hardware=Hardware(accelerator="cpu"),
     )
-    study = Study(run=run, profile=PROFILE, teacher="none", seeds=(0, 1))
+    study = Study(run=run, profile=small_profile(), teacher="none", seeds=(0, 1))
     return replace(study, **changes)  # type: ignore[arg-type]
 
 
@@ -42,7 +44,7 @@ def make_candidates(*names: str) -> list[Candidate]:
 def make_result(form: str = "additive", activation: str = "none") -> SearchResult:
     """As a search would leave it, with alpha at random."""
     model, space = get_model("digits"), SearchSpace(activation=activation)  # type: ignore[arg-type]
-    cost_model = committed_model()
+    cost_model = fit_cost_model(read_profile(small_profile()))
     random = np.random.default_rng(0)
     shape = space.beta_shape(model)
     return SearchResult(

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.stats import t as student_t
 from scipy.stats import ttest_ind
 
-from mpcprof.costmodel.model import fit_cost_model
+from mpcprof.costmodel.observations import digest, primitive_records
 from mpcprof.errors import UsageError
 from mpcprof.files import replace_file
 from mpcprof.profile.io import read_profile
@@ -182,7 +182,7 @@ class StudyReport:
 
 def _conditions(report: StudyReport) -> dict[str, Any]:  # Any: JSON
     study = report.study
-    model = fit_cost_model(read_profile(study.profile))
+    profile = read_profile(study.profile)
     return {
         "command": report.command,
         "options": dict(report.options),
@@ -190,8 +190,8 @@ def _conditions(report: StudyReport) -> dict[str, Any]:  # Any: JSON
         "limit": study.run.limit,
         "model": asdict(study.preset),
         "profile": str(study.profile),
-        "records_sha256": model.records_digest,
-        "deployment": str(model.deployment),
+        "records_sha256": digest(primitive_records(profile)),
+        "deployment": str(profile.deployment),
         "network": str(study.network),
         "heads": study.heads,
         "seeds": list(study.seeds),
@@ -206,7 +206,7 @@ def _conditions(report: StudyReport) -> dict[str, Any]:  # Any: JSON
 
 def _conditions_text(report: StudyReport) -> list[str]:
     study = report.study
-    deployment = fit_cost_model(read_profile(study.profile)).deployment
+    deployment = read_profile(study.profile).deployment
     lines = [
         f"`{report.command}`: {study.run.dataset}, model {study.preset.name}, "
         f"{study.run.recipe.epochs} epochs, seeds {', '.join(map(str, study.seeds))}, "

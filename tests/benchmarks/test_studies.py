@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from benchmarks.searched_and_random import compare
 from mpcvit.search.objective import LAMBDA_PER_S
 from tests import ROOT
-from tests.studies import PROFILE, QUICK, make_outcome
+from tests.committed import small_profile
+from tests.studies import QUICK, make_outcome
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Folders = pytest.TempPathFactory
@@ -18,7 +19,7 @@ Folders = pytest.TempPathFactory
 
 def run_study(name: str, *arguments: object) -> dict:
     main = importlib.import_module(f"benchmarks.{name}").main
-    given = [*arguments, "--cost-table", PROFILE, *QUICK, "--json"]
+    given = [*arguments, "--cost-table", small_profile(), *QUICK, "--json"]
     done = CliRunner().invoke(main, [*map(str, given)], catch_exceptions=False)
     assert done.exit_code == 0, done.stderr
     return json.loads(done.stdout)

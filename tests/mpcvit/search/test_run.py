@@ -23,10 +23,8 @@ from mpcvit.search.run import SearchConfig, search, search_recipe
 from mpcvit.search.space import SearchSpace
 from mpcvit.train.config import Hardware, RunConfig
 from mpcvit.train.log import read_log
-from tests import PROFILES
+from tests.committed import small_profile
 from tests.image_folders import write_parquet_folder
-
-PROFILE = PROFILES / "semi2k.parquet"
 
 
 def make_request(output: Path, **changes: object) -> SearchConfig:
@@ -34,7 +32,7 @@ def make_request(output: Path, **changes: object) -> SearchConfig:
         epochs=2, warmup_epochs=0, cooldown_epochs=0, batch_size=20
     )
     request = SearchConfig(
-        profile=PROFILE,
+        profile=small_profile(),
         run=RunConfig(
             dataset="digits",
             recipe=recipe,
@@ -204,7 +202,7 @@ def test_settings_that_are_no_object_say_how_to_go_on(content, tmp_path):
 
 def test_the_commands_search_derive_and_write_what_can_be_read(tmp_path):
     run = tmp_path / "run"
-    words = ["--cost-table", str(PROFILE), "--epochs", "7", "--limit", "20"]
+    words = ["--cost-table", str(small_profile()), "--epochs", "7", "--limit", "20"]
     searched = CliRunner().invoke(
         search_command, [*words, "--output", str(run), "--json"], catch_exceptions=False
     )

@@ -11,7 +11,8 @@ from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import uniform_architecture
 from mpcvit.pareto import MEASURED, ParetoConfig, gather
 from mpcvit.study.training import TRAINED, Candidate, pareto_runs, train_candidates
-from tests.studies import PROFILE, make_candidates, make_outcome, make_study
+from tests.committed import small_profile
+from tests.studies import make_candidates, make_outcome, make_study
 from tests.training_runs import tiny_recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -113,7 +114,7 @@ def test_a_measurement_shows_in_the_outcome_of_its_training_only(tmp_path):
     measured = gather(
         ParetoConfig(
             runs=(str(folder / TRAINED / "uniform" / "scale-seed-1"),),
-            profile=PROFILE,
+            profile=small_profile(),
             network=study.network,
         ),
         lambda path, heads: 7.5,
