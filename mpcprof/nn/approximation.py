@@ -1,9 +1,25 @@
-"""Approximations that hold on a range of inputs, known before a network is deployed."""
+"""Inverses and softmax on a range that is known in advance, in few hops.
 
+Outside its range an approximation is wrong by any amount: plain algebras refuse such
+values (`Algebra.expect_within`), parties cannot see them.
+"""
+
+import functools
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from mpcprof.errors import UsageError
+from mpcprof.nn.algebra import Algebra, T
+
+MAX_DEGREE: Final = 256
+DEGREES: Final = tuple(2**k for k in range(1, MAX_DEGREE.bit_length()))
+MAX_STEPS: Final = 3
+MAX_SQUARINGS: Final = 8
+_SLOPE_BITS: Final = 4  # of a slope, so that every ring has it exactly
+_SCALE_BITS: Final = 13  # of a scale: within 2**-13 of itself
+_N_NODES: Final = 8  # a coefficient, where polynomials are fitted and judged
 
 
 def check_range(what: str, low: float, high: float) -> None:
@@ -21,42 +37,318 @@ def check_range(what: str, low: float, high: float) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InverseBounds:
-    """A range of positive numbers, and how their power -1 or -1/2 is found on it.
+    """The range of a positive number, and how its inverse is approximated there.
 
     Attributes:
-        degree: Degree of the polynomial that the iteration starts from.
-        n_steps: Number of Newton steps.
+        low: Smallest value.
+        high: Largest value.
+        degree: Degree of the polynomial, a power of two; of 1/x it is one less.
+        n_steps: Newton steps behind the polynomial, 4 hops each.
 
     Raises:
-        UsageError: If the range is empty or not positive, or a count is out of range.
+        UsageError: If no polynomial can be made of these.
     """
 
     low: float
     high: float
     degree: int
-    n_steps: int
+    n_steps: int = 0
 
     def __post_init__(self) -> None:
         check_range("range of an inverse", self.low, self.high)
         if self.low <= 0:
             raise UsageError(f"low={self.low}: expected a range of numbers above 0")
-        for name, least in (("degree", 1), ("n_steps", 0)):
-            if getattr(self, name) < least:
-                raise UsageError(
-                    f"{name}={getattr(self, name)}: expected at least {least}"
-                )
+        if self.degree not in DEGREES:
+            raise UsageError(
+                f"degree={self.degree}: expected a power of two from 2 to {MAX_DEGREE}"
+            )
+        if not 0 <= self.n_steps <= MAX_STEPS:
+            raise UsageError(f"n_steps={self.n_steps}: expected 0 to {MAX_STEPS}")
+
+    @property
+    def n_doublings(self) -> int:
+        """Binary logarithm of the degree."""
+        return self.degree.bit_length() - 1
+
+    @property
+    def slope(self) -> float:
+        """Slope of the line from -1 at `low` to 1 at `high`, or a little behind it."""
+        return _round(2 / (self.high - self.low), _SLOPE_BITS, math.floor)
+
+
+def _round(x: float, n_bits: int, rounding: Any = round) -> float:  # Any: to int
+    exponent = math.frexp(x)[1] - n_bits
+    return float(math.ldexp(rounding(math.ldexp(x, -exponent)), exponent))
+
+
+def bounded_inverse(
+    ops: Algebra[T], x: T, bounds: InverseBounds, power: float, factor: float = 1.0
+) -> T:
+    """Return factor * x**power for low <= x <= high; power is -1 or -0.5.
+
+    With a degree of 2^k: 1 + 2 k hops for 1/x, 2 + 2 k for x**-0.5; 4 a Newton step.
+    Fixed point keeps most bits where results are about 1: `factor` is best the inverse
+    of a typical one, and is taken back where it costs nothing.
+
+    Raises:
+        UsageError: If the power is another one.
+        RangeError: If an algebra that sees values sees one out of bounds.
+    """
+    column = ops.reshape(ops.expect_within(x, bounds.low, bounds.high), (*x.shape, 1))
+    inverse = _by_power(power, _reciprocal, _rsqrt)(ops, column, bounds, factor)
+    return ops.reshape(inverse, x.shape)
+
+
+def _by_power(power: float, reciprocal: Any, rsqrt: Any) -> Any:  # Any: functions
+    if power not in (-1.0, -0.5):
+        raise UsageError(f"power={power:g}: expected -1 or -0.5")
+    return reciprocal if power == -1.0 else rsqrt
+
+
+def inverse_error(bounds: InverseBounds, power: float) -> float:
+    """Return the largest relative error of `bounded_inverse` in exact arithmetic.
+
+    Raises:
+        UsageError: If the power is neither -1 nor -0.5.
+    """
+    return float(_by_power(power, _reciprocal_error, _rsqrt_error)(bounds))
+
+
+def choose_inverse(
+    low: float, high: float, power: float, max_error: float
+) -> InverseBounds:
+    """Return the bounds of the least degree whose relative error is `max_error`.
+
+    Raises:
+        UsageError: If no degree is enough, or the range is none.
+    """
+    for degree in DEGREES:
+        bounds = InverseBounds(low=low, high=high, degree=degree)
+        if inverse_error(bounds, power) <= max_error:
+            return bounds
+    raise UsageError(
+        f"x**{power:g} for x from {low:g} to {high:g}: no degree up to {MAX_DEGREE} "
+        f"comes within {max_error:g}; narrow the range or allow a larger error"
+    )
+
+
+def _column(ops: Algebra[T], x: T, index: int) -> T:
+    return ops.cut(x, len(x.shape) - 1, index, index + 1)
+
+
+def _side_by_side(ops: Algebra[T], *arrays: T) -> T:
+    return ops.join(arrays, len(arrays[0].shape) - 1)
+
+
+def times(ops: Algebra[T], x: T, multiple: int) -> T:
+    """Return a whole multiple of x, by additions."""
+    total = None
+    doubled = x
+    while multiple:
+        if multiple & 1:
+            total = doubled if total is None else ops.add(total, doubled)
+        multiple >>= 1
+        doubled = ops.add(doubled, doubled) if multiple else doubled
+    assert total is not None
+    return total
+
+
+# ---- 1/x
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Factors:
+    """What `_reciprocal` multiplies.
+
+    Attributes:
+        centres: c_0 to c_k.
+        units: g_0 to g_(k - 1).
+        multiples: 2 g_j / g_(j - 1)^2 of j = 1 to k - 1, whole numbers.
+    """
+
+    centres: tuple[float, ...]
+    units: tuple[float, ...]
+    multiples: tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=256)
+def _factors(bounds: InverseBounds) -> _Factors:
+    centres = [1 + bounds.slope * bounds.low]
+    for _ in range(bounds.n_doublings):
+        centres.append(2 * centres[-1] ** 2 - 1)
+    units, multiples = [0.5], []
+    for centre in centres[1:-1]:
+        least = units[-1] ** 2 / 2
+        multiples.append(max(1, math.floor(1 / (1 + centre) / least)))
+        units.append(multiples[-1] * least)
+    return _Factors(
+        centres=tuple(centres), units=tuple(units), multiples=tuple(multiples)
+    )
+
+
+def _reciprocal_error(bounds: InverseBounds) -> float:
+    error = 1 / _factors(bounds).centres[-1] + 2.0**-_SCALE_BITS
+    return float(error ** (2**bounds.n_steps))
+
+
+def _reciprocal(ops: Algebra[T], x: T, bounds: InverseBounds, factor: float) -> T:
+    """Return factor / x of (..., 1) as a product, two hops a factor.
+
+    r_0 = c_0 - slope x, with c_0 = 1 + slope low, lies in [-1, 1]. So do its Chebyshev
+    polynomials r_(j + 1) = 2 r_j^2 - 1; c_j are those of c_0. From c_0 - r_0 = slope x
+    and c_(j + 1) - r_(j + 1) = 2 (c_j - r_j) (c_j + r_j) follows that slope / c_k times
+    all 2 (c_j + r_j) is (1 - r_k / c_k) / x: off by 1 / c_k, the least of all
+    polynomials of its degree. Factors are kept near 1, r_j in whole multiples of a
+    unit, and the next factor is multiplied in where the next r is squared.
+
+    Source: Goldschmidt's division, its weights by Chebyshev's polynomials; then Newton,
+    y (2 - x y).
+    """
+    own = _factors(bounds)
+    # the first factor and all constants, exact at both ends of its line
+    scale = bounds.slope * factor / own.centres[-1] * own.units[0]
+    scale *= math.prod(2 / unit for unit in own.units)
+    drop = _round(scale * bounds.slope, _SCALE_BITS)
+    columns = [-own.units[0] * bounds.slope, -drop, 1 / factor]
+    lines = ops.combine(x, [columns[: 3 if bounds.n_steps else 2]])
+    r = ops.shift(_column(ops, lines, 0), own.units[0] * own.centres[0])
+    y = ops.shift(_column(ops, lines, 1), 2 * own.centres[0] * drop / bounds.slope)
+    last = bounds.n_doublings - 1
+    squared = ops.square(r) if last else r
+    for j in range(1, last + 1):
+        unit = own.units[j]
+        r = ops.shift(times(ops, squared, own.multiples[j - 1]), -unit)
+        next_factor = ops.shift(r, unit * own.centres[j])
+        if j == last:
+            y = ops.mul(y, next_factor)
+        else:
+            left, right = _side_by_side(ops, y, r), _side_by_side(ops, next_factor, r)
+            both = ops.mul(left, right)
+            y, squared = _column(ops, both, 0), _column(ops, both, 1)
+    for _ in range(bounds.n_steps):
+        product = ops.mul(_column(ops, lines, 2), y)
+        y = ops.subtract(ops.add(y, y), ops.mul(y, product))
+    return y
+
+
+# ---- x**-0.5
+
+
+def chebyshev_products(ops: Algebra[T], u: T, n_doublings: int) -> T:
+    """Return 2^k polynomials of u in [-1, 1], of (..., 1), side by side: 2 k hops.
+
+    The n-th is the product of the Chebyshev polynomials T_1, T_2, T_4, ... that the
+    binary digits of n name: of degree n and within 1, unlike powers of u well apart.
+    """
+    stack = top = u
+    for _ in range(n_doublings):
+        n_known = stack.shape[-1]
+        products = ops.mul(stack, top)
+        square = _column(ops, products, n_known - 1)
+        top = ops.shift(ops.add(square, square), -1.0)
+        parts = [stack, top]
+        if n_known > 1:
+            parts.insert(1, ops.cut(products, len(u.shape) - 1, 0, n_known - 1))
+        stack = _side_by_side(ops, *parts)
+    return stack
+
+
+def weighted_products(
+    ops: Algebra[T], u: T, constant: float, coefficients: Sequence[float]
+) -> T:
+    """Return the sum of 2^k `chebyshev_products` by these coefficients: 2 k + 1 hops.
+
+    The second half is the first one, and 1, times its last: one product of two sums.
+    """
+    n_half = len(coefficients) // 2
+    products = chebyshev_products(ops, u, n_half.bit_length() - 1)
+    low, high = coefficients[:n_half], [*coefficients[n_half:]]
+    high[-1] *= 2  # T_2m = 2 T_m^2 - 1
+    sums = ops.combine(products, [*zip(low, high, strict=True)])
+    top = _column(ops, products, n_half - 1)
+    behind = ops.mul(top, _column(ops, sums, 1))
+    return ops.shift(
+        ops.add(_column(ops, sums, 0), behind), constant - coefficients[-1]
+    )
+
+
+def fit_products(function: Any, n_doublings: int, weight: Any) -> Any:
+    """Return (constant, coefficients of `chebyshev_products`, largest weighted error).
+
+    Args:
+        function: Of numpy arrays of u in [-1, 1].
+        weight: Of the same; errors are multiplied by it.
+    """
+    import numpy as np  # loaded where something is fitted, not by `--help`
+
+    n_coefficients = 2**n_doublings + 1
+    angles = (np.arange(_N_NODES * n_coefficients) + 0.5) / n_coefficients / _N_NODES
+    u = np.array([1.0, *np.cos(np.pi * angles), -1.0])
+    columns, top = [u], u
+    for _ in range(n_doublings):
+        columns += [column * top for column in columns[:-1]]
+        top = 2 * top**2 - 1
+        columns.append(top)
+    basis = np.stack([np.ones_like(u), *columns], axis=1) * weight(u)[:, None]
+    goal = function(u) * weight(u)
+    coefficients = np.linalg.lstsq(basis, goal, rcond=None)[0]
+    error = float(np.max(np.abs(basis @ coefficients - goal)))
+    constant, *others = map(float, coefficients)
+    return constant, tuple(others), error
+
+
+@functools.lru_cache(maxsize=256)
+def _rsqrt_polynomial(bounds: InverseBounds) -> Any:
+    def function(u: Any) -> Any:  # Any: numpy arrays
+        return (bounds.low + (u + 1) / bounds.slope) ** -0.5
+
+    return fit_products(function, bounds.n_doublings, lambda u: 1 / function(u))
+
+
+def _rsqrt_error(bounds: InverseBounds) -> float:
+    error = float(_rsqrt_polynomial(bounds)[2])
+    for _ in range(bounds.n_steps):
+        error = error**2 * (3 + error) / 2
+    return error
+
+
+def _rsqrt(ops: Algebra[T], x: T, bounds: InverseBounds, factor: float) -> T:
+    """Return factor x**-0.5 of (..., 1) as a sum of `chebyshev_products`.
+
+    Newton's y (3 - x y^2) / 2 is z (3 - 4 x z^2) for y = 2 z: no halving.
+
+    Source: least squares of the relative error on Chebyshev's nodes, near minimax.
+    """
+    n_steps = bounds.n_steps
+    columns = [4.0 ** (n_steps - step) / factor**2 for step in range(n_steps)]
+    lines = ops.combine(x, [[bounds.slope, *columns]])
+    u = ops.shift(_column(ops, lines, 0), -1 - bounds.slope * bounds.low)
+    constant, coefficients, _ = _rsqrt_polynomial(bounds)
+    scale = factor / 2**n_steps
+    z = weighted_products(ops, u, scale * constant, [scale * c for c in coefficients])
+    for step in range(n_steps):
+        line = _column(ops, lines, step + 1)
+        both = ops.mul(_side_by_side(ops, z, line), z)
+        cube = ops.mul(_column(ops, both, 0), _column(ops, both, 1))
+        z = ops.subtract(times(ops, z, 3), cube)
+    return z
+
+
+# ---- softmax
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoftmaxBounds:
-    """A range of the scores of a softmax, and how it is computed on it.
+    """The range of the scores of a softmax, and of the sums of its rows.
 
     Attributes:
-        n_squarings: Number of squarings that make exp of its quadratic base.
-        total: Range of a row's sum of exp, and how its reciprocal is found.
+        low: Smallest score, q k / sqrt K.
+        high: Largest score.
+        n_squarings: e^s is a polynomial of degree 4 of s / 2^n, squared n times.
+        total: Bounds of the sum over a row of e^(s - (low + high) / 2).
 
     Raises:
-        UsageError: If the range is empty, or a count is out of range.
+        UsageError: If no softmax can be made of these.
     """
 
     low: float
@@ -66,5 +358,89 @@ class SoftmaxBounds:
 
     def __post_init__(self) -> None:
         check_range("range of scores", self.low, self.high)
-        if self.n_squarings < 0:
-            raise UsageError(f"n_squarings={self.n_squarings}: expected at least 0")
+        if not 0 <= self.n_squarings <= MAX_SQUARINGS:
+            raise UsageError(
+                f"n_squarings={self.n_squarings}: expected 0 to {MAX_SQUARINGS}"
+            )
+        if not _exp_polynomial(self)[0][-1] > 0:
+            raise UsageError(
+                f"n_squarings={self.n_squarings} for scores from {self.low:g} to "
+                f"{self.high:g}: expected more of them"
+            )
+
+    @property
+    def centre(self) -> float:
+        """Middle of the scores."""
+        return (self.low + self.high) / 2
+
+    @property
+    def weight_scale(self) -> float:
+        """Scale of the weights that makes the sums of rows about 1."""
+        return float((self.total.low * self.total.high) ** -0.5)
+
+    @property
+    def score_factor(self) -> float:
+        """Public factor that scores come with, best half of its root in q and in k."""
+        return float(_exp_polynomial(self)[0][-1] ** 0.25 / 2**self.n_squarings)
+
+    @property
+    def exp_error(self) -> float:
+        """Largest relative error of the weights, in exact arithmetic."""
+        error = float(_exp_polynomial(self)[1])
+        return float((1 + error) ** (2**self.n_squarings) - 1)
+
+
+@functools.lru_cache(maxsize=256)
+def _exp_polynomial(bounds: SoftmaxBounds) -> Any:
+    """Return (coefficients by power of t, largest relative error of e^t).
+
+    t is (s - centre) / 2^n; the n-th root of the weights' scale is a factor.
+    """
+    import numpy as np  # loaded where something is fitted, not by `--help`
+
+    end = (bounds.high - bounds.low) / 2 ** (bounds.n_squarings + 1)
+    u = np.cos(np.pi * np.arange(201) / 200)
+    basis = np.vander(u, 5, increasing=True) * np.exp(-end * u)[:, None]
+    fitted = np.linalg.lstsq(basis, np.ones_like(u), rcond=None)[0]
+    error = float(np.max(np.abs(basis @ fitted - 1)))
+    root = bounds.weight_scale ** (0.5**bounds.n_squarings)
+    return tuple(float(root * c / end**i) for i, c in enumerate(fitted)), error
+
+
+def bounded_softmax(ops: Algebra[T], q: T, k: T, v: T, bounds: SoftmaxBounds) -> T:
+    """Return softmax(Q K^T / sqrt K) V without a maximum, as (p / sum p) V.
+
+    q k must come with `bounds.score_factor` / sqrt K multiplied in by the owner of the
+    weights. 10 + 2 n hops and those of the inverse, which is taken of the row's sum and
+    multiplied behind the product with V. The scale of p, which cancels, makes the sums
+    about 1. A polynomial of degree 4 with a leading 1 takes two products,
+    (y + t + a2) y + a3 of y = (t + a0) t + a1.
+
+    Source: the exponential by squaring of PUMA (arXiv 2307.12533, section 4) and SPU;
+    the two products are Motzkin's and Knuth's, TAOCP volume 2, section 4.6.4.
+    Differs: degree 4 instead of 1 before squaring, fitted to the range; no maximum.
+    """
+    factor = bounds.score_factor
+    scores = ops.matmul(q, ops.transpose(k))  # (G, M, N)
+    scores = ops.expect_within(scores, factor * bounds.low, factor * bounds.high)
+    t = ops.shift(scores, -factor * bounds.centre)
+    a0, a1, a2, a3 = _motzkin(_exp_polynomial(bounds)[0])
+    y = ops.shift(ops.mul(ops.shift(t, a0), t), a1)
+    weights = ops.shift(ops.mul(ops.shift(ops.add(y, t), a2), y), a3)
+    for _ in range(bounds.n_squarings):
+        weights = ops.square(weights)
+    total, scale = bounds.total, bounds.weight_scale
+    scaled = replace(total, low=scale * total.low, high=scale * total.high)
+    inverse = bounded_inverse(ops, ops.row_sum(weights), scaled, -1.0)  # (G, M, 1)
+    return ops.mul(ops.matmul(weights, v), inverse)
+
+
+def _motzkin(coefficients: tuple[float, ...]) -> tuple[float, float, float, float]:
+    """Return a0 to a3 of `bounded_softmax` for t scaled to a leading 1."""
+    root = coefficients[4] ** 0.25
+    b0, b1, b2, b3 = (c / root**i for i, c in enumerate(coefficients[:4]))
+    a0 = (b3 - 1) / 2
+    rest = b2 - a0**2 - a0
+    a1 = b1 - a0 * rest
+    a2 = rest - 2 * a1
+    return a0, a1, a2, b0 - a1**2 - a2 * a1

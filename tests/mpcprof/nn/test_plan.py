@@ -70,7 +70,7 @@ def damage(*keys: Any, value: Any) -> Callable[[dict[str, Any]], None]:
             damage("layers", 0, "norm1", "low", value=-1),
             "expected a range of numbers a",
         ),
-        (damage("layers", 0, "norm1", "degree", value=0), "degree=0: expected at "),
+        (damage("layers", 0, "norm1", "degree", value=0), "degree=0: expected a p"),
         (damage("layers", 1, "n_together", value=0), "n_together=0: expected at least"),
         (damage("layers", 1, "activation", value="gelo"), "layers[1]: no activation "),
         (damage("layers", value=[]), "layers=0: expected at least 1"),
