@@ -17,7 +17,7 @@ PYTEST_ARGS ?=
 # A file's tests stay together, as they share parties, and the longest files come first.
 WITHOUT_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "not spu and not link"
 WITH_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "spu and not link"
-WITH_LINKS := -m link
+WITH_LINKS := -m link tests/mpcprof/engine tests/benchmarks/test_scripts.py
 
 VENV := .venv
 BIN := $(VENV)/bin

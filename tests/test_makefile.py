@@ -1,6 +1,7 @@
 """`make venv` with a Python that is a script: what is there is kept where it works."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -57,3 +58,17 @@ def test_an_environment_without_pip_is_made_anew_and_a_whole_one_is_kept(
     assert ("new .venv" in done.stdout) == (not has_pip)
     assert "installing with .venv/bin/python" in done.stdout
     assert (tmp_path / ".venv/.installed").exists()
+
+
+def test_every_test_that_measures_a_link_lies_where_the_makefile_looks():
+    (given,) = re.findall(r"^WITH_LINKS := -m link (.*)$", MAKEFILE.read_text(), re.M)
+    places = [ROOT / place for place in given.split()]
+
+    marked = [
+        path
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if "pytest.mark.link" in path.read_text() and path != Path(__file__)
+    ]
+
+    assert marked
+    assert [p for p in marked if not {*places} & {p, *p.parents}] == []
