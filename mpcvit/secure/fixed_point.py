@@ -24,8 +24,22 @@ from mpcvit.secure.spu_functions import FunctionOptions, SpuFunctions
 
 Rounding: TypeAlias = Literal["random", "nearest", "down"]
 ROUNDINGS: Final = ("random", "nearest", "down")
-# What a truncation adds before it rounds down, uniformly drawn, in last bits; measured
+# Drawn uniformly; measured
 _NOISE: Final = {"semi2k": (0.0, 1.0), "aby3": (0.0, 1.0), "cheetah": (-1.0, 1.0)}
+
+
+def truncation_noise(protocol: str) -> tuple[float, float]:
+    """Return the ends of what a truncation adds before it rounds down, in last bits.
+
+    Raises:
+        UsageError: If a protocol's truncation is not known.
+    """
+    if protocol not in _NOISE:
+        raise UsageError(
+            f"protocol {protocol!r}: expected one whose truncation is known, "
+            f"{', '.join(_NOISE)}"
+        )
+    return _NOISE[protocol]
 
 
 def encode_number(number: float, fraction_bits: int) -> float:
@@ -71,20 +85,15 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
                 nearest multiple, or down.
 
         Raises:
-            UsageError: If a protocol's truncation is not known, or a rounding.
+            UsageError: If the protocol or the rounding is not known.
         """
         super().__init__(fraction_bits, functions or FunctionOptions())
-        if protocol not in _NOISE:
-            raise UsageError(
-                f"protocol {protocol!r}: expected one whose truncation is known, "
-                f"{', '.join(_NOISE)}"
-            )
         if rounding not in ROUNDINGS:
             raise UsageError(f"rounding {rounding!r}: expected {', '.join(ROUNDINGS)}")
         self.field_bits = field_bits
         self.rounding = rounding
         self.failures: Counter[tuple[str, str]] = Counter()
-        self._noise = _NOISE[protocol]
+        self._noise = truncation_noise(protocol)
         self._random = np.random.Generator(np.random.SFC64(seed))
         self._parts: list[str] = []
 
