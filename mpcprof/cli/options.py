@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from mpcprof.builds import DEFAULT_BUILD
 from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s
+
+if TYPE_CHECKING:
+    from mpcprof.deployment import Deployment
 
 Command = TypeVar("Command", bound=Callable[..., Any])  # Any: click's own convention
 Decorator = Callable[[Command], Command]
@@ -175,6 +179,35 @@ deployment_options = combine(
         help="Compiler or runtime option by SPU's name; may be repeated.",
     ),
 )
+plan_option = click.option(
+    "--plan",
+    metavar="FILE",
+    help="Plan of mpcvit tune, or `rewrites`: what changes no function.",
+)
+
+
+def planned_deployment(plan: str | None, **typed: Any) -> "Deployment":
+    """Return the deployment that was typed, or the plan's if no option of it was.
+
+    Args:
+        plan: File of a plan, or `rewrites`; None for no plan.
+        typed: Values of `deployment_options`.  # Any: one per option
+
+    Raises:
+        UsageError: If the plan cannot be read, or `Deployment` refuses what was typed.
+    """
+    from mpcprof.deployment import make_deployment
+    from mpcprof.nn.plan import REWRITES, read_plan
+
+    find_source = click.get_current_context().get_parameter_source
+    is_typed = any(find_source(name) is ParameterSource.COMMANDLINE for name in typed)
+    if plan and plan != REWRITES and not is_typed:
+        made_for = read_plan(Path(plan)).deployment
+        if made_for:
+            return made_for
+    return make_deployment(**typed)
+
+
 # how it is measured: see mpcprof.sweep.config.make_config
 measure_options = combine(
     network_option,

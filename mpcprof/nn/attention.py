@@ -9,11 +9,17 @@ weights' owner has multiplied them into queries, keys and values.
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from mpcprof.errors import look_up
 from mpcprof.nn.algebra import Algebra, T
+from mpcprof.nn.approximation import (
+    InverseBounds,
+    SoftmaxBounds,
+    bounded_inverse,
+    bounded_softmax,
+)
 
 # Added to a sum before its reciprocal is taken. The paper's 1e-8 is below what 18
 # fraction bits resolve (4e-6); below 1e-3 SPU's reciprocal is off by more than 0.5 %.
@@ -321,3 +327,43 @@ def get_attention(name: str) -> Attention:
         UnknownNameError: If there is none.
     """
     return look_up("attention", name, ATTENTIONS)
+
+
+SOFTMAXES: Final = ("softmax", "softmax_by_entry")
+RELU_SOFTMAXES: Final = ("relu_softmax", "relu_softmax_by_entry")
+
+
+def within_scores(bounds: SoftmaxBounds) -> Attention:
+    """Return a softmax without a maximum, for scores and sums in their range."""
+
+    def attend(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
+        factor = bounds.score_factor * q.shape[-1] ** -0.5
+        scaled = q if is_folded else ops.scale(q, factor)
+        return bounded_softmax(ops, scaled, k, v, bounds)
+
+    def factors(n_tokens: int, head_dim: int) -> Factors:
+        root = (bounds.score_factor * head_dim**-0.5) ** 0.5
+        return (root, root, 1.0)
+
+    return replace(ATTENTIONS["softmax"], function=attend, factors=factors)
+
+
+def within_totals(bounds: InverseBounds) -> Attention:
+    """Return a ReLU softmax for rows whose sums, epsilon added, are in their range.
+
+    The reciprocal is multiplied behind the product with V, once for a row.
+    """
+    factor = (bounds.low * bounds.high) ** 0.5  # of the reciprocal, to be about 1
+
+    def attend(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
+        scaled = q if is_folded else ops.scale(q, q.shape[-1] ** -0.5)
+        weights = ops.relu(ops.matmul(scaled, ops.transpose(k)))  # (G, M, N)
+        total = ops.shift(ops.row_sum(weights), EPSILON)
+        own = factor if is_folded else 1.0
+        inverse = bounded_inverse(ops, total, bounds, -1.0, own)  # (G, M, 1)
+        return ops.mul(ops.matmul(weights, v), inverse)
+
+    def factors(n_tokens: int, head_dim: int) -> Factors:
+        return (head_dim**-0.5, 1.0, 1 / factor)
+
+    return replace(ATTENTIONS["relu_softmax"], function=attend, factors=factors)

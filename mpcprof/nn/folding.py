@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpcprof.nn.activation import fold_of
+from mpcprof.nn.approximation import InverseBounds
 from mpcprof.nn.architecture import Architecture
-from mpcprof.nn.attention import get_attention
-from mpcprof.nn.plan import Plan
+from mpcprof.nn.norm import norm_factor
+from mpcprof.nn.plan import LayerPlan, Plan
 from mpcprof.nn.transformer import (
     has_relu_behind,
     is_pure,
@@ -66,26 +67,30 @@ def _fold_ends(architecture: Architecture, plan: Plan, weights: Weights) -> Weig
     }
     model = architecture.model
     n_summed = model.n_tokens if model.pooling == "mean" else 1
-    head = _behind_norm(weights, "norm", "head.weight", "head.bias")
+    head = _behind_norm(weights, "norm", "head.weight", "head.bias", plan.last_norm)
     folded["head.weight"], folded["head.bias"] = head[0] / n_summed, head[1]
     return folded
 
 
 def _behind_norm(
-    weights: Weights, norm: str, weight: str, bias: str
+    weights: Weights, norm: str, weight: str, bias: str, bounds: InverseBounds | None
 ) -> tuple[Matrix, Matrix]:
-    """Fold gamma, beta and sqrt(D) of a norm into the linear layer behind it."""
+    """Fold what `unit_norm` leaves of a norm into the linear layer behind it."""
     gamma, beta = weights[f"{norm}.gamma"], weights[f"{norm}.beta"]
     matrix = weights[weight]
     own = weights.get(bias, np.zeros(matrix.shape[-1]))
-    return gamma[:, None] * matrix * len(gamma) ** 0.5, own + beta @ matrix
+    factor = len(gamma) ** 0.5 / norm_factor(bounds)
+    return factor * gamma[:, None] * matrix, own + beta @ matrix
 
 
 def _fold_layer(
     architecture: Architecture, layer: int, plan: Plan, weights: Weights
 ) -> Weights:
-    qkv = _behind_norm(weights, "norm1", "attention.qkv", "attention.qkv_bias")
-    factors = _qkv_factors(architecture, layer)  # (3 H K,)
+    own = plan.layers[layer]
+    qkv = _behind_norm(
+        weights, "norm1", "attention.qkv", "attention.qkv_bias", own.norm1
+    )
+    factors = _qkv_factors(architecture, layer, own)  # (3 H K,)
     names = ("attention.projection.weight", "attention.projection.bias")
     return {
         **weights,
@@ -96,11 +101,11 @@ def _fold_layer(
     }
 
 
-def _qkv_factors(architecture: Architecture, layer: int) -> Matrix:
+def _qkv_factors(architecture: Architecture, layer: int, own: LayerPlan) -> Matrix:
     """Return the public factor of each column of queries, keys and values."""
     model = architecture.model
     by_head = [
-        get_attention(head[0]).factors(model.n_tokens, model.head_dim)
+        own.attention(head[0]).factors(model.n_tokens, model.head_dim)
         if is_pure(head)
         else (1.0, 1.0, 1.0)
         for head in architecture.attention[layer]
@@ -111,18 +116,20 @@ def _qkv_factors(architecture: Architecture, layer: int) -> Matrix:
 def _fold_mlp(
     architecture: Architecture, layer: int, plan: Plan, weights: Weights
 ) -> Weights:
-    names = architecture.activation[layer]
+    names, bounds = architecture.activation[layer], plan.layers[layer].norm2
     # a ReLU behind makes values whose mean is not 0, whatever goes into it
     centre = np.asarray if has_relu_behind(names) else _centre
     if architecture.is_fused(layer):
         matrix, bias = _behind_norm(
-            _fused(weights), "norm2", "mlp.fused.weight", "mlp.fused.bias"
+            _fused(weights), "norm2", "mlp.fused.weight", "mlp.fused.bias", bounds
         )
         return {
             "mlp.fused.weight": plan.stream_scale * centre(matrix),
             "mlp.fused.bias": plan.stream_scale * centre(bias),
         }
-    w1, b1 = _behind_norm(weights, "norm2", "mlp.linear1.weight", "mlp.linear1.bias")
+    w1, b1 = _behind_norm(
+        weights, "norm2", "mlp.linear1.weight", "mlp.linear1.bias", bounds
+    )
     w2, b2 = weights["mlp.linear2.weight"], weights["mlp.linear2.bias"]
     if fold := fold_of(names):
         w1, b1 = w1 * fold.in_factor, b1 * fold.in_factor + fold.in_shift

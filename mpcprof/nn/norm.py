@@ -3,7 +3,7 @@
 from typing import Final
 
 from mpcprof.nn.algebra import Algebra, T
-from mpcprof.nn.approximation import InverseBounds
+from mpcprof.nn.approximation import InverseBounds, bounded_inverse, times
 
 # torch's default is 1e-5, two and a half steps of 18 fraction bits; no token of a
 # trained network comes near it.
@@ -31,27 +31,23 @@ def unit_norm(
 ) -> T:
     """Return x / sqrt(sum x^2 + epsilon) along the last axis, of tokens with mean 0.
 
-    It is the layernorm over sqrt(D) if epsilon is D times the layernorm's; the weights
-    behind make up for sqrt(D), gamma and beta.
+    With epsilon D times the layernorm's, it is the layernorm over sqrt(D), times
+    `norm_factor`; the weights behind make up for both, and for gamma and beta.
 
     Args:
-        bounds: Range of the sum of squares of the multiple; None for SPU's own rsqrt.
+        bounds: Range of the sum, of squares of the multiple; None for SPU's own rsqrt.
         multiple: Whole number by which x, not the result, is multiplied first.
     """
-    x = _times(ops, x, multiple)
-    total = ops.shift(ops.row_sum(ops.square(x)), epsilon * multiple**2)
-    if bounds is not None:
-        raise NotImplementedError  # TODO
-    return ops.mul(x, ops.rsqrt(total))
+    x = times(ops, x, multiple)
+    total = ops.shift(ops.row_sum(ops.square(x)), epsilon * multiple**2)  # (..., 1)
+    if bounds is None:
+        return ops.mul(x, ops.rsqrt(total))
+    return ops.mul(x, bounded_inverse(ops, total, bounds, -0.5, norm_factor(bounds)))
 
 
-def _times(ops: Algebra[T], x: T, multiple: int) -> T:
-    """Multiply by a whole number by doubling and adding, which is local."""
-    if multiple == 1:
-        return x
-    half = _times(ops, x, multiple // 2)
-    double = ops.add(half, half)
-    return ops.add(double, x) if multiple % 2 else double
+def norm_factor(bounds: InverseBounds | None) -> float:
+    """Return the factor of a bounded `unit_norm`, whose inverse roots are about 1."""
+    return 1.0 if bounds is None else (bounds.low * bounds.high) ** 0.25
 
 
 def centred(ops: Algebra[T], x: T) -> T:

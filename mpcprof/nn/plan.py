@@ -27,11 +27,19 @@ from mpcprof.nn.architecture import (
     LayerHeads,
     ModelPreset,
 )
-from mpcprof.nn.attention import get_attention
+from mpcprof.nn.attention import (
+    RELU_SOFTMAXES,
+    SOFTMAXES,
+    Attention,
+    get_attention,
+    within_scores,
+    within_totals,
+)
 from mpcprof.nn.rewrite import ProductPrice, product_price, products_s
 from mpcprof.nn.steps import Bare, CountingAlgebra, Size
 
 SCHEMA_VERSION: Final = 1  # of `plan.json`
+REWRITES: Final = "rewrites"  # stands for a file where a command takes a plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +77,14 @@ class LayerPlan:
             _check_count(name, getattr(self, name))
         if self.activation:
             get_activation(self.activation)
+
+    def attention(self, name: str) -> Attention:
+        """Return the variant of that name as it is deployed in the layer."""
+        if self.softmax and name in SOFTMAXES:
+            return within_scores(self.softmax)
+        if self.total and name in RELU_SOFTMAXES:
+            return within_totals(self.total)
+        return get_attention(name)
 
     def norm(self, name: str) -> tuple[InverseBounds | None, int]:
         """Return the range and the multiple of `norm1` or `norm2`."""
@@ -173,6 +189,19 @@ class Plan:
                     f"the plan has activation {layer.activation!r} in layer "
                     f"{number + 1}, whose MLP is linear; {remedy}"
                 )
+
+    def check_deployment(self, deployment: Deployment) -> None:
+        """Refuse a deployment that the plan was not made for.
+
+        Raises:
+            UsageError: If it is such a one.
+        """
+        difference = self.deployment and self.deployment.difference(deployment)
+        if difference:
+            raise UsageError(
+                f"the plan is for another deployment: {difference}; leave the options "
+                "of the deployment out, or make a plan for this one with mpcvit tune"
+            )
 
     def apply(self, architecture: Architecture) -> Architecture:
         """Return the architecture as deployed: how heads run, and its activations.
@@ -303,6 +332,40 @@ def _products(heads: LayerHeads, model: ModelPreset, n_batch: int) -> Iterator[S
         own = map(Bare, variant.weight_shapes(model.n_tokens))
         variant.function(ops, x, x, x, *own, is_folded=True)
         yield from (step.size for step in ops.steps if step.operation == "matmul")
+
+
+def choose_plan(
+    asked: str | None,
+    architecture: Architecture,
+    n_batch: int = 1,
+    *,
+    deployment: Deployment,
+    network: Network = NETWORKS["wan"],
+    heads: Heads | None = None,
+) -> Plan | None:
+    """Return the plan that a person asked for, of a network and a deployment.
+
+    Args:
+        asked: File of a plan, or `rewrites`; None for no plan.
+        heads: How heads run; None as the plan says.
+
+    Raises:
+        UsageError: If the plan cannot be read, or is for something else.
+    """
+    if asked is None:
+        return None
+    if asked == REWRITES:
+        plan = rewrites_only(
+            architecture, n_batch, deployment=deployment, network=network
+        )
+    else:
+        plan = read_plan(Path(asked))
+        try:
+            plan.check_fits(architecture)
+            plan.check_deployment(deployment)
+        except UsageError as error:
+            raise type(error)(f"{asked}: {error}") from None
+    return replace(plan, heads=heads or plan.heads)
 
 
 def read_plan(path: Path) -> Plan:

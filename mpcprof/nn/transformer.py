@@ -300,6 +300,7 @@ def _attend(
         v,
         weights,
         architecture.heads == "batched",
+        own,
         is_folded=plan.is_folded,
     )
     with ops.part("projection"):
@@ -319,6 +320,7 @@ def attend_heads(
     v: T,
     weights: Mapping[str, T],
     is_batched: bool,
+    plan: LayerPlan | None = None,
     *,
     is_folded: bool = False,
 ) -> T:
@@ -339,7 +341,8 @@ def attend_heads(
         names = heads[group[0]]
         qs, ks, vs = (_join([cut_head(x, h) for h in group], ops) for x in (q, k, v))
         is_own = is_folded and is_pure(names)
-        values = _attend_rows(ops, names, qs, ks, vs, weights, is_own)
+        own = plan or LayerPlan()
+        values = _attend_rows(ops, names, qs, ks, vs, weights, own, is_own)
         for place, head in enumerate(group):
             start = place * n_batch
             is_alone = len(group) == 1
@@ -373,13 +376,14 @@ def _attend_rows(
     k: T,
     v: T,
     weights: Mapping[str, T],
+    plan: LayerPlan,
     is_folded: bool,
 ) -> T:
     """Compute the rows of each variant of one head together: (G, N, K)."""
     n_tokens = k.shape[1]
 
     def attend(name: str, rows: T) -> T:
-        variant = get_attention(name)
+        variant = plan.attention(name)
         n_own = len(variant.weight_shapes(n_tokens))
         own = [weights[f"attention.{name}.{index}"] for index in range(n_own)]
         with ops.part(name):

@@ -13,8 +13,11 @@ from mpcprof.cli.options import (
     heads_option,
     json_option,
     network_option,
+    plan_option,
+    planned_deployment,
 )
 from mpcprof.cli.progress import StepLines, progress_bar, spu_prints_to_stderr
+from mpcprof.errors import UsageError
 
 if TYPE_CHECKING:
     from mpcprof.network import Network
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 @network_option
 @emulation_option
 @heads_option("One by one, or a layer's together. [default: as in the checkpoint]")
+@plan_option
 @json_option
 def command(
     checkpoint: Path,
@@ -50,6 +54,7 @@ def command(
     network: "Network",
     emulation: str,
     heads: "Heads | None",
+    plan: str | None,
     is_json: bool,
     **deployment: Any,  # one value per option that other commands share
 ) -> None:
@@ -58,10 +63,11 @@ def command(
     With --secure by real parties, held against the plain model: same labels, error of
     the logits, accuracy of both. --batch and what follows it is for --secure.
     """
+    if plan and not is_secure:
+        raise UsageError("--plan is of the parties; add --secure or leave it out")
     if not is_secure:
         click.echo(_plain(checkpoint, dataset, data, n_images, is_json=is_json))
         return
-    from mpcprof.deployment import make_deployment
     from mpcvit.secure.evaluate import EvaluationConfig, evaluate_secure
     from mpcvit.secure.parties import Conditions
     from mpcvit.secure.report import evaluation_json, evaluation_lines
@@ -69,7 +75,7 @@ def command(
     config = EvaluationConfig(
         checkpoint=checkpoint,
         conditions=Conditions(
-            deployment=make_deployment(**deployment),
+            deployment=planned_deployment(plan, **deployment),
             network=network,
             emulation=emulation,
         ),
@@ -78,6 +84,7 @@ def command(
         n_images=n_images or 200,
         n_batch=n_batch,
         heads=heads,
+        plan=plan,
     )
     with spu_prints_to_stderr(), StepLines() as progress:
         found = evaluate_secure(config, progress)

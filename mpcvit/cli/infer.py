@@ -12,6 +12,8 @@ from mpcprof.cli.options import (
     heads_option,
     json_option,
     network_option,
+    plan_option,
+    planned_deployment,
 )
 from mpcprof.cli.progress import StepLines, spu_prints_to_stderr
 
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 @network_option
 @emulation_option
 @heads_option("One by one, or a layer's together. [default: as in the checkpoint]")
+@plan_option
 @click.option(
     "--batch",
     "n_batch",
@@ -46,6 +49,7 @@ def command(
     network: "Network",
     emulation: str,
     heads: "Heads | None",
+    plan: str | None,
     n_batch: int | None,
     profile: Path | None,
     data: Path | None,
@@ -57,7 +61,6 @@ def command(
     IMAGE is a file, or a test image: digits:17. Party 0 owns the images and alone
     learns the logits, party 1 owns the weights; each reads its own file.
     """
-    from mpcprof.deployment import make_deployment
     from mpcvit.secure.inference import InferenceConfig, infer
     from mpcvit.secure.parties import Conditions
     from mpcvit.secure.report import inference_json, inference_lines
@@ -66,7 +69,7 @@ def command(
         checkpoint=checkpoint,
         images=images,
         conditions=Conditions(
-            deployment=make_deployment(**deployment),
+            deployment=planned_deployment(plan, **deployment),
             network=network,
             emulation=emulation,
         ),
@@ -74,6 +77,7 @@ def command(
         profile=profile,
         n_batch=n_batch,
         data=data,
+        plan=plan,
     )
     with spu_prints_to_stderr(), StepLines() as progress:
         result = infer(config, progress)

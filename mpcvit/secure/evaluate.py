@@ -14,12 +14,19 @@ import torch
 from numpy.typing import NDArray
 
 from mpcprof.nn.architecture import Heads
+from mpcprof.nn.plan import Plan
 from mpcprof.progress import SILENT, Progress
 from mpcvit.checkpoint import Checkpoint, load_test_data, read_checkpoint
 from mpcvit.checkpoint_header import CheckpointHeader, read_header
 from mpcvit.data.image_set import ImageSet
 from mpcvit.secure.image_owner import write_patches
-from mpcvit.secure.inference import CallCost, call_cost, join_logits, with_heads
+from mpcvit.secure.inference import (
+    CallCost,
+    call_cost,
+    deployed_plan,
+    join_logits,
+    with_heads,
+)
 from mpcvit.secure.parties import Answer, Conditions, open_parties
 
 Logits = NDArray[np.float64]
@@ -33,6 +40,7 @@ class EvaluationConfig:
         dataset: Name or folder of a data set; None for the checkpoint's.
         data: Folder of a named data set.
         heads: How heads run; None as in the checkpoint.
+        plan: File of a plan, or `rewrites`; None for the network as it is.
     """
 
     checkpoint: Path
@@ -42,6 +50,7 @@ class EvaluationConfig:
     n_images: int = 200
     n_batch: int = 50
     heads: Heads | None = None
+    plan: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,9 +125,12 @@ def evaluate_secure(
         header, config.dataset, folder=config.data, limit=config.n_images
     )
     n_batch = min(config.n_batch, len(dataset.test))
+    plan = deployed_plan(
+        config.plan, header.architecture, n_batch, config.conditions, config.heads
+    )
     progress.describe("asking the plain model")
     plain = plain_logits(read_checkpoint(config.checkpoint), dataset.test)
-    answers, notes = _ask_parties(config, header, dataset.test, n_batch, progress)
+    answers, notes = _ask_parties(config, header, plan, dataset.test, n_batch, progress)
     secure = join_logits(answers, len(dataset.test))
     deployment = config.conditions.deployment
     return EvaluationResult(
@@ -134,6 +146,7 @@ def evaluate_secure(
 def _ask_parties(
     config: EvaluationConfig,
     header: CheckpointHeader,
+    plan: Plan | None,
     images: ImageSet,
     n_batch: int,
     progress: Progress,
@@ -145,6 +158,7 @@ def _ask_parties(
             header.architecture,
             config.conditions,
             n_batch=n_batch,
+            plan=plan,
             on_step=progress.describe,
         ) as model,
     ):

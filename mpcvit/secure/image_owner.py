@@ -5,20 +5,17 @@ to a private folder that only the image owner's party reads.
 """
 
 import io
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mpcprof.errors import EngineError, FileError, MpcprofError, UsageError
-from mpcprof.isolation import module_argv
+from mpcprof.errors import FileError, UsageError
 from mpcvit.checkpoint_header import CheckpointHeader, read_header
+from mpcvit.secure.owner import answer_request, ask_owner
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,18 +58,7 @@ def prepare_apart(
         "n_batch": n_batch,
         "folder": str(folder),
     }
-    done = subprocess.run(
-        module_argv(__name__),
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["the image owner's process died"]
-        is_usage = done.returncode == UsageError.exit_code
-        raise (UsageError if is_usage else EngineError)(lines[-1])
-    answer = json.loads(done.stdout)
+    answer = ask_owner(__name__, "image owner", request)
     return Prepared(
         patches=tuple(Path(path) for path in answer["patches"]),
         labels=tuple(answer["labels"]),
@@ -157,22 +143,16 @@ def _read(
     return test.images[int(index)], label
 
 
-def main() -> None:
-    """Do what a JSON document on standard input asks for; an error is one line."""
-    request = json.loads(sys.stdin.read())
-    try:
-        prepared = prepare_images(
-            request["images"],
-            read_header(Path(request["checkpoint"])),
-            data=Path(request["data"]) if request["data"] else None,
-            n_batch=request["n_batch"],
-            folder=Path(request["folder"]),
-        )
-    except MpcprofError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(error.exit_code)
-    sys.stdout.write(json.dumps(asdict(prepared), default=str))
+def _answer(request: dict[str, Any]) -> dict[str, Any]:  # Any: JSON
+    prepared = prepare_images(
+        request["images"],
+        read_header(Path(request["checkpoint"])),
+        data=Path(request["data"]) if request["data"] else None,
+        n_batch=request["n_batch"],
+        folder=Path(request["folder"]),
+    )
+    return asdict(prepared)
 
 
 if __name__ == "__main__":
-    main()
+    answer_request(_answer)

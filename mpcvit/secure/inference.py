@@ -17,6 +17,8 @@ from mpcprof.errors import MissingEntryError, ProfileError, UsageError
 from mpcprof.network import Network
 from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.plan import Plan, choose_plan
+from mpcprof.nn.steps import Step
 from mpcprof.predict import sum_by_layer
 from mpcprof.profile.io import read_profile
 from mpcprof.progress import SILENT, Progress
@@ -35,6 +37,7 @@ class InferenceConfig:
         profile: Profile to predict from; None for the deployment's in profiles/.
         n_batch: Images of a call; None for all of them in one.
         data: Folder of a named data set.
+        plan: File of a plan, or `rewrites`; None for the network as it is.
     """
 
     checkpoint: Path
@@ -44,6 +47,7 @@ class InferenceConfig:
     profile: Path | None = None
     n_batch: int | None = None
     data: Path | None = None
+    plan: str | None = None
 
     def __post_init__(self) -> None:
         if not self.images:
@@ -165,12 +169,16 @@ def infer(config: InferenceConfig, progress: Progress = SILENT) -> InferenceResu
     header = with_heads(read_header(config.checkpoint), config.heads)
     n_batch = min(config.n_batch or len(config.images), len(config.images))
     conditions = config.conditions
+    plan = deployed_plan(
+        config.plan, header.architecture, n_batch, conditions, config.heads
+    )
     predicted, why_not = predict_call(
         config.profile,
         header.architecture,
         conditions.deployment,
         conditions.network,
         n_batch,
+        plan,
     )
     with TemporaryDirectory(prefix="mpcvit-image-owner-") as folder:
         progress.describe("reading the images")
@@ -187,6 +195,7 @@ def infer(config: InferenceConfig, progress: Progress = SILENT) -> InferenceResu
             header.architecture,
             conditions,
             n_batch=n_batch,
+            plan=plan,
             on_step=progress.describe,
         ) as model:
             n_batches = len(prepared.patches)
@@ -201,12 +210,34 @@ def infer(config: InferenceConfig, progress: Progress = SILENT) -> InferenceResu
         labels=_labels(config.images, header, logits, prepared),
         deployment=conditions.deployment,
         network=conditions.network,
-        heads=header.architecture.heads,
+        heads=plan.heads if plan else header.architecture.heads,
         n_batch=n_batch,
         preparation=preparation,
         calls=tuple(call_cost(answer, conditions.deployment) for answer in answers),
         prediction=predicted,
         notes=(*filter(None, [why_not]), *preparation.notes, *conditions.notes),
+    )
+
+
+def deployed_plan(
+    asked: str | None,
+    architecture: Architecture,
+    n_batch: int,
+    conditions: Conditions,
+    heads: Heads | None,
+) -> Plan | None:
+    """Return the plan that was asked for, under the conditions of the parties.
+
+    Raises:
+        UsageError: As `choose_plan`.
+    """
+    return choose_plan(
+        asked,
+        architecture,
+        n_batch,
+        deployment=conditions.deployment,
+        network=conditions.network,
+        heads=heads,
     )
 
 
@@ -269,6 +300,7 @@ def predict_call(
     deployment: Deployment,
     network: Network,
     n_batch: int,
+    plan: Plan | None = None,
 ) -> tuple[CallPrediction | None, str]:
     """Return the prediction, or None and the reason why there is none.
 
@@ -284,7 +316,8 @@ def predict_call(
     if profile is None and not path.exists():
         return None, f"no prediction: there is no {path}; name one with --profile"
     try:
-        return _predict(path, architecture, deployment, network, n_batch), ""
+        steps = trace_model(architecture, n_batch, plan)
+        return _predict(path, steps, deployment, network), ""
     except (UsageError, ProfileError, MissingEntryError) as error:
         if profile is not None:
             raise
@@ -293,11 +326,7 @@ def predict_call(
 
 
 def _predict(
-    path: Path,
-    architecture: Architecture,
-    deployment: Deployment,
-    network: Network,
-    n_batch: int,
+    path: Path, steps: Sequence[Step], deployment: Deployment, network: Network
 ) -> CallPrediction:
     read = read_profile(path)
     difference = read.deployment.difference(deployment)
@@ -307,5 +336,5 @@ def _predict(
             "deployment with --profile"
         )
     model = fit_cost_model(read)
-    prediction = model.predict(trace_model(architecture, n_batch), network)
+    prediction = model.predict(steps, network)
     return CallPrediction(profile=str(path), hosts=model.hosts, prediction=prediction)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import numpy as np
@@ -22,8 +23,10 @@ from mpcprof.engine.session import Session
 from mpcprof.errors import LinkError
 from mpcprof.network import Network
 from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.plan import Plan
 from mpcprof.nn.transformer import input_shape, weight_shapes
 from mpcprof.workloads.models import model_workload
+from mpcvit.secure.model_owner import fold_apart
 
 IMAGE_OWNER: Final = 0
 MODEL_OWNER: Final = 1
@@ -129,45 +132,50 @@ def open_parties(
     conditions: Conditions,
     *,
     n_batch: int,
+    plan: Plan | None = None,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> Iterator[SecureModel]:
     """Start parties that hold the weights in shares; they end with the block.
 
     Args:
-        checkpoint: The file of the weights, which only the model owner's party reads.
+        checkpoint: The file of the weights, which only the model owner's processes
+            read.
+        plan: How the network is deployed; the model owner folds the weights first.
         on_step: Called with what is done next, in a few words.
 
     Raises:
+        UsageError: If the plan is for another checkpoint.
         EngineError: If parties cannot be started, or the model owner's file is damaged.
     """
-    emulation = make_emulation(choose_emulation(conditions.emulation))
-    on_step("starting the parties")
-    with Session(conditions.deployment, emulation) as session:
-        on_step("compiling the model")
-        lowered = _lower(session, architecture, n_batch)
-        session.load(_CASE, lowered)
-        on_step("measuring the network")
-        notes = _set_network(session, conditions.network)
-        on_step("sharing the weights")
-        weights = session.hold(
-            lowered.input_names[1:], _owned_weights(checkpoint, architecture)
-        )
-        preparation = Preparation(
-            setup=session.setup,
-            compile_s=lowered.compile_s,
-            weights=weights,
-            notes=notes,
-        )
-        yield SecureModel(
-            session, architecture, lowered.input_names, preparation, n_batch
-        )
+    with _deployed_weights(checkpoint, architecture, plan, on_step) as owned:
+        emulation = make_emulation(choose_emulation(conditions.emulation))
+        on_step("starting the parties")
+        with Session(conditions.deployment, emulation) as session:
+            on_step("compiling the model")
+            lowered = _lower(session, architecture, n_batch, plan)
+            session.load(_CASE, lowered)
+            on_step("measuring the network")
+            notes = _set_network(session, conditions.network)
+            on_step("sharing the weights")
+            preparation = Preparation(
+                setup=session.setup,
+                compile_s=lowered.compile_s,
+                weights=session.hold(lowered.input_names[1:], owned),
+                notes=notes,
+            )
+            yield SecureModel(
+                session, architecture, lowered.input_names, preparation, n_batch
+            )
 
 
-def _lower(session: Session, architecture: Architecture, n_batch: int) -> Lowered:
+def _lower(
+    session: Session, architecture: Architecture, n_batch: int, plan: Plan | None
+) -> Lowered:
     """Compile from shapes alone; images and weights are zeros here."""
-    shapes = (input_shape(architecture, n_batch), *weight_shapes(architecture).values())
+    own = weight_shapes(architecture, plan).values()
+    shapes = (input_shape(architecture, n_batch), *own)
     zeros = [np.zeros(shape, np.float32) for shape in shapes]
-    return session.lower(_CASE, model_workload(architecture).function, zeros)
+    return session.lower(_CASE, model_workload(architecture, plan).function, zeros)
 
 
 def _set_network(session: Session, network: Network) -> tuple[str, ...]:
@@ -181,11 +189,22 @@ def _set_network(session: Session, network: Network) -> tuple[str, ...]:
     return ()
 
 
-def _owned_weights(checkpoint: Path, architecture: Architecture) -> Owned:
-    shapes = weight_shapes(architecture)
-    return Owned(
-        rank=MODEL_OWNER,
-        path=checkpoint.resolve(),
-        shapes=tuple(shapes.values()),
-        entries=tuple(shapes),
-    )
+@contextmanager
+def _deployed_weights(
+    checkpoint: Path,
+    architecture: Architecture,
+    plan: Plan | None,
+    on_step: Callable[[str], None],
+) -> Iterator[Owned]:
+    """Yield where the model owner's party finds its weights, folded if a plan says."""
+    shapes = weight_shapes(architecture, plan)
+    with TemporaryDirectory(prefix="mpcvit-model-owner-") as folder:  # its owner's
+        if plan:
+            on_step("folding the weights")
+            checkpoint = fold_apart(checkpoint, plan, Path(folder))
+        yield Owned(
+            rank=MODEL_OWNER,
+            path=checkpoint.resolve(),
+            shapes=tuple(shapes.values()),
+            entries=tuple(shapes),
+        )

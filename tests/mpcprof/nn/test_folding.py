@@ -9,13 +9,14 @@ import torch
 
 from mpcprof.dims import Dims
 from mpcprof.nn.activation import ACTIVATIONS
+from mpcprof.nn.approximation import InverseBounds, SoftmaxBounds, choose_inverse
 from mpcprof.nn.architecture import (
     MODELS,
     Architecture,
     ModelPreset,
     uniform_architecture,
 )
-from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.nn.attention import ATTENTIONS, RELU_SOFTMAXES, SOFTMAXES
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.folding import fold_weights
 from mpcprof.nn.plan import LayerPlan, Plan, rewrites_only
@@ -38,7 +39,9 @@ def logits_of(
     return vit(ops, architecture, torch.tensor(patches), given, plan).numpy()
 
 
-def assert_the_same_function(architecture: Architecture, plan: Plan) -> None:
+def assert_the_same_function(
+    architecture: Architecture, plan: Plan, atol: float = 1e-9
+) -> None:
     rng = np.random.default_rng(0)
     shapes = weight_shapes(architecture)
     weights = {
@@ -55,7 +58,7 @@ def assert_the_same_function(architecture: Architecture, plan: Plan) -> None:
     expected = logits_of(architecture, None, weights, patches)
     assert expected.std() > 0.01
     found = logits_of(architecture, plan, folded, patches)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("model", [TINY, *OWN_SIZES.values()], ids=["", *OWN_SIZES])
@@ -101,6 +104,37 @@ def test_weights_of_a_plan_that_does_not_fold_stay_as_they_are() -> None:
     weights = {"head.bias": np.ones(3)}
 
     assert fold_weights(MIXED, PLANS["not folded"], weights) == weights
+
+
+NORM = choose_inverse(0.3, 80.0, -0.5, 1e-4)
+TOTAL = InverseBounds(low=2.0**-11, high=40.0, degree=256, n_steps=3)
+SCORES = SoftmaxBounds(
+    low=-4.0, high=4.0, n_squarings=3, total=choose_inverse(0.3, 100.0, -1.0, 1e-3)
+)
+BOUNDED = LayerPlan(
+    norm1=NORM, norm2=NORM, norm1_multiple=2, softmax=SCORES, total=TOTAL, n_together=3
+)
+
+
+@pytest.mark.parametrize("attention", [*SOFTMAXES, *RELU_SOFTMAXES, "mixed"])
+def test_on_its_ranges_a_bounded_network_is_nearly_the_same_function(
+    attention: str,
+) -> None:
+    mixed = ("softmax", "relu_softmax", "scale", "softmax", "relu_softmax")
+    names = mixed if attention == "mixed" else (attention,)
+    architecture = Architecture(
+        model=TINY,
+        attention=(((names,) * 2 + (("softmax",),)),) * 2,
+        activation=(("gelu_tanh",), ("quad",)),
+    )
+    plan = replace(
+        rewrites_only(architecture),
+        layers=(BOUNDED,) * 2,
+        last_norm=NORM,
+        is_pruned=False,
+    )
+
+    assert_the_same_function(architecture, plan, atol=2e-3)
 
 
 def operations(architecture: Architecture, plan: Plan | None) -> Counter[str]:

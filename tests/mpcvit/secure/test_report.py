@@ -16,6 +16,7 @@ from mpcprof.deployment import make_deployment
 from mpcprof.errors import MissingEntryError, ProfileError, UsageError
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.nn.plan import rewrites_only, write_plan
 from mpcprof.profile.io import write_profile
 from mpcvit.checkpoint import Checkpoint, load_test_data, write_checkpoint
 from mpcvit.checkpoint_header import read_header
@@ -25,6 +26,7 @@ from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.secure.evaluate import compare
 from mpcvit.secure.inference import call_cost, predict_call
+from mpcvit.secure.model_owner import checkpoint_digest
 from mpcvit.secure.report import call_lines
 from tests.factories import make_full_profile
 from tests.image_folders import write_image_folder, write_parquet_folder
@@ -234,10 +236,52 @@ def run_command(*arguments):
     return done.stdout
 
 
+def leave_plan(path, **changes):
+    plan = rewrites_only(SCALE, 2, deployment=make_deployment("semi2k"))
+    plan = replace(plan, checkpoint=checkpoint_digest(path))
+    beside = path.with_name("plan.json")
+    write_plan(beside, replace(plan, **changes))
+    return str(beside)
+
+
+WRONG_PLANS = {
+    "another deployment: protocol is 'aby3' in one, 'semi2k' in the other": {
+        "deployment": make_deployment("aby3")
+    },
+    "for model cifar of 1 layers: this is digits of 1": {"model": "cifar"},
+    "for another architecture of model digits": {"architecture": "0" * 16},
+    "for another checkpoint than": {"checkpoint": "0" * 64},
+}
+
+
+@pytest.mark.parametrize("command", ["infer", "evaluate"])
+@pytest.mark.parametrize("message", WRONG_PLANS)
+def test_a_plan_for_something_else_is_one_line(command, message, checkpoint):
+    plan = leave_plan(checkpoint, **WRONG_PLANS[message])
+    asked = ["digits:0"] if command == "infer" else ["--secure", "--images", "1"]
+
+    done = CliRunner().invoke(
+        main, [command, str(checkpoint), *asked, "--plan", plan, "--protocol", "semi2k"]
+    )
+
+    assert done.exit_code == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_plan_without_parties_is_one_line(checkpoint):
+    done = CliRunner().invoke(main, ["evaluate", str(checkpoint), "--plan", "rewrites"])
+
+    assert done.exit_code == 2
+    assert "--plan is of the parties; add --secure or leave it out" in done.stderr
+
+
 @pytest.mark.spu
-def test_infer_tells_labels_cost_and_forecast(checkpoint):
+@pytest.mark.parametrize("has_plan", [False, True])
+def test_infer_tells_labels_cost_and_forecast(has_plan, checkpoint):
     images = ["digits:0", "digits:1", "digits:2"]
     options = ["--network", "44MBps,10ms", "--batch", "2", "--json"]
+    options += ["--plan", leave_plan(checkpoint)] if has_plan else []
 
     found = json.loads(run_command("infer", checkpoint, *images, *options))
 
