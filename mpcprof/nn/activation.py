@@ -4,11 +4,13 @@ Blocks, prices, torch networks, `architecture.json`, workloads and their tests f
 from the entry: see docs/adding-a-workload.md.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from mpcprof.errors import look_up
+from mpcprof.nn import gelu
 from mpcprof.nn.algebra import Algebra, T
 
 
@@ -75,6 +77,73 @@ ACTIVATIONS: Final = {
         spu_error=2e-3,  # 1.4e-3 |x|, and 4e-3 where tanh bends
         approximates="gelu_exact",
         max_error=5e-4,
+    ),
+    # the project's own: fewest hops, fewest bytes, least error, and a known range
+    "gelu_spline": Activation(
+        function=gelu.spline,
+        source="C0 spline of degree 2, knots at +-0.9 and +-2.6; 11 hops on semi2k",
+        spu_error=2e-5,
+        approximates="gelu_exact",
+        max_error=0.0067,
+    ),
+    "gelu_clip4": Activation(
+        function=gelu.clip4,
+        source="polynomial of degree 4 of x clipped to +-2.2; 13 hops on semi2k",
+        spu_error=2e-5,
+        approximates="gelu_exact",
+        max_error=0.0183,
+    ),
+    "gelu_abs4": Activation(
+        function=gelu.abs4,
+        source="polynomial of degree 4 of |x| clipped to 3.2; 13 hops on semi2k",
+        spu_error=4e-5,
+        approximates="gelu_exact",
+        max_error=0.0017,
+    ),
+    "gelu_within_4": Activation(
+        function=functools.partial(gelu.within, bound=4.0, n_doublings=2),
+        source="x / 2 and a polynomial of degree 4 of x^2; 8 hops on semi2k",
+        spu_error=4e-5,
+        approximates="gelu_exact",
+        domain=(-4.0, 4.0),
+        max_error=0.0099,
+    ),
+    "gelu_within_8": Activation(
+        function=functools.partial(gelu.within, bound=8.0, n_doublings=3),
+        source="x / 2 and a polynomial of degree 8 of x^2; 10 hops on semi2k",
+        spu_error=4e-5,
+        approximates="gelu_exact",
+        max_error=0.0107,
+    ),
+    # other systems'
+    "gelu_puma": Activation(
+        function=gelu.puma,
+        source="PUMA, arXiv 2307.12533, section 4; jumps of 0.02 at 3, 0.004 at -4",
+        spu_error=1e-4,
+        approximates="gelu_exact",
+        max_error=0.0200,
+    ),
+    "gelu_bumblebee": Activation(
+        function=gelu.bumblebee,
+        source="BumbleBee as released, activation.cc; jumps of 0.005 at +-3",
+        spu_error=1e-4,
+        approximates="gelu_exact",
+        max_error=0.0053,
+    ),
+    "gelu_quick": Activation(
+        function=gelu.quick,
+        source="sigmoid form, Hendrycks and Gimpel 2016 (arXiv 1606.08415), section 2",
+        spu_error=2e-3,
+        approximates="gelu_exact",
+        max_error=0.0204,
+    ),
+    "gelu_secformer": Activation(
+        function=gelu.secformer,
+        source="SecFormer's 7 sines, arXiv 2401.00793, algorithm 1, cut 1.7; jumps of "
+        "0.026. Differs: its code cuts at 2.5; sines as a polynomial within 8e-5",
+        spu_error=1e-4,
+        approximates="gelu_exact",
+        max_error=0.0196,
     ),
     "relu": Activation(
         function=lambda ops, x: ops.relu(x), source="MLP with ReLU, max(x, 0)"

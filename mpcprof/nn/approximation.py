@@ -19,6 +19,7 @@ MAX_STEPS: Final = 3
 MAX_SQUARINGS: Final = 8
 _SLOPE_BITS: Final = 4  # of a slope, so that every ring has it exactly
 _SCALE_BITS: Final = 13  # of a scale: within 2**-13 of itself
+_N_REWEIGHTINGS: Final = 20
 _N_NODES: Final = 8  # a coefficient, where polynomials are fitted and judged
 
 
@@ -132,11 +133,13 @@ def choose_inverse(
     )
 
 
-def _column(ops: Algebra[T], x: T, index: int) -> T:
+def column(ops: Algebra[T], x: T, index: int) -> T:
+    """Return one entry of the last axis, which stays with length 1."""
     return ops.cut(x, len(x.shape) - 1, index, index + 1)
 
 
-def _side_by_side(ops: Algebra[T], *arrays: T) -> T:
+def side_by_side(ops: Algebra[T], *arrays: T) -> T:
+    """Join arrays along the last axis."""
     return ops.join(arrays, len(arrays[0].shape) - 1)
 
 
@@ -211,8 +214,8 @@ def _reciprocal(ops: Algebra[T], x: T, bounds: InverseBounds, factor: float) -> 
     drop = _round(scale * bounds.slope, _SCALE_BITS)
     columns = [-own.units[0] * bounds.slope, -drop, 1 / factor]
     lines = ops.combine(x, [columns[: 3 if bounds.n_steps else 2]])
-    r = ops.shift(_column(ops, lines, 0), own.units[0] * own.centres[0])
-    y = ops.shift(_column(ops, lines, 1), 2 * own.centres[0] * drop / bounds.slope)
+    r = ops.shift(column(ops, lines, 0), own.units[0] * own.centres[0])
+    y = ops.shift(column(ops, lines, 1), 2 * own.centres[0] * drop / bounds.slope)
     last = bounds.n_doublings - 1
     squared = ops.square(r) if last else r
     for j in range(1, last + 1):
@@ -222,11 +225,11 @@ def _reciprocal(ops: Algebra[T], x: T, bounds: InverseBounds, factor: float) -> 
         if j == last:
             y = ops.mul(y, next_factor)
         else:
-            left, right = _side_by_side(ops, y, r), _side_by_side(ops, next_factor, r)
+            left, right = side_by_side(ops, y, r), side_by_side(ops, next_factor, r)
             both = ops.mul(left, right)
-            y, squared = _column(ops, both, 0), _column(ops, both, 1)
+            y, squared = column(ops, both, 0), column(ops, both, 1)
     for _ in range(bounds.n_steps):
-        product = ops.mul(_column(ops, lines, 2), y)
+        product = ops.mul(column(ops, lines, 2), y)
         y = ops.subtract(ops.add(y, y), ops.mul(y, product))
     return y
 
@@ -244,12 +247,12 @@ def chebyshev_products(ops: Algebra[T], u: T, n_doublings: int) -> T:
     for _ in range(n_doublings):
         n_known = stack.shape[-1]
         products = ops.mul(stack, top)
-        square = _column(ops, products, n_known - 1)
+        square = column(ops, products, n_known - 1)
         top = ops.shift(ops.add(square, square), -1.0)
         parts = [stack, top]
         if n_known > 1:
             parts.insert(1, ops.cut(products, len(u.shape) - 1, 0, n_known - 1))
-        stack = _side_by_side(ops, *parts)
+        stack = side_by_side(ops, *parts)
     return stack
 
 
@@ -265,15 +268,15 @@ def weighted_products(
     low, high = coefficients[:n_half], [*coefficients[n_half:]]
     high[-1] *= 2  # T_2m = 2 T_m^2 - 1
     sums = ops.combine(products, [*zip(low, high, strict=True)])
-    top = _column(ops, products, n_half - 1)
-    behind = ops.mul(top, _column(ops, sums, 1))
-    return ops.shift(
-        ops.add(_column(ops, sums, 0), behind), constant - coefficients[-1]
-    )
+    top = column(ops, products, n_half - 1)
+    behind = ops.mul(top, column(ops, sums, 1))
+    return ops.shift(ops.add(column(ops, sums, 0), behind), constant - coefficients[-1])
 
 
 def fit_products(function: Any, n_doublings: int, weight: Any) -> Any:
     """Return (constant, coefficients of `chebyshev_products`, largest weighted error).
+
+    The largest error is nearly the least, by Lawson's reweighted least squares.
 
     Args:
         function: Of numpy arrays of u in [-1, 1].
@@ -291,8 +294,15 @@ def fit_products(function: Any, n_doublings: int, weight: Any) -> Any:
         columns.append(top)
     basis = np.stack([np.ones_like(u), *columns], axis=1) * weight(u)[:, None]
     goal = function(u) * weight(u)
-    coefficients = np.linalg.lstsq(basis, goal, rcond=None)[0]
-    error = float(np.max(np.abs(basis @ coefficients - goal)))
+    shares, error = np.ones_like(u), math.inf
+    for _ in range(_N_REWEIGHTINGS):
+        weighted = basis.T * shares
+        candidate = np.linalg.solve(weighted @ basis, weighted @ goal)
+        errors = np.abs(basis @ candidate - goal)
+        if errors.max() < error:
+            error, coefficients = float(errors.max()), candidate
+        shares *= errors / errors.mean() + 1e-3
+        shares /= shares.mean()
     constant, *others = map(float, coefficients)
     return constant, tuple(others), error
 
@@ -317,19 +327,19 @@ def _rsqrt(ops: Algebra[T], x: T, bounds: InverseBounds, factor: float) -> T:
 
     Newton's y (3 - x y^2) / 2 is z (3 - 4 x z^2) for y = 2 z: no halving.
 
-    Source: least squares of the relative error on Chebyshev's nodes, near minimax.
+    Source: the least largest relative error, fitted on Chebyshev's nodes.
     """
     n_steps = bounds.n_steps
     columns = [4.0 ** (n_steps - step) / factor**2 for step in range(n_steps)]
     lines = ops.combine(x, [[bounds.slope, *columns]])
-    u = ops.shift(_column(ops, lines, 0), -1 - bounds.slope * bounds.low)
+    u = ops.shift(column(ops, lines, 0), -1 - bounds.slope * bounds.low)
     constant, coefficients, _ = _rsqrt_polynomial(bounds)
     scale = factor / 2**n_steps
     z = weighted_products(ops, u, scale * constant, [scale * c for c in coefficients])
     for step in range(n_steps):
-        line = _column(ops, lines, step + 1)
-        both = ops.mul(_side_by_side(ops, z, line), z)
-        cube = ops.mul(_column(ops, both, 0), _column(ops, both, 1))
+        line = column(ops, lines, step + 1)
+        both = ops.mul(side_by_side(ops, z, line), z)
+        cube = ops.mul(column(ops, both, 0), column(ops, both, 1))
         z = ops.subtract(times(ops, z, 3), cube)
     return z
 
@@ -399,10 +409,10 @@ def _exp_polynomial(bounds: SoftmaxBounds) -> Any:
     import numpy as np  # loaded where something is fitted, not by `--help`
 
     end = (bounds.high - bounds.low) / 2 ** (bounds.n_squarings + 1)
-    u = np.cos(np.pi * np.arange(201) / 200)
-    basis = np.vander(u, 5, increasing=True) * np.exp(-end * u)[:, None]
-    fitted = np.linalg.lstsq(basis, np.ones_like(u), rcond=None)[0]
-    error = float(np.max(np.abs(basis @ fitted - 1)))
+    constant, (c1, c2, c3, c4), error = fit_products(
+        lambda u: np.exp(end * u), 2, lambda u: np.exp(-end * u)
+    )
+    fitted = (constant - c2 + c4, c1 - c3, 2 * c2 - 8 * c4, 2 * c3, 8 * c4)
     root = bounds.weight_scale ** (0.5**bounds.n_squarings)
     return tuple(float(root * c / end**i) for i, c in enumerate(fitted)), error
 
