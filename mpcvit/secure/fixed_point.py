@@ -18,6 +18,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from mpcprof.builds import DEFAULT_BUILD
+from mpcprof.deployment import Deployment
 from mpcprof.errors import UsageError
 from mpcprof.nn.algebra import Matrix, Shape
 from mpcvit.secure.spu_functions import FunctionOptions, SpuFunctions
@@ -28,8 +30,11 @@ ROUNDINGS: Final = ("random", "nearest", "down")
 _NOISE: Final = {"semi2k": (0.0, 1.0), "aby3": (0.0, 1.0), "cheetah": (-1.0, 1.0)}
 
 
-def truncation_noise(protocol: str) -> tuple[float, float]:
+def truncation_noise(protocol: str, *, is_local: bool = False) -> tuple[float, float]:
     """Return the ends of what a truncation adds before it rounds down, in last bits.
+
+    Args:
+        is_local: Whether each party truncates its own share, and nobody sends anything.
 
     Raises:
         UsageError: If a protocol's truncation is not known.
@@ -39,7 +44,7 @@ def truncation_noise(protocol: str) -> tuple[float, float]:
             f"protocol {protocol!r}: expected one whose truncation is known, "
             f"{', '.join(_NOISE)}"
         )
-    return _NOISE[protocol]
+    return (-1.0, 0.0) if is_local else _NOISE[protocol]
 
 
 def encode_number(number: float, fraction_bits: int) -> float:
@@ -62,7 +67,9 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
     the upper one is likelier: twice a number is always one bit too large.
 
     What a private inference would compute wrongly is counted by the part in which it
-    happens: a product that leaves the ring wraps around, and so it does here.
+    happens, and computed as wrongly: `overflow`, a product that leaves the ring; `lost
+    wrap`, a local truncation that is off by a part of the ring; `division`, `rsqrt` and
+    `exp`, where SPU's functions end; `out of range`, where a plan's ranges end.
 
     Attributes:
         failures: Entries by (part, what happened).
@@ -77,12 +84,15 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
         protocol: str = "semi2k",
         rounding: Rounding = "random",
         functions: FunctionOptions | None = None,
+        is_truncation_local: bool = False,
     ) -> None:
         """Draw truncations from the seed.
 
         Args:
             rounding: How a truncation rounds: at random as SPU does, or always to the
                 nearest multiple, or down.
+            is_truncation_local: SPU's `trunc_allow_msb_error`, which aby3 and cheetah
+                do not follow.
 
         Raises:
             UsageError: If the protocol or the rounding is not known.
@@ -93,9 +103,48 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
         self.field_bits = field_bits
         self.rounding = rounding
         self.failures: Counter[tuple[str, str]] = Counter()
-        self._noise = truncation_noise(protocol)
+        self._is_local = is_truncation_local and protocol == "semi2k"
+        self._noise = truncation_noise(protocol, is_local=self._is_local)
         self._random = np.random.Generator(np.random.SFC64(seed))
         self._parts: list[str] = []
+
+    @classmethod
+    def of(
+        cls, deployment: Deployment, seed: int = 0, rounding: Rounding = "random"
+    ) -> "FixedPointAlgebra":
+        """Emulate parties of that deployment.
+
+        Raises:
+            UsageError: If it computes in a way that is not known here.
+        """
+        if not deployment.build.is_default:
+            raise UsageError(
+                f"runtime {deployment.runtime}: expected {DEFAULT_BUILD.name}, whose "
+                "fixed point the emulation knows"
+            )
+        own = dict(deployment.runtime_options)
+        mode = own.get("fxp_exp_mode", "EXP_DEFAULT")
+        if mode not in ("EXP_DEFAULT", "EXP_TAYLOR"):
+            raise UsageError(
+                f"fxp_exp_mode={mode}: expected EXP_TAYLOR, which the emulation knows; "
+                "leave the option out"
+            )
+        default = FunctionOptions()
+        return cls(
+            deployment.fraction_bits,
+            deployment.field_bits,
+            seed,
+            protocol=deployment.protocol,
+            rounding=rounding,
+            functions=FunctionOptions(
+                exp_steps=int(own.get("fxp_exp_iters", default.exp_steps)),
+                division_steps=int(
+                    own.get("fxp_div_goldschmidt_iters", default.division_steps)
+                ),
+                has_coarse_rsqrt=bool(own.get("enable_lower_accuracy_rsqrt", False)),
+            ),
+            is_truncation_local=bool(own.get("trunc_allow_msb_error", False)),
+        )
 
     @property
     def n_overflows(self) -> int:
@@ -103,8 +152,8 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
         return sum(n for (_, what), n in self.failures.items() if what == "overflow")
 
     def encode(self, array: ArrayLike | Tensor) -> Tensor:
-        """Round numbers towards 0 to multiples of 2**-f, as SPU shares an array."""
-        values = torch.as_tensor(array).to(torch.float64)
+        """Round float32 numbers towards 0 to multiples of 2**-f, as SPU shares them."""
+        values = torch.as_tensor(array).to(torch.float32).to(torch.float64)
         return torch.trunc(values * self._units).mul_(1 / self._units)
 
     def decode(self, x: Tensor) -> Tensor:
@@ -125,12 +174,18 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
 
     # ------------------------------------------------------------ truncation
 
-    def _truncate(self, product: Tensor, step: Tensor | float | None = None) -> Tensor:
+    def _truncate(
+        self,
+        product: Tensor,
+        step: Tensor | float | None = None,
+        n_bits: int | None = None,
+    ) -> Tensor:
         """Round a tensor of ours, in place, to multiples of 2**-f.
 
         Args:
             step: Distance of possible products in units of 2**-f; by default that of
                 products of two secrets, 2**-f.
+            n_bits: Number of bits to take away; by default f.
         """
         units = self._wrap(product).mul_(self._units)
         if self.rounding == "nearest":
@@ -141,7 +196,22 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
             low, high = self._noise
             units.add_(self._draw(units), alpha=high - low)
             units.add_(low + (1 / self._units if step is None else step)).floor_()
-        return units.mul_(1 / self._units)
+        rounded = units.mul_(1 / self._units)
+        return self._lose_wraps(rounded, n_bits) if self._is_local else rounded
+
+    def _lose_wraps(self, x: Tensor, n_bits: int | None) -> Tensor:
+        """Let shares wrap that each party truncates for itself.
+
+        At 18 of 64 bits an entry x is off by 2**28 with probability |x| 2**-28: 93 of
+        400,000 entries of 2**16 on parties, where that says 98.
+
+        Source: Mohassel and Zhang 2017 (SecureML), theorem 1, of which this is exact.
+        """
+        bits = self.fraction_bits
+        ring = 2.0 ** (self.field_bits - bits - (n_bits or bits))
+        is_lost = self._draw(x) < x.abs() / ring
+        self._count("lost wrap", is_lost)
+        return torch.where(is_lost, x - ring * x.sign(), x)
 
     def _draw(self, like: Tensor) -> Tensor:
         """Draw numbers from [0, 1) in the shape of a tensor."""
@@ -162,6 +232,8 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
         wrapped = product - ring * torch.floor(product / ring + 0.5)
         # from a quarter of the ring on the truncation may take a share's wrap for
         # another: the closer to the end, the likelier, up to one half
+        if self._is_local:
+            return wrapped
         is_lost = self._draw(product) < (wrapped.abs() - end) / (2 * end)
         return torch.where(is_lost, wrapped - ring * wrapped.sign(), wrapped)
 
@@ -196,7 +268,7 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
         return self._truncate(torch.matmul(x, public.T), steps)
 
     def divide_by_power(self, x: Tensor, n_bits: int) -> Tensor:
-        return self._truncate(x * 2.0**-n_bits, 2.0**-n_bits)
+        return self._truncate(x * 2.0**-n_bits, 2.0**-n_bits, n_bits)
 
     def times(self, x: Tensor, whole: int) -> Tensor:
         return x * whole
@@ -207,6 +279,27 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
         for term, factor in zip(terms[1:], encoded[1:], strict=True):
             total.add_(term, alpha=factor)
         return self._truncate(total, step)
+
+    # ------------------------------------------------------------ ends of functions
+
+    def exp(self, x: Tensor) -> Tensor:
+        self._count("exp", x < -(2.0 ** (self.functions.exp_steps + 1)))
+        return super().exp(x)
+
+    def reciprocal(self, x: Tensor) -> Tensor:
+        self._check_divisor(x)
+        return super().reciprocal(x)
+
+    def divide(self, x: Tensor, y: Tensor) -> Tensor:
+        self._check_divisor(y)
+        return super().divide(x, y)
+
+    def _check_divisor(self, x: Tensor) -> None:
+        self._count("division", (x == 0) | (x.abs() >= self._units))
+
+    def rsqrt(self, x: Tensor) -> Tensor:
+        self._count("rsqrt", (x <= 0) | (x >= self._units / 2))
+        return super().rsqrt(x)
 
     # ------------------------------------------------------------ comparisons
 

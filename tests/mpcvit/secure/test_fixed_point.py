@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from mpcprof.deployment import make_deployment
 from mpcprof.errors import UsageError
 from mpcprof.nn.algebra import Algebra
 from mpcprof.nn.transformer import vit
@@ -97,6 +98,63 @@ def test_a_product_that_leaves_the_ring_wraps_and_is_counted_where_it_happens():
     assert ops.n_overflows == 1
 
 
+@pytest.mark.parametrize(
+    ("function", "x", "what"),
+    [
+        (FixedPointAlgebra.reciprocal, 0.0, "division"),
+        (FixedPointAlgebra.reciprocal, -(2.0**18), "division"),
+        (FixedPointAlgebra.rsqrt, -1.0, "rsqrt"),
+        (FixedPointAlgebra.rsqrt, 2.0**17, "rsqrt"),
+        (FixedPointAlgebra.exp, -513.0, "exp"),
+    ],
+)
+def test_a_number_at_which_a_function_of_spu_ends_is_counted(function, x, what):
+    ops = FixedPointAlgebra()
+
+    result = function(ops, ops.encode(np.array([x, 1.0])))
+
+    assert ops.failures == Counter({("", what): 1})
+    assert what == "exp" or result[0].abs() <= STEP
+
+
+def test_a_local_truncation_is_lower_and_now_and_then_off_by_a_part_of_the_ring():
+    ops = FixedPointAlgebra.of(
+        make_deployment("semi2k", options=["trunc_allow_msb_error=true"])
+    )
+    x = ops.encode(np.full(200_000, 2.0**8))
+
+    errors = ops.square(x) - 2.0**16
+
+    n_lost = ops.failures["", "lost wrap"]
+    assert n_lost == pytest.approx(200_000 * 2.0**-12, abs=25)  # 3.5 deviations
+    assert (errors < -STEP).sum() == (errors < 1 - 2.0**28).sum() == n_lost
+    assert ops.square(ops.encode(grid(-1, 1, 100))).max() <= 1
+
+
+def test_a_deployment_says_how_its_functions_compute():
+    options = ["fxp_exp_iters=5", "enable_lower_accuracy_rsqrt=true"]
+    deployment = make_deployment("cheetah", field_bits=128, options=options)
+
+    ops = FixedPointAlgebra.of(deployment)
+
+    assert (ops.fraction_bits, ops.field_bits) == (26, 128)
+    assert ops.functions == FunctionOptions(exp_steps=5, has_coarse_rsqrt=True)
+
+
+@pytest.mark.parametrize(
+    "deployment",
+    [
+        make_deployment("semi2k", options=["fxp_exp_mode=EXP_PADE"]),
+        make_deployment("semi2k", runtime="spu-0.3.1b0"),
+        make_deployment("securenn"),
+    ],
+    ids=str,
+)
+def test_a_deployment_that_computes_otherwise_is_refused(deployment):
+    with pytest.raises(UsageError, match="expected"):
+        FixedPointAlgebra.of(deployment)
+
+
 def test_values_outside_of_a_stated_range_are_counted():
     ops = FixedPointAlgebra()
 
@@ -107,10 +165,9 @@ def test_values_outside_of_a_stated_range_are_counted():
     assert ops.n_overflows == 0
 
 
-@pytest.mark.parametrize("options", [{"protocol": "securenn"}, {"rounding": "up"}])
-def test_what_is_not_known_is_refused(options):
-    with pytest.raises(UsageError, match="expected"):
-        FixedPointAlgebra(**options)
+def test_a_rounding_that_is_not_known_is_refused():
+    with pytest.raises(UsageError, match="rounding 'up': expected random, nearest"):
+        FixedPointAlgebra(rounding="up")
 
 
 def test_fewer_squarings_make_a_worse_exponential():
