@@ -30,6 +30,7 @@ LAYERS = (
         "mpcprof.network",
         "mpcprof.deployment",
         "mpcprof.builds",
+        "mpcprof.spu_options",
         "mpcprof.files",
         "mpcprof.isolation",
         "mpcprof.progress",

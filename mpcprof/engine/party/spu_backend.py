@@ -6,6 +6,9 @@ import spu
 import spu.libspu as libspu
 from backend import Backend
 
+_COLOCATED = "experimental_enable_colocated_optimization"
+_OWNED = b"Priv2k"  # in the type of a share that is its owner's value
+
 
 def make_runtime_config(settings: Dict[str, Any]) -> Any:
     """Make SPU's RuntimeConfig of `settings` by SPU's names; enums by member name."""
@@ -27,6 +30,7 @@ class Spu095Backend(Backend):
     def start_runtime(self, header: Dict[str, Any]) -> None:
         """Make the virtual machine; protocols with keys exchange them here."""
         config = make_runtime_config(header["runtime_config"])
+        self._is_colocated = config.experimental_enable_colocated_optimization
         self._runtime = spu.Runtime(self.link, config)
 
     @staticmethod
@@ -46,9 +50,19 @@ class Spu095Backend(Backend):
         return executable
 
     def store(self, names: List[str], n_chunks: List[int], blobs: List[bytes]) -> None:
-        """Keep this party's shares of inputs: meta and chunks of each."""
+        """Keep this party's shares of inputs: meta and chunks of each.
+
+        Raises:
+            ValueError: If they are of a kind that this runtime is not configured for:
+                SPU takes them, and its hops are not those of the deployment.
+        """
         position = 0
         for name, n_own in zip(names, n_chunks):
+            if _OWNED in blobs[position] and not self._is_colocated:
+                raise ValueError(
+                    f"shares of {name} were made with an owner, under {_COLOCATED}, "
+                    "which this runtime has off: expected shares made without an owner"
+                )
             end = position + 1 + n_own
             self._runtime.set_var(name, _share(blobs[position:end]))
             position = end
