@@ -59,6 +59,10 @@ class LogError(MpcprofError, ValueError):
     """A text holds no SPU log that can be read."""
 
 
+class TuningError(MpcprofError, RuntimeError):
+    """No plan does what was asked for."""
+
+
 class EngineError(MpcprofError, RuntimeError):
     """The parties could not be started, or one of them failed."""
 

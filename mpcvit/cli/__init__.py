@@ -10,6 +10,7 @@ COMMANDS: CommandTable = {
     "train": ("mpcvit.cli.train", "Train an architecture, with a teacher or without."),
     "evaluate": ("mpcvit.cli.evaluate", "Accuracy, in the clear or by real parties."),
     "infer": ("mpcvit.cli.infer", "Private inference by real parties."),
+    "tune": ("mpcvit.cli.tune", "The fastest plan under which labels stay the same."),
     "pareto": ("mpcvit.cli.pareto", "Accuracy against seconds of a family."),
     "breakdown": ("mpcvit.cli.breakdown", "Figures 1, 3 and 8 of the paper."),
 }

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.plan import Plan
 from mpcprof.nn.transformer import vit
 from mpcprof.progress import SILENT, Progress
 from mpcvit.models.algebra import TorchAlgebra
 
 Kind: TypeAlias = Literal[
     "stream",  # entries of the centred tokens before a norm
-    "norm1",  # a token's variance + epsilon
+    "norm1",  # what the rsqrt of a token takes
     "norm2",
     "last_norm",
     "scores",  # of a softmax
@@ -98,7 +99,7 @@ class RangeAlgebra(TorchAlgebra):
         self._n_norms: Counter[int] = Counter()
 
     @contextmanager
-    def part(self, name: str) -> Iterator[None]:  # type: ignore[override]
+    def part(self, name: str) -> Iterator[None]:
         self._parts.append(name)
         try:
             yield
@@ -167,19 +168,21 @@ def measure_ranges(
     architecture: Architecture,
     weights: Mapping[str, Tensor],
     patches: Tensor,
+    plan: Plan | None = None,
     progress: Progress = SILENT,
 ) -> Ranges:
     """Run the network in the clear and return the ranges of every place it has.
 
     Args:
         patches: Images cut into patches, (n, N - 1, P).
+        plan: How the network is deployed, which says what norms sum up.
     """
     seen: dict[Place, list[tuple[Tensor, Tensor]]] = {}
     chunks = torch.split(patches, _CHUNK)
     progress.begin(len(chunks))
     for chunk in chunks:
         ops = RangeAlgebra(len(chunk))
-        vit(ops, architecture, chunk, weights)
+        vit(ops, architecture, chunk, weights, plan)
         for place, pair in ops.seen.items():
             seen.setdefault(place, []).append(pair)
         progress.advance()

@@ -1,0 +1,193 @@
+"""What can be chosen at each place of a network, with bounds from its ranges."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpcprof.errors import UsageError
+from mpcprof.nn.activation import ACTIVATIONS
+from mpcprof.nn.approximation import (
+    DEGREES,
+    MAX_SQUARINGS,
+    InverseBounds,
+    SoftmaxBounds,
+    inverse_error,
+)
+from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.plan import Plan
+from mpcvit.tune.ladder import Value
+from mpcvit.tune.ranges import LAST, Kind, Place, Ranges, SeenRange
+
+# Relative errors; beyond them a network says something else, below them nobody can
+# tell the difference.
+_LARGEST_ERROR: Final = 0.1
+_LEAST_ERROR: Final = 1e-4
+_FIELDS: Final[dict[Kind, str]] = {  # of a plan
+    "norm1": "norm1",
+    "norm2": "norm2",
+    "last_norm": "last_norm",
+    "scores": "softmax",
+    "total": "total",
+    "activation": "activation",
+}
+
+
+def values_of(
+    architecture: Architecture, ranges: Ranges, place: Place, margin: float
+) -> Iterator[tuple[Value, float]]:
+    """Yield what a plan could say of a place instead of the checkpoint's own way.
+
+    Beside it stands its largest error on the range, relative but for activations.
+
+    Args:
+        margin: Factor by which ranges are wider than what was seen.
+    """
+    seen = ranges[place]
+    match place.kind:
+        case "norm1" | "norm2" | "last_norm":
+            yield from _norms(seen, margin)
+        case "total":
+            yield from _inverses(*seen.stretched(margin), -1.0)
+        case "scores":
+            log_sum = ranges[replace(place, kind="log_sum")]
+            yield from _softmaxes(seen, log_sum, margin)
+        case "activation":
+            yield from _activations(architecture, place.layer)
+
+
+def _norms(seen: SeenRange, margin: float) -> Iterator[tuple[Value, float]]:
+    low, high = seen.stretched(margin)
+    factor = norm_multiple(seen) ** 2
+    yield from _inverses(low * factor, high * factor, -0.5)
+
+
+def norm_multiple(seen: SeenRange) -> int:
+    """Return the power of 2 by which tokens are multiplied before a bounded norm.
+
+    It brings the largest sum of squares above 1/4, where fixed point keeps its bits.
+    """
+    return int(2 ** max(0, math.floor(-math.log2(seen.high) / 2)))
+
+
+def _inverses(
+    low: float, high: float, power: float
+) -> Iterator[tuple[InverseBounds, float]]:
+    """Yield bounds with errors that matter, those of each number of steps apart."""
+    for n_steps in (0, 1):
+        for degree in DEGREES:
+            bounds = InverseBounds(low=low, high=high, degree=degree, n_steps=n_steps)
+            error = inverse_error(bounds, power)
+            if error <= _LARGEST_ERROR:
+                yield bounds, error
+            if error <= _LEAST_ERROR:
+                break
+
+
+def _softmaxes(
+    scores: SeenRange, log_sum: SeenRange, margin: float
+) -> Iterator[tuple[Value, float]]:
+    low, high = scores.widened(margin)
+    middle = (low + high) / 2
+    least, most = log_sum.widened(margin)
+    totals = [*_inverses(math.exp(least - middle), math.exp(most - middle), -1.0)]
+    for n_squarings in range(MAX_SQUARINGS + 1):
+        exp_error = 0.0
+        for total, error in totals:
+            try:
+                bounds = SoftmaxBounds(
+                    low=low, high=high, n_squarings=n_squarings, total=total
+                )
+            except UsageError:  # no exponential with so few squarings
+                exp_error = math.inf
+                break
+            exp_error = bounds.exp_error
+            if exp_error <= _LARGEST_ERROR:
+                yield bounds, exp_error + error
+        if exp_error <= _LEAST_ERROR:
+            return
+
+
+def _activations(
+    architecture: Architecture, layer: int
+) -> Iterator[tuple[Value, float]]:
+    names = {*architecture.activation[layer]}
+    if len(names) != 1 or architecture.is_fused(layer):
+        return
+    (own,) = names
+    meant = ACTIVATIONS[own].approximates or own
+    yield from (
+        (name, one.max_error)
+        for name, one in ACTIVATIONS.items()
+        if name != own and one.approximates == meant
+    )
+
+
+def with_value(plan: Plan, place: Place, value: Value, ranges: Ranges) -> Plan:
+    """Return the plan with that said of a place; None for the checkpoint's way."""
+    field = _FIELDS[place.kind]
+    if place.kind == "activation":
+        value = value or ""
+    changes: dict[str, Any] = {field: value}  # Any: what the field takes
+    if place.kind in ("norm1", "norm2", "last_norm"):
+        multiple = norm_multiple(ranges[place]) if value is not None else 1
+        changes[f"{field}_multiple"] = multiple
+    if place.layer == LAST:
+        return replace(plan, **changes)
+    layers = [*plan.layers]
+    layers[place.layer] = replace(layers[place.layer], **changes)
+    return replace(plan, layers=tuple(layers))
+
+
+def leaving(
+    value: Value, place: Place, calibrated: Ranges, met: Ranges
+) -> NDArray[np.bool_]:
+    """Tell of each image whether it leaves what the plan says of a place.
+
+    Args:
+        calibrated: Ranges that the value was made of.
+        met: Ranges of these images.
+    """
+    seen = met[place]
+    match value:
+        case InverseBounds():
+            is_norm = place.kind != "total"
+            factor = norm_multiple(calibrated[place]) ** 2 if is_norm else 1
+            return seen.leaving(value.low / factor, value.high / factor)
+        case SoftmaxBounds():
+            log_sum = met[replace(place, kind="log_sum")]
+            least, most = (
+                math.log(end) + value.centre
+                for end in (value.total.low, value.total.high)
+            )
+            return seen.leaving(value.low, value.high) | log_sum.leaving(least, most)
+        case str() if value:
+            return seen.leaving(*ACTIVATIONS[value].domain)
+    return np.zeros(len(seen.lows), bool)
+
+
+def name_place(place: Place) -> str:
+    """Name a place as it is printed."""
+    kind = {"scores": "softmax", "total": "sum of ReLUs", "last_norm": "norm"}
+    where = "behind the layers" if place.layer == LAST else f"layer {place.layer + 1}"
+    return f"{kind.get(place.kind, place.kind)} {where}"
+
+
+def describe(value: Value) -> str:
+    """Name what a plan says of a place, without its bounds."""
+    match value:
+        case InverseBounds():
+            return f"degree {value.degree}{_steps(value)}"
+        case SoftmaxBounds():
+            return (
+                f"no maximum, {value.n_squarings} squarings, 1/sum of degree "
+                f"{value.total.degree}{_steps(value.total)}"
+            )
+    return value or "SPU's own"
+
+
+def _steps(bounds: InverseBounds) -> str:
+    return f" + {bounds.n_steps} Newton" if bounds.n_steps else ""

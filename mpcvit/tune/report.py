@@ -1,0 +1,168 @@
+"""A tuning, for people and for programs."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import partial
+
+from mpcprof.costmodel.model import Prediction
+from mpcprof.units import format_bytes, format_duration
+from mpcvit.tune.places import name_place
+from mpcvit.tune.result import Outcome, PlaceChoice, TuneResult
+
+_duration = partial(format_duration, digits=4)
+_STEPS_VERSION = 1  # of what `mpcprof plot` draws
+
+
+def steps_json(result: TuneResult) -> str:
+    """Return the document of PLAN.steps.json, which `mpcprof plot` draws."""
+    config = result.config
+    return json.dumps(
+        {
+            "schema_version": _STEPS_VERSION,
+            "title": f"{result.model}; {result.deployment}\n{config.network}, batch "
+            f"{config.n_batch}",
+            "untuned_s": result.before.prediction.latency_s,
+            "steps": [
+                {"name": step.name, "group": step.group, "saved_s": step.saved_s}
+                for step in result.steps
+            ],
+        },
+        indent=1,
+    )
+
+
+def tune_json(result: TuneResult) -> str:
+    """Return the document of `mpcvit tune --json`."""
+    config = result.config
+    return json.dumps(
+        {
+            "plan": str(config.output),
+            "steps_file": str(config.steps_path),
+            "model": result.model,
+            "deployment": str(result.deployment),
+            "network": str(config.network),
+            "n_batch": config.n_batch,
+            "dataset": result.dataset,
+            "agreement": config.agreement,
+            "margin": config.margin,
+            "n_calibrated": result.n_calibrated,
+            "n_emulated": result.n_emulated,
+            "before": _outcome_json(result.before),
+            "rewritten": _outcome_json(result.rewritten),
+            "after": _outcome_json(result.after),
+            "steps": [asdict(step) for step in result.steps],
+            "choices": [asdict(choice) for choice in result.choices],
+            "leaving": asdict(result.leaving),
+            "parties": asdict(result.parties) if result.parties else None,
+            "failures": dict(result.failures),
+            "notes": list(_notes(result)),
+        }
+    )
+
+
+def _outcome_json(outcome: Outcome) -> dict[str, object]:
+    prediction = outcome.prediction
+    return {
+        "latency_s": prediction.latency_s,
+        "interval_s": list(prediction.interval_s),
+        "bytes_sent": prediction.bytes_sent,
+        "total_bytes_sent": prediction.total_bytes_sent,
+        "hops": prediction.hops,
+        **asdict(outcome.logits),
+    }
+
+
+def tune_lines(result: TuneResult) -> list[str]:
+    """Return before and after, each choice with what it saved, and what to know."""
+    config = result.config
+    return [
+        f"{result.model}; {result.deployment}; {config.network}, batch "
+        f"{config.n_batch}, as {config.profile} predicts",
+        *_table(result),
+        f"logits against the plain network's: {result.after.logits.n_images} images "
+        f"of {result.dataset} that no range was taken from, emulated on the ring",
+        "what saved it, one after the other:",
+        *_step_lines(result),
+        "what is done where (seconds saved, error of the logits by this alone, images "
+        "that leave the range):",
+        *map(_choice_line, result.choices),
+        _leaving_line(result),
+        *_parties_lines(result),
+        *(f"note: {note}" for note in _notes(result)),
+        f"{config.output}: the plan; {config.steps_path}: for `mpcprof plot "
+        f"{config.steps_path} waterfall`",
+    ]
+
+
+def _table(result: TuneResult) -> Iterator[str]:
+    yield (
+        f"{'':12}{'seconds':>10}{'hops':>8}{'sent by all':>13}{'same label':>12}"
+        f"{'largest error':>15}{'median':>10}"
+    )
+    for name, outcome in (
+        ("untuned", result.before),
+        ("rewritten", result.rewritten),
+        ("tuned", result.after),
+    ):
+        prediction, logits = outcome.prediction, outcome.logits
+        yield (
+            f"{name:12}{_duration(prediction.latency_s):>10}{prediction.hops:>8g}"
+            f"{format_bytes(prediction.total_bytes_sent, digits=4):>13}"
+            f"{logits.agreement:>12.2%}{logits.max_logit_error:>15.2g}"
+            f"{logits.median_logit_error:>10.2g}"
+        )
+
+
+def _step_lines(result: TuneResult) -> Iterator[str]:
+    width = max(len(step.name) for step in result.steps)
+    for step in result.steps:
+        share = step.saved_s / result.before.prediction.latency_s
+        yield (
+            f"  {step.name:{width}} {-step.saved_s:+8.3f} s {-share:+6.1%}  "
+            f"{_duration(step.latency_s):>9}"
+        )
+
+
+def _choice_line(choice: PlaceChoice) -> str:
+    return (
+        f"  {name_place(choice.place):24} {choice.what:54} {choice.saved_s:7.3f} s "
+        f"{choice.logit_error:8.2g} {choice.n_leaving:5}"
+    )
+
+
+def _leaving_line(result: TuneResult) -> str:
+    found, n_images = result.leaving, result.after.logits.n_images
+    text = f"{found.n_images} of {n_images} images leave a range somewhere"
+    if found.n_images:
+        text += f"; {found.n_disagreeing} of these get another label"
+    return text
+
+
+def _parties_lines(result: TuneResult) -> Iterator[str]:
+    found = result.parties
+    if found is None:
+        return
+    prediction = result.after.prediction
+    off = prediction.latency_s / found.latency_s - 1
+    hops = "hops not counted" if found.hops is None else f"{found.hops:g} hops"
+    yield (
+        f"real parties: {found.n_as_emulated} of {found.n_images} images have the "
+        f"emulation's label, logits within {found.max_error:.2g} of it; measured "
+        f"{_duration(found.latency_s)} a call (predicted {off:+.1%}), "
+        f"{format_bytes(found.total_bytes_sent, digits=4)}, {hops}"
+    )
+
+
+def _notes(result: TuneResult) -> Iterator[str]:
+    predictions: tuple[Prediction, ...] = (
+        result.before.prediction,
+        result.after.prediction,
+    )
+    yield from dict.fromkeys(note for one in predictions for note in one.notes)
+    overflows = [n for what, n in result.failures if what.endswith("overflow")]
+    if overflows:
+        yield (
+            f"{sum(overflows)} products left the ring in the emulation of the tuned "
+            "network: take fewer fraction bits or a wider ring"
+        )

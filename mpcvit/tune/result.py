@@ -1,0 +1,185 @@
+"""What a tuning was asked for, and what came of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Literal, TypeAlias
+
+from mpcprof.costmodel.model import Prediction
+from mpcprof.deployment import Deployment
+from mpcprof.errors import UsageError
+from mpcprof.network import Network
+from mpcprof.nn.architecture import Heads
+from mpcprof.nn.plan import Plan
+from mpcvit.secure.evaluate import LogitComparison
+from mpcvit.tune.ranges import Place
+
+Group: TypeAlias = Literal["rewrite", "activation", "softmax", "norm", "option"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneConfig:
+    """What `mpcvit tune` was asked for.
+
+    Attributes:
+        profile: Profile that prices, and whose deployment is tuned for.
+        output: File of the plan.
+        agreement: Least share of labels that are the plain network's, in (0, 1].
+        n_images: Most held-back images that decide.
+        n_calibration: Most training images that ranges are taken from.
+        margin: Factor by which ranges are wider than what was seen.
+        n_batch: Images of a call, for its price.
+        heads: How heads run before tuning; None as in the checkpoint.
+        dataset: Name or folder of a data set; None for the checkpoint's.
+        data: Folder of a named data set.
+        n_by_parties: Held-back images that real parties classify in the end.
+        emulation: Back-end that emulates their network.
+
+    Raises:
+        UsageError: If a number is out of range.
+    """
+
+    checkpoint: Path
+    profile: Path
+    network: Network
+    output: Path
+    agreement: float = 0.995
+    n_images: int = 1000
+    n_calibration: int = 1000
+    margin: float = 1.5
+    n_batch: int = 1
+    heads: Heads | None = None
+    dataset: str | None = None
+    data: Path | None = None
+    n_by_parties: int = 0
+    emulation: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.agreement <= 1:
+            raise UsageError(
+                f"agreement {self.agreement:.4%}: expected more than 0% and at most "
+                "100%, such as 99.5%"
+            )
+        if not 1 <= self.margin <= 100:
+            raise UsageError(
+                f"margin {self.margin:g}: expected a factor from 1 to 100, by which "
+                "ranges are wider than what was seen"
+            )
+
+    @property
+    def steps_path(self) -> Path:
+        """File beside the plan that `mpcprof plot` draws."""
+        return self.output.with_suffix(".steps.json")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """A network before or after tuning.
+
+    Attributes:
+        logits: On the ring, against the plain network's in the clear.
+    """
+
+    prediction: Prediction
+    logits: LogitComparison
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One choice, or the same choice in several layers, on top of those before.
+
+    Attributes:
+        latency_s: Predicted seconds after it.
+    """
+
+    name: str
+    group: Group
+    latency_s: float
+    saved_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceChoice:
+    """What is done at one place.
+
+    Attributes:
+        what: The choice in words.
+        saved_s: Predicted seconds less than with the checkpoint's own way.
+        logit_error: Root mean square of what it alone changes in the logits.
+        n_leaving: Held-back images with a value outside its range.
+    """
+
+    place: Place
+    what: str
+    saved_s: float
+    logit_error: float
+    n_leaving: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """Held-back images that leave a calibrated range somewhere.
+
+    Attributes:
+        n_images: Number of them.
+        n_disagreeing: Number of those with another label than the plain network's.
+    """
+
+    n_images: int
+    n_disagreeing: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartiesOutcome:
+    """The tuned network on real parties.
+
+    Attributes:
+        n_as_emulated: Images with the label of the emulation.
+        max_error: Largest distance of a logit from the emulation's.
+        latencies_s: Seconds of each call.
+        total_bytes_sent: Bytes of a call, summed over parties.
+        hops: Hops of a call; None if nothing counted them.
+    """
+
+    n_images: int
+    n_as_emulated: int
+    max_error: float
+    latencies_s: tuple[float, ...]
+    total_bytes_sent: int
+    hops: float | None
+
+    @property
+    def latency_s(self) -> float:
+        """Median seconds of the calls."""
+        return median(self.latencies_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TuneResult:
+    """A plan, and what it does to seconds and logits.
+
+    Attributes:
+        n_calibrated: Training images that ranges were taken from.
+        n_emulated: Plans that were tried on the ring.
+        failures: What the ring could not hold in the emulation of the tuned network, by
+            part and kind, with the number of entries.
+        rewritten: The network with every exact rewrite and no approximation.
+        parties: What real parties said; None if nobody asked them.
+    """
+
+    config: TuneConfig
+    plan: Plan
+    model: str
+    deployment: Deployment
+    dataset: str
+    n_calibrated: int
+    n_emulated: int
+    failures: tuple[tuple[str, int], ...]
+    before: Outcome
+    rewritten: Outcome
+    after: Outcome
+    steps: tuple[Step, ...]
+    choices: tuple[PlaceChoice, ...]
+    leaving: Leaving
+    parties: PartiesOutcome | None = None

@@ -1,0 +1,361 @@
+"""Tuning: the plan of fewest predicted seconds under which labels stay the same."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mpcprof.costmodel.model import CostModel, Prediction, fit_cost_model
+from mpcprof.errors import TuningError
+from mpcprof.files import check_writable, replace_file
+from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.plan import Plan, rewrites_only, unplanned, write_plan
+from mpcprof.profile.io import read_profile
+from mpcprof.progress import SILENT, Progress
+from mpcvit.checkpoint import Checkpoint, load_test_data, read_checkpoint
+from mpcvit.data.image_set import Dataset, ImageSet, choose_evenly
+from mpcvit.models.layers import to_patches
+from mpcvit.secure.evaluate import compare
+from mpcvit.tune.judge import Judge
+from mpcvit.tune.ladder import Alternative, Choice, back_off, find_first, frontier
+from mpcvit.tune.parties import classify_by_parties
+from mpcvit.tune.places import describe, leaving, name_place, values_of, with_value
+from mpcvit.tune.ranges import Kind, Place, Ranges, measure_ranges
+from mpcvit.tune.report import steps_json
+from mpcvit.tune.result import (
+    Group,
+    Leaving,
+    Outcome,
+    PlaceChoice,
+    Step,
+    TuneConfig,
+    TuneResult,
+)
+
+_N_JUDGED: Final = 32  # images by which the error of one place is judged
+_GROUPS: Final[dict[Kind, Group]] = {  # in the order of the steps
+    "activation": "activation",
+    "scores": "softmax",
+    "total": "softmax",
+    "norm1": "norm",
+    "norm2": "norm",
+    "last_norm": "norm",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Subject:
+    """The network that is tuned, priced and judged.
+
+    Attributes:
+        untuned: Plan that changes nothing.
+        rewritten: Plan of every exact rewrite.
+        calibrated: Ranges of training images, in the rewritten network.
+        met: Ranges of the held-back images in it.
+    """
+
+    config: TuneConfig
+    checkpoint: Checkpoint
+    model: CostModel
+    dataset: Dataset
+    held_back: ImageSet
+    judge: Judge
+    untuned: Plan
+    rewritten: Plan
+    calibrated: Ranges
+    met: Ranges
+
+    @property
+    def architecture(self) -> Architecture:
+        """Architecture of the checkpoint."""
+        return self.checkpoint.architecture
+
+    def predict(self, plan: Plan) -> Prediction:
+        """Price a plan."""
+        config = self.config
+        steps = trace_model(self.architecture, config.n_batch, plan)
+        return self.model.predict(steps, config.network)
+
+    def outcome(self, plan: Plan) -> Outcome:
+        """Price a plan, and emulate it on all held-back images."""
+        return self.judged(plan, self.judge.emulated(plan))
+
+    def judged(self, plan: Plan, logits: NDArray[np.float64]) -> Outcome:
+        """Price a plan of which all logits are known."""
+        labels = self.held_back.labels.numpy()
+        return Outcome(
+            prediction=self.predict(plan),
+            logits=compare(self.judge.plain, logits, labels),
+        )
+
+    def apply(self, choice: Mapping[Place, Alternative]) -> Plan:
+        """Return the rewritten plan with these choices."""
+        plan = self.rewritten
+        for place, one in choice.items():
+            plan = with_value(plan, place, one.value, self.calibrated)
+        return plan
+
+
+def tune(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
+    """Choose rewrites and approximations for a trained network, and write its plan.
+
+    Raises:
+        UsageError: If the checkpoint, the data or a number cannot be used.
+        ProfileError: If the profile cannot be read.
+        MissingEntryError: If it lacks an operation of the network.
+        TuningError: If even the exact rewrites do not agree as asked.
+        EngineError: If a party fails; the plan is written by then.
+    """
+    check_writable(config.output)
+    subject = _prepare(config, progress)
+    progress.describe("emulating the untuned and the rewritten network")
+    before = subject.outcome(subject.untuned)
+    rewritten = subject.outcome(subject.rewritten)
+    _check_agreement(rewritten, config)
+    choices = back_off(_ladders(subject, progress))
+    index, n_emulated = _search(subject, choices, progress)
+    chosen = choices[index]
+    plan = subject.apply(chosen)
+    subject.judge.failures.clear()
+    logits = subject.judge.emulated(plan)
+    architecture = subject.architecture
+    result = TuneResult(
+        config=config,
+        plan=plan,
+        model=f"{architecture.model.name}, {architecture.n_layers} layers",
+        failures=_failures(subject.judge),
+        deployment=subject.model.deployment,
+        dataset=subject.dataset.name,
+        n_calibrated=min(config.n_calibration, len(subject.dataset.train)),
+        n_emulated=n_emulated,
+        before=before,
+        rewritten=rewritten,
+        after=subject.judged(plan, logits),
+        steps=tuple(_steps(subject, chosen)),
+        choices=_place_choices(subject, chosen),
+        leaving=_count_leaving(subject, chosen, logits),
+    )
+    write_plan(config.output, plan)
+    replace_file(config.steps_path, steps_json(result))
+    return _ask_parties(subject, result, logits, progress)
+
+
+def _ask_parties(
+    subject: _Subject,
+    result: TuneResult,
+    logits: NDArray[np.float64],
+    progress: Progress,
+) -> TuneResult:
+    """Add what real parties say of some of the held-back images, if they are asked."""
+    config = result.config
+    if not config.n_by_parties:
+        return result
+    kept = choose_evenly(subject.held_back.labels.numpy(), config.n_by_parties)
+    images = subject.held_back.images[kept]
+    found = classify_by_parties(
+        config, subject.checkpoint, result.plan, images, logits[kept], progress
+    )
+    return replace(result, parties=found)
+
+
+def _failures(judge: Judge) -> tuple[tuple[str, int], ...]:
+    named = {f"{part}: {what}": n for (part, what), n in judge.failures.items()}
+    return tuple(sorted(named.items()))
+
+
+def _prepare(config: TuneConfig, progress: Progress) -> _Subject:
+    progress.describe("reading checkpoint, profile and images")
+    checkpoint = read_checkpoint(config.checkpoint)
+    heads = config.heads or checkpoint.architecture.heads
+    architecture = replace(checkpoint.architecture, heads=heads)
+    checkpoint = replace(checkpoint, architecture=architecture)
+    model = fit_cost_model(read_profile(config.profile))
+    most = max(config.n_images, config.n_calibration)
+    dataset = load_test_data(checkpoint, config.dataset, folder=config.data, limit=most)
+    held_back = _evenly(dataset.test, config.n_images)
+    judge = Judge(checkpoint, held_back.images, model.deployment, seed=config.seed)
+    rewritten = replace(
+        rewrites_only(
+            architecture,
+            config.n_batch,
+            deployment=model.deployment,
+            network=config.network,
+        ),
+        checkpoint=hashlib.sha256(config.checkpoint.read_bytes()).hexdigest(),
+    )
+    progress.describe("taking ranges from training images")
+    weights = {name: one.float() for name, one in judge.fold(rewritten).items()}
+    training = _evenly(dataset.train, config.n_calibration)
+
+    def measure(images: ImageSet) -> Ranges:
+        pixels = checkpoint.normalize(images.images)
+        patches = to_patches(pixels, architecture.model.patch)
+        return measure_ranges(architecture, weights, patches, rewritten, progress)
+
+    return _Subject(
+        config=config,
+        checkpoint=checkpoint,
+        model=model,
+        dataset=dataset,
+        held_back=held_back,
+        judge=judge,
+        untuned=unplanned(architecture),
+        rewritten=rewritten,
+        calibrated=measure(training),
+        met=measure(held_back),
+    )
+
+
+def _evenly(images: ImageSet, limit: int) -> ImageSet:
+    kept = choose_evenly(images.labels.numpy(), limit)
+    return ImageSet(images=images.images[kept], labels=images.labels[kept])
+
+
+def _check_agreement(rewritten: Outcome, config: TuneConfig) -> None:
+    agreement = rewritten.logits.agreement
+    if agreement < config.agreement:
+        raise TuningError(
+            f"{agreement:.2%} of {rewritten.logits.n_images} labels are those of the "
+            f"plain network before any approximation: expected {config.agreement:.2%}; "
+            "lower --agreement, or take a profile of more fraction bits"
+        )
+
+
+def _ladders(
+    subject: _Subject, progress: Progress
+) -> dict[Place, tuple[Alternative, ...]]:
+    """Price and judge what could be done at each place."""
+    places = [place for place in subject.calibrated if place.kind in _GROUPS]
+    progress.begin(len(places))
+    ladders = {}
+    for place in places:
+        progress.describe(f"judging {name_place(place)}")
+        ladders[place] = _ladder(subject, place)
+        progress.advance()
+    return ladders
+
+
+def _ladder(subject: _Subject, place: Place) -> tuple[Alternative, ...]:
+    """Return the alternatives of a place that pay, with the error of each alone."""
+    own_s = subject.predict(subject.rewritten).latency_s
+    values = values_of(
+        subject.architecture, subject.calibrated, place, subject.config.margin
+    )
+    priced = []
+    for value, error in values:
+        plan = with_value(subject.rewritten, place, value, subject.calibrated)
+        latency_s = subject.predict(plan).latency_s
+        if latency_s < own_s:
+            priced.append(Alternative(value=value, latency_s=latency_s, error=error))
+    judged = [_judged(subject, place, one) for one in frontier(priced)]
+    own = Alternative(value=None, latency_s=own_s, error=0.0)
+    return frontier([*judged, own])
+
+
+def _judged(subject: _Subject, place: Place, one: Alternative) -> Alternative:
+    plan = with_value(subject.rewritten, place, one.value, subject.calibrated)
+    return replace(one, error=subject.judge.exact_error(plan, _N_JUDGED))
+
+
+def _search(
+    subject: _Subject, choices: Sequence[Choice], progress: Progress
+) -> tuple[int, int]:
+    """Return the position of the choice that holds, and the number of trials."""
+    n_trials = 0
+
+    def holds(choice: Choice) -> bool:
+        nonlocal n_trials
+        n_trials += 1
+        progress.describe(f"emulating plan {n_trials}")
+        progress.advance()
+        return subject.judge.agrees(subject.apply(choice), subject.config.agreement)
+
+    progress.begin(len(choices).bit_length() + 1)
+    index = find_first(choices, holds)
+    assert index is not None, "the last choice is the rewritten network"
+    return index, n_trials
+
+
+# ---------------------------------------------------------------- what was chosen
+
+
+def _rewrites(subject: _Subject) -> Iterator[tuple[str, Plan]]:
+    """Yield plans from the untuned one on, each with one rewrite more."""
+    untuned, done = subject.untuned, subject.rewritten
+    if untuned.heads != done.heads:
+        yield "heads batched", replace(untuned, heads=done.heads)
+    plain = [
+        replace(layer, n_together=own.n_together)
+        for layer, own in zip(untuned.layers, done.layers, strict=True)
+    ]
+    together = replace(untuned, heads=done.heads, layers=tuple(plain))
+    yield "heads in one product", replace(together, deployment=done.deployment)
+    yield "weights folded", replace(done, is_pruned=False)
+    if done.is_pruned:
+        yield "last layer of the class token alone", done
+
+
+def _choice_groups(chosen: Choice) -> dict[tuple[Group, str], list[Place]]:
+    """Return the places of each choice that is not the checkpoint's own way."""
+    groups: dict[tuple[Group, str], list[Place]] = {}
+    for kind, group in _GROUPS.items():
+        for place, one in chosen.items():
+            if place.kind == kind and one.value:
+                groups.setdefault((group, describe(one.value)), []).append(place)
+    order = [*dict.fromkeys(_GROUPS.values())]
+    return dict(sorted(groups.items(), key=lambda item: order.index(item[0][0])))
+
+
+def _steps(subject: _Subject, chosen: Choice) -> Iterator[Step]:
+    """Yield the steps from the untuned to the tuned network."""
+    plans: list[tuple[str, Group, Plan]] = [
+        (name, "rewrite", plan) for name, plan in _rewrites(subject)
+    ]
+    so_far: dict[Place, Alternative] = {}
+    for (group, what), places in _choice_groups(chosen).items():
+        so_far |= {place: chosen[place] for place in places}
+        name = f"{group}: {what} ({_count(places)})"
+        plans.append((name, group, subject.apply(so_far)))
+    before_s = subject.predict(subject.untuned).latency_s
+    for name, group, plan in plans:
+        latency_s = subject.predict(plan).latency_s
+        saved_s = before_s - latency_s
+        yield Step(name=name, group=group, latency_s=latency_s, saved_s=saved_s)
+        before_s = latency_s
+
+
+def _count(places: Sequence[Place]) -> str:
+    return "1 place" if len(places) == 1 else f"{len(places)} places"
+
+
+def _place_choices(subject: _Subject, chosen: Choice) -> tuple[PlaceChoice, ...]:
+    own_s = subject.predict(subject.rewritten).latency_s
+    return tuple(
+        PlaceChoice(
+            place=place,
+            what=describe(one.value),
+            saved_s=own_s - one.latency_s,
+            logit_error=one.error,
+            n_leaving=int(_leaving(subject, place, one).sum()),
+        )
+        for place, one in chosen.items()
+    )
+
+
+def _leaving(subject: _Subject, place: Place, one: Alternative) -> NDArray[np.bool_]:
+    return leaving(one.value, place, subject.calibrated, subject.met)
+
+
+def _count_leaving(
+    subject: _Subject, chosen: Choice, logits: NDArray[np.float64]
+) -> Leaving:
+    found = [_leaving(subject, place, one) for place, one in chosen.items()]
+    is_outside = np.any(found, axis=0) if found else np.zeros(len(logits), bool)
+    is_other = logits.argmax(axis=1) != subject.judge.plain.argmax(axis=1)
+    return Leaving(
+        n_images=int(is_outside.sum()), n_disagreeing=int((is_outside & is_other).sum())
+    )
