@@ -355,7 +355,11 @@ class SoftmaxBounds:
         low: Smallest score, q k / sqrt K.
         high: Largest score.
         n_squarings: e^s is a polynomial of degree 4 of s / 2^n, squared n times.
-        total: Bounds of the sum over a row of e^(s - (low + high) / 2).
+        total: Bounds of the sum over a row of e^((s - (low + high) / 2) / 2^h), h being
+            the number of halvings.
+        halvings: Bounds of the sum over a row of p^2, p = softmax(s / 2^j), j from h to
+            1. softmax(s) is p^2 of j = 1, made to sum to 1 again: 4 hops and an inverse
+            on a narrow range, instead of one inverse on a range of e^(high - low).
 
     Raises:
         UsageError: If no softmax can be made of these.
@@ -365,6 +369,7 @@ class SoftmaxBounds:
     high: float
     n_squarings: int
     total: InverseBounds
+    halvings: tuple[InverseBounds, ...] = ()
 
     def __post_init__(self) -> None:
         check_range("range of scores", self.low, self.high)
@@ -391,24 +396,29 @@ class SoftmaxBounds:
     @property
     def score_factor(self) -> float:
         """Public factor that scores come with, best half of its root in q and in k."""
-        return float(_exp_polynomial(self)[0][-1] ** 0.25 / 2**self.n_squarings)
+        return float(_exp_polynomial(self)[0][-1] ** 0.25 / 2**self.n_squares)
+
+    @property
+    def n_squares(self) -> int:
+        """Number of squares in all, those of halvings too."""
+        return self.n_squarings + len(self.halvings)
 
     @property
     def exp_error(self) -> float:
         """Largest relative error of the weights, in exact arithmetic."""
         error = float(_exp_polynomial(self)[1])
-        return float((1 + error) ** (2**self.n_squarings) - 1)
+        return float((1 + error) ** (2**self.n_squares) - 1)
 
 
 @functools.lru_cache(maxsize=256)
 def _exp_polynomial(bounds: SoftmaxBounds) -> Any:
     """Return (coefficients by power of t, largest relative error of e^t).
 
-    t is (s - centre) / 2^n; the n-th root of the weights' scale is a factor.
+    t is (s - centre) / 2^(n + h); the 2^n-th root of the weights' scale is a factor.
     """
     import numpy as np  # loaded where something is fitted, not by `--help`
 
-    end = (bounds.high - bounds.low) / 2 ** (bounds.n_squarings + 1)
+    end = (bounds.high - bounds.low) / 2 ** (bounds.n_squares + 1)
     constant, (c1, c2, c3, c4), error = fit_products(
         lambda u: np.exp(end * u), 2, lambda u: np.exp(-end * u)
     )
@@ -422,13 +432,14 @@ def bounded_softmax(ops: Algebra[T], q: T, k: T, v: T, bounds: SoftmaxBounds) ->
 
     q k must come with `bounds.score_factor` / sqrt K multiplied in by the owner of the
     weights. 10 + 2 n hops and those of the inverse, which is taken of the row's sum and
-    multiplied behind the product with V. The scale of p, which cancels, makes the sums
-    about 1. A polynomial of degree 4 with a leading 1 takes two products,
-    (y + t + a2) y + a3 of y = (t + a0) t + a1.
+    multiplied behind the product with V; 4 and an inverse more for each halving. The
+    scale of p, which cancels, makes the sums about 1. A polynomial of degree 4 with a
+    leading 1 takes two products, (y + t + a2) y + a3 of y = (t + a0) t + a1.
 
     Source: the exponential by squaring of PUMA (arXiv 2307.12533, section 4) and SPU;
     the two products are Motzkin's and Knuth's, TAOCP volume 2, section 4.6.4.
-    Differs: degree 4 instead of 1 before squaring, fitted to the range; no maximum.
+    Differs: degree 4 instead of 1 before squaring, fitted to the range; no maximum; a
+    wide range is halved, and weights made to sum to 1 behind each square.
     """
     factor = bounds.score_factor
     scores = ops.matmul(q, ops.transpose(k))  # (G, M, N)
@@ -439,10 +450,19 @@ def bounded_softmax(ops: Algebra[T], q: T, k: T, v: T, bounds: SoftmaxBounds) ->
     weights = ops.shift(ops.mul(ops.shift(ops.add(y, t), a2), y), a3)
     for _ in range(bounds.n_squarings):
         weights = ops.square(weights)
-    total, scale = bounds.total, bounds.weight_scale
-    scaled = replace(total, low=scale * total.low, high=scale * total.high)
+    scaled = _scaled(bounds.total, bounds.weight_scale)
+    for own in bounds.halvings:
+        factor = (own.low * own.high) ** -0.25  # brings sums of squares to about 1
+        total = ops.row_sum(weights)
+        inverse = bounded_inverse(ops, total, scaled, -1.0, factor)
+        weights = ops.square(ops.mul(weights, inverse))
+        scaled = _scaled(own, factor**2)
     inverse = bounded_inverse(ops, ops.row_sum(weights), scaled, -1.0)  # (G, M, 1)
     return ops.mul(ops.matmul(weights, v), inverse)
+
+
+def _scaled(bounds: InverseBounds, scale: float) -> InverseBounds:
+    return replace(bounds, low=scale * bounds.low, high=scale * bounds.high)
 
 
 def _motzkin(coefficients: tuple[float, ...]) -> tuple[float, float, float, float]:

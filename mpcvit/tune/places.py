@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from mpcprof.errors import UsageError
@@ -15,17 +16,30 @@ from mpcprof.nn.approximation import (
     MAX_SQUARINGS,
     InverseBounds,
     SoftmaxBounds,
+    choose_inverse,
     inverse_error,
 )
 from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.plan import Plan
+from mpcvit.models.algebra import OPS
+from mpcvit.tune.judge import ExactAlgebra
 from mpcvit.tune.ladder import Value
-from mpcvit.tune.ranges import LAST, Kind, Place, Ranges, SeenRange
+from mpcvit.tune.ranges import (
+    LAST,
+    LOG_SQUARES,
+    LOG_SUMS,
+    Kind,
+    Place,
+    Ranges,
+    SeenRange,
+)
 
 # Relative errors; beyond them a network says something else, below them nobody can
 # tell the difference.
 _LARGEST_ERROR: Final = 0.1
 _LEAST_ERROR: Final = 1e-4
+_N_GRID: Final = 2001  # hidden values at which activations are compared
+_ROW_ERROR: Final = 0.3  # of an inverse that is the same for a row and cancels behind
 _FIELDS: Final[dict[Kind, str]] = {  # of a plan
     "norm1": "norm1",
     "norm2": "norm2",
@@ -53,10 +67,10 @@ def values_of(
         case "total":
             yield from _inverses(*seen.stretched(margin), -1.0)
         case "scores":
-            log_sum = ranges[replace(place, kind="log_sum")]
-            yield from _softmaxes(seen, log_sum, margin)
+            n_tokens = architecture.model.n_tokens
+            yield from _softmaxes(ranges, place, margin, n_tokens)
         case "activation":
-            yield from _activations(architecture, place.layer)
+            yield from _activations(architecture, place.layer, seen, margin)
 
 
 def _norms(seen: SeenRange, margin: float) -> Iterator[tuple[Value, float]]:
@@ -88,42 +102,71 @@ def _inverses(
 
 
 def _softmaxes(
-    scores: SeenRange, log_sum: SeenRange, margin: float
+    ranges: Ranges, place: Place, margin: float, n_tokens: int
 ) -> Iterator[tuple[Value, float]]:
-    low, high = scores.widened(margin)
-    middle = (low + high) / 2
+    """Yield bounds for each number of halvings that brings sums within reach."""
+    low, high = ranges[place].widened(margin)
+    for n_halvings in range(len(LOG_SUMS)):
+        sums = _sums(ranges, place, margin, n_tokens, n_halvings)
+        try:
+            firsts = [choose_inverse(*one, -1.0, _ROW_ERROR) for one in sums[:-1]]
+        except UsageError:
+            continue
+        for last, error in _inverses(*sums[-1], -1.0):
+            total, *halvings = (*firsts, last)
+            for n_squarings in range(MAX_SQUARINGS + 1):
+                try:
+                    bounds = SoftmaxBounds(
+                        low=low,
+                        high=high,
+                        n_squarings=n_squarings,
+                        total=total,
+                        halvings=tuple(halvings),
+                    )
+                except UsageError:  # no exponential with so few squarings
+                    continue
+                if bounds.exp_error <= _LARGEST_ERROR:
+                    yield bounds, bounds.exp_error + error
+                if bounds.exp_error <= _LEAST_ERROR:
+                    break
+
+
+def _sums(
+    ranges: Ranges, place: Place, margin: float, n_tokens: int, n_halvings: int
+) -> list[tuple[float, float]]:
+    """Return the range of each sum over a row that a softmax is divided by.
+
+    A row's error in all but the last cancels, but widens the range of the next.
+    """
+    low, high = ranges[place].widened(margin)
+    middle = (low + high) / 2 ** (n_halvings + 1)
+    log_sum = ranges[replace(place, kind=LOG_SUMS[n_halvings])]
     least, most = log_sum.widened(margin)
-    totals = [*_inverses(math.exp(least - middle), math.exp(most - middle), -1.0)]
-    for n_squarings in range(MAX_SQUARINGS + 1):
-        exp_error = 0.0
-        for total, error in totals:
-            try:
-                bounds = SoftmaxBounds(
-                    low=low, high=high, n_squarings=n_squarings, total=total
-                )
-            except UsageError:  # no exponential with so few squarings
-                exp_error = math.inf
-                break
-            exp_error = bounds.exp_error
-            if exp_error <= _LARGEST_ERROR:
-                yield bounds, exp_error + error
-        if exp_error <= _LEAST_ERROR:
-            return
+    sums = [(math.exp(least - middle), math.exp(most - middle))]
+    for kind in reversed(LOG_SQUARES[:n_halvings]):
+        least, most = ranges[replace(place, kind=kind)].widened(margin)
+        least, most = max(least, -math.log(n_tokens)), min(most, 0.0)
+        widest = ((1 - _ROW_ERROR) ** 2, (1 + _ROW_ERROR) ** 2)
+        sums.append((math.exp(least) * widest[0], math.exp(most) * widest[1]))
+    return sums
 
 
 def _activations(
-    architecture: Architecture, layer: int
+    architecture: Architecture, layer: int, seen: SeenRange, margin: float
 ) -> Iterator[tuple[Value, float]]:
+    """Yield other activations that mean the same, with their error where it is met."""
     names = {*architecture.activation[layer]}
     if len(names) != 1 or architecture.is_fused(layer):
         return
     (own,) = names
     meant = ACTIVATIONS[own].approximates or own
-    yield from (
-        (name, one.max_error)
-        for name, one in ACTIVATIONS.items()
-        if name != own and one.approximates == meant
-    )
+    x = torch.linspace(*seen.widened(margin), _N_GRID, dtype=torch.float64)
+    expected = ACTIVATIONS[meant].function(OPS, x)
+    for name, one in ACTIVATIONS.items():
+        if name != own and one.approximates == meant:
+            error = float((one.function(ExactAlgebra(), x) - expected).abs().max())
+            if error <= _LARGEST_ERROR:
+                yield name, error
 
 
 def with_value(plan: Plan, place: Place, value: Value, ranges: Ranges) -> Plan:
@@ -158,9 +201,10 @@ def leaving(
             factor = norm_multiple(calibrated[place]) ** 2 if is_norm else 1
             return seen.leaving(value.low / factor, value.high / factor)
         case SoftmaxBounds():
-            log_sum = met[replace(place, kind="log_sum")]
+            n_halvings = len(value.halvings)
+            log_sum = met[replace(place, kind=LOG_SUMS[n_halvings])]
             least, most = (
-                math.log(end) + value.centre
+                math.log(end) + value.centre / 2**n_halvings
                 for end in (value.total.low, value.total.high)
             )
             return seen.leaving(value.low, value.high) | log_sum.leaving(least, most)
@@ -182,9 +226,11 @@ def describe(value: Value) -> str:
         case InverseBounds():
             return f"degree {value.degree}{_steps(value)}"
         case SoftmaxBounds():
+            sums = (value.total, *value.halvings)
+            degrees = ", ".join(f"{one.degree}{_steps(one)}" for one in sums)
             return (
-                f"no maximum, {value.n_squarings} squarings, 1/sum of degree "
-                f"{value.total.degree}{_steps(value.total)}"
+                f"no maximum, {value.n_squarings} squarings, "
+                f"{len(value.halvings)} halvings, 1/sum of degree {degrees}"
             )
     return value or "SPU's own"
 

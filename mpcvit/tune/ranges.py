@@ -24,10 +24,18 @@ Kind: TypeAlias = Literal[
     "norm2",
     "last_norm",
     "scores",  # of a softmax
-    "log_sum",  # log of the sum of e**score of a row
+    "log_sum0",  # log of the sum over a row of e**(score / 2**h), h = 0
+    "log_sum1",
+    "log_sum2",
+    "log_sum3",
+    "log_square1",  # log of the sum over a row of softmax(scores / 2**h)**2, h = 1
+    "log_square2",
+    "log_square3",
     "total",  # of a row of a ReLU softmax, + epsilon
     "activation",  # hidden values of the MLP
 ]
+LOG_SUMS: Final[tuple[Kind, ...]] = ("log_sum0", "log_sum1", "log_sum2", "log_sum3")
+LOG_SQUARES: Final[tuple[Kind, ...]] = ("log_square1", "log_square2", "log_square3")
 LAST: Final = -1  # the layer of the last norm
 _CHUNK: Final = 100  # images at a time
 _SOFTMAX: Final = ("softmax", "softmax_by_entry")
@@ -137,7 +145,13 @@ class RangeAlgebra(TorchAlgebra):
     def row_max(self, x: Tensor) -> Tensor:
         if self._parts[-1] in _SOFTMAX:
             self._note("scores", x)
-            self._note("log_sum", torch.logsumexp(x, dim=-1))
+            log_sums = [torch.logsumexp(x / 2**h, dim=-1) for h in range(len(LOG_SUMS))]
+            for kind, log_sum in zip(LOG_SUMS, log_sums, strict=True):
+                self._note(kind, log_sum)
+            for kind, of_all, of_half in zip(
+                LOG_SQUARES, log_sums[:-1], log_sums[1:], strict=True
+            ):
+                self._note(kind, of_all - 2 * of_half)
         return super().row_max(x)
 
     def reciprocal(self, x: Tensor) -> Tensor:  # type: ignore[override]

@@ -1,5 +1,6 @@
 """Laws of the approximations, and of the operations that they are made of."""
 
+import itertools
 from dataclasses import replace
 from functools import partial
 
@@ -183,6 +184,38 @@ def test_a_softmax_without_a_maximum_is_within_its_error_and_hops(
     assert most / 20 < error < most
     stated = 2 * bounds.exp_error + inverse_error(bounds.total, -1.0)
     assert error < stated * np.abs(inputs[2]).max()
+    assert count_hops(function, *((1, 65, 16),) * 3) == hops
+
+
+@pytest.mark.parametrize(("n_halvings", "hops"), [(1, 38), (2, 43), (3, 50)])
+def test_scores_too_far_apart_for_one_sum_are_halved(n_halvings, hops):
+    rng = np.random.default_rng(0)
+    q, k, v = rng.normal(size=(3, 2, 65, 16))
+    q *= 14 / np.abs(q @ k.swapaxes(1, 2)).max()
+    scores = q @ k.swapaxes(1, 2)
+    roots = [np.exp(scores / 2**h).sum(axis=-1) for h in range(n_halvings, -1, -1)]
+    squares = [of_all / of_half**2 for of_half, of_all in itertools.pairwise(roots)]
+    # that a row is off by a fourth in all sums but the last cancels
+    firsts = [roots[0], *squares]
+    bounds = [
+        choose_inverse(sums.min() / 2, sums.max() * 2, -1.0, 0.25) for sums in firsts
+    ]
+    last = choose_inverse(bounds[-1].low, bounds[-1].high, -1.0, 1e-3)
+    own = SoftmaxBounds(
+        low=-14.1,
+        high=14.1,
+        n_squarings=4 - n_halvings,
+        total=bounds[0],
+        halvings=(*bounds[1:-1], last),
+    )
+    root = own.score_factor**0.5
+    function = partial(bounded_softmax, bounds=own)
+
+    found = in_float64(function, q * root, k * root, v)
+
+    weights = np.exp(scores) / roots[-1][..., None]
+    stated = 2 * own.exp_error + inverse_error(last, -1.0)
+    assert np.abs(found - weights @ v).max() < stated * np.abs(v).max() < 0.1
     assert count_hops(function, *((1, 65, 16),) * 3) == hops
 
 
