@@ -8,7 +8,7 @@ from functools import partial
 from mpcprof.costmodel.model import Prediction
 from mpcprof.units import format_bytes, format_duration
 from mpcvit.tune.places import name_place
-from mpcvit.tune.result import Outcome, PlaceChoice, TuneResult
+from mpcvit.tune.result import PlaceChoice, TuneOutcome, TuneResult
 
 _duration = partial(format_duration, digits=4)
 _STEPS_VERSION = 1  # of what `mpcprof plot` draws
@@ -61,7 +61,7 @@ def tune_json(result: TuneResult) -> str:
     )
 
 
-def _outcome_json(outcome: Outcome) -> dict[str, object]:
+def _outcome_json(outcome: TuneOutcome) -> dict[str, object]:
     prediction = outcome.prediction
     return {
         "latency_s": prediction.latency_s,

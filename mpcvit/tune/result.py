@@ -74,7 +74,7 @@ class TuneConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class TuneOutcome:
     """A network before or after tuning.
 
     Attributes:
@@ -86,7 +86,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class TuneStep:
     """One choice, or the same choice in several layers, on top of those before.
 
     Attributes:
@@ -176,10 +176,10 @@ class TuneResult:
     n_calibrated: int
     n_emulated: int
     failures: tuple[tuple[str, int], ...]
-    before: Outcome
-    rewritten: Outcome
-    after: Outcome
-    steps: tuple[Step, ...]
+    before: TuneOutcome
+    rewritten: TuneOutcome
+    after: TuneOutcome
+    steps: tuple[TuneStep, ...]
     choices: tuple[PlaceChoice, ...]
     leaving: Leaving
     parties: PartiesOutcome | None = None

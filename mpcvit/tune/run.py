@@ -29,11 +29,11 @@ from mpcvit.tune.report import steps_json
 from mpcvit.tune.result import (
     Group,
     Leaving,
-    Outcome,
     PlaceChoice,
-    Step,
     TuneConfig,
+    TuneOutcome,
     TuneResult,
+    TuneStep,
 )
 
 _N_JUDGED: Final = 32  # images by which the error of one place is judged
@@ -80,14 +80,14 @@ class _Subject:
         steps = trace_model(self.architecture, config.n_batch, plan)
         return self.model.predict(steps, config.network)
 
-    def outcome(self, plan: Plan) -> Outcome:
+    def outcome(self, plan: Plan) -> TuneOutcome:
         """Price a plan, and emulate it on all held-back images."""
         return self.judged(plan, self.judge.emulated(plan))
 
-    def judged(self, plan: Plan, logits: NDArray[np.float64]) -> Outcome:
+    def judged(self, plan: Plan, logits: NDArray[np.float64]) -> TuneOutcome:
         """Price a plan of which all logits are known."""
         labels = self.held_back.labels.numpy()
-        return Outcome(
+        return TuneOutcome(
             prediction=self.predict(plan),
             logits=compare(self.judge.plain, logits, labels),
         )
@@ -215,7 +215,7 @@ def _evenly(images: ImageSet, limit: int) -> ImageSet:
     return ImageSet(images=images.images[kept], labels=images.labels[kept])
 
 
-def _check_agreement(rewritten: Outcome, config: TuneConfig) -> None:
+def _check_agreement(rewritten: TuneOutcome, config: TuneConfig) -> None:
     agreement = rewritten.logits.agreement
     if agreement < config.agreement:
         raise TuningError(
@@ -310,7 +310,7 @@ def _choice_groups(chosen: Choice) -> dict[tuple[Group, str], list[Place]]:
     return dict(sorted(groups.items(), key=lambda item: order.index(item[0][0])))
 
 
-def _steps(subject: _Subject, chosen: Choice) -> Iterator[Step]:
+def _steps(subject: _Subject, chosen: Choice) -> Iterator[TuneStep]:
     """Yield the steps from the untuned to the tuned network."""
     plans: list[tuple[str, Group, Plan]] = [
         (name, "rewrite", plan) for name, plan in _rewrites(subject)
@@ -324,7 +324,7 @@ def _steps(subject: _Subject, chosen: Choice) -> Iterator[Step]:
     for name, group, plan in plans:
         latency_s = subject.predict(plan).latency_s
         saved_s = before_s - latency_s
-        yield Step(name=name, group=group, latency_s=latency_s, saved_s=saved_s)
+        yield TuneStep(name=name, group=group, latency_s=latency_s, saved_s=saved_s)
         before_s = latency_s
 
 
