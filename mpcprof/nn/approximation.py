@@ -344,6 +344,82 @@ def _rsqrt(ops: Algebra[T], x: T, bounds: InverseBounds, factor: float) -> T:
     return z
 
 
+# ---- as published
+
+
+def goldschmidt_inverse(
+    ops: Algebra[T],
+    x: T,
+    power: float,
+    divisor: float,
+    n_steps: int,
+    factor: float = 1.0,
+) -> T:
+    """Return factor * x**power by Goldschmidt's iteration from q = x / divisor.
+
+    For 1/x, m = 2 - q and q becomes q m, in the basin 0 < q < 2: 2 n + 1 hops. For
+    x**-0.5, m = (3 - q) / 2 and q becomes q m^2, in 0 < q < 3: 4 n - 1 hops. The result
+    is the product of all m; a factor that is not divisor**-power is one hop more.
+
+    Raises:
+        UsageError: If the power is another one.
+        RangeError: If an algebra that sees values sees one outside of the basin.
+
+    Source: SecFormer, arXiv 2401.00793, algorithms 2 and 3.
+    Differs: its released code has no divisor, so that sums are outside of the basin.
+    """
+    limit = _by_power(power, 2.0, 1.5)  # m is what is left of it
+    is_root = power == -0.5
+    negated = ops.scale(x, (-0.5 if is_root else -1.0) / divisor)
+    negated = ops.expect_within(negated, -limit, 0.0)
+    product = multiplier = ops.shift(negated, limit)
+    for step in range(1, n_steps):
+        if step == 1:
+            negated = ops.mul(negated, multiplier)
+        else:
+            product, negated = _mul_both(ops, product, negated, multiplier)
+        if is_root:
+            negated = ops.mul(negated, multiplier)
+        multiplier = ops.shift(negated, limit)
+    if n_steps > 1:
+        product = ops.mul(product, multiplier)
+    left = factor * divisor**power
+    return product if math.isclose(left, 1.0) else ops.scale(product, left)
+
+
+def _mul_both(ops: Algebra[T], x: T, y: T, z: T) -> tuple[T, T]:
+    both = ops.mul(ops.join([x, y], 0), ops.join([z, z], 0))
+    length = x.shape[0]
+    return ops.cut(both, 0, 0, length), ops.cut(both, 0, length, 2 * length)
+
+
+def goldschmidt_error(
+    low: float, high: float, power: float, divisor: float, n_steps: int
+) -> float:
+    """Return the largest relative error of `goldschmidt_inverse` on a range.
+
+    Raises:
+        UsageError: If the power is another one, or the range leaves the basin.
+    """
+    limit = _by_power(power, 2.0, 3.0)
+    check_range("range of an inverse", low, high)
+    if low <= 0 or high >= limit * divisor:
+        raise UsageError(
+            f"values from {low:g} to {high:g} over divisor={divisor:g}: expected a "
+            f"start above 0 and below {limit:g}, else Goldschmidt's iteration diverges"
+        )
+    return max(_goldschmidt_error(x / divisor, power, n_steps) for x in (low, high))
+
+
+def _goldschmidt_error(start: float, power: float, n_steps: int) -> float:
+    product, rest = 1.0, start
+    for _ in range(n_steps):
+        multiplier = 2 - rest if power == -1.0 else (3 - rest) / 2
+        product *= multiplier
+        rest *= multiplier if power == -1.0 else multiplier**2
+    return float(abs(product * start**-power - 1))
+
+
 # ---- softmax
 
 

@@ -24,6 +24,7 @@ from mpcprof.nn.approximation import (
 # Added to a sum before its reciprocal is taken. The paper's 1e-8 is below what 18
 # fraction bits resolve (4e-6); below 1e-3 SPU's reciprocal is off by more than 0.5 %.
 EPSILON: Final = 2.0**-10
+PUMA_SQUARINGS: Final = 5
 SPARSEMAX_STEPS: Final = 6  # at 257 tokens rows then sum to 1.02 at most
 SPARSEMAX_WIDTH: Final = 2.0**-6  # step of the difference that gives the slope
 LINFORMER_RATIO: Final = 4  # tokens per projected token; the quotient is rounded up
@@ -50,6 +51,25 @@ def softmax_rows(ops: Algebra[T], scores: T, *, is_by_entry: bool = False) -> T:
     """
     shifted = ops.subtract(scores, ops.row_max(scores))
     return _normalise(ops, ops.exp(shifted), is_by_entry=is_by_entry)
+
+
+def puma_exp(ops: Algebra[T], x: T) -> T:
+    """Return (1 + x / 32)^32 for x > -14, else 0: within 0.0086 of e^x for x <= 0.
+
+    Source: PUMA, arXiv 2307.12533, section 4.
+    """
+    power = ops.shift(ops.scale(x, 2.0**-PUMA_SQUARINGS), 1.0)
+    for _ in range(PUMA_SQUARINGS):
+        power = ops.square(power)
+    return ops.gate(ops.shift(x, 14.0), power)
+
+
+def puma_softmax_rows(ops: Algebra[T], scores: T) -> T:
+    """Return softmax of each row by `puma_exp` and one reciprocal for a row.
+
+    Source: PUMA, arXiv 2307.12533, section 4.
+    """
+    return _normalise(ops, puma_exp(ops, ops.subtract(scores, ops.row_max(scores))))
 
 
 def relu_softmax_rows(ops: Algebra[T], scores: T, *, is_by_entry: bool = False) -> T:
@@ -231,6 +251,13 @@ ATTENTIONS: Final = {
     "softmax": Attention(
         function=attend_by(softmax_rows),
         source="Vaswani et al. 2017, equation 1",
+        bounds=(1.5, 1.5, 1.0),
+        atol=5e-3,
+    ),
+    # squaring five times doubles each time what a truncation lost: 1e-3
+    "softmax_puma": Attention(
+        function=attend_by(puma_softmax_rows),
+        source="PUMA, arXiv 2307.12533, section 4: exp within 0.0086",
         bounds=(1.5, 1.5, 1.0),
         atol=5e-3,
     ),

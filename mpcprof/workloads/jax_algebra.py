@@ -39,7 +39,7 @@ class JaxAlgebra:
         return x * np.float32(factor)
 
     def gate(self, x: Array, y: Array) -> Array:
-        return jnp.where(x > 0, y, 0)
+        return jnp.where(x > 0, y, jnp.zeros_like(y))
 
     def combine(self, x: Array, matrix: Matrix) -> Array:
         # flat: SPU runs a product of more than two axes once per leading index

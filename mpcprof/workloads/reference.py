@@ -49,6 +49,13 @@ def softmax_rows64(scores: Array64) -> Array64:
     return np.asarray(np.exp(scores - logs), np.float64)
 
 
+def puma_softmax_rows64(scores: Array64) -> Array64:
+    """Divide (1 + x / 32)^32, 0 up to x = -14, by its sum; x = score - maximum."""
+    x = scores - np.max(scores, axis=1, keepdims=True)
+    weights = np.exp(32 * np.log1p(np.maximum(x, -14) / 32)) * (x > -14)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
 def sparsemax_rows64(scores: Array64) -> Array64:
     """Project each row onto the simplex, exactly, by sorting.
 
@@ -107,6 +114,7 @@ def linformer64(q: Array64, k: Array64, v: Array64, e: Array64, f: Array64) -> A
 ATTENTIONS64: Final[dict[str, Callable[..., Array64]]] = {
     "softmax": attend_by64(softmax_rows64),
     "relu_softmax": attend_by64(relu_softmax_rows64),
+    "softmax_puma": attend_by64(puma_softmax_rows64),
     "softmax_by_entry": attend_by64(softmax_rows64),
     "relu_softmax_by_entry": attend_by64(relu_softmax_rows64),
     "scale": scale64,

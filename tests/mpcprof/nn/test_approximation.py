@@ -19,6 +19,8 @@ from mpcprof.nn.approximation import (
     bounded_inverse,
     bounded_softmax,
     choose_inverse,
+    goldschmidt_error,
+    goldschmidt_inverse,
     inverse_error,
 )
 from mpcprof.nn.steps import Bare, CountingAlgebra, Step
@@ -232,3 +234,35 @@ def test_bounds_of_which_no_softmax_can_be_made_are_refused(wrong, message):
 
     with pytest.raises(UsageError, match=message):
         SoftmaxBounds(**right | wrong)
+
+
+# SecFormer's softmax: divisor 5000 and 13 steps; a range of its own for each power
+@pytest.mark.parametrize(
+    ("power", "low", "divisor", "n_steps", "error", "hops"),
+    [
+        (-1.0, 5.0, 5000.0, 13, 3e-4, 27),
+        (-1.0, 25.0, 5000.0, 13, 1e-12, 27),
+        (-0.5, 0.05, 1.0, 7, 1e-5, 27),
+    ],
+)
+def test_goldschmidts_iteration_is_within_its_stated_error_and_hops(
+    power, low, divisor, n_steps, error, hops
+):
+    x = np.linspace(low, 1.9 * divisor, 9999)[:, None]
+    function = partial(
+        goldschmidt_inverse,
+        **{"power": power, "divisor": divisor, "n_steps": n_steps},
+        factor=divisor**-power,
+    )
+
+    relative = in_float64(function, x) * (x / divisor) ** -power - 1
+
+    stated = goldschmidt_error(low, 1.9 * divisor, power, divisor, n_steps)
+    assert stated < error
+    assert np.abs(relative).max() < stated * 1.01 + 1e-6
+    assert count_hops(function, (5, 1)) == hops
+
+
+def test_a_start_outside_of_goldschmidts_basin_is_refused():
+    with pytest.raises(UsageError, match="expected a start above 0 and below 2, else"):
+        goldschmidt_error(25.0, 12_800.0, -1.0, 5000.0, 13)

@@ -29,6 +29,7 @@ SIZES = {"n_heads": 2, "n_tokens": 65, "head_dim": 16, "width": 64, "hidden": 12
 FORMULAS = {
     "attn.scale_plain": "attn.scale",
     "attn.softmax_by_entry": "attn.softmax",
+    "attn.softmax_puma": "attn.softmax",
     "attn.relu_softmax_by_entry": "attn.relu_softmax",
     **{
         f"mlp.{name}": f"mlp.{activation.approximates}"
