@@ -26,6 +26,7 @@ from mpcprof.nn.architecture import (
 )
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.plan import Plan
 from mpcprof.nn.steps import Step
 from mpcprof.profile.record import Profile
 from mpcprof.units import format_bytes, format_duration
@@ -190,19 +191,20 @@ def predict_model(
     architecture: Architecture,
     networks: Sequence[Network],
     n_batch: int = 1,
+    plan: Plan | None = None,
 ) -> PredictionReport:
-    """Predict a whole Transformer for a batch of inputs.
+    """Predict a whole Transformer for a batch of inputs, deployed by a plan.
 
     Raises:
         MissingEntryError: If the profile lacks an operation of it.
     """
-    steps = trace_model(architecture, n_batch)
-    preset = architecture.model
+    steps = trace_model(architecture, n_batch, plan)
+    preset, heads = architecture.model, plan.heads if plan else architecture.heads
     title = (
         f"{preset.name}, {preset.n_layers} layers, {preset.n_heads} heads "
-        f"{architecture.heads}, {preset.n_tokens} tokens"
+        f"{heads}, {preset.n_tokens} tokens"
         f"{' given embedded' * bool(preset.n_embeddings)}, width {preset.width}, "
-        f"batch {n_batch}"
+        f"batch {n_batch}{', by a plan' * bool(plan)}"
     )
     return predict_steps(model, title, steps, networks)
 
@@ -212,6 +214,7 @@ def predict_architecture(
     architecture: Architecture,
     network: Network | str = "wan",
     n_batch: int = 1,
+    plan: Plan | None = None,
 ) -> Prediction:
     """Return what one call of an architecture costs on a network.
 
@@ -227,13 +230,14 @@ def predict_architecture(
     Args:
         profile: Profile, or the cost model fitted to one, which takes a second.
         network: Network, or its text such as `100MBps,10ms`.
+        plan: How it is deployed; None for the network as it is.
 
     Raises:
         MissingEntryError: If the profile lacks an operation of the architecture.
     """
     fitted = profile if isinstance(profile, CostModel) else fit_cost_model(profile)
     link = parse_network(network) if isinstance(network, str) else network
-    return fitted.predict(trace_model(architecture, n_batch), link)
+    return fitted.predict(trace_model(architecture, n_batch, plan), link)
 
 
 def predict_steps(

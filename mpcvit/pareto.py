@@ -3,6 +3,7 @@
 Seconds by real parties are kept in `measured.json`, beside the checkpoint that ran.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -23,9 +24,11 @@ from mpcprof.files import read_json, replace_file
 from mpcprof.network import Network
 from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.plan import REWRITES, Plan, choose_plan
 from mpcprof.profile.io import read_profile
 from mpcprof.units import format_duration
 from mpcvit.checkpoint import read_checkpoint
+from mpcvit.secure.model_owner import check_made_for
 
 MEASURED: Final = "measured.json"
 
@@ -38,11 +41,13 @@ class MeasuredConditions:
         architecture: The JSON object of `architecture.json`.
         deployment: The deployment in words.
         network: The network in words.
+        plan: Digest of the plan; "" without one.
     """
 
     architecture: dict[str, Any]  # Any: JSON, only ever compared
     deployment: str
     network: str
+    plan: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,8 +98,8 @@ def read_measured(path: Path) -> Measured | None:
 _CHECKPOINT = "model.safetensors"
 _DECIMALS = 9  # of seconds: heads in another order add up to no other latency
 
-# (checkpoint's file, heads) to seconds of a private inference of one image
-Measure = Callable[[Path, Heads | None], float]
+# (checkpoint's file, heads, plan) to seconds of a private inference of one image
+Measure = Callable[[Path, Heads | None, str | None], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,12 +134,15 @@ class ParetoConfig:
         runs: GROUP=FOLDER, or FOLDER as a group of its own name, with every checkpoint
             in and below it; or the file of one checkpoint.
         heads: How heads run; None as in each checkpoint.
+        plan: `rewrites`, or a plan's file; one of that name beside a checkpoint goes
+            before it. None for the networks as they are.
     """
 
     runs: tuple[str, ...]
     profile: Path
     network: Network
     heads: Heads | None = None
+    plan: str | None = None
 
 
 def gather(config: ParetoConfig, measure: Measure | None = None) -> tuple[Member, ...]:
@@ -190,18 +198,42 @@ def _member(
         )
     architecture = checkpoint.architecture
     architecture = replace(architecture, heads=config.heads or architecture.heads)
+    asked = _plan_of(config.plan, path)
+    plan = choose_plan(
+        asked,
+        architecture,
+        deployment=model.deployment,
+        network=config.network,
+        heads=config.heads,
+    )
+    if plan:
+        check_made_for(plan, path)
     return Member(
         group=group,
         name=path.parent.name,
         accuracy=checkpoint.accuracy,
-        predicted_s=predict_s(model, architecture, config.network),
-        measured_s=_measured_s(config, model, path, architecture, measure),
+        predicted_s=predict_s(model, architecture, config.network, plan),
+        measured_s=_measured_s(config, model, path, architecture, plan, measure),
     )
 
 
-def predict_s(model: CostModel, architecture: Architecture, network: Network) -> float:
+def _plan_of(asked: str | None, checkpoint: Path) -> str | None:
+    """Return the plan of that name beside the checkpoint if there is one."""
+    if not asked or asked == REWRITES:
+        return asked
+    beside = checkpoint.with_name(Path(asked).name)
+    return str(beside) if beside.exists() else asked
+
+
+def predict_s(
+    model: CostModel,
+    architecture: Architecture,
+    network: Network,
+    plan: Plan | None = None,
+) -> float:
     """Return the seconds of one image; the order of heads does not change them."""
-    latency_s = model.predict(trace_model(architecture), network).latency_s
+    steps = trace_model(architecture, 1, plan)
+    latency_s = model.predict(steps, network).latency_s
     return round(latency_s, _DECIMALS)
 
 
@@ -210,12 +242,14 @@ def _measured_s(
     model: CostModel,
     path: Path,
     architecture: Architecture,
+    plan: Plan | None,
     measure: Measure | None,
 ) -> float | None:
     conditions = MeasuredConditions(
         architecture=json.loads(architecture.to_json()),
         deployment=str(model.deployment),
         network=str(config.network),
+        plan=hashlib.sha256(plan.to_json().encode()).hexdigest() if plan else "",
     )
     file = path.with_name(MEASURED)
     known = read_measured(file)
@@ -223,7 +257,7 @@ def _measured_s(
         return known.latency_s
     if measure is None:
         return None
-    latency_s = measure(path, config.heads)
+    latency_s = measure(path, config.heads, _plan_of(config.plan, path))
     write_measured(file, Measured(conditions=conditions, latency_s=latency_s))
     return latency_s
 

@@ -11,6 +11,7 @@ from mpcprof.cli.options import (
     heads_option,
     json_option,
     networks_option,
+    plan_option,
     profile_argument,
 )
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 @networks_option
 @batch_option
 @heads_option("One by one or together. [default: as in the file, else serial]")
+@plan_option
 @click.option("--layers", "n_layers", type=click.IntRange(min=1), help="Fewer or more.")
 @json_option
 def command(
@@ -44,6 +46,7 @@ def command(
     networks: "tuple[Network, ...]",
     n_batch: int,
     heads: "Heads | None",
+    plan: str | None,
     n_layers: int | None,
     is_json: bool,
 ) -> None:
@@ -52,6 +55,7 @@ def command(
     Seconds with an interval, bytes, hops, and the split by layer and by operation.
     """
     from mpcprof.costmodel.model import fit_cost_model
+    from mpcprof.nn.plan import choose_plan
     from mpcprof.predict import choose_architecture, predict_model
     from mpcprof.profile.io import read_profile
 
@@ -63,5 +67,13 @@ def command(
         n_layers=n_layers,
     )
     cost_model = fit_cost_model(read_profile(profile))
-    report = predict_model(cost_model, architecture, networks, n_batch)
+    chosen = choose_plan(
+        plan,
+        architecture,
+        n_batch,
+        deployment=cost_model.deployment,
+        network=networks[0],
+        heads=heads,
+    )
+    report = predict_model(cost_model, architecture, networks, n_batch, chosen)
     click.echo(report.to_json() if is_json else "\n".join(report.lines()))

@@ -199,8 +199,8 @@ class Plan:
         difference = self.deployment and self.deployment.difference(deployment)
         if difference:
             raise UsageError(
-                f"the plan is for another deployment: {difference}; leave the options "
-                "of the deployment out, or make a plan for this one with mpcvit tune"
+                f"the plan is for another deployment: {difference}; ask for the plan's "
+                "own, by a profile of it, or make a plan for this one with mpcvit tune"
             )
 
     def apply(self, architecture: Architecture) -> Architecture:

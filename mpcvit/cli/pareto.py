@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpcprof.cli.options import FILE, heads_option, json_option, network_option
+from mpcprof.cli.options import (
+    FILE,
+    heads_option,
+    json_option,
+    network_option,
+    plan_option,
+)
 
 if TYPE_CHECKING:
     from mpcprof.network import Network
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
 )
 @network_option
 @heads_option("One by one, or a layer's together. [default: as in the checkpoint]")
+@plan_option
 @click.option(
     "--measured", "is_measured", is_flag=True, help="By real parties besides; resumes."
 )
@@ -36,6 +43,7 @@ def command(
     profile: Path,
     network: "Network",
     heads: "Heads | None",
+    plan: str | None,
     is_measured: bool,
     output: Path | None,
     is_json: bool,
@@ -43,7 +51,8 @@ def command(
     """Compare the trained networks in and below each of RUNS.
 
     A run is a folder, or GROUP=FOLDER to name it in the legend:
-    searched=runs/searched random=runs/random.
+    searched=runs/searched random=runs/random. With --plan plan.json, each network is
+    deployed by the plan of that name beside it.
     """
     from mpcvit.pareto import (
         ParetoConfig,
@@ -53,7 +62,9 @@ def command(
         pareto_table,
     )
 
-    config = ParetoConfig(runs=runs, profile=profile, network=network, heads=heads)
+    config = ParetoConfig(
+        runs=runs, profile=profile, network=network, heads=heads, plan=plan
+    )
     measure = _by_parties(profile, network) if is_measured else None
     members = gather(config, measure)
     if output:
@@ -72,7 +83,7 @@ def _by_parties(profile: Path, network: "Network") -> "Measure":
 
     deployment = read_profile(profile).deployment
 
-    def measure(path: Path, heads: "Heads | None") -> float:
+    def measure(path: Path, heads: "Heads | None", plan: str | None) -> float:
         with (
             TemporaryDirectory() as folder,
             spu_prints_to_stderr(),
@@ -86,6 +97,7 @@ def _by_parties(profile: Path, network: "Network") -> "Measure":
                 conditions=Conditions(deployment=deployment, network=network),
                 heads=heads,
                 profile=profile,
+                plan=plan,
             )
             return infer(config, progress).latency_s
 

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import get_model, uniform_architecture
+from mpcprof.nn.plan import rewrites_only, write_plan
 from mpcprof.profile.io import read_profile
 from mpcvit.checkpoint import Checkpoint, write_checkpoint
+from mpcvit.checkpoint_header import read_header
 from mpcvit.cli.pareto import command
 from mpcvit.data.fitting import read_image
 from mpcvit.data.normalization import Normalization
@@ -28,6 +30,7 @@ from mpcvit.pareto import (
     is_on_front,
     pareto_table,
 )
+from mpcvit.secure.model_owner import checkpoint_digest
 from tests import PROFILES
 
 PROFILE = PROFILES / "semi2k.parquet"
@@ -123,7 +126,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path):
     write(tmp_path / "scale", "scale", 0.91)
     asked = []
 
-    def measure(path, heads):
+    def measure(path, heads, plan):
         asked.append(path.name)
         return 1.5
 
@@ -142,6 +145,51 @@ def test_what_was_measured_is_not_measured_again(tmp_path):
     assert first == second
     assert first[0].measured_s == 1.5
     assert batched[0].measured_s is None
+
+
+def test_a_network_is_deployed_by_the_plan_beside_it(tmp_path):
+    for name in ("softmax", "scale"):
+        write(tmp_path / name, name, 0.9)
+    checkpoint = tmp_path / "scale" / "model.safetensors"
+    architecture = read_header(checkpoint).architecture
+    plan = replace(
+        rewrites_only(architecture), checkpoint=checkpoint_digest(checkpoint)
+    )
+    write_plan(tmp_path / "scale" / "plan.json", plan)
+    own = replace(request(tmp_path / "scale"), plan="plan.json")
+    asked = []
+
+    def measure(path, heads, plan):
+        asked.append(plan)
+        return 1.5
+
+    (measured,) = gather(own, measure)
+    rewritten = gather(replace(request(tmp_path), plan="rewrites"))
+    plain = gather(request(tmp_path))
+
+    assert asked == [str(tmp_path / "scale" / "plan.json")]
+    assert [one.predicted_s for one in plain] > [one.predicted_s for one in rewritten]
+    assert measured.predicted_s == rewritten[0].predicted_s
+    assert {one.measured_s for one in (*rewritten, *plain)} == {None}
+    with pytest.raises(UsageError, match="for another architecture of model digits"):
+        gather(
+            replace(
+                request(tmp_path / "softmax"),
+                plan=str(tmp_path / "scale" / "plan.json"),
+            )
+        )
+
+
+def test_a_plan_of_another_checkpoint_is_refused(tmp_path):
+    write(tmp_path, "scale", 0.9)
+    architecture = read_header(tmp_path / "model.safetensors").architecture
+    write_plan(
+        tmp_path / "plan.json",
+        replace(rewrites_only(architecture), checkpoint="0" * 64),
+    )
+
+    with pytest.raises(UsageError, match="the plan is for another checkpoint than"):
+        gather(replace(request(tmp_path), plan="plan.json"))
 
 
 def test_a_file_of_what_was_measured_counts_whatever_the_order_of_its_keys(tmp_path):

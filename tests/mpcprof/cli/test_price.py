@@ -2,13 +2,16 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
 from mpcprof.cli import main
 from mpcprof.costmodel.model import fit_cost_model
-from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.deployment import make_deployment
+from mpcprof.nn.architecture import MODELS, read_architecture, uniform_architecture
+from mpcprof.nn.plan import rewrites_only, write_plan
 from mpcprof.profile.io import write_profile
 from tests.factories import make_full_profile, make_profile, make_record
 
@@ -53,6 +56,45 @@ def predict(*arguments):
     shown = run("predict", "a.parquet", *arguments, "--json")
     assert shown.exit_code == 0, shown.output
     return json.loads(shown.stdout)
+
+
+def test_predict_takes_a_plan_or_the_rewrites_alone(path):
+    architecture = read_architecture(path.parent / "arch.json")
+    plan = rewrites_only(architecture, deployment=FULL.deployment)
+    write_plan(path.parent / "plan.json", plan)
+
+    plain = predict("--attention", "arch.json")
+    rewritten = predict("--attention", "arch.json", "--plan", "rewrites")
+    planned = predict("--attention", "arch.json", "--plan", "plan.json")
+    serial = predict(
+        "--attention", "arch.json", "--plan", "plan.json", "--heads", "serial"
+    )
+
+    assert rewritten["title"].endswith("by a plan")
+    assert plain["hops"] > rewritten["hops"] == planned["hops"]
+    assert serial["hops"] > planned["hops"]
+    assert "heads serial" in serial["title"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "cifar"}, "plan.json: the plan is for model cifar of 3 layers"),
+        (
+            {"deployment": make_deployment("aby3")},
+            "plan.json: the plan is for another deployment: protocol is 'aby3' in one",
+        ),
+    ],
+)
+def test_a_plan_for_something_else_predicts_nothing(path, changes, message):
+    plan = rewrites_only(read_architecture(path.parent / "arch.json"))
+    write_plan(path.parent / "plan.json", replace(plan, **changes))
+
+    shown = run("predict", path, "--attention", "arch.json", "--plan", "plan.json")
+
+    assert shown.exit_code == 2
+    assert message in shown.stderr
+    assert len(shown.stderr.splitlines()) == 1
 
 
 def test_fit_json_has_a_row_per_operation(path):

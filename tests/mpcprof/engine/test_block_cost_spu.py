@@ -8,17 +8,21 @@ import pytest
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.dims import Dims
 from mpcprof.network import NETWORKS
+from mpcprof.nn.approximation import SoftmaxBounds, choose_inverse
 from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import BLOCKS, trace_block, trace_model
-from mpcprof.nn.plan import rewrites_only
+from mpcprof.nn.folding import fold_weights
+from mpcprof.nn.plan import LayerPlan, rewrites_only
 from mpcprof.nn.rewrite import grouped
+from mpcprof.nn.transformer import weight_shapes
 from mpcprof.profile.io import read_profile
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.models import model_workload
+from mpcprof.workloads.reference import vit64
 from mpcprof.workloads.registry import get_workload
 from tests import PROFILES
-from tests.architectures import OWN_SIZES, make_architecture
+from tests.architectures import OWN_SIZES, TINY, make_architecture
 
 # in no preset; LayerNorm and GeLU keep their accuracy from such widths on
 SIZES = {"n_heads": 3, "n_tokens": 9, "head_dim": 6, "width": 36, "hidden": 70}
@@ -99,17 +103,46 @@ def test_a_model_of_mixed_heads_rows_and_tokens_costs_what_is_predicted(
     assert counted.send_actions == predicted.hops
 
 
+NORM = choose_inverse(0.5, 60.0, -0.5, 1e-3)
+SCORES = SoftmaxBounds(
+    low=-5.0, high=5.0, n_squarings=3, total=choose_inverse(0.2, 99.0, -1.0, 1e-3)
+)
+KNOWN = LayerPlan(norm1=NORM, norm2=NORM, softmax=SCORES, n_together=6)
+SOFTMAX = uniform_architecture(TINY, attention="softmax", activation="quad")
+EMBEDDED = uniform_architecture(OWN_SIZES["embedded, mean"], attention="relu_softmax")
+PLANNED = {
+    "mixed": (make_architecture(), {}),
+    "embedded": (EMBEDDED, {}),
+    # without SPU's own exp, max, reciprocal and rsqrt
+    "on known ranges": (SOFTMAX, {"layers": (KNOWN,) * 2, "last_norm": NORM}),
+}
+
+
 @pytest.mark.spu
-@pytest.mark.parametrize("name", [None, "embedded, mean"])
-def test_a_rewritten_model_costs_what_is_predicted(name, semi2k, model_of):
-    own = name and uniform_architecture(OWN_SIZES[name], attention="relu_softmax")
-    architecture = own or make_architecture()
-    plan = rewrites_only(architecture, 2)
-    steps = trace_model(architecture, 2, plan)
+@pytest.mark.parametrize(("architecture", "changes"), PLANNED.values(), ids=PLANNED)
+def test_a_planned_model_is_the_plain_one_and_costs_what_is_predicted(
+    architecture, changes, semi2k, model_of
+):
+    plan = replace(rewrites_only(architecture, 2), **changes)
+    patches, *weights = model_workload(architecture).make_inputs(
+        Dims(n_batch=2), np.random.default_rng(0)
+    )
+    named = dict(zip(weight_shapes(architecture), weights, strict=True))
+    folded = fold_weights(architecture, plan, named).values()
+    inputs = [patches, *(weight.astype(np.float32) for weight in folded)]
+    function = model_workload(architecture, plan).function
+    semi2k.load("case", semi2k.lower("case", function, inputs), inputs)
 
-    call = run(semi2k, model_workload(architecture, plan), Dims(n_batch=2))
+    call = semi2k.run("case")
+    revealed = semi2k.fetch("case")
+    semi2k.unload("case")
 
-    predicted = model_of("semi2k").predict(steps, NETWORKS["wan"])
+    expected = vit64(architecture, patches, named)
+    assert expected.std() > 0.1
+    np.testing.assert_allclose(revealed, expected, rtol=0, atol=2e-2)
+    predicted = model_of("semi2k").predict(
+        trace_model(architecture, 2, plan), NETWORKS["wan"]
+    )
     counted = call.runs[0]
     assert counted.bytes_sent == predicted.bytes_sent
     assert counted.send_actions == predicted.hops
