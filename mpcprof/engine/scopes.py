@@ -70,13 +70,27 @@ def split_by_scope(
     `scan` with scopes in it is unrolled; other loops, and branches, stay whole.
 
     Raises:
-        EngineError: If a value from one scope to the next is no array of numbers.
+        EngineError: If a value from one scope to the next is no array of numbers, or
+            the function cannot be traced once more.
     """
-    with patched_jax():
-        traced = jax.make_jaxpr(function)(*inputs)
-        flat = jax.make_jaxpr(lambda *arrays: _evaluate(traced, arrays))(*inputs)
+    try:
+        flat = _trace_flat(function, inputs)
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise EngineError(f"the function cannot be traced anew: {lines[0]}") from error
     jaxpr, _ = dce_jaxpr(flat.jaxpr, [True] * len(flat.out_avals), instantiate=True)
     return _Splitter(ClosedJaxpr(jaxpr, flat.consts), input_names).parts()
+
+
+def _trace_flat(
+    function: Callable[..., Any], inputs: Sequence[NDArray[Any]]
+) -> ClosedJaxpr:
+    with patched_jax():
+        traced = jax.make_jaxpr(function)(*inputs)
+        flat: ClosedJaxpr = jax.make_jaxpr(lambda *arrays: _evaluate(traced, arrays))(
+            *inputs
+        )
+    return flat
 
 
 def _evaluate(closed: ClosedJaxpr, arguments: Sequence[Any]) -> list[Any]:

@@ -1,7 +1,7 @@
 """What each `jax.named_scope` of a function costs, and what no scope explains."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mpcprof.engine.scopes import NO_SCOPE
@@ -49,24 +49,42 @@ def scope_costs(whole: Record, parts: Sequence[Record]) -> tuple[ScopeCost, ...]
     compiling them as one changes, and the noise of the seconds.
     """
     if not parts:
-        return (_cost(NO_SCOPE, whole, [whole]),)
-    by_scope: dict[str, list[Record]] = {}
-    for part in parts:
-        by_scope.setdefault(part.workload, []).append(part)
-    costs = [_cost(scope, whole, own) for scope, own in by_scope.items()]
-    return (*costs, _rest(whole, _cost(REST, whole, parts)))
+        return (replace(_cost(whole, whole), scope=NO_SCOPE),)
+    each = [_cost(whole, part) for part in parts]
+    return (*_by_name(each, lambda name: name), _rest(whole, _sum_of(REST, each)))
 
 
-def _cost(scope: str, whole: Record, parts: Sequence[Record]) -> ScopeCost:
-    latency_s = sum(part.latency_s for part in parts)
+def _cost(whole: Record, part: Record) -> ScopeCost:
     return ScopeCost(
-        scope=scope,
-        n_parts=len(parts),
-        latency_s=latency_s,
-        share=latency_s / whole.latency_s,
-        bytes_sent=sum(part.bytes_sent for part in parts),
-        total_bytes_sent=sum(part.total_bytes_sent for part in parts),
-        hops=sum(part.hops for part in parts),
+        scope=part.workload,
+        n_parts=1,
+        latency_s=part.latency_s,
+        share=part.latency_s / whole.latency_s,
+        bytes_sent=part.bytes_sent,
+        total_bytes_sent=part.total_bytes_sent,
+        hops=part.hops,
+    )
+
+
+def _by_name(
+    costs: Sequence[ScopeCost], name_of: Callable[[str], str]
+) -> list[ScopeCost]:
+    """Return the sum of the costs of each name, in the order of the names."""
+    found: dict[str, list[ScopeCost]] = {}
+    for cost in costs:
+        found.setdefault(name_of(cost.scope), []).append(cost)
+    return [_sum_of(name, own) for name, own in found.items()]
+
+
+def _sum_of(name: str, costs: Sequence[ScopeCost]) -> ScopeCost:
+    return ScopeCost(
+        scope=name,
+        n_parts=sum(cost.n_parts for cost in costs),
+        latency_s=sum(cost.latency_s for cost in costs),
+        share=sum(cost.share for cost in costs),
+        bytes_sent=sum(cost.bytes_sent for cost in costs),
+        total_bytes_sent=sum(cost.total_bytes_sent for cost in costs),
+        hops=sum(cost.hops for cost in costs),
     )
 
 
@@ -83,11 +101,20 @@ def _rest(whole: Record, together: ScopeCost) -> ScopeCost:
 
 
 def scope_table(costs: Sequence[ScopeCost]) -> list[str]:
-    """Return one line per scope, or one line where there is none."""
+    """Return one line per scope, or one line where there is none.
+
+    Where scopes stand within others, the outermost ones follow with all that is in
+    them.
+    """
     if len(costs) == 1:
         return [f"scopes: {NO_SCOPE}; {_HINT}"]
     title = f"scopes, each a program of its own; {REST}: what compiling as one adds:"
-    return [title, *map(str, costs)]
+    table = [title, *map(str, costs)]
+    if any("/" in cost.scope for cost in costs):
+        outermost = _by_name(costs, lambda name: name.split("/")[0])
+        shown = (str(replace(one, n_parts=0)) for one in outermost)
+        table += ["outermost scopes, with those in them:", *shown]
+    return table
 
 
 def _signed(text: str, value: float) -> str:

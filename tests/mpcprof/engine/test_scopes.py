@@ -123,6 +123,13 @@ def test_a_value_that_is_no_number_does_not_pass_between_scopes():
         split_by_scope(random, (X[0],), ("x",))
 
 
+def test_a_function_that_cannot_be_traced_once_more_is_one_line():
+    answers = iter(())
+
+    with pytest.raises(EngineError, match=r"cannot be traced anew: StopIteration"):
+        split_by_scope(lambda x: next(answers), (X,), ("x",))
+
+
 def divided_twice(x):
     with scope("first"):
         x = x / (2 + x)

@@ -45,6 +45,23 @@ def test_the_table_shows_each_scope_its_share_and_what_no_scope_explains():
     assert " ".join(rest.split()) == "(rest) -110 ms -11.0% -10 B -3 hops"
 
 
+def test_scopes_within_scopes_are_added_up_by_the_outermost():
+    parts = (
+        record("layer0/norm", 100, 4.0, 0.1),
+        record("layer0", 200, 6.0, 0.2),
+        record("head", 700, 20.0, 0.7),
+    )
+
+    lines = [" ".join(line.split()) for line in scope_table(scope_costs(WHOLE, parts))]
+
+    at = lines.index("outermost scopes, with those in them:")
+    assert lines[at + 1 :] == [
+        "layer0 300 ms 30.0% 300 B 10 hops",
+        "head 700 ms 70.0% 700 B 20 hops",
+        "(rest) 0 s 0.0% 0 B 0 hops",
+    ]
+
+
 def test_a_function_without_scopes_gets_one_line():
     (cost,) = scope_costs(WHOLE, ())
 
