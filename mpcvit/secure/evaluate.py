@@ -4,6 +4,7 @@ A test of the private model by one who knows both sides: here, unlike in an infe
 one process reads images and weights, for the plain answer to compare with.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -13,12 +14,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mpcprof.nn.architecture import Heads
+from mpcprof.deployment import Deployment
+from mpcprof.errors import UsageError
+from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.nn.plan import Plan
 from mpcprof.progress import SILENT, Progress
 from mpcvit.checkpoint import Checkpoint, load_test_data, read_checkpoint
 from mpcvit.checkpoint_header import CheckpointHeader, read_header
 from mpcvit.data.image_set import ImageSet
+from mpcvit.models.layers import to_patches
+from mpcvit.secure.fixed_point import Logits, emulate_network
 from mpcvit.secure.image_owner import write_patches
 from mpcvit.secure.inference import (
     CallCost,
@@ -28,8 +33,6 @@ from mpcvit.secure.inference import (
     with_heads,
 )
 from mpcvit.secure.parties import Answer, Conditions, open_parties
-
-Logits = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +95,11 @@ class LogitComparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationResult:
-    """A private model held against the plain one.
+    """A private model held against the plain one, and against its emulation.
 
     Attributes:
+        emulation: The emulation of the parties' ring, instead of the plain model; None
+            if it does not know their deployment.
         calls: The cost of each batch.
     """
 
@@ -102,6 +107,7 @@ class EvaluationResult:
     n_batch: int
     conditions: Conditions
     comparison: LogitComparison
+    emulation: LogitComparison | None
     calls: tuple[CallCost, ...]
     notes: tuple[str, ...]
 
@@ -129,15 +135,26 @@ def evaluate_secure(
         config.plan, header.architecture, n_batch, config.conditions, config.heads
     )
     progress.describe("asking the plain model")
-    plain = plain_logits(read_checkpoint(config.checkpoint), dataset.test)
+    checkpoint = read_checkpoint(config.checkpoint)
+    plain = plain_logits(checkpoint, dataset.test)
     answers, notes = _ask_parties(config, header, plan, dataset.test, n_batch, progress)
     secure = join_logits(answers, len(dataset.test))
+    labels = dataset.test.labels.numpy()
     deployment = config.conditions.deployment
+    progress.describe("asking the emulation")
+    try:
+        emulated = emulate(
+            checkpoint, header.architecture, dataset.test, deployment, plan
+        )
+        emulation = compare(emulated, secure, labels)
+    except UsageError as error:
+        emulation, notes = None, (*notes, f"not held against an emulation: {error}")
     return EvaluationResult(
         dataset=dataset.name,
         n_batch=n_batch,
         conditions=config.conditions,
-        comparison=compare(plain, secure, dataset.test.labels.numpy()),
+        comparison=compare(plain, secure, labels),
+        emulation=emulation,
         calls=tuple(call_cost(answer, deployment) for answer in answers),
         notes=(*notes, *config.conditions.notes),
     )
@@ -179,6 +196,29 @@ def plain_logits(checkpoint: Checkpoint, images: ImageSet) -> Logits:
     """Return the logits (n, C) of the torch model, computed in float32."""
     logits = checkpoint.build_model()(checkpoint.normalize(images.images))  # (n, C)
     return np.asarray(logits.numpy(), np.float64)
+
+
+def emulate(
+    checkpoint: Checkpoint,
+    architecture: Architecture,
+    images: ImageSet,
+    deployment: Deployment,
+    plan: Plan | None,
+) -> Logits:
+    """Return the logits (n, C) that an emulation of the parties' ring computes.
+
+    Raises:
+        UsageError: If it does not know the deployment.
+    """
+    chunks = emulate_network(
+        deployment,
+        architecture,
+        plan,
+        {name: weight.numpy() for name, weight in checkpoint.weights.items()},
+        to_patches(checkpoint.normalize(images.images), architecture.model.patch),
+        failures=Counter(),
+    )
+    return np.concatenate([*chunks])
 
 
 def compare(

@@ -9,23 +9,30 @@ that the truncation leaves; in a ring of 128 bits with 26 bits, by up to one suc
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from mpcprof.builds import DEFAULT_BUILD
 from mpcprof.deployment import Deployment
 from mpcprof.errors import UsageError
 from mpcprof.nn.algebra import Matrix, Shape
+from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.folding import fold_weights
+from mpcprof.nn.plan import Plan
+from mpcprof.nn.transformer import vit
 from mpcvit.secure.spu_functions import FunctionOptions, SpuFunctions
 
+Logits: TypeAlias = NDArray[np.float64]
 Rounding: TypeAlias = Literal["random", "nearest", "down"]
 ROUNDINGS: Final = ("random", "nearest", "down")
+_CHUNK: Final = 50  # images at a time
 # Drawn uniformly; measured
 _NOISE: Final = {"semi2k": (0.0, 1.0), "aby3": (0.0, 1.0), "cheetah": (-1.0, 1.0)}
 
@@ -354,3 +361,43 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
 
     def join(self, arrays: Sequence[Tensor], axis: int) -> Tensor:
         return torch.cat([*arrays], axis)
+
+
+def one_by_one(plan: Plan) -> Plan:
+    """Return the plan with heads one product each, which changes no result."""
+    layers = tuple(replace(layer, n_together=1) for layer in plan.layers)
+    return replace(plan, layers=layers)
+
+
+@torch.no_grad()
+def emulate_network(
+    deployment: Deployment,
+    architecture: Architecture,
+    plan: Plan | None,
+    weights: Mapping[str, ArrayLike],
+    patches: Tensor,
+    *,
+    failures: Counter[tuple[str, str]],
+    seed: int = 0,
+) -> Iterator[Logits]:
+    """Yield the logits of private inferences, some images at a time.
+
+    Each chunk has its own seed, so that stopping early changes no other.
+
+    Args:
+        weights: Weights of the checkpoint, which the plan folds.
+        patches: Normalised patches (n, N - 1, P).
+        failures: Is added what went wrong, by (part, what happened).
+
+    Raises:
+        UsageError: If a party of that deployment computes in a way not known here.
+    """
+    wide = {name: np.asarray(weight, np.float64) for name, weight in weights.items()}
+    shared = fold_weights(architecture, plan, wide) if plan else wide
+    plan = one_by_one(plan) if plan else None
+    for number, chunk in enumerate(torch.split(patches, _CHUNK)):
+        ops = FixedPointAlgebra.of(deployment, seed + number)
+        secrets = {name: ops.encode(weight) for name, weight in shared.items()}
+        logits = vit(ops, architecture, ops.encode(chunk), secrets, plan)
+        failures.update(ops.failures)
+        yield np.asarray(ops.decode(logits).numpy(), np.float64)

@@ -13,7 +13,7 @@ from mpcprof.units import format_bytes, format_duration
 from mpcvit.secure.inference import CallPrediction, InferenceResult, Label
 
 if TYPE_CHECKING:
-    from mpcvit.secure.evaluate import EvaluationResult  # it loads torch
+    from mpcvit.secure.evaluate import EvaluationResult, LogitComparison  # loads torch
 
 _duration = partial(format_duration, digits=4)
 _bytes = partial(format_bytes, digits=4)
@@ -164,11 +164,31 @@ def evaluation_json(evaluation: "EvaluationResult") -> str:
             "network": str(evaluation.conditions.network),
             "n_batch": evaluation.n_batch,
             **asdict(evaluation.comparison),
+            "emulation": _emulation_json(evaluation.emulation),
             "latency_s": evaluation.latency_s,
             "calls": [asdict(call) for call in evaluation.calls],
             "notes": list(evaluation.notes),
         }
     )
+
+
+def _emulation_json(found: "LogitComparison | None") -> dict[str, float] | None:
+    if found is None:
+        return None
+    return {
+        "agreement": found.agreement,
+        "max_logit_error": found.max_logit_error,
+        "median_logit_error": found.median_logit_error,
+    }
+
+
+def _emulation_lines(found: "LogitComparison | None") -> Iterator[str]:
+    if found is not None:
+        yield (
+            f"same label as the emulation of the ring: {found.agreement:.1%}; logits "
+            f"off by {found.median_logit_error:.2g} in the median, by "
+            f"{found.max_logit_error:.2g} at most"
+        )
 
 
 def evaluation_lines(evaluation: "EvaluationResult") -> list[str]:
@@ -184,6 +204,7 @@ def evaluation_lines(evaluation: "EvaluationResult") -> list[str]:
         f"logits off by {found.median_logit_error:.2g} in the median, by "
         f"{found.max_logit_error:.2g} at most (their deviation is "
         f"{found.logit_deviation:.2g})",
+        *_emulation_lines(evaluation.emulation),
         f"{format_duration(evaluation.latency_s, digits=4)} a batch, "
         f"{format_duration(per_image_s, digits=3)} an image; "
         f"{format_bytes(call.total_bytes_sent, digits=4)} a batch",

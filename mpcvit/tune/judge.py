@@ -3,12 +3,9 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mpcprof.deployment import Deployment
@@ -18,11 +15,7 @@ from mpcprof.nn.transformer import vit
 from mpcvit.checkpoint import Checkpoint
 from mpcvit.models.algebra import TorchAlgebra
 from mpcvit.models.layers import to_patches
-from mpcvit.secure.fixed_point import FixedPointAlgebra
-from mpcvit.secure.spu_functions import FunctionOptions
-
-Logits = NDArray[np.float64]
-_CHUNK: Final = 50  # images at a time
+from mpcvit.secure.fixed_point import Logits, emulate_network, one_by_one
 
 
 class ExactAlgebra(TorchAlgebra):
@@ -80,30 +73,22 @@ class Judge:
     def exact_error(self, plan: Plan, n_images: int) -> float:
         """Return the root mean square error of the first images' logits, float64."""
         patches = self._patches[:n_images].double()
-        weights, plan = self.fold(plan), _one_by_one(plan)
+        weights, plan = self.fold(plan), one_by_one(plan)
         logits = vit(ExactAlgebra(), self._architecture, patches, weights, plan)
         errors = logits.numpy() - self.plain[:n_images]
         return float(np.sqrt(np.mean(errors**2)))
 
-    @torch.no_grad()
     def emulate(self, plan: Plan | None) -> Iterator[Logits]:
-        """Yield the logits of private inferences on the ring, some images at a time.
-
-        Each chunk has its own seed, so that stopping early changes no other.
-        """
-        deployment = plan.deployment or self._deployment if plan else self._deployment
-        weights = self.fold(plan) if plan else self._plain_weights()
-        plan = _one_by_one(plan) if plan else None
-        for number, patches in enumerate(torch.split(self._patches, _CHUNK)):
-            ops = _make_ring(deployment, self._seed + number)
-            shared = {name: ops.encode(weight) for name, weight in weights.items()}
-            patches = ops.encode(patches)
-            logits = vit(ops, self._architecture, patches, shared, plan)
-            self.failures.update(ops.failures)
-            yield np.asarray(ops.decode(logits).double().numpy())
-
-    def _plain_weights(self) -> dict[str, Tensor]:
-        return {n: torch.from_numpy(weight) for n, weight in self._weights.items()}
+        """Yield the logits of private inferences on the ring, some images at a time."""
+        return emulate_network(
+            plan.deployment or self._deployment if plan else self._deployment,
+            self._architecture,
+            plan,
+            self._weights,
+            self._patches,
+            failures=self.failures,
+            seed=self._seed,
+        )
 
     def emulated(self, plan: Plan | None) -> Logits:
         """Return the logits of all images, (n, C)."""
@@ -123,31 +108,3 @@ class Judge:
             if n_left < 0 or not np.isfinite(logits).all():
                 return False
         return True
-
-
-def _one_by_one(plan: Plan) -> Plan:
-    """Return the plan with heads one product each, which changes no result."""
-    layers = tuple(replace(layer, n_together=1) for layer in plan.layers)
-    return replace(plan, layers=layers)
-
-
-def _make_ring(deployment: Deployment, seed: int) -> FixedPointAlgebra:
-    return FixedPointAlgebra(
-        deployment.fraction_bits,
-        deployment.field_bits,
-        seed,
-        protocol=deployment.protocol,
-        functions=_functions(deployment),
-    )
-
-
-def _functions(deployment: Deployment) -> FunctionOptions:
-    own = dict(deployment.runtime_options)
-    default = FunctionOptions()
-    return FunctionOptions(
-        exp_steps=int(own.get("fxp_exp_iters", default.exp_steps)),
-        division_steps=int(
-            own.get("fxp_div_goldschmidt_iters", default.division_steps)
-        ),
-        has_coarse_rsqrt=bool(own.get("enable_lower_accuracy_rsqrt", False)),
-    )

@@ -302,13 +302,14 @@ def test_infer_tells_labels_cost_and_forecast(has_plan, checkpoint):
 
 
 @pytest.mark.spu
-def test_evaluate_secure_agrees_with_the_plain_model(checkpoint):
+def test_evaluate_secure_agrees_with_the_plain_model_and_the_emulation(checkpoint):
     options = ["--secure", "--images", "20", "--batch", "10", "--heads", "batched"]
 
     text = run_command("evaluate", checkpoint, *options, "--network", "loopback")
 
     assert text.startswith("digits, 20 test images in batches of 10")
     assert "same label as the plain model: 100.0%" in text
+    assert "same label as the emulation of the ring: 100.0%; logits off by" in text
 
 
 @pytest.mark.parametrize(("hops", "is_noted"), [(50.0, False), (60.0, True)])
