@@ -224,16 +224,29 @@ def describe(value: Value) -> str:
     """Name what a plan says of a place, without its bounds."""
     match value:
         case InverseBounds():
-            return f"degree {value.degree}{_steps(value)}"
+            return f"polynomial of degree {_degree(value)}"
         case SoftmaxBounds():
-            sums = (value.total, *value.halvings)
-            degrees = ", ".join(f"{one.degree}{_steps(one)}" for one in sums)
+            degrees = [_degree(one) for one in (value.total, *value.halvings)]
             return (
                 f"no maximum, {value.n_squarings} squarings, "
-                f"{len(value.halvings)} halvings, 1/sum of degree {degrees}"
+                f"{len(value.halvings)} halvings, 1/sum of degree {', '.join(degrees)}"
             )
     return value or "SPU's own"
 
 
-def _steps(bounds: InverseBounds) -> str:
-    return f" + {bounds.n_steps} Newton" if bounds.n_steps else ""
+def _degree(bounds: InverseBounds) -> str:
+    return (
+        f"{bounds.degree} and a Newton step" if bounds.n_steps else f"{bounds.degree}"
+    )
+
+
+def summarise(place: Place, value: Value) -> str:
+    """Name a choice as one of the few kinds that there are."""
+    match value:
+        case SoftmaxBounds():
+            return "softmax without a maximum"
+        case InverseBounds() if place.kind == "total":
+            return "sums of ReLUs inverted by a polynomial"
+        case InverseBounds():
+            return "norms by a polynomial"
+    return str(value)

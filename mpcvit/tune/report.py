@@ -8,7 +8,7 @@ from functools import partial
 from mpcprof.costmodel.model import Prediction
 from mpcprof.units import format_bytes, format_duration
 from mpcvit.tune.places import name_place
-from mpcvit.tune.result import PlaceChoice, TuneOutcome, TuneResult
+from mpcvit.tune.result import TuneOutcome, TuneResult
 
 _duration = partial(format_duration, digits=4)
 _STEPS_VERSION = 1  # of what `mpcprof plot` draws
@@ -84,9 +84,8 @@ def tune_lines(result: TuneResult) -> list[str]:
         f"of {result.dataset} that no range was taken from, emulated on the ring",
         "what saved it, one after the other:",
         *_step_lines(result),
-        "what is done where (seconds saved, error of the logits by this alone, images "
-        "that leave the range):",
-        *map(_choice_line, result.choices),
+        "what is done where:",
+        *_choice_lines(result),
         _leaving_line(result),
         *_parties_lines(result),
         *(f"note: {note}" for note in _notes(result)),
@@ -124,11 +123,18 @@ def _step_lines(result: TuneResult) -> Iterator[str]:
         )
 
 
-def _choice_line(choice: PlaceChoice) -> str:
-    return (
-        f"  {name_place(choice.place):24} {choice.what:54} {choice.saved_s:7.3f} s "
-        f"{choice.logit_error:8.2g} {choice.n_leaving:5}"
+def _choice_lines(result: TuneResult) -> Iterator[str]:
+    width = max(len(choice.what) for choice in result.choices)
+    yield (
+        f"  {'place':24} {'choice':{width}} {'saved':>9} {'logits off':>11} "
+        f"{'images outside':>15}"
     )
+    for choice in result.choices:
+        yield (
+            f"  {name_place(choice.place):24} {choice.what:{width}} "
+            f"{choice.saved_s:7.3f} s {choice.logit_error:11.2g} "
+            f"{choice.n_leaving:15}"
+        )
 
 
 def _leaving_line(result: TuneResult) -> str:

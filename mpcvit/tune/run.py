@@ -23,7 +23,14 @@ from mpcvit.secure.evaluate import compare
 from mpcvit.tune.judge import Judge
 from mpcvit.tune.ladder import Alternative, Choice, back_off, find_first, frontier
 from mpcvit.tune.parties import classify_by_parties
-from mpcvit.tune.places import describe, leaving, name_place, values_of, with_value
+from mpcvit.tune.places import (
+    describe,
+    leaving,
+    name_place,
+    summarise,
+    values_of,
+    with_value,
+)
 from mpcvit.tune.ranges import Kind, Place, Ranges, measure_ranges
 from mpcvit.tune.report import steps_json
 from mpcvit.tune.result import (
@@ -300,12 +307,13 @@ def _rewrites(subject: _Subject) -> Iterator[tuple[str, Plan]]:
 
 
 def _choice_groups(chosen: Choice) -> dict[tuple[Group, str], list[Place]]:
-    """Return the places of each choice that is not the checkpoint's own way."""
+    """Return the places of each kind of choice but the checkpoint's own way."""
     groups: dict[tuple[Group, str], list[Place]] = {}
     for kind, group in _GROUPS.items():
         for place, one in chosen.items():
             if place.kind == kind and one.value:
-                groups.setdefault((group, describe(one.value)), []).append(place)
+                name = summarise(place, one.value)
+                groups.setdefault((group, name), []).append(place)
     order = [*dict.fromkeys(_GROUPS.values())]
     return dict(sorted(groups.items(), key=lambda item: order.index(item[0][0])))
 
@@ -318,7 +326,7 @@ def _steps(subject: _Subject, chosen: Choice) -> Iterator[TuneStep]:
     so_far: dict[Place, Alternative] = {}
     for (group, what), places in _choice_groups(chosen).items():
         so_far |= {place: chosen[place] for place in places}
-        name = f"{group}: {what} ({_count(places)})"
+        name = f"{what} ({_count(places)})"
         plans.append((name, group, subject.apply(so_far)))
     before_s = subject.predict(subject.untuned).latency_s
     for name, group, plan in plans:

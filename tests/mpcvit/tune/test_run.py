@@ -1,0 +1,230 @@
+"""A tuning from checkpoint to plan, on the emulated ring; once with parties."""
+
+import json
+import math
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from mpcprof.errors import MpcprofError, TuningError, UsageError
+from mpcprof.network import parse_network
+from mpcprof.nn.approximation import SoftmaxBounds
+from mpcprof.nn.architecture import get_model, uniform_architecture
+from mpcprof.nn.plan import read_plan
+from mpcprof.nn.transformer import weight_shapes
+from mpcvit.checkpoint import Checkpoint, write_checkpoint
+from mpcvit.cli import main
+from mpcvit.data.dataset import load_dataset
+from mpcvit.tune.report import tune_json, tune_lines
+from mpcvit.tune.result import TuneConfig
+from mpcvit.tune.run import tune
+from tests import ROOT
+
+N_IMAGES = 40
+PROFILE = ROOT / "profiles" / "semi2k.parquet"
+
+
+def write_network(path, attention="softmax"):
+    """Write a network of one layer whose logits lie far apart, without training."""
+    model = replace(get_model("digits"), n_layers=1)
+    architecture = uniform_architecture(model, attention=attention)
+    generator = torch.Generator().manual_seed(0)
+    dataset = load_dataset("digits", model=model)
+
+    def draw(name, shape):
+        if name.endswith("gamma"):
+            return torch.ones(shape)
+        size = 3.0 if name == "head.weight" else 0.2
+        return size * torch.randn(shape, generator=generator)
+
+    shapes = weight_shapes(architecture).items()
+    checkpoint = Checkpoint(
+        architecture=architecture,
+        weights={name: draw(name, shape) for name, shape in shapes},
+        normalization=dataset.normalization,
+        dataset="digits",
+        class_names=dataset.class_names,
+    )
+    write_checkpoint(path, checkpoint)
+    return path
+
+
+def make_config(folder, **changes):
+    asked = {
+        "checkpoint": folder / "model.safetensors",
+        "profile": PROFILE,
+        "network": parse_network("wan"),
+        "output": folder / "plan.json",
+        "n_images": N_IMAGES,
+        "n_calibration": N_IMAGES,
+        "agreement": 0.95,
+    }
+    return TuneConfig(**asked | changes)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tuned")
+    write_network(folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(folder):
+    return tune(make_config(folder))
+
+
+def test_a_tuned_network_is_faster_and_says_the_same(result):
+    before, after = result.before, result.after
+
+    assert after.prediction.latency_s < 0.6 * before.prediction.latency_s
+    assert after.prediction.hops < 0.6 * before.prediction.hops
+    assert after.logits.agreement >= 0.95
+    assert after.logits.n_images == N_IMAGES
+
+
+def test_the_plan_on_file_is_the_one_that_was_judged(folder, result):
+    plan = read_plan(folder / "plan.json")
+
+    assert plan == result.plan
+    assert plan.checkpoint
+    assert plan.deployment == result.deployment
+    assert isinstance(plan.layers[0].softmax, SoftmaxBounds)
+
+
+def test_the_same_seed_chooses_the_same_plan(folder, result):
+    assert tune(make_config(folder)).plan == result.plan
+
+
+def test_steps_lead_from_the_untuned_to_the_tuned_network(folder, result):
+    levels = [result.before.prediction.latency_s, *(s.latency_s for s in result.steps)]
+
+    saved = [before - after for before, after in pairwise(levels)]
+    assert saved == [step.saved_s for step in result.steps]
+    assert levels[-1] == pytest.approx(result.after.prediction.latency_s)
+    drawn = json.loads((folder / "plan.steps.json").read_text())
+    assert [step["name"] for step in drawn["steps"]] == [s.name for s in result.steps]
+
+
+def test_plot_draws_what_a_tuning_wrote(folder, result, tmp_path):
+    from mpcprof.figures.waterfall import plot_waterfall, read_waterfall
+
+    read = read_waterfall(folder / "plan.steps.json")
+
+    assert plot_waterfall(read, tmp_path / "a.svg") == len(result.steps)
+    assert math.isclose(read.levels_s[-1], result.after.prediction.latency_s)
+
+
+def test_images_that_leave_a_range_are_counted(result):
+    for choice in result.choices:
+        assert choice.n_leaving <= result.leaving.n_images <= N_IMAGES
+    assert result.leaving.n_disagreeing <= result.leaving.n_images
+
+
+def test_ranges_without_margin_are_left_by_more_images(folder, result):
+    tight = tune(make_config(folder, margin=1.0, output=folder / "tight.json"))
+
+    assert tight.leaving.n_images > result.leaving.n_images
+
+
+def test_a_report_names_every_choice(result):
+    text, document = "\n".join(tune_lines(result)), json.loads(tune_json(result))
+
+    assert [row.split()[0] for row in text.splitlines()[2:5]] == [
+        *("untuned", "rewritten", "tuned")
+    ]
+    for step in result.steps:
+        assert step.name in text
+    assert document["after"]["hops"] == result.after.prediction.hops
+    assert document["before"]["agreement"] == result.before.logits.agreement
+    assert len(document["choices"]) == len(result.choices) == 5
+
+
+def test_relu_softmax_and_scale_are_tuned_without_softmax(tmp_path):
+    for attention in ("relu_softmax", "scale"):
+        folder = tmp_path / attention
+        folder.mkdir()
+        write_network(folder / "model.safetensors", attention)
+
+        found = tune(make_config(folder))
+
+        assert found.plan.layers[0].softmax is None
+        assert found.after.prediction.hops < found.rewritten.prediction.hops
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "expected"),
+    [
+        ({"margin": 0.9}, UsageError, "margin 0.9: expected a factor from 1 to 100"),
+        ({"margin": math.nan}, UsageError, "margin nan"),
+        ({"agreement": 0.0}, UsageError, "such as 99.5%"),
+        ({"agreement": 1.5}, UsageError, "150.0000%: expected more than 0%"),
+        ({"dataset": "digitz"}, UsageError, "did you mean digits"),
+    ],
+)
+def test_what_cannot_be_tuned_is_one_line(folder, changes, error, expected):
+    with pytest.raises(error, match=expected) as caught:
+        tune(make_config(folder, output=folder / "none.json", **changes))
+
+    assert "\n" not in str(caught.value)
+    assert not (folder / "none.json").exists()
+
+
+def test_a_network_that_differs_before_any_approximation_is_refused(folder, tmp_path):
+    coarse = make_config(folder, output=tmp_path / "plan.json")
+    from mpcvit.tune import run
+
+    def never(judge, plan):
+        return -judge.plain
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run.Judge, "emulated", never)
+        with pytest.raises(TuningError, match="lower --agreement") as caught:
+            tune(coarse)
+
+    assert isinstance(caught.value, MpcprofError)
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--agreement", "99.5"), "99.5"),
+        (("--cost-table", "none.parquet"), "none.parquet"),
+        (("--margin", "0.5"), "expected a factor from 1 to 100"),
+        (("--output", "."), "it is a folder"),
+        (("--parties", "-1"), "--parties"),
+    ],
+)
+def test_the_command_says_in_one_line_what_is_wrong(folder, arguments, expected):
+    asked = {"--cost-table": str(PROFILE), "--images": "40"}
+    asked |= {arguments[0]: arguments[1]}
+    flat = [text for pair in asked.items() for text in pair]
+
+    shown = CliRunner().invoke(main, ["tune", str(folder / "model.safetensors"), *flat])
+
+    assert shown.exit_code in (1, 2)
+    assert shown.stdout == ""
+    assert expected in shown.stderr
+
+
+@pytest.mark.spu
+def test_real_parties_say_what_the_emulation_says(folder, tmp_path):
+    config = make_config(
+        folder,
+        output=tmp_path / "plan.json",
+        network=parse_network("lan"),
+        n_by_parties=2,
+        emulation="relay",
+    )
+
+    found = tune(config)
+
+    assert found.parties is not None
+    assert found.parties.n_as_emulated == found.parties.n_images == 2
+    assert found.parties.max_error < 0.05 * found.after.logits.logit_deviation
+    assert found.parties.hops == found.after.prediction.hops
+    assert found.parties.total_bytes_sent == found.after.prediction.total_bytes_sent
