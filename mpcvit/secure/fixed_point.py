@@ -33,6 +33,11 @@ Logits: TypeAlias = NDArray[np.float64]
 Rounding: TypeAlias = Literal["random", "nearest", "down"]
 ROUNDINGS: Final = ("random", "nearest", "down")
 _CHUNK: Final = 50  # images at a time
+_LOG2E: Final = math.log2(math.e)
+_EXP2: Final = (
+    *(1.00000007744302, 0.693147180426163, 0.240226510710170),
+    *(0.0555040686204663, 0.00961834122588046, 0.00133273035928143),
+)
 # Drawn uniformly; measured
 _NOISE: Final = {"semi2k": (0.0, 1.0), "aby3": (0.0, 1.0), "cheetah": (-1.0, 1.0)}
 
@@ -130,26 +135,13 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
                 "fixed point the emulation knows"
             )
         own = dict(deployment.runtime_options)
-        mode = own.get("fxp_exp_mode", "EXP_DEFAULT")
-        if mode not in ("EXP_DEFAULT", "EXP_TAYLOR"):
-            raise UsageError(
-                f"fxp_exp_mode={mode}: expected EXP_TAYLOR, which the emulation knows; "
-                "leave the option out"
-            )
-        default = FunctionOptions()
         return cls(
             deployment.fraction_bits,
             deployment.field_bits,
             seed,
             protocol=deployment.protocol,
             rounding=rounding,
-            functions=FunctionOptions(
-                exp_steps=int(own.get("fxp_exp_iters", default.exp_steps)),
-                division_steps=int(
-                    own.get("fxp_div_goldschmidt_iters", default.division_steps)
-                ),
-                has_coarse_rsqrt=bool(own.get("enable_lower_accuracy_rsqrt", False)),
-            ),
+            functions=FunctionOptions.of(own),
             is_truncation_local=bool(own.get("trunc_allow_msb_error", False)),
         )
 
@@ -290,8 +282,53 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
     # ------------------------------------------------------------ ends of functions
 
     def exp(self, x: Tensor) -> Tensor:
+        if self.functions.exp_mode == "EXP_PADE":
+            return self._exp_by_bits(x)
+        if self.functions.exp_mode == "EXP_PRIME":
+            return self._exp_by_shares(x)
         self._count("exp", x < -(2.0 ** (self.functions.exp_steps + 1)))
         return super().exp(x)
+
+    def _exp_by_bits(self, x: Tensor) -> Tensor:
+        """2**floor(y) p(y - floor(y)), y = x log2 e; five bits of the exponent.
+
+        A negative exponent is taken plus 32, and the power divided by 2**32.
+        """
+        end = encode_number(32 / _LOG2E, self.fraction_bits)
+        exponent = self.scale(torch.clamp(x, -end, end), _LOG2E)
+        whole = torch.floor(exponent)
+        rest = exponent - whole
+        powers = [rest]
+        for _ in _EXP2[2:]:
+            powers.append(self.mul(rest, powers[-1]))
+        fraction = self.shift(self.weigh(powers, _EXP2[1:]), _EXP2[0])
+        power = fraction * torch.exp2(torch.remainder(whole, 32))
+        return torch.where(exponent < 0, self.divide_by_power(power, 32), power)
+
+    def _exp_by_shares(self, x: Tensor) -> Tensor:
+        """2**(y0 + y1) for random shares y0, y1 of x log2 e, each in float32.
+
+        Below -11.78 at 26 bits and offset 13 SPU cuts x, or the result is garbage.
+
+        Source: libspu/mpc/semi2k/exp.cc.
+        """
+        own = self.functions
+        least = (48 - own.prime_offset - 2 * self.fraction_bits) / _LOG2E
+        if own.is_prime_cut:
+            x = torch.clamp(x, min=encode_number(least, self.fraction_bits))
+        else:
+            self._count("exp", x < least)
+            x = torch.where(x < least, torch.nan, x)
+        exponent = x * (round(_LOG2E * 2**24) / 2**24)
+        first = self._draw(x)  # the fraction of a share
+        second = exponent - first
+        whole = torch.floor(second)
+        units = self._units
+        factors = [
+            (torch.exp2(part) * units).to(torch.float32).to(torch.float64)
+            for part in (first, second - whole)
+        ]
+        return self._truncate(factors[0] * factors[1] * torch.exp2(whole) / units**2)
 
     def reciprocal(self, x: Tensor) -> Tensor:
         self._check_divisor(x)

@@ -9,9 +9,9 @@ Source: SPU, libspu/kernel/hal/fxp_base.cc and fxp_approx.cc.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic
+from typing import Any, Final, Generic, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -29,19 +29,46 @@ _TANH: Final = (
 )
 
 
+ExpMode: TypeAlias = Literal["EXP_TAYLOR", "EXP_PADE", "EXP_PRIME"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionOptions:
     """SPU's runtime options that change what its functions compute.
 
     Attributes:
+        exp_mode: Form of the exponential, SPU's `fxp_exp_mode`.
         exp_steps: Squarings of the exponential, SPU's `fxp_exp_iters`.
+        prime_offset: SPU's `experimental_exp_prime_offset`.
+        is_prime_cut: Whether EXP_PRIME cuts x below, where it would be garbage.
         division_steps: Goldschmidt steps, SPU's `fxp_div_goldschmidt_iters`.
         has_coarse_rsqrt: SPU's `enable_lower_accuracy_rsqrt`.
     """
 
+    exp_mode: ExpMode = "EXP_TAYLOR"
     exp_steps: int = 8
+    prime_offset: int = 0
+    is_prime_cut: bool = True
     division_steps: int = 2
     has_coarse_rsqrt: bool = False
+
+    @classmethod
+    def of(cls, runtime_options: Mapping[str, object]) -> "FunctionOptions":
+        """Read SPU's runtime options; the others change no number."""
+        names = {
+            "fxp_exp_mode": "exp_mode",
+            "fxp_exp_iters": "exp_steps",
+            "experimental_exp_prime_offset": "prime_offset",
+            "fxp_div_goldschmidt_iters": "division_steps",
+            "enable_lower_accuracy_rsqrt": "has_coarse_rsqrt",
+        }
+        own: dict[str, Any] = {  # Any: as SPU types them
+            names[name]: value
+            for name, value in runtime_options.items()
+            if name in names and value != "EXP_DEFAULT"
+        }
+        is_cut = not runtime_options.get("experimental_exp_prime_disable_lower_bound")
+        return cls(**own, is_prime_cut=is_cut)
 
 
 class SpuFunctions(ABC, Generic[T]):

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from mpcprof.errors import UsageError
 from mpcprof.nn.algebra import Matrix, Shape
 from mpcvit.secure.fixed_point import FixedPointAlgebra, encode_number, truncation_noise
 from mpcvit.secure.spu_functions import FunctionOptions, SpuFunctions
@@ -52,6 +53,11 @@ class TruncationBound(SpuFunctions[Bounded]):
         functions: FunctionOptions | None = None,
     ) -> None:
         super().__init__(fraction_bits, functions or FunctionOptions())
+        if self.functions.exp_mode != "EXP_TAYLOR":
+            raise UsageError(
+                f"fxp_exp_mode={self.functions.exp_mode}: expected EXP_TAYLOR, the one "
+                "form of exp that a bound can follow"
+            )
         low, high = truncation_noise(protocol)
         unit = 2.0**-fraction_bits
         # rounded down after a noise in [low, high): from low - 1 to high, but for ends

@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,6 +132,48 @@ def test_a_local_truncation_is_lower_and_now_and_then_off_by_a_part_of_the_ring(
     assert ops.square(ops.encode(grid(-1, 1, 100))).max() <= 1
 
 
+PRIME = ("fxp_exp_mode=EXP_PRIME", "experimental_exp_prime_offset=13")
+
+
+@pytest.mark.parametrize(
+    ("field_bits", "options", "error"),
+    [
+        (64, ["fxp_exp_mode=EXP_PADE"], 1e-4),
+        (128, PRIME, 5e-7),
+        (128, [*PRIME, "experimental_exp_prime_disable_lower_bound=true"], 5e-7),
+    ],
+)
+def test_other_forms_of_exp_have_the_error_that_they_have_on_parties(
+    field_bits, options, error
+):
+    """Error from docs/spu-options.md; beside parties two runs differ as much."""
+    deployment = make_deployment("semi2k", field_bits=field_bits, options=options)
+    ops = FixedPointAlgebra.of(deployment)
+    x = ops.encode(np.linspace(-11.7, 0, 1000))
+
+    errors = ops.exp(x) - torch.exp(x)
+
+    assert 0 < errors.abs().max() < error
+    assert not ops.failures
+
+
+def test_an_exponential_by_shares_is_garbage_below_its_end_unless_it_is_cut():
+    cut = FunctionOptions(exp_mode="EXP_PRIME", prime_offset=13)
+    x = torch.tensor([-12.0, -11.0], dtype=torch.float64)
+
+    results = []
+    for functions in (cut, replace(cut, is_prime_cut=False)):
+        ops = FixedPointAlgebra(26, 128, functions=functions)
+        results.append((ops.exp(x).isnan().tolist(), ops.failures["", "exp"]))
+
+    assert results == [([False, False], 0), ([True, False], 1)]
+
+
+def test_a_bound_follows_one_form_of_exp():
+    with pytest.raises(UsageError, match="EXP_PADE: expected EXP_TAYLOR"):
+        TruncationBound(functions=FunctionOptions(exp_mode="EXP_PADE"))
+
+
 def test_a_deployment_says_how_its_functions_compute():
     options = ["fxp_exp_iters=5", "enable_lower_accuracy_rsqrt=true"]
     deployment = make_deployment("cheetah", field_bits=128, options=options)
@@ -143,11 +186,7 @@ def test_a_deployment_says_how_its_functions_compute():
 
 @pytest.mark.parametrize(
     "deployment",
-    [
-        make_deployment("semi2k", options=["fxp_exp_mode=EXP_PADE"]),
-        make_deployment("semi2k", runtime="spu-0.3.1b0"),
-        make_deployment("securenn"),
-    ],
+    [make_deployment("semi2k", runtime="spu-0.3.1b0"), make_deployment("securenn")],
     ids=str,
 )
 def test_a_deployment_that_computes_otherwise_is_refused(deployment):
