@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 import numpy as np
@@ -77,7 +77,8 @@ class Workload:
     reference: Callable[..., NDArray[np.float64]]
     domain: tuple[Interval, ...]
     dtypes: tuple[DType, ...] = ()
-    values: tuple[NDArray[Any] | None, ...] = ()  # Any: as `dtypes` says
+    # Any: as `dtypes` says. No part of the identity, for arrays have no hash
+    values: tuple[NDArray[Any] | None, ...] = field(default=(), compare=False)
     captured: tuple[tuple[str, Shape], ...] = ()
     tolerance: Tolerance
     pieces: tuple[Piece, ...] = ()

@@ -1,6 +1,7 @@
 """Inputs as people have them: named, typed, in dicts and dataclasses, in files."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -175,6 +176,13 @@ def test_example_arguments_are_taken_apart_and_their_numbers_are_public():
     np.testing.assert_array_equal(w, WEIGHTS)
     expected = np.maximum(x @ WEIGHTS, 0) ** 2
     np.testing.assert_allclose(workload.reference(w, x), expected, atol=1e-6)
+
+
+def test_a_workload_with_values_is_counted_and_found_like_any_other():
+    inputs = take_arguments((np.ones((2, 2), np.float32),), jnp.sin)
+    workload = make_user_workload(jnp.sin, inputs, name="own")
+
+    assert Counter([workload, workload])[workload] == 2
 
 
 @pytest.mark.parametrize(
