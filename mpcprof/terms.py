@@ -12,6 +12,7 @@ The terms of a serial architecture and `CostModel.per_call_s` add up to its pred
 is affine in heads, and in rows where the rows of a head differ.
 """
 
+import functools
 import io
 import json
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -25,10 +26,13 @@ from numpy.typing import NDArray
 from mpcprof.costmodel.model import CostModel, Prediction
 from mpcprof.errors import MissingEntryError, UnknownNameError, did_you_mean
 from mpcprof.network import Network
-from mpcprof.nn.activation import ACTIVATIONS, get_activation
+from mpcprof.nn.activation import ACTIVATIONS, fold_of, get_activation
 from mpcprof.nn.architecture import ModelPreset, uniform_architecture
-from mpcprof.nn.attention import ATTENTIONS, get_attention
+from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.norm import centred
+from mpcprof.nn.plan import Plan, Planner, unplanned
+from mpcprof.nn.rewrite import grouped
 from mpcprof.nn.steps import Bare, CountingAlgebra, Step
 from mpcprof.nn.transformer import fused_mlp, mlp
 from mpcprof.profile.export import EXPORT_FORMATS
@@ -137,6 +141,7 @@ def compute_terms(
     attentions: Collection[str] | None = None,
     activations: Collection[str] | None = None,
     has_rows: bool = False,
+    planner: Planner | None = None,
 ) -> Terms:
     """Return the terms of attentions, activations and the remaining parts of `model`.
 
@@ -151,34 +156,38 @@ def compute_terms(
         attentions: Names; by default all that the profile has the operations of.
         activations: Names; by default all that the profile has the operations of.
         has_rows: Whether to add terms of the rows of a head that mixes variants.
+        planner: What plans a network of the model; None for networks as they are.
 
     Raises:
         MissingEntryError: If the profile lacks an operation of what was named, or of
             what every model has.
     """
 
-    def price(steps: Sequence[Step]) -> Prediction:
+    @functools.cache
+    def price(steps: tuple[Step, ...]) -> Prediction:
         return cost_model.predict(steps, network, is_call=False)
 
-    terms = list(_rest_terms(cost_model, network, model, n_batch))
+    case = _Case(model=model, n_batch=n_batch, planner=planner)
+    layers = range(model.n_layers)
     kinds: list[tuple[str, _Pricing, Collection[str] | None, Collection[str]]] = [
         ("attention", _attention_term, attentions, ATTENTIONS),
         ("activation", _activation_term, activations, ACTIVATIONS),
     ]
     if has_rows:
         kinds.append(("rows of", _row_term, attentions, ATTENTIONS))
-    per_layer = [*_mlp_terms(price, model, n_batch)]
+    choices = [[term(layer) for layer in layers] for term in _mlp_terms(price, case)]
     left_out = []
     for kind, pricing, named, known in kinds:
         for name in known if named is None else dict.fromkeys(named):
             try:
-                per_layer.append(pricing(price, model, n_batch, name))
+                choices.append([pricing(price, case, n, name)(n) for n in layers])
             except MissingEntryError as error:
                 if named is not None:
                     raise
                 left_out.append(f"{kind} {name}: {error}")
-    for layer in range(model.n_layers):
-        terms += [term(layer) for term in per_layer]
+    terms = list(_rest_terms(cost_model, network, case))
+    for layer in layers:
+        terms += [choice[layer] for choice in choices]
     return Terms(
         model=model,
         network=network,
@@ -188,9 +197,25 @@ def compute_terms(
     )
 
 
-_PriceSteps = Callable[[Sequence[Step]], Prediction]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """What the terms are of: a model, images of a call, and what plans it."""
+
+    model: ModelPreset
+    n_batch: int
+    planner: Planner | None
+
+    def plan(self, attention: str = "scale") -> Plan:
+        """Return the plan of the model with one variant in every head."""
+        architecture = uniform_architecture(
+            self.model, attention=attention, activation="identity", heads="batched"
+        )
+        return (self.planner or unplanned)(architecture)
+
+
+_PriceSteps = Callable[[tuple[Step, ...]], Prediction]
 _OfLayer = Callable[[int], Term]
-_Pricing = Callable[[_PriceSteps, ModelPreset, int, str], _OfLayer]
+_Pricing = Callable[[_PriceSteps, _Case, int, str], _OfLayer]
 
 
 def _term(
@@ -214,46 +239,48 @@ def _term(
 
 
 def _attention_steps(
-    model: ModelPreset, n_batch: int, name: str, n_heads: int, n_rows: int
+    case: _Case, layer: int, name: str, n_heads: int, n_rows: int, is_pure: bool
 ) -> tuple[Step, ...]:
     ops = CountingAlgebra()
-    variant = get_attention(name)
-    n_together = n_batch * n_heads
+    model, plan = case.model, case.plan(name)
+    own = plan.layers[layer]
+    variant = own.attention(name)
+    n_together = case.n_batch * n_heads
     q = Bare((n_together, n_rows, model.head_dim))
     kv = [Bare((n_together, model.n_tokens, model.head_dim))] * 2
     weights = [Bare(shape) for shape in variant.weight_shapes(model.n_tokens)]
-    variant.function(ops, q, *kv, *weights)
+    inside = grouped(ops, own.n_together, plan.product_price)
+    is_folded = plan.is_folded and is_pure
+    variant.function(inside, q, *kv, *weights, is_folded=is_folded)
     return tuple(ops.steps)
 
 
-def _attention_term(
-    price: _PriceSteps, model: ModelPreset, n_batch: int, name: str
-) -> _OfLayer:
+def _attention_term(price: _PriceSteps, case: _Case, layer: int, name: str) -> _OfLayer:
+    n_heads, n_tokens = case.model.n_heads, case.model.n_tokens
     one, every = (
-        price(_attention_steps(model, n_batch, name, n, model.n_tokens))
-        for n in (1, model.n_heads)
+        price(_attention_steps(case, layer, name, n, n_tokens, is_pure=True))
+        for n in (1, n_heads)
     )
-    return _term("attention", name, model.n_heads, one, every)
+    return _term("attention", name, n_heads, one, every)
 
 
-def _row_term(
-    price: _PriceSteps, model: ModelPreset, n_batch: int, name: str
-) -> _OfLayer:
+def _row_term(price: _PriceSteps, case: _Case, layer: int, name: str) -> _OfLayer:
     """Return the term of a row: exact for one row and for all, with whole keys."""
+    n_tokens = case.model.n_tokens
     one, every = (
-        price(_attention_steps(model, n_batch, name, 1, n)) for n in (1, model.n_tokens)
+        price(_attention_steps(case, layer, name, 1, n, is_pure=False))
+        for n in (1, n_tokens)
     )
-    return _shared_term("attention_row", name, model.n_tokens, one, every)
+    return _shared_term("attention_row", name, n_tokens, one, every)
 
 
 def _activation_term(
-    price: _PriceSteps, model: ModelPreset, n_batch: int, name: str
+    price: _PriceSteps, case: _Case, layer: int, name: str
 ) -> _OfLayer:
     """Return the term of a token, which shares its hops with the layer's tokens."""
-    one, every = (
-        price(_activation_steps(model, n_batch, name, n)) for n in (1, model.n_tokens)
-    )
-    return _shared_term("activation", name, model.n_tokens, one, every)
+    n_tokens = case.model.n_tokens
+    one, every = (price(_activation_steps(case, layer, name, n)) for n in (1, n_tokens))
+    return _shared_term("activation", name, n_tokens, one, every)
 
 
 def _shared_term(
@@ -272,44 +299,47 @@ def _shared_term(
 
 
 def _activation_steps(
-    model: ModelPreset, n_batch: int, name: str, n_tokens: int
+    case: _Case, layer: int, name: str, n_tokens: int
 ) -> tuple[Step, ...]:
-    ops = CountingAlgebra()
-    activation = get_activation(name)
-    activation.function(ops, Bare((n_batch, n_tokens, model.hidden)))
+    ops, model, plan = CountingAlgebra(), case.model, case.plan()
+    (deployed,) = plan.layers[layer].deployed_activation((name,))
+    fold = fold_of([deployed]) if plan.is_folded else None
+    activation = get_activation(deployed)
+    (fold or activation).function(ops, Bare((case.n_batch, n_tokens, model.hidden)))
     if activation.has_relu_behind:
-        ops.relu(Bare((n_batch, n_tokens, model.width)))
+        behind = ops.relu(Bare((case.n_batch, n_tokens, model.width)))
+        if plan.is_folded:
+            centred(ops, behind)
     return tuple(ops.steps)
 
 
-def _mlp_terms(
-    price: _PriceSteps, model: ModelPreset, n_batch: int
-) -> Iterator[_OfLayer]:
-    x = Bare((n_batch, model.n_tokens, model.width))
+def _mlp_terms(price: _PriceSteps, case: _Case) -> Iterator[_OfLayer]:
+    model = case.model
+    x = Bare((case.n_batch, model.n_tokens, model.width))
     up, down = Bare((model.width, model.hidden)), Bare((model.hidden, model.width))
     b1, b2 = Bare((model.hidden,)), Bare((model.width,))
     ops = CountingAlgebra()
     mlp(ops, x, up, b1, down, b2, ["identity"])
-    yield _whole("mlp", price(ops.steps))
+    yield _whole("mlp", price(tuple(ops.steps)))
     ops = CountingAlgebra()
     fused_mlp(ops, x, Bare((model.width, model.width)), b2, ["identity"])
-    yield _whole("fused_mlp", price(ops.steps))
+    yield _whole("fused_mlp", price(tuple(ops.steps)))
 
 
 def _whole(kind: TermKind, price: Prediction) -> _OfLayer:
     return _term(kind, "", 1, price, price)
 
 
-def _rest_terms(
-    cost_model: CostModel, network: Network, model: ModelPreset, n_batch: int
-) -> Iterator[Term]:
+def _rest_terms(cost_model: CostModel, network: Network, case: _Case) -> Iterator[Term]:
     """Yield what no choice changes: of the model with layer -1, then of each layer.
 
     The norms' sums pay what sums pay once a call. What maxima pay once, a hop in aby3,
     is left out, since it belongs to no single head.
     """
+    model = case.model
     architecture = uniform_architecture(model, attention="scale", activation="identity")
-    steps = trace_model(architecture, n_batch)
+    plan = case.plan() if case.planner else None
+    steps = trace_model(architecture, case.n_batch, plan)
     call, parts = (
         cost_model.predict(steps, network, is_call=is_call) for is_call in (True, False)
     )

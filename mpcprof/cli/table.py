@@ -16,6 +16,7 @@ from mpcprof.cli.options import (
     batch_option,
     json_option,
     network_option,
+    plan_option,
     profile_argument,
     workloads_option,
 )
@@ -89,6 +90,7 @@ def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
 )
 @network_option
 @batch_option
+@plan_option
 @click.pass_context
 def export(
     ctx: click.Context,
@@ -99,23 +101,24 @@ def export(
     model: str,
     network: Network,
     n_batch: int,
+    plan: str | None,
 ) -> None:
     """Convert PROFILE for another program; the default is csv.
 
     With --terms, the seconds of every attention and activation in every layer of a
-    model, as the search reads them, instead of the records; --model, --network and
-    --batch are of the terms.
+    model, as the search reads them, instead of the records; --model, --network,
+    --batch and --plan are of the terms.
     """
     from mpcprof.files import replace_file
     from mpcprof.profile.export import export_profile
     from mpcprof.profile.io import read_profile
 
     if not has_terms:
-        _refuse(ctx, "model", "network", "n_batch")
+        _refuse(ctx, "model", "network", "n_batch", "plan")
     read = read_profile(profile)
     export_format = export_format or _format_of(output)
     if has_terms:
-        content = _export_terms(read, export_format, model, network, n_batch)
+        content = _export_terms(read, export_format, model, network, n_batch, plan)
     else:
         content = export_profile(read, export_format)
     if output is None:
@@ -141,14 +144,24 @@ def _refuse(ctx: click.Context, *names: str) -> None:
 
 
 def _export_terms(
-    profile: "Profile", export_format: str, model: str, network: Network, n_batch: int
+    profile: "Profile",
+    export_format: str,
+    model: str,
+    network: Network,
+    n_batch: int,
+    plan: str | None,
 ) -> str | bytes:
     from mpcprof.costmodel.model import fit_cost_model
     from mpcprof.nn.architecture import get_model
+    from mpcprof.nn.plan import choose_planner
     from mpcprof.terms import compute_terms, export_terms
 
     cost_model = fit_cost_model(profile)
-    terms = compute_terms(cost_model, get_model(model), network, n_batch)
+    preset, deployment = get_model(model), profile.deployment
+    planner = choose_planner(
+        plan, preset, n_batch, deployment=deployment, network=network
+    )
+    terms = compute_terms(cost_model, preset, network, n_batch, planner=planner)
     for line in terms.left_out:
         click.echo(f"left out: {line}", err=True)
     return export_terms(terms, export_format)

@@ -9,10 +9,10 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from mpcprof.deployment import Deployment
 from mpcprof.errors import UsageError
@@ -39,6 +39,7 @@ from mpcprof.nn.rewrite import ProductPrice, product_price, products_s
 from mpcprof.nn.steps import Bare, CountingAlgebra, Size
 
 SCHEMA_VERSION: Final = 1  # of `plan.json`
+_REMEDY: Final = "make one for this network with mpcvit tune"
 REWRITES: Final = "rewrites"  # stands for a file where a command takes a plan
 
 
@@ -85,6 +86,15 @@ class LayerPlan:
         if self.total and name in RELU_SOFTMAXES:
             return within_totals(self.total)
         return get_attention(name)
+
+    def deployed_activation(self, names: LayerActivation) -> LayerActivation:
+        """Return activations with the plan's own instead of those not linear."""
+        if not self.activation:
+            return names
+        return tuple(
+            name if get_activation(name).is_linear else self.activation
+            for name in names
+        )
 
     def norm(self, name: str) -> tuple[InverseBounds | None, int]:
         """Return the range and the multiple of `norm1` or `norm2`."""
@@ -160,19 +170,32 @@ class Plan:
                 "is_pruned are of the folded network"
             )
 
+    @property
+    def product_price(self) -> ProductPrice:
+        """Price of a product in the protocol of the deployment."""
+        return product_price(self.deployment.protocol if self.deployment else "")
+
+    def check_model(self, model: ModelPreset) -> None:
+        """Refuse a model of another name, or with another number of layers.
+
+        Raises:
+            UsageError: If it is such a one.
+        """
+        n_layers = len(self.layers)
+        if self.model not in ("", model.name) or n_layers != model.n_layers:
+            raise UsageError(
+                f"the plan is for model {self.model or 'any'} of {n_layers} layers: "
+                f"this is {model.name} of {model.n_layers}; {_REMEDY}"
+            )
+
     def check_fits(self, architecture: Architecture) -> None:
         """Refuse an architecture that the plan was not made for.
 
         Raises:
             UsageError: If it is such a one.
         """
-        model, n_layers = architecture.model.name, len(self.layers)
-        remedy = "make one for this network with mpcvit tune"
-        if self.model not in ("", model) or n_layers != architecture.n_layers:
-            raise UsageError(
-                f"the plan is for model {self.model or 'any'} of {n_layers} layers: "
-                f"this is {model} of {architecture.n_layers}; {remedy}"
-            )
+        model, remedy = architecture.model.name, _REMEDY
+        self.check_model(architecture.model)
         if self.architecture not in ("", architecture_digest(architecture)):
             raise UsageError(
                 f"the plan is for another architecture of model {model}, with other "
@@ -210,7 +233,7 @@ class Plan:
         """
         pairs = zip(architecture.activation, self.layers, strict=True)
         attention = architecture.attention
-        activation = tuple(_replaced(names, own.activation) for names, own in pairs)
+        activation = tuple(own.deployed_activation(names) for names, own in pairs)
         if self.is_pruned:
             last = tuple(names[:1] for names in attention[-1])
             attention = (*attention[:-1], last)
@@ -368,6 +391,58 @@ def choose_plan(
     return replace(plan, heads=heads or plan.heads)
 
 
+Planner: TypeAlias = Callable[[Architecture], Plan]
+
+
+def choose_planner(
+    asked: str | None,
+    model: ModelPreset,
+    n_batch: int = 1,
+    *,
+    deployment: Deployment,
+    network: Network = NETWORKS["wan"],
+) -> Planner | None:
+    """Return what plans the networks of one model whose heads are still to be chosen.
+
+    Every layer computes all tokens, so that layers cost the same; a file's plan holds
+    for other attention and activations than its own network has.
+
+    Args:
+        asked: File of a plan, or `rewrites`; None for no plan.
+
+    Raises:
+        UsageError: If the plan cannot be read, or is for another model or deployment.
+    """
+    if asked is None:
+        return None
+    if asked == REWRITES:
+        return lambda architecture: replace(
+            rewrites_only(
+                architecture, n_batch, deployment=deployment, network=network
+            ),
+            is_pruned=False,
+        )
+    plan = replace(read_plan(Path(asked)), is_pruned=False)
+    try:
+        plan.check_model(model)
+        plan.check_deployment(deployment)
+    except UsageError as error:
+        raise type(error)(f"{asked}: {error}") from None
+    return lambda architecture: plan
+
+
+def plan_identity(asked: str | None) -> str:
+    """Return what tells plans apart: `rewrites`, or a digest; "" for no plan.
+
+    Raises:
+        UsageError: If the plan cannot be read.
+    """
+    if asked in (None, "", REWRITES):
+        return asked or ""
+    text = read_plan(Path(str(asked))).to_json()
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def read_plan(path: Path) -> Plan:
     """Return the plan in a file.
 
@@ -397,14 +472,6 @@ def architecture_digest(architecture: Architecture) -> str:
     """Return 16 hexadecimal digits that tell architectures apart, but for `heads`."""
     text = replace(architecture, heads="serial").to_json()
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _replaced(names: LayerActivation, activation: str) -> LayerActivation:
-    if not activation:
-        return names
-    return tuple(
-        name if get_activation(name).is_linear else activation for name in names
-    )
 
 
 def _check_count(name: str, count: int) -> None:

@@ -16,7 +16,7 @@ from mpcprof.nn.architecture import Architecture, Head, Pooling
 from mpcprof.nn.attention import get_attention
 from mpcprof.nn.norm import NORM_EPSILON, centred, layernorm, unit_norm
 from mpcprof.nn.plan import LayerPlan, Plan, unplanned
-from mpcprof.nn.rewrite import grouped, product_price
+from mpcprof.nn.rewrite import grouped
 
 W = TypeVar("W")  # a weight of any kind
 EMBEDDING_WEIGHTS: Final = tuple(
@@ -291,9 +291,8 @@ def _attend(
     q, k, v = (ops.cut(qkv, 2, i * width, (i + 1) * width) for i in range(3))
     q = _first(ops, q, n_rows)
     heads, own = architecture.attention[layer], plan.layers[layer]
-    price = product_price(plan.deployment.protocol if plan.deployment else "")
     values = attend_heads(
-        grouped(ops, own.n_together, price),
+        grouped(ops, own.n_together, plan.product_price),
         heads,
         q,
         k,

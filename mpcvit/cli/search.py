@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from mpcprof.cli.options import MODELS, json_option
+from mpcprof.cli.options import MODELS, json_option, plan_option
 from mpcprof.cli.progress import progress_bar, resumable
 from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 @click.option(
     "--alpha-learning-rate", type=float, help="The peak. [default: 5 x the weights']"
 )
+@plan_option
 @run_options(default_output="runs/search-DATASET")
 @json_option
 def command(
@@ -81,6 +82,7 @@ def command(
     target_s: float | None,
     network: "Network",
     alpha_learning_rate: float | None,
+    plan: str | None,
     dataset: str,
     recipe: str | None,
     output: Path | None,
@@ -117,6 +119,7 @@ def command(
         penalty=choose_penalty(lambda_per_s, eta, target_s),
         network=network,
         alpha_learning_rate=alpha_learning_rate,
+        plan=plan,
     )
     with (
         resumable(request.run.output, kept="finished epochs are"),

@@ -7,6 +7,7 @@ where the budget is kept: at 0 and 1 they are what the terms of `mpcprof.terms` 
 import math
 import sys
 from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
 
 from mpcprof.costmodel.model import CostModel
@@ -14,7 +15,8 @@ from mpcprof.errors import UsageError
 from mpcprof.network import Network
 from mpcprof.nn.activation import get_activation
 from mpcprof.nn.architecture import Heads, ModelPreset
-from mpcprof.terms import LAYER_FREE, Term, TermKind, compute_terms
+from mpcprof.nn.plan import Planner
+from mpcprof.terms import LAYER_FREE, Term, TermKind, Terms, compute_terms
 from mpcvit.search.space import Mask, SearchSpace
 
 if TYPE_CHECKING:
@@ -85,8 +87,13 @@ class SearchCost:
         network: Network,
         form: CostForm,
         n_batch: int = 1,
+        planner: Planner | None = None,
     ) -> "SearchCost":
         """Return the cost of a search space by a profile's cost model.
+
+        Args:
+            planner: What plans the networks; where it plans layers otherwise than each
+                other, each costs their mean.
 
         Raises:
             UsageError: If there is no such form.
@@ -102,6 +109,7 @@ class SearchCost:
             attentions=(space.accurate, space.cheap),
             activations=(space.gelu, space.linear),
             has_rows=True,
+            planner=planner,
         )
         rest_s = cost_model.per_call_s + sum(
             terms.get("rest", layer, "").latency_s
@@ -109,7 +117,7 @@ class SearchCost:
         )
         is_fused = get_activation(space.linear).is_linear
         variants = {
-            name: terms.get(kind, 0, getattr(space, name.removesuffix("_row")))
+            name: _of_layer(terms, kind, getattr(space, name.removesuffix("_row")))
             for name, kind in _KINDS.items()
         }
         cost = cls(
@@ -244,6 +252,23 @@ class SearchCost:
             for name, kind in _KINDS.items()
         }
         return cls(**(values | terms))
+
+
+def _of_layer(terms: Terms, kind: TermKind, variant: str) -> Term:
+    """Return the term of a choice in a layer, the mean where layers differ."""
+    layers = range(terms.model.n_layers)
+    first, *others = (terms.get(kind, layer, variant) for layer in layers)
+    if all(replace(other, layer=0) == first for other in others):
+        return first
+    every = (first, *others)
+    return replace(
+        first,
+        latency_s=fmean(term.latency_s for term in every),
+        fixed_s=fmean(term.fixed_s for term in every),
+        per_unit_s=fmean(term.per_unit_s for term in every),
+        bytes_sent=fmean(term.bytes_sent for term in every),
+        hops=fmean(term.hops for term in every),
+    )
 
 
 def _grouped_s(

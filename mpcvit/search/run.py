@@ -12,6 +12,7 @@ from mpcprof.errors import UsageError
 from mpcprof.files import read_json, replace_file
 from mpcprof.network import Network
 from mpcprof.nn.architecture import ModelPreset
+from mpcprof.nn.plan import choose_planner, plan_identity
 from mpcprof.profile.io import read_profile
 from mpcprof.progress import SILENT, Progress
 from mpcvit.data.image_set import Dataset, count_batches
@@ -38,6 +39,7 @@ class SearchSettings:
         records_sha256: Digest of the records that the seconds come from.
         alpha_learning_rate: Peak rate of alpha and beta.
         recipe: Recipe of the supernet's weights.
+        plan: `rewrites`, or the digest of a plan; "" without one.
     """
 
     command: Literal["search"] = "search"
@@ -53,6 +55,7 @@ class SearchSettings:
     recipe: Recipe
     schema_version: int = SCHEMA_VERSION
     n_processes: int = 1
+    plan: str = ""
 
 
 def read_search_settings(folder: Path) -> SearchSettings:
@@ -74,6 +77,7 @@ class SearchConfig:
         run: Its recipe is for the supernet's weights; its schedule is that of alpha and
             beta, too.
         alpha_learning_rate: Peak rate of alpha and beta; None for 5 times the weights'.
+        plan: File of a plan that networks are priced by, or `rewrites`; None for none.
 
         >>> mpcvit.SearchConfig(
         ...     profile=Path("profiles/semi2k.parquet"),
@@ -91,6 +95,7 @@ class SearchConfig:
     form: CostForm = "additive"
     penalty: Penalty = field(default_factory=Penalty)
     alpha_learning_rate: float | None = None
+    plan: str | None = None
 
     def __post_init__(self) -> None:
         rate = self.alpha_learning_rate
@@ -115,6 +120,7 @@ class SearchConfig:
             records_sha256=records_digest,
             alpha_learning_rate=self.peak_alpha_rate,
             recipe=self.run.recipe,
+            plan=plan_identity(self.plan),
         )
 
 
@@ -203,7 +209,14 @@ def search(
     model = replace(preset, n_classes=len(dataset.class_names))
     dataset.check_fits(model)
     cost = SearchCost.from_model(
-        cost_model, model, config.space, config.network, config.form
+        cost_model,
+        model,
+        config.space,
+        config.network,
+        config.form,
+        planner=choose_planner(
+            config.plan, model, deployment=cost_model.deployment, network=config.network
+        ),
     )
     objective = _make_objective(config, model, cost, dataset)
     settings = asdict(config.settings(model, cost_model.records_digest))

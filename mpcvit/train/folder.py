@@ -28,6 +28,7 @@ _BEFORE: Final = {
     "model.pooling": "class_token",
     "model.has_qkv_bias": False,
     "model.own_head_dim": 0,
+    "plan": "",
 }
 _STATE_VERSION: Final = "1"
 _MODULE: Final = "module."

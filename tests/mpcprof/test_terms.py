@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mpcprof.costmodel.model import fit_cost_model
-from mpcprof.errors import MissingEntryError, UnknownNameError
+from mpcprof.errors import MissingEntryError, UnknownNameError, UsageError
 from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.activation import ACTIVATIONS
+from mpcprof.nn.approximation import InverseBounds
 from mpcprof.nn.architecture import MODELS, Architecture, Heads, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.plan import LayerPlan, Plan, choose_planner, write_plan
 from mpcprof.profile.io import read_profile
 from mpcprof.terms import Term, Terms, compute_terms, export_terms
 from tests import PROFILES
@@ -90,6 +92,46 @@ def test_terms_of_serial_heads_add_up_to_the_prediction(name, attention, activat
     total_s = from_terms_s(architecture)
 
     assert total_s == pytest.approx(predicted_s(architecture), rel=1e-9)
+
+
+@pytest.mark.parametrize("attention", ATTENTIONS)
+@pytest.mark.parametrize("activation", ["gelu_tanh", "quad", "identity_relu"])
+@pytest.mark.parametrize("is_file", [False, True])
+def test_terms_of_a_planned_model_add_up_to_its_prediction(
+    attention, activation, is_file, tmp_path
+):
+    model = MODELS["digits"]
+    architecture = uniform_architecture(
+        model, attention=attention, activation=activation, heads="batched"
+    )
+    deployment = committed_model().deployment
+    asked = "rewrites"
+    if is_file:
+        asked = str(tmp_path / "plan.json")
+        inverse = InverseBounds(low=0.5, high=9.0, degree=8)
+        layer = LayerPlan(norm1=inverse, total=inverse, activation="relu", n_together=2)
+        layers = (layer, LayerPlan(norm2=inverse), LayerPlan(n_together=3))
+        write_plan(tmp_path / "plan.json", Plan(layers=layers, last_norm=inverse))
+    planner = choose_planner(asked, model, deployment=deployment)
+
+    terms = compute_terms(committed_model(), model, WAN, planner=planner)
+
+    plan = planner(architecture)
+    applied = plan.apply(architecture)
+    predicted = committed_model().predict(trace_model(architecture, 1, plan), WAN)
+    total_s = sum_of_terms_s(terms, architecture, committed_model().per_call_s)
+    assert applied.heads == "batched"
+    assert total_s == pytest.approx(predicted.latency_s, rel=1e-9)
+
+
+def test_a_plan_of_other_layers_has_no_terms(tmp_path):
+    write_plan(tmp_path / "plan.json", Plan(layers=(LayerPlan(),)))
+    deployment = committed_model().deployment
+
+    with pytest.raises(UsageError, match=r"plan\.json: the plan is for model any of 1"):
+        choose_planner(
+            str(tmp_path / "plan.json"), MODELS["digits"], deployment=deployment
+        )
 
 
 @pytest.mark.parametrize("model", OWN_SIZES.values(), ids=OWN_SIZES)

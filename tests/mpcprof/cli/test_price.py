@@ -203,6 +203,20 @@ def test_terms_go_to_stdout_or_to_a_file_alike(path, export_format):
     assert shown.stdout_bytes == path.with_name("terms").read_bytes()
 
 
+def test_terms_of_rewritten_networks_have_fewer_hops(path):
+    def hops(*options):
+        arguments = ("--terms", "--format", "json", "--model", "digits", *options)
+        shown = run("table", "export", path, *arguments)
+        terms = json.loads(shown.stdout)["terms"]
+        return {(t["kind"], t["layer"], t["variant"]): t["hops"] for t in terms}
+
+    plain, rewritten = hops(), hops("--plan", "rewrites")
+
+    assert plain.keys() == rewritten.keys()
+    assert plain["attention", 0, "scale"] > rewritten["attention", 0, "scale"]
+    assert plain["rest", 0, ""] > rewritten["rest", 0, ""]
+
+
 def test_terms_json_is_one_document_of_that_network_and_batch(path):
     shown = run(
         *("table", "export", path, "--terms", "--format", "json", "--model", "digits"),
@@ -246,6 +260,8 @@ WRONG = [
     (("table", "export", "exp.parquet", "--terms"), 1, "`mpcprof sweep --protocol"),
     (("table", "export", "a.parquet", "--terms", "--model", "x"), 2, "no model 'x'"),
     (("table", "export", "a.parquet", "--terms", "-o", "a.parquet"), 2, "itself"),
+    (("table", "export", "a.parquet", "--plan", "rewrites"), 2, "add --terms or leave"),
+    (("table", "export", "a.parquet", "--terms", "--plan", "x"), 2, "cannot read plan"),
     (("verify", "none.parquet"), 1, "`mpcprof sweep --output` makes one"),
     (("verify", "a.parquet", "--cases", "0"), 2, "no cases: expected --cases"),
     (("verify", "a.parquet", "--limit", "1ms"), 2, "allow more with --limit"),

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
-from mpcprof.nn.architecture import MODELS
+from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.plan import LayerPlan, Plan, choose_planner, write_plan
 from mpcprof.profile.io import read_profile
 from mpcprof.terms import Terms, compute_terms
 from mpcvit.search.cost import HEADS_OF_FORM, CostForm, SearchCost
@@ -46,6 +48,24 @@ def test_a_search_needs_no_more_than_its_choices(name):
 
     every = np.ones((3, 4))
     assert 0 < float(cost.latency_s(0 * every)) < float(cost.latency_s(every))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_planned_search_costs_what_the_planned_network_is_priced_at(form, tmp_path):
+    layers = (LayerPlan(activation="relu"), LayerPlan(n_together=2), LayerPlan())
+    write_plan(tmp_path / "plan.json", Plan(layers=layers, heads=HEADS_OF_FORM[form]))
+    deployment = committed_model().deployment
+    planner = choose_planner(str(tmp_path / "plan.json"), DIGITS, deployment=deployment)
+    architecture = uniform_architecture(DIGITS, attention="relu_softmax")
+
+    cost = SearchCost.from_model(
+        committed_model(), DIGITS, SearchSpace(), WAN, form, planner=planner
+    )
+
+    steps = trace_model(architecture, 1, planner(architecture))
+    priced_s = committed_model().predict(steps, WAN).latency_s
+    assert cost.latency_s(np.ones((3, 4))) == pytest.approx(priced_s, rel=1e-9)
+    assert priced_s < cost_of(SearchSpace(), form).latency_s(np.ones((3, 4)))
 
 
 @functools.cache

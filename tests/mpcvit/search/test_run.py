@@ -71,6 +71,16 @@ def test_the_more_a_second_costs_the_fewer_are_expected(tmp_path, form):
     assert latencies_s[0] > 1.1 * latencies_s[-1]
 
 
+def test_a_search_by_a_plan_expects_fewer_seconds_and_resumes_by_no_other(tmp_path):
+    plain = search(make_request(tmp_path / "plain")).result
+
+    planned = search(make_request(tmp_path / "planned", plan="rewrites")).result
+
+    assert planned.cost.rest_s < plain.cost.rest_s
+    with pytest.raises(UsageError, match="holds a run with plan='rewrites', not ''"):
+        search(make_request(tmp_path / "planned"))
+
+
 def test_a_result_is_read_as_it_was_written(tmp_path):
     space = SearchSpace(granularity="row", activation="token")
 
