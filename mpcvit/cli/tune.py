@@ -69,6 +69,14 @@ _COUNT = click.IntRange(min=1)
 @click.option("--dataset", help="Name, or folder of images. [default: trained on]")
 @click.option("--data", type=FILE, help="Folder of a named data set.")
 @click.option(
+    "--accept-failures",
+    type=float,
+    default=0.0,
+    metavar="RATE",
+    help="Wrong truncations an inference, such as 0.001, that local truncation may "
+    "cost; each ruins its image. [default: 0, no local truncation]",
+)
+@click.option(
     "--parties",
     "n_by_parties",
     type=click.IntRange(min=0),
@@ -94,6 +102,7 @@ def command(
     heads: "Heads | None",
     dataset: str | None,
     data: Path | None,
+    accept_failures: float,
     n_by_parties: int,
     emulation: str,
     seed: int,
@@ -123,6 +132,7 @@ def command(
         heads=heads,
         dataset=dataset,
         data=data,
+        accept_failures=accept_failures,
         n_by_parties=n_by_parties,
         emulation=emulation,
         seed=seed,

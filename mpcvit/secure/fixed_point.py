@@ -85,6 +85,7 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
 
     Attributes:
         failures: Entries by (part, what happened).
+        expected_failures: Mean number of entries that a lost wrap would ruin.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
         self.field_bits = field_bits
         self.rounding = rounding
         self.failures: Counter[tuple[str, str]] = Counter()
+        self.expected_failures = 0.0
         self._is_local = is_truncation_local and protocol == "semi2k"
         self._noise = truncation_noise(protocol, is_local=self._is_local)
         self._random = np.random.Generator(np.random.SFC64(seed))
@@ -208,7 +210,9 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
         """
         bits = self.fraction_bits
         ring = 2.0 ** (self.field_bits - bits - (n_bits or bits))
-        is_lost = self._draw(x) < x.abs() / ring
+        probability = x.abs() / ring
+        self.expected_failures += float(probability.sum())
+        is_lost = self._draw(x) < probability
         self._count("lost wrap", is_lost)
         return torch.where(is_lost, x - ring * x.sign(), x)
 

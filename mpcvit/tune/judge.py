@@ -3,6 +3,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 import torch
@@ -12,10 +13,19 @@ from mpcprof.deployment import Deployment
 from mpcprof.nn.folding import fold_weights
 from mpcprof.nn.plan import Plan
 from mpcprof.nn.transformer import vit
+from mpcprof.spu_options import truncates_locally
 from mpcvit.checkpoint import Checkpoint
 from mpcvit.models.algebra import TorchAlgebra
 from mpcvit.models.layers import to_patches
-from mpcvit.secure.fixed_point import Logits, emulate_network, one_by_one
+from mpcvit.secure.fixed_point import (
+    FixedPointAlgebra,
+    Logits,
+    emulate_network,
+    one_by_one,
+)
+from mpcvit.tune.truncation import without_local_truncation
+
+_N_COUNTED: Final = 50  # images of which sizes are taken for failures
 
 
 class ExactAlgebra(TorchAlgebra):
@@ -78,10 +88,15 @@ class Judge:
         errors = logits.numpy() - self.plain[:n_images]
         return float(np.sqrt(np.mean(errors**2)))
 
-    def emulate(self, plan: Plan | None) -> Iterator[Logits]:
-        """Yield the logits of private inferences on the ring, some images at a time."""
+    def emulate(self, plan: Plan, *, has_failures: bool = True) -> Iterator[Logits]:
+        """Yield the logits of private inferences on the ring, some images at a time.
+
+        Args:
+            has_failures: Whether local truncation may fail, as with parties.
+        """
+        deployment = plan.deployment or self._deployment
         return emulate_network(
-            plan.deployment or self._deployment if plan else self._deployment,
+            deployment if has_failures else without_local_truncation(deployment),
             self._architecture,
             plan,
             self._weights,
@@ -90,21 +105,34 @@ class Judge:
             seed=self._seed,
         )
 
-    def emulated(self, plan: Plan | None) -> Logits:
+    def emulated(self, plan: Plan) -> Logits:
         """Return the logits of all images, (n, C)."""
         return np.concatenate([*self.emulate(plan)])
 
     def agrees(self, plan: Plan, agreement: float) -> bool:
         """Tell whether at least that share of labels is the plain network's.
 
-        It stops at the label that is one too many.
+        It stops at the label that is one too many. Failures of local truncation, which
+        have a bound of their own, are left out: one image more or less is chance.
         """
         n_left = int((1 - agreement) * self.n_images + 1e-9)
         n_seen = 0
-        for logits in self.emulate(plan):
+        for logits in self.emulate(plan, has_failures=False):
             plain = self.plain[n_seen : n_seen + len(logits)]
             n_left -= int((logits.argmax(1) != plain.argmax(1)).sum())
             n_seen += len(logits)
             if n_left < 0 or not np.isfinite(logits).all():
                 return False
         return True
+
+    @torch.no_grad()
+    def expected_failures(self, plan: Plan) -> float:
+        """Return how many truncations of an inference come out wrong on average."""
+        deployment = plan.deployment or self._deployment
+        if not truncates_locally(deployment):
+            return 0.0
+        patches = self._patches[:_N_COUNTED]
+        ops = FixedPointAlgebra.of(deployment, self._seed)
+        weights = {name: ops.encode(one) for name, one in self.fold(plan).items()}
+        vit(ops, self._architecture, ops.encode(patches), weights, one_by_one(plan))
+        return ops.expected_failures / len(patches)

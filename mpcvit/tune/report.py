@@ -54,6 +54,8 @@ def tune_json(result: TuneResult) -> str:
             "steps": [asdict(step) for step in result.steps],
             "choices": [asdict(choice) for choice in result.choices],
             "leaving": asdict(result.leaving),
+            "expected_failures": result.expected_failures,
+            "n_failed": result.n_failed,
             "parties": asdict(result.parties) if result.parties else None,
             "failures": dict(result.failures),
             "notes": list(_notes(result)),
@@ -166,6 +168,14 @@ def _notes(result: TuneResult) -> Iterator[str]:
         result.after.prediction,
     )
     yield from dict.fromkeys(note for one in predictions for note in one.notes)
+    if result.expected_failures:
+        n_images = result.after.logits.n_images
+        yield (
+            f"each party truncates for itself: {result.expected_failures:.2g} failures "
+            f"an inference are expected ({result.config.accept_failures:g} accepted); "
+            f"{result.n_failed} of {n_images} emulated ones met some"
+        )
+        return
     overflows = [n for what, n in result.failures if what.endswith("overflow")]
     if overflows:
         yield (

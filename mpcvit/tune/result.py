@@ -32,6 +32,7 @@ class TuneConfig:
         heads: How heads run before tuning; None as in the checkpoint.
         dataset: Name or folder of a data set; None for the checkpoint's.
         data: Folder of a named data set.
+        accept_failures: Failures of truncation an inference, on average, at most.
         n_by_parties: Held-back images that real parties classify in the end.
         emulation: Back-end that emulates their network.
 
@@ -51,6 +52,7 @@ class TuneConfig:
     heads: Heads | None = None
     dataset: str | None = None
     data: Path | None = None
+    accept_failures: float = 0.0
     n_by_parties: int = 0
     emulation: str = "auto"
     seed: int = 0
@@ -65,6 +67,12 @@ class TuneConfig:
             raise UsageError(
                 f"margin {self.margin:g}: expected a factor from 1 to 100, by which "
                 "ranges are wider than what was seen"
+            )
+
+        if not 0 <= self.accept_failures <= 1:
+            raise UsageError(
+                f"accept_failures {self.accept_failures:g}: expected failures of an "
+                "inference from 0 to 1, such as 0.001"
             )
 
     @property
@@ -164,6 +172,8 @@ class TuneResult:
         n_emulated: Plans that were tried on the ring.
         failures: What the ring could not hold in the emulation of the tuned network, by
             part and kind, with the number of entries.
+        n_failed: Held-back images whose logits are ruined in the emulation.
+        expected_failures: Failures of truncation an inference, on average.
         rewritten: The network with every exact rewrite and no approximation.
         parties: What real parties said; None if nobody asked them.
     """
@@ -176,6 +186,8 @@ class TuneResult:
     n_calibrated: int
     n_emulated: int
     failures: tuple[tuple[str, int], ...]
+    n_failed: int
+    expected_failures: float
     before: TuneOutcome
     rewritten: TuneOutcome
     after: TuneOutcome

@@ -1,25 +1,17 @@
 """Tuning: the plan of fewest predicted seconds under which labels stay the same."""
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcprof.costmodel.model import CostModel, Prediction, fit_cost_model
 from mpcprof.errors import TuningError
 from mpcprof.files import check_writable, replace_file
-from mpcprof.nn.architecture import Architecture
-from mpcprof.nn.catalogue import trace_model
-from mpcprof.nn.plan import Plan, rewrites_only, unplanned, write_plan
-from mpcprof.profile.io import read_profile
+from mpcprof.nn.plan import Plan, write_plan
 from mpcprof.progress import SILENT, Progress
-from mpcvit.checkpoint import Checkpoint, load_test_data, read_checkpoint
-from mpcvit.data.image_set import Dataset, ImageSet, choose_evenly
-from mpcvit.models.layers import to_patches
-from mpcvit.secure.evaluate import compare
+from mpcvit.data.image_set import choose_evenly
 from mpcvit.tune.judge import Judge
 from mpcvit.tune.ladder import Alternative, Choice, back_off, find_first, frontier
 from mpcvit.tune.parties import classify_by_parties
@@ -31,7 +23,7 @@ from mpcvit.tune.places import (
     values_of,
     with_value,
 )
-from mpcvit.tune.ranges import Kind, Place, Ranges, measure_ranges
+from mpcvit.tune.ranges import Kind, Place
 from mpcvit.tune.report import steps_json
 from mpcvit.tune.result import (
     Group,
@@ -42,6 +34,8 @@ from mpcvit.tune.result import (
     TuneResult,
     TuneStep,
 )
+from mpcvit.tune.subject import Subject, prepare
+from mpcvit.tune.truncation import local_deployments
 
 _N_JUDGED: Final = 32  # images by which the error of one place is judged
 _GROUPS: Final[dict[Kind, Group]] = {  # in the order of the steps
@@ -52,59 +46,6 @@ _GROUPS: Final[dict[Kind, Group]] = {  # in the order of the steps
     "norm2": "norm",
     "last_norm": "norm",
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Subject:
-    """The network that is tuned, priced and judged.
-
-    Attributes:
-        untuned: Plan that changes nothing.
-        rewritten: Plan of every exact rewrite.
-        calibrated: Ranges of training images, in the rewritten network.
-        met: Ranges of the held-back images in it.
-    """
-
-    config: TuneConfig
-    checkpoint: Checkpoint
-    model: CostModel
-    dataset: Dataset
-    held_back: ImageSet
-    judge: Judge
-    untuned: Plan
-    rewritten: Plan
-    calibrated: Ranges
-    met: Ranges
-
-    @property
-    def architecture(self) -> Architecture:
-        """Architecture of the checkpoint."""
-        return self.checkpoint.architecture
-
-    def predict(self, plan: Plan) -> Prediction:
-        """Price a plan."""
-        config = self.config
-        steps = trace_model(self.architecture, config.n_batch, plan)
-        return self.model.predict(steps, config.network)
-
-    def outcome(self, plan: Plan) -> TuneOutcome:
-        """Price a plan, and emulate it on all held-back images."""
-        return self.judged(plan, self.judge.emulated(plan))
-
-    def judged(self, plan: Plan, logits: NDArray[np.float64]) -> TuneOutcome:
-        """Price a plan of which all logits are known."""
-        labels = self.held_back.labels.numpy()
-        return TuneOutcome(
-            prediction=self.predict(plan),
-            logits=compare(self.judge.plain, logits, labels),
-        )
-
-    def apply(self, choice: Mapping[Place, Alternative]) -> Plan:
-        """Return the rewritten plan with these choices."""
-        plan = self.rewritten
-        for place, one in choice.items():
-            plan = with_value(plan, place, one.value, self.calibrated)
-        return plan
 
 
 def tune(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
@@ -118,14 +59,13 @@ def tune(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
         EngineError: If a party fails; the plan is written by then.
     """
     check_writable(config.output)
-    subject = _prepare(config, progress)
+    subject = prepare(config, progress)
     progress.describe("emulating the untuned and the rewritten network")
     before = subject.outcome(subject.untuned)
     rewritten = subject.outcome(subject.rewritten)
     _check_agreement(rewritten, config)
     choices = back_off(_ladders(subject, progress))
-    index, n_emulated = _search(subject, choices, progress)
-    chosen = choices[index]
+    subject, chosen, n_emulated = _choose(subject, choices, progress)
     plan = subject.apply(chosen)
     subject.judge.failures.clear()
     logits = subject.judge.emulated(plan)
@@ -135,7 +75,9 @@ def tune(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
         plan=plan,
         model=f"{architecture.model.name}, {architecture.n_layers} layers",
         failures=_failures(subject.judge),
-        deployment=subject.model.deployment,
+        n_failed=_count_failed(subject, logits),
+        expected_failures=subject.judge.expected_failures(plan),
+        deployment=plan.deployment or subject.model.deployment,
         dataset=subject.dataset.name,
         n_calibrated=min(config.n_calibration, len(subject.dataset.train)),
         n_emulated=n_emulated,
@@ -151,8 +93,33 @@ def tune(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
     return _ask_parties(subject, result, logits, progress)
 
 
+def _choose(
+    subject: Subject, choices: Sequence[Choice], progress: Progress
+) -> tuple[Subject, Choice, int]:
+    """Return the network under the deployment that is taken, the choice, and trials.
+
+    Local truncation is taken with the most fraction bits that hold what was asked for.
+    """
+    config, n_trials = subject.config, 0
+    profiled = subject.model.deployment
+    for deployment in (*local_deployments(profiled, config.accept_failures), profiled):
+        under = subject if deployment == profiled else subject.under(deployment)
+        index, n_more = _search(under, choices, progress)
+        n_trials += n_more
+        if index is None:
+            continue
+        failures = under.judge.expected_failures(under.apply(choices[index]))
+        if failures <= config.accept_failures:
+            return under, choices[index], n_trials
+    raise TuningError(
+        f"{profiled} fails {failures:.2g} times an inference: expected at most "
+        f"{config.accept_failures:g}; accept more with --accept-failures, or take a "
+        "profile without trunc_allow_msb_error or of fewer fraction bits"
+    )
+
+
 def _ask_parties(
-    subject: _Subject,
+    subject: Subject,
     result: TuneResult,
     logits: NDArray[np.float64],
     progress: Progress,
@@ -174,54 +141,6 @@ def _failures(judge: Judge) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(named.items()))
 
 
-def _prepare(config: TuneConfig, progress: Progress) -> _Subject:
-    progress.describe("reading checkpoint, profile and images")
-    checkpoint = read_checkpoint(config.checkpoint)
-    heads = config.heads or checkpoint.architecture.heads
-    architecture = replace(checkpoint.architecture, heads=heads)
-    checkpoint = replace(checkpoint, architecture=architecture)
-    model = fit_cost_model(read_profile(config.profile))
-    most = max(config.n_images, config.n_calibration)
-    dataset = load_test_data(checkpoint, config.dataset, folder=config.data, limit=most)
-    held_back = _evenly(dataset.test, config.n_images)
-    judge = Judge(checkpoint, held_back.images, model.deployment, seed=config.seed)
-    rewritten = replace(
-        rewrites_only(
-            architecture,
-            config.n_batch,
-            deployment=model.deployment,
-            network=config.network,
-        ),
-        checkpoint=hashlib.sha256(config.checkpoint.read_bytes()).hexdigest(),
-    )
-    progress.describe("taking ranges from training images")
-    weights = {name: one.float() for name, one in judge.fold(rewritten).items()}
-    training = _evenly(dataset.train, config.n_calibration)
-
-    def measure(images: ImageSet) -> Ranges:
-        pixels = checkpoint.normalize(images.images)
-        patches = to_patches(pixels, architecture.model.patch)
-        return measure_ranges(architecture, weights, patches, rewritten, progress)
-
-    return _Subject(
-        config=config,
-        checkpoint=checkpoint,
-        model=model,
-        dataset=dataset,
-        held_back=held_back,
-        judge=judge,
-        untuned=unplanned(architecture),
-        rewritten=rewritten,
-        calibrated=measure(training),
-        met=measure(held_back),
-    )
-
-
-def _evenly(images: ImageSet, limit: int) -> ImageSet:
-    kept = choose_evenly(images.labels.numpy(), limit)
-    return ImageSet(images=images.images[kept], labels=images.labels[kept])
-
-
 def _check_agreement(rewritten: TuneOutcome, config: TuneConfig) -> None:
     agreement = rewritten.logits.agreement
     if agreement < config.agreement:
@@ -232,8 +151,15 @@ def _check_agreement(rewritten: TuneOutcome, config: TuneConfig) -> None:
         )
 
 
+def _count_failed(subject: Subject, logits: NDArray[np.float64]) -> int:
+    """Count images with a logit that is off by more than all logits are apart."""
+    plain = subject.judge.plain
+    errors = np.abs(logits - plain).max(axis=1)
+    return int((~(errors <= plain.max() - plain.min())).sum())
+
+
 def _ladders(
-    subject: _Subject, progress: Progress
+    subject: Subject, progress: Progress
 ) -> dict[Place, tuple[Alternative, ...]]:
     """Price and judge what could be done at each place."""
     places = [place for place in subject.calibrated if place.kind in _GROUPS]
@@ -246,7 +172,7 @@ def _ladders(
     return ladders
 
 
-def _ladder(subject: _Subject, place: Place) -> tuple[Alternative, ...]:
+def _ladder(subject: Subject, place: Place) -> tuple[Alternative, ...]:
     """Return the alternatives of a place that pay, with the error of each alone."""
     own_s = subject.predict(subject.rewritten).latency_s
     values = values_of(
@@ -263,15 +189,15 @@ def _ladder(subject: _Subject, place: Place) -> tuple[Alternative, ...]:
     return frontier([*judged, own])
 
 
-def _judged(subject: _Subject, place: Place, one: Alternative) -> Alternative:
+def _judged(subject: Subject, place: Place, one: Alternative) -> Alternative:
     plan = with_value(subject.rewritten, place, one.value, subject.calibrated)
     return replace(one, error=subject.judge.exact_error(plan, _N_JUDGED))
 
 
 def _search(
-    subject: _Subject, choices: Sequence[Choice], progress: Progress
-) -> tuple[int, int]:
-    """Return the position of the choice that holds, and the number of trials."""
+    subject: Subject, choices: Sequence[Choice], progress: Progress
+) -> tuple[int | None, int]:
+    """Return the position of the choice that holds, if one does, and the trials."""
     n_trials = 0
 
     def holds(choice: Choice) -> bool:
@@ -282,15 +208,13 @@ def _search(
         return subject.judge.agrees(subject.apply(choice), subject.config.agreement)
 
     progress.begin(len(choices).bit_length() + 1)
-    index = find_first(choices, holds)
-    assert index is not None, "the last choice is the rewritten network"
-    return index, n_trials
+    return find_first(choices, holds), n_trials
 
 
 # ---------------------------------------------------------------- what was chosen
 
 
-def _rewrites(subject: _Subject) -> Iterator[tuple[str, Plan]]:
+def _rewrites(subject: Subject) -> Iterator[tuple[str, Plan]]:
     """Yield plans from the untuned one on, each with one rewrite more."""
     untuned, done = subject.untuned, subject.rewritten
     if untuned.heads != done.heads:
@@ -318,7 +242,7 @@ def _choice_groups(chosen: Choice) -> dict[tuple[Group, str], list[Place]]:
     return dict(sorted(groups.items(), key=lambda item: order.index(item[0][0])))
 
 
-def _steps(subject: _Subject, chosen: Choice) -> Iterator[TuneStep]:
+def _steps(subject: Subject, chosen: Choice) -> Iterator[TuneStep]:
     """Yield the steps from the untuned to the tuned network."""
     plans: list[tuple[str, Group, Plan]] = [
         (name, "rewrite", plan) for name, plan in _rewrites(subject)
@@ -328,6 +252,12 @@ def _steps(subject: _Subject, chosen: Choice) -> Iterator[TuneStep]:
         so_far |= {place: chosen[place] for place in places}
         name = f"{what} ({_count(places)})"
         plans.append((name, group, subject.apply(so_far)))
+    own, profiled = subject.rewritten.deployment, subject.model.deployment
+    plans = [(n, group, replace(plan, deployment=profiled)) for n, group, plan in plans]
+    if own != profiled:
+        plans.append(
+            ("truncation by each party alone", "option", subject.apply(chosen))
+        )
     before_s = subject.predict(subject.untuned).latency_s
     for name, group, plan in plans:
         latency_s = subject.predict(plan).latency_s
@@ -340,8 +270,9 @@ def _count(places: Sequence[Place]) -> str:
     return "1 place" if len(places) == 1 else f"{len(places)} places"
 
 
-def _place_choices(subject: _Subject, chosen: Choice) -> tuple[PlaceChoice, ...]:
-    own_s = subject.predict(subject.rewritten).latency_s
+def _place_choices(subject: Subject, chosen: Choice) -> tuple[PlaceChoice, ...]:
+    profiled = replace(subject.rewritten, deployment=subject.model.deployment)
+    own_s = subject.predict(profiled).latency_s
     return tuple(
         PlaceChoice(
             place=place,
@@ -354,12 +285,12 @@ def _place_choices(subject: _Subject, chosen: Choice) -> tuple[PlaceChoice, ...]
     )
 
 
-def _leaving(subject: _Subject, place: Place, one: Alternative) -> NDArray[np.bool_]:
+def _leaving(subject: Subject, place: Place, one: Alternative) -> NDArray[np.bool_]:
     return leaving(one.value, place, subject.calibrated, subject.met)
 
 
 def _count_leaving(
-    subject: _Subject, chosen: Choice, logits: NDArray[np.float64]
+    subject: Subject, chosen: Choice, logits: NDArray[np.float64]
 ) -> Leaving:
     found = [_leaving(subject, place, one) for place, one in chosen.items()]
     is_outside = np.any(found, axis=0) if found else np.zeros(len(logits), bool)

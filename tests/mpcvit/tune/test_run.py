@@ -130,6 +130,21 @@ def test_ranges_without_margin_are_left_by_more_images(folder, result):
     assert tight.leaving.n_images > result.leaving.n_images
 
 
+def test_local_truncation_is_taken_up_to_the_failures_that_are_accepted(folder, result):
+    accepted = {}
+    for rate in (1e-3, 1e-7):
+        config = make_config(folder, output=folder / "local.json", accept_failures=rate)
+        accepted[rate] = tune(config)
+
+    often, seldom = accepted[1e-3], accepted[1e-7]
+    assert 0 < seldom.expected_failures < 1e-7 < often.expected_failures < 1e-3
+    assert seldom.deployment.fraction_bits < often.deployment.fraction_bits
+    assert often.after.prediction.hops < 0.7 * result.after.prediction.hops
+    assert often.steps[-1].group == "option"
+    assert result.expected_failures == 0.0
+    assert "1e-07 accepted" in "\n".join(tune_lines(seldom))
+
+
 def test_a_report_names_every_choice(result):
     text, document = "\n".join(tune_lines(result)), json.loads(tune_json(result))
 
@@ -162,6 +177,7 @@ def test_relu_softmax_and_scale_are_tuned_without_softmax(tmp_path):
         ({"margin": math.nan}, UsageError, "margin nan"),
         ({"agreement": 0.0}, UsageError, "such as 99.5%"),
         ({"agreement": 1.5}, UsageError, "150.0000%: expected more than 0%"),
+        ({"accept_failures": -1.0}, UsageError, "from 0 to 1, such as 0.001"),
         ({"dataset": "digitz"}, UsageError, "did you mean digits"),
     ],
 )
@@ -194,6 +210,7 @@ def test_a_network_that_differs_before_any_approximation_is_refused(folder, tmp_
     [
         (("--agreement", "99.5"), "99.5"),
         (("--cost-table", "none.parquet"), "none.parquet"),
+        (("--accept-failures", "2"), "expected failures of an inference"),
         (("--margin", "0.5"), "expected a factor from 1 to 100"),
         (("--output", "."), "it is a folder"),
         (("--parties", "-1"), "--parties"),
