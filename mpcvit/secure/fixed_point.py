@@ -32,7 +32,8 @@ from mpcvit.secure.spu_functions import FunctionOptions, SpuFunctions
 Logits: TypeAlias = NDArray[np.float64]
 Rounding: TypeAlias = Literal["random", "nearest", "down"]
 ROUNDINGS: Final = ("random", "nearest", "down")
-_CHUNK: Final = 50  # images at a time
+_MOST_IMAGES: Final = 50  # at a time
+_MOST_SCORES: Final = 4_000_000  # of a layer, at a time: 32 MB
 _LOG2E: Final = math.log2(math.e)
 _EXP2: Final = (
     *(1.00000007744302, 0.693147180426163, 0.240226510710170),
@@ -436,7 +437,10 @@ def emulate_network(
     wide = {name: np.asarray(weight, np.float64) for name, weight in weights.items()}
     shared = fold_weights(architecture, plan, wide) if plan else wide
     plan = one_by_one(plan) if plan else None
-    for number, chunk in enumerate(torch.split(patches, _CHUNK)):
+    model = architecture.model
+    n_scores = model.n_heads * model.n_tokens**2  # of an image
+    n_images = max(1, min(_MOST_IMAGES, _MOST_SCORES // n_scores))
+    for number, chunk in enumerate(torch.split(patches, n_images)):
         ops = FixedPointAlgebra.of(deployment, seed + number)
         secrets = {name: ops.encode(weight) for name, weight in shared.items()}
         logits = vit(ops, architecture, ops.encode(chunk), secrets, plan)

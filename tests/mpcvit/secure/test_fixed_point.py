@@ -11,6 +11,9 @@ import torch
 from mpcprof.deployment import make_deployment
 from mpcprof.errors import UsageError
 from mpcprof.nn.algebra import Algebra
+from mpcprof.nn.approximation import InverseBounds, bounded_inverse
+from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.nn.norm import layernorm
 from mpcprof.nn.transformer import vit
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcvit.models.layers import to_patches
@@ -19,7 +22,7 @@ from mpcvit.secure.fixed_point import FixedPointAlgebra
 from mpcvit.secure.spu_functions import FunctionOptions
 from mpcvit.secure.truncation_bound import TruncationBound
 from tests.mpcvit.secure.test_agreement import make_architecture
-from tests.random_programs import DRAWS, draw_program
+from tests.random_programs import DRAWS, RandomProgram, draw_program
 
 LOG = logging.getLogger(__name__)
 STEP = 2.0**-18
@@ -297,6 +300,28 @@ def test_no_emulation_of_a_random_program_leaves_the_bound():
         runs = [run_emulation(program, own) for own in range(5)]
 
         assert all(((run - bound.value).abs() <= bound.radius).all() for run in runs)
+
+
+BOUNDS = InverseBounds(low=0.5, high=8.0, degree=8, n_steps=1)
+BLOCKS = {
+    "softmax": (lambda ops, x: ATTENTIONS["softmax"].function(ops, x, x, x), -1),
+    "scale": (lambda ops, x: ATTENTIONS["scale"].function(ops, x, x, x), -1),
+    "layernorm": (lambda ops, x: layernorm(ops, x, x, x), -1),
+    "inverse": (lambda ops, x: bounded_inverse(ops, x, BOUNDS, -1), 0.5),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_bound_of_a_block_holds_and_is_at_most_a_few_hundred_times_what_is_seen(name):
+    function, low = BLOCKS[name]
+    x = grid(low, 1.0, (1, 16, 16))
+
+    bound = run_bound(RandomProgram([x], [lambda ops, arrays: function(ops, *arrays)]))
+    ops = FixedPointAlgebra()
+    used = (function(ops, ops.encode(x)) - bound.value).abs() / bound.radius
+
+    assert used.max() <= 1
+    assert used.median() > 1 / 300
 
 
 def test_a_bound_takes_in_both_sides_of_a_comparison_that_truncations_decide():
