@@ -196,8 +196,9 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
             units.floor_()
         else:
             low, high = self._noise
-            units.add_(self._draw(units), alpha=high - low)
-            units.add_(low + (1 / self._units if step is None else step)).floor_()
+            middle = (low + high) / 2 + (1 / self._units if step is None else step)
+            units.add_(self._draw_words(units), alpha=(high - low) / 2**32)
+            units.add_(middle).floor_()
         rounded = units.mul_(1 / self._units)
         return self._lose_wraps(rounded, n_bits) if self._is_local else rounded
 
@@ -217,10 +218,15 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
         self._count("lost wrap", is_lost)
         return torch.where(is_lost, x - ring * x.sign(), x)
 
+    def _draw_words(self, like: Tensor) -> Tensor:
+        """Draw int32 in the shape of a tensor: half the work of drawing float64."""
+        n = like.numel()
+        words = self._random.integers(0, 2**64, (n + 1) // 2, dtype=np.uint64)
+        return torch.from_numpy(words.view(np.int32)[:n]).view(like.shape)
+
     def _draw(self, like: Tensor) -> Tensor:
         """Draw numbers from [0, 1) in the shape of a tensor."""
-        drawn = torch.from_numpy(self._random.random(like.numel()))
-        return drawn.view(like.shape)
+        return self._draw_words(like).to(torch.float64) / 2**32 + 0.5
 
     def _wrap(self, product: Tensor) -> Tensor:
         """Let what leaves the ring come in at the other end, and count it."""
