@@ -31,17 +31,29 @@ LINFORMER_RATIO: Final = 4  # tokens per projected token; the quotient is rounde
 
 
 def _normalise(
-    ops: Algebra[T], weights: T, epsilon: float = 0.0, *, is_by_entry: bool = False
+    ops: Algebra[T],
+    weights: T,
+    epsilon: float = 0.0,
+    *,
+    is_by_entry: bool = False,
+    values: T | None = None,
 ) -> T:
-    """Divide each row by its sum, with one reciprocal for a row or for each entry."""
+    """Divide each row by its sum, with one reciprocal for a row or for each entry.
+
+    Given values, return their product with the rows, divided behind it.
+    """
     total = ops.row_sum(weights)  # (..., M, 1)
     divisor = ops.shift(total, epsilon) if epsilon else total
+    if values is not None:
+        return ops.mul(ops.matmul(weights, values), ops.reciprocal(divisor))
     if is_by_entry:
         return ops.divide(weights, divisor)
     return ops.mul(weights, ops.reciprocal(divisor))
 
 
-def softmax_rows(ops: Algebra[T], scores: T, *, is_by_entry: bool = False) -> T:
+def softmax_rows(
+    ops: Algebra[T], scores: T, *, is_by_entry: bool = False, values: T | None = None
+) -> T:
     """Return exp(s - max s) over its sum along each row.
 
     By entry, each entry is divided by its row's sum: N reciprocals a row, as SPU runs
@@ -50,7 +62,8 @@ def softmax_rows(ops: Algebra[T], scores: T, *, is_by_entry: bool = False) -> T:
     Source: Vaswani et al. 2017, equation 1.
     """
     shifted = ops.subtract(scores, ops.row_max(scores))
-    return _normalise(ops, ops.exp(shifted), is_by_entry=is_by_entry)
+    weights = ops.exp(shifted)
+    return _normalise(ops, weights, is_by_entry=is_by_entry, values=values)
 
 
 def puma_exp(ops: Algebra[T], x: T) -> T:
@@ -64,30 +77,34 @@ def puma_exp(ops: Algebra[T], x: T) -> T:
     return ops.gate(ops.shift(x, 14.0), power)
 
 
-def puma_softmax_rows(ops: Algebra[T], scores: T) -> T:
+def puma_softmax_rows(ops: Algebra[T], scores: T, *, values: T | None = None) -> T:
     """Return softmax of each row by `puma_exp` and one reciprocal for a row.
 
     Source: PUMA, arXiv 2307.12533, section 4.
     """
-    return _normalise(ops, puma_exp(ops, ops.subtract(scores, ops.row_max(scores))))
+    shifted = ops.subtract(scores, ops.row_max(scores))
+    return _normalise(ops, puma_exp(ops, shifted), values=values)
 
 
-def relu_softmax_rows(ops: Algebra[T], scores: T, *, is_by_entry: bool = False) -> T:
+def relu_softmax_rows(
+    ops: Algebra[T], scores: T, *, is_by_entry: bool = False, values: T | None = None
+) -> T:
     """Return relu(s) over its sum + epsilon along each row; by entry as in softmax.
 
     Source: MPCViT section 2.2, RSAttn.
     Differs: the epsilon of MPCViT's code is 1e-5.
     """
-    return _normalise(ops, ops.relu(scores), EPSILON, is_by_entry=is_by_entry)
+    weights = ops.relu(scores)
+    return _normalise(ops, weights, EPSILON, is_by_entry=is_by_entry, values=values)
 
 
-def two_quad_rows(ops: Algebra[T], scores: T) -> T:
+def two_quad_rows(ops: Algebra[T], scores: T, *, values: T | None = None) -> T:
     """Return s^2 over its sum + epsilon along each row.
 
     Source: MPCViT Table 2, after MPCFormer.
     Differs: MPCFormer squares s + 5.
     """
-    return _normalise(ops, ops.square(scores), EPSILON)
+    return _normalise(ops, ops.square(scores), EPSILON, values=values)
 
 
 def relu6_rows(ops: Algebra[T], scores: T) -> T:
@@ -124,13 +141,21 @@ def sparsemax_rows(ops: Algebra[T], scores: T) -> T:
 Function: TypeAlias = Callable[..., Any]
 
 
-def attend_by(rows: Function) -> Function:
-    """Make attention of the weights of rows: rows(Q K^T / sqrt K) V."""
+def attend_by(rows: Function, *, has_sums: bool = False) -> Function:
+    """Make attention of the weights of rows: rows(Q K^T / sqrt K) V.
+
+    Args:
+        has_sums: Whether rows are divided by their sums. Folded, that is done behind
+            the product with V where V is narrower than a row is long.
+    """
 
     def attend(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
         # scaled where it is smallest: one truncation of (G, M, K)
         scaled = q if is_folded else ops.scale(q, q.shape[-1] ** -0.5)
         scores = ops.matmul(scaled, ops.transpose(k))  # (G, M, N)
+        if is_folded and has_sums and v.shape[-1] < v.shape[-2]:
+            divided: T = rows(ops, scores, values=v)
+            return divided
         return ops.matmul(rows(ops, scores), v)
 
     return attend
@@ -187,7 +212,7 @@ def linformer(
     Source: Wang et al. 2020 (arXiv 2006.04768), equation 7.
     """
     attend, keys, values = (
-        attend_by(softmax_rows),
+        attend_by(softmax_rows, has_sums=True),
         _project(ops, e, k),
         _project(ops, f, v),
     )
@@ -249,21 +274,21 @@ class Attention:
 ATTENTIONS: Final = {
     # exp is low by exp(x) x^2 / 512; scores of deviation 0.75 reach x = -6: 2.6e-3
     "softmax": Attention(
-        function=attend_by(softmax_rows),
+        function=attend_by(softmax_rows, has_sums=True),
         source="Vaswani et al. 2017, equation 1",
         bounds=(1.5, 1.5, 1.0),
         atol=5e-3,
     ),
     # squaring five times doubles each time what a truncation lost: 1e-3
     "softmax_puma": Attention(
-        function=attend_by(puma_softmax_rows),
+        function=attend_by(puma_softmax_rows, has_sums=True),
         source="PUMA, arXiv 2307.12533, section 4: exp within 0.0086",
         bounds=(1.5, 1.5, 1.0),
         atol=5e-3,
     ),
     # reciprocal within 1e-4, and 18 fraction bits of each weight: 2e-4
     "relu_softmax": Attention(
-        function=attend_by(relu_softmax_rows),
+        function=attend_by(relu_softmax_rows, has_sums=True),
         source="RSAttn, MPCViT section 2.2",
         bounds=(2.0, 2.0, 1.0),
         atol=1e-3,
@@ -288,20 +313,24 @@ ATTENTIONS: Final = {
     ),
     # the reciprocal of an entry is no less exact than that of its row
     "softmax_by_entry": Attention(
-        function=attend_by(functools.partial(softmax_rows, is_by_entry=True)),
+        function=attend_by(
+            functools.partial(softmax_rows, is_by_entry=True), has_sums=True
+        ),
         source="softmax as the code of MPCViT has it",
         bounds=(1.5, 1.5, 1.0),
         atol=5e-3,
     ),
     "relu_softmax_by_entry": Attention(
-        function=attend_by(functools.partial(relu_softmax_rows, is_by_entry=True)),
+        function=attend_by(
+            functools.partial(relu_softmax_rows, is_by_entry=True), has_sums=True
+        ),
         source="RSAttn as the code of MPCViT has it",
         bounds=(2.0, 2.0, 1.0),
         atol=1e-3,
     ),
     # reciprocal of a sum up to 300, within 1e-3, and truncated squares: 5e-4
     "2quad": Attention(
-        function=attend_by(two_quad_rows),
+        function=attend_by(two_quad_rows, has_sums=True),
         source="2Quad, MPCViT Table 2",
         bounds=(2.0, 2.0, 1.0),
         atol=2e-3,

@@ -32,6 +32,8 @@ class ProductPrice(NamedTuple):
 _PRICES: Final = {
     "semi2k": ProductPrice(side_bytes=8, result_bytes=4, hops=2),
     "aby3": ProductPrice(side_bytes=0, result_bytes=14, hops=3),
+    # of homomorphic products the time counts: as the bytes that `wan` carries in it
+    "cheetah": ProductPrice(side_bytes=800, result_bytes=1000, hops=4),
 }
 
 

@@ -167,6 +167,22 @@ def test_folding_leaves_no_truncation_and_one_product_for_all_heads() -> None:
     assert max(size[0] for size in sizes if len(size) == 4) == 1
 
 
+@pytest.mark.parametrize("attention", ["softmax", "relu_softmax_by_entry", "2quad"])
+def test_rows_are_divided_behind_the_product_with_narrower_values(
+    attention: str,
+) -> None:
+    architecture = uniform_architecture(MODELS["tiny-imagenet"], attention=attention)
+
+    sizes = {
+        step.operation: step.size
+        for step in trace_model(architecture, 1, rewrites_only(architecture))
+        if step.part == f"layer 1/attention/{attention}"
+    }
+
+    assert sizes["mul"] == (12 * 257 * 16,)
+    assert sizes["reciprocal"] == (12 * 257,)
+
+
 def test_the_last_layer_computes_the_class_token_alone() -> None:
     architecture = uniform_architecture(MODELS["cifar"], attention="softmax")
 

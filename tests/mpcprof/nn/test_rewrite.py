@@ -56,3 +56,11 @@ def test_groups_pay_until_their_bytes_cost_more_than_hops() -> None:
 
     assert min(range(1, 5), key=lambda n: products_s(few, n)) == 4
     assert min(range(1, 13), key=lambda n: products_s(many, n)) == 6
+
+
+def test_cheetah_keeps_products_apart() -> None:
+    price = product_price("cheetah")
+
+    assert (
+        min(range(1, 5), key=lambda n: products_s((4, 65, 64, 65), n, price=price)) == 1
+    )
