@@ -19,6 +19,7 @@ MAX_STEPS: Final = 3
 MAX_SQUARINGS: Final = 8
 _SLOPE_BITS: Final = 4  # of a slope, so that every ring has it exactly
 _SCALE_BITS: Final = 13  # of a scale: within 2**-13 of itself
+_MAX_CENTRE: Final = 2.0**18  # inverse of an error that no ring of 64 bits shows
 _N_REWEIGHTINGS: Final = 20
 _N_NODES: Final = 8  # a coefficient, where polynomials are fitted and judged
 
@@ -87,7 +88,8 @@ def bounded_inverse(
 ) -> T:
     """Return factor * x**power for low <= x <= high; power is -1 or -0.5.
 
-    With a degree of 2^k: 1 + 2 k hops for 1/x, 2 + 2 k for x**-0.5; 4 a Newton step.
+    With a degree of 2^k: 1 + 2 k hops for 1/x, or less where a lower degree errs by
+    less than 2^-18 anyway; 2 + 2 k for x**-0.5; 4 a Newton step.
     Fixed point keeps most bits where results are about 1: `factor` is best the inverse
     of a typical one, and is taken back where it costs nothing.
 
@@ -116,15 +118,21 @@ def inverse_error(bounds: InverseBounds, power: float) -> float:
 
 
 def choose_inverse(
-    low: float, high: float, power: float, max_error: float
+    low: float, high: float, power: float, max_error: float, fraction_bits: int = 18
 ) -> InverseBounds:
-    """Return the bounds of the least degree whose relative error is `max_error`.
+    """Return the bounds of fewest hops whose relative error is at most `max_error`.
+
+    In fixed point the product that 1/x is loses some two bits, and the binary logarithm
+    of high / low; where these count, a Newton step is added, which restores them.
 
     Raises:
         UsageError: If no degree is enough, or the range is none.
     """
+    lost = 2 * high / low * 2.0**-fraction_bits if power == -1.0 else 0.0
     for degree in DEGREES:
-        bounds = InverseBounds(low=low, high=high, degree=degree)
+        bounds = InverseBounds(
+            low=low, high=high, degree=degree, n_steps=int(lost > max_error / 2)
+        )
         if inverse_error(bounds, power) <= max_error:
             return bounds
     raise UsageError(
@@ -164,7 +172,7 @@ class _Factors:
     """What `_reciprocal` multiplies.
 
     Attributes:
-        centres: c_0 to c_k.
+        centres: c_0 to c_k, k at most as far as it makes a difference.
         units: g_0 to g_(k - 1).
         multiples: 2 g_j / g_(j - 1)^2 of j = 1 to k - 1, whole numbers.
     """
@@ -177,8 +185,10 @@ class _Factors:
 @functools.lru_cache(maxsize=256)
 def _factors(bounds: InverseBounds) -> _Factors:
     centres = [1 + bounds.slope * bounds.low]
-    for _ in range(bounds.n_doublings):
+    while len(centres) <= bounds.n_doublings:
         centres.append(2 * centres[-1] ** 2 - 1)
+        if centres[-1] > _MAX_CENTRE:  # from here on bits would be lost, none gained
+            break
     units, multiples = [0.5], []
     for centre in centres[1:-1]:
         least = units[-1] ** 2 / 2
@@ -216,7 +226,7 @@ def _reciprocal(ops: Algebra[T], x: T, bounds: InverseBounds, factor: float) -> 
     lines = ops.combine(x, [columns[: 3 if bounds.n_steps else 2]])
     r = ops.shift(column(ops, lines, 0), own.units[0] * own.centres[0])
     y = ops.shift(column(ops, lines, 1), 2 * own.centres[0] * drop / bounds.slope)
-    last = bounds.n_doublings - 1
+    last = len(own.units) - 1
     squared = ops.square(r) if last else r
     for j in range(1, last + 1):
         unit = own.units[j]
@@ -526,7 +536,7 @@ def bounded_softmax(ops: Algebra[T], q: T, k: T, v: T, bounds: SoftmaxBounds) ->
     weights = ops.shift(ops.mul(ops.shift(ops.add(y, t), a2), y), a3)
     for _ in range(bounds.n_squarings):
         weights = ops.square(weights)
-    scaled = _scaled(bounds.total, bounds.weight_scale)
+    scaled = _scaled(bounds.total, bounds.weight_scale, 1 + bounds.exp_error)
     for own in bounds.halvings:
         factor = (own.low * own.high) ** -0.25  # brings sums of squares to about 1
         total = ops.row_sum(weights)
@@ -537,8 +547,9 @@ def bounded_softmax(ops: Algebra[T], q: T, k: T, v: T, bounds: SoftmaxBounds) ->
     return ops.mul(ops.matmul(weights, v), inverse)
 
 
-def _scaled(bounds: InverseBounds, scale: float) -> InverseBounds:
-    return replace(bounds, low=scale * bounds.low, high=scale * bounds.high)
+def _scaled(bounds: InverseBounds, scale: float, margin: float = 1.0) -> InverseBounds:
+    low, high = scale * bounds.low / margin, scale * bounds.high * margin
+    return replace(bounds, low=low, high=high)
 
 
 def _motzkin(coefficients: tuple[float, ...]) -> tuple[float, float, float, float]:

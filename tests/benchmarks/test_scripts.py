@@ -110,6 +110,19 @@ def test_the_cost_term_is_timed_for_each_granularity_and_form(one_thread, monkey
     ]
 
 
+def test_the_table_of_approximations_says_what_is_computed_and_predicted():
+    lines = run_script("approximations")
+
+    text = (ROOT / "docs" / "approximations.md").read_text(encoding="utf-8")
+    table = [line for line in text.splitlines() if line.startswith("| ")]
+    for line, printed in zip(table, lines[:1] + lines[2:], strict=True):
+        *says, error, _, hops, sent = (cell.strip() for cell in line.split("|")[1:-1])
+        said = [cell.strip() for cell in printed.split("|")[1:-1]]
+        assert [*says, hops, sent] == [*said[:2], *said[4:]]
+        if error != "error":
+            assert float(error) == pytest.approx(float(said[2]), rel=0.1), says
+
+
 @pytest.mark.spu
 def test_a_training_step_is_timed_and_what_bounds_it_said(monkeypatch):
     recipe = get_recipe("cifar10").with_changes(batch_size=2)

@@ -76,6 +76,7 @@ def in_float64(function, *inputs):
 
 # (largest / smallest, degree, Newton steps) and the hops of each power
 INVERSES = {
+    (1.5, 64, 0): (7, 14),
     (2.0, 4, 0): (5, 6),
     (20.0, 16, 0): (9, 10),
     (20.0, 4, 2): (13, 14),
@@ -166,10 +167,10 @@ def make_softmax(half_range: float, n_squarings: int, degree: int):
 
 # (largest score, squarings, degree of the inverse): largest error, hops of one head
 SOFTMAXES = {
-    (6.0, 3, 128): (2e-3, 31),
-    (6.0, 2, 128): (3e-2, 29),
-    (4.0, 2, 64): (4e-3, 27),
-    (2.0, 1, 16): (4e-3, 21),
+    (6.0, 3, 128): (2e-3, 25),
+    (6.0, 2, 128): (3e-2, 23),
+    (4.0, 2, 8): (4e-3, 21),
+    (2.0, 1, 4): (6e-3, 17),
 }
 
 
