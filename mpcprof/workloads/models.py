@@ -4,6 +4,7 @@ import hashlib
 import math
 from typing import Final
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -64,7 +65,7 @@ def model_workload(architecture: Architecture, plan: Plan | None = None) -> Work
             return vit64(architecture, patches, dict(zip(shapes, weights, strict=True)))
         with enable_x64():
             wide = (jnp.asarray(x, jnp.float64) for x in (patches, *weights))
-            return np.asarray(function(*wide))
+            return np.asarray(jax.jit(function)(*wide))
 
     def input_shapes(dims: Dims) -> tuple[Shape, ...]:
         return (input_shape(architecture, dims.n_batch), *shapes.values())
