@@ -189,7 +189,7 @@ def _factors(bounds: InverseBounds) -> _Factors:
         centres.append(2 * centres[-1] ** 2 - 1)
         if centres[-1] > _MAX_CENTRE:  # from here on bits would be lost, none gained
             break
-    units, multiples = [0.5], []
+    units, multiples = [2.0 ** -math.frexp(centres[0])[1]], []
     for centre in centres[1:-1]:
         least = units[-1] ** 2 / 2
         multiples.append(max(1, math.floor(1 / (1 + centre) / least)))

@@ -2,13 +2,20 @@
 
 from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.dims import Dims
 from mpcprof.network import NETWORKS
-from mpcprof.nn.approximation import SoftmaxBounds, choose_inverse
+from mpcprof.nn.approximation import (
+    InverseBounds,
+    SoftmaxBounds,
+    bounded_inverse,
+    choose_inverse,
+    goldschmidt_inverse,
+)
 from mpcprof.nn.architecture import MODELS, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import BLOCKS, trace_block, trace_model
@@ -146,6 +153,43 @@ def test_a_planned_model_is_the_plain_one_and_costs_what_is_predicted(
     counted = call.runs[0]
     assert counted.bytes_sent == predicted.bytes_sent
     assert counted.send_actions == predicted.hops
+
+
+# (power, largest / smallest, degree, Newton steps) to the largest relative error
+INVERSES = {
+    (-1.0, 1.5, 256, 0): 1e-4,  # far more exact than fixed point: no bits are lost
+    (-1.0, 100.0, 64, 0): 2e-3,
+    (-1.0, 1000.0, 128, 1): 5e-4,
+    (-0.5, 1.5, 256, 0): 1e-4,
+    (-0.5, 20.0, 16, 1): 2e-4,
+    (-0.5, 300.0, 64, 0): 2e-3,
+}
+
+
+@pytest.mark.spu
+def test_inverses_of_parties_are_as_exact_as_18_fraction_bits_allow(semi2k):
+    bounds = [
+        InverseBounds(low=r**-0.5 / 1.01, high=r**0.5 * 1.01, degree=d, n_steps=n)
+        for _, r, d, n in INVERSES
+    ]
+    inputs = [np.geomspace(r**-0.5, r**0.5, 65, dtype="f") for _, r, _, _ in INVERSES]
+
+    def invert(*rows):
+        inverses = [
+            bounded_inverse(JaxAlgebra(), x, own, power)
+            for x, own, (power, *_) in zip(rows, bounds, INVERSES, strict=True)
+        ]
+        own = goldschmidt_inverse(JaxAlgebra(), rows[1], -1.0, 6.0, 10)
+        return jnp.stack([*inverses, own])
+
+    semi2k.load("case", semi2k.lower("case", invert, inputs), inputs)
+    semi2k.run("case")
+    revealed = semi2k.fetch("case")
+    semi2k.unload("case")
+
+    expected = [x**power for x, (power, *_) in zip(inputs, INVERSES, strict=True)]
+    relative = revealed / np.stack([*expected, 1 / inputs[1]]) - 1
+    assert np.all(np.abs(relative).max(axis=1) < [*INVERSES.values(), 1e-3])
 
 
 @pytest.mark.spu
