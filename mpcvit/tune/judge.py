@@ -88,10 +88,13 @@ class Judge:
         errors = logits.numpy() - self.plain[:n_images]
         return float(np.sqrt(np.mean(errors**2)))
 
-    def emulate(self, plan: Plan, *, has_failures: bool = True) -> Iterator[Logits]:
+    def emulate(
+        self, plan: Plan, *, every: int = 1, has_failures: bool = True
+    ) -> Iterator[Logits]:
         """Yield the logits of private inferences on the ring, some images at a time.
 
         Args:
+            every: Distance of the images that are taken; 1 for all.
             has_failures: Whether local truncation may fail, as with parties.
         """
         deployment = plan.deployment or self._deployment
@@ -100,7 +103,7 @@ class Judge:
             self._architecture,
             plan,
             self._weights,
-            self._patches,
+            self._patches[::every],
             failures=self.failures,
             seed=self._seed,
         )
@@ -109,16 +112,17 @@ class Judge:
         """Return the logits of all images, (n, C)."""
         return np.concatenate([*self.emulate(plan)])
 
-    def agrees(self, plan: Plan, agreement: float) -> bool:
+    def agrees(self, plan: Plan, agreement: float, every: int = 1) -> bool:
         """Tell whether at least that share of labels is the plain network's.
 
         It stops at the label that is one too many. Failures of local truncation, which
         have a bound of their own, are left out: one image more or less is chance.
         """
-        n_left = int((1 - agreement) * self.n_images + 1e-9)
+        expected = self.plain[::every]
+        n_left = int((1 - agreement) * len(expected) + 1e-9)
         n_seen = 0
-        for logits in self.emulate(plan, has_failures=False):
-            plain = self.plain[n_seen : n_seen + len(logits)]
+        for logits in self.emulate(plan, every=every, has_failures=False):
+            plain = expected[n_seen : n_seen + len(logits)]
             n_left -= int((logits.argmax(1) != plain.argmax(1)).sum())
             n_seen += len(logits)
             if n_left < 0 or not np.isfinite(logits).all():

@@ -90,15 +90,17 @@ def norm_multiple(seen: SeenRange) -> int:
 def _inverses(
     low: float, high: float, power: float
 ) -> Iterator[tuple[InverseBounds, float]]:
-    """Yield bounds with errors that matter, those of each number of steps apart."""
-    for n_steps in (0, 1):
-        for degree in DEGREES:
-            bounds = InverseBounds(low=low, high=high, degree=degree, n_steps=n_steps)
-            error = inverse_error(bounds, power)
-            if error <= _LARGEST_ERROR:
-                yield bounds, error
-            if error <= _LEAST_ERROR:
-                break
+    """Yield bounds with errors that matter, with a Newton step where degrees end.
+
+    A step is 4 hops, for which a degree is four times as high, and better.
+    """
+    for degree, n_steps in (*((one, 0) for one in DEGREES), (DEGREES[-1], 1)):
+        bounds = InverseBounds(low=low, high=high, degree=degree, n_steps=n_steps)
+        error = inverse_error(bounds, power)
+        if error <= _LARGEST_ERROR:
+            yield bounds, error
+        if error <= _LEAST_ERROR:
+            return
 
 
 def _softmaxes(

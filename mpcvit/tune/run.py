@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -37,7 +38,8 @@ from mpcvit.tune.result import (
 from mpcvit.tune.subject import Subject, prepare
 from mpcvit.tune.truncation import local_deployments
 
-_N_JUDGED: Final = 32  # images by which the error of one place is judged
+_N_SEARCHED: Final = 200  # images at least, while plans are searched among
+_N_JUDGED: Final = 16  # images by which the error of one place is judged
 _GROUPS: Final[dict[Kind, Group]] = {  # in the order of the steps
     "activation": "activation",
     "scores": "softmax",
@@ -197,18 +199,27 @@ def _judged(subject: Subject, place: Place, one: Alternative) -> Alternative:
 def _search(
     subject: Subject, choices: Sequence[Choice], progress: Progress
 ) -> tuple[int | None, int]:
-    """Return the position of the choice that holds, if one does, and the trials."""
-    n_trials = 0
+    """Return the position of the choice that holds, if one does, and the trials.
 
-    def holds(choice: Choice) -> bool:
+    Some images find where to look; all of them decide.
+    """
+    n_trials = 0
+    every = max(subject.judge.n_images // _N_SEARCHED, 1)
+
+    def holds(choice: Choice, every: int = 1) -> bool:
         nonlocal n_trials
         n_trials += 1
         progress.describe(f"emulating plan {n_trials}")
+        plan, agreement = subject.apply(choice), subject.config.agreement
+        is_so: bool = subject.judge.agrees(plan, agreement, every)
         progress.advance()
-        return subject.judge.agrees(subject.apply(choice), subject.config.agreement)
+        return is_so
 
-    progress.begin(len(choices).bit_length() + 1)
-    return find_first(choices, holds), n_trials
+    progress.begin(len(choices).bit_length() + 1 + (every > 1))
+    some = partial(holds, every=every)
+    start = (find_first(choices, some) if every > 1 else None) or 0
+    index = find_first(choices[start:], holds)
+    return None if index is None else start + index, n_trials
 
 
 # ---------------------------------------------------------------- what was chosen
