@@ -180,7 +180,7 @@ def compute_terms(
     for kind, pricing, named, known in kinds:
         for name in known if named is None else dict.fromkeys(named):
             try:
-                choices.append([pricing(price, case, n, name)(n) for n in layers])
+                choices.append(_of_layers(pricing, price, case, name))
             except MissingEntryError as error:
                 if named is not None:
                     raise
@@ -216,6 +216,16 @@ class _Case:
 _PriceSteps = Callable[[tuple[Step, ...]], Prediction]
 _OfLayer = Callable[[int], Term]
 _Pricing = Callable[[_PriceSteps, _Case, int, str], _OfLayer]
+
+
+def _of_layers(
+    pricing: _Pricing, price: _PriceSteps, case: _Case, name: str
+) -> list[Term]:
+    """Return the term of each layer, priced once for those that are planned alike."""
+    plans = case.plan(name if name in ATTENTIONS else "scale").layers
+    alike = {own: layer for layer, own in enumerate(plans)}
+    terms = {own: pricing(price, case, layer, name) for own, layer in alike.items()}
+    return [terms[own](layer) for layer, own in enumerate(plans)]
 
 
 def _term(
