@@ -7,7 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -54,6 +54,8 @@ class ShieldedCommand(click.Command):
         except FileError as error:  # printing what an option asks for, such as --help
             self.report("", str(error))
             sys.exit(1)
+        except Terminated as stop:  # before or behind the work
+            self._report_stop(stop)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run what was asked for."""
@@ -65,13 +67,16 @@ class ShieldedCommand(click.Command):
         except MpcprofError as error:
             self.report("", str(error))
             ctx.exit(error.exit_code)
-        except Terminated:
-            self.report("", "stopped; the same command begins anew")
-            ctx.exit(TerminatedError.exit_code)
+        except KeyboardInterrupt as stop:
+            self._report_stop(stop)
         except OSError as error:
             named = f"{error.filename!r}: " if error.filename else ""
             self.report("", f"{named}{error.strerror or error}")
             ctx.exit(1)
+
+    def _report_stop(self, stop: KeyboardInterrupt) -> NoReturn:
+        self.report("", "stopped; the same command begins anew")
+        sys.exit(TerminatedError.exit_code if isinstance(stop, Terminated) else 1)
 
     def report(self, command: str, message: str) -> None:
         """Print one line about what went wrong; no matter if nobody reads it."""

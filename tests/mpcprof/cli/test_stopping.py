@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from mpcprof.cli import StandardOutput
+from mpcprof.cli import ShieldedCommand, StandardOutput
 from mpcprof.cli.progress import Terminated, ended_by_sigterm, resumable
 from mpcprof.errors import FileError, TerminatedError
 from tests.processes import still_running
@@ -52,6 +54,18 @@ def test_sigterm_is_a_line_about_what_is_kept_and_an_exit_code():
 
     assert str(raised.value).startswith("stopped; finished epochs are in runs/x")
     assert raised.value.exit_code == 143
+
+
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt, 1), (Terminated, 143)])
+def test_what_cannot_be_resumed_says_so(stop, code):
+    @click.command("work", cls=ShieldedCommand)
+    def work():
+        raise stop
+
+    done = CliRunner().invoke(work)
+
+    assert done.exit_code == code
+    assert done.stderr == "work: stopped; the same command begins anew\n"
 
 
 def test_a_second_sigterm_ends_at_once():
