@@ -47,7 +47,8 @@ _COUNT = click.IntRange(min=1)
     type=_COUNT,
     default=1000,
     show_default=True,
-    help="Test images that decide, at most; classes in equal shares.",
+    help="Test images that decide, at most, and as many others that are reported; "
+    "of fewer, half. Classes in equal shares.",
 )
 @click.option(
     "--calibration",

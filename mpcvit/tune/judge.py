@@ -3,6 +3,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from copy import copy
 from typing import Final
 
 import numpy as np
@@ -55,7 +56,7 @@ class Judge:
         """Ask the plain model.
 
         Args:
-            images: Images that decide, uint8, (n, c, S, S).
+            images: Images that it judges by, uint8, (n, c, S, S).
         """
         self._architecture = checkpoint.architecture
         self._weights = {
@@ -69,9 +70,15 @@ class Judge:
         with torch.no_grad():
             self.plain: Logits = checkpoint.build_model()(pixels).double().numpy()
 
+    def under(self, deployment: Deployment) -> "Judge":
+        """Return the same judge of another deployment."""
+        other = copy(self)
+        other._deployment, other.failures = deployment, Counter()
+        return other
+
     @property
     def n_images(self) -> int:
-        """Number of images that decide."""
+        """Number of images that it judges by."""
         return len(self._patches)
 
     def fold(self, plan: Plan) -> dict[str, Tensor]:

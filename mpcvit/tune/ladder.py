@@ -1,5 +1,6 @@
 """From the cheapest way to compute every place to the most accurate, step by step."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -29,9 +30,13 @@ Choice: TypeAlias = Mapping[Place, Alternative]
 
 
 def frontier(alternatives: Sequence[Alternative]) -> tuple[Alternative, ...]:
-    """Return the alternatives, cheapest first, that no cheaper one equals in error."""
+    """Return the alternatives, cheapest first, that no cheaper one equals in error.
+
+    One whose error is no number, as where powers grow beyond all, is dropped.
+    """
     kept: list[Alternative] = []
-    for one in sorted(alternatives, key=lambda one: (one.latency_s, one.error)):
+    finite = [one for one in alternatives if math.isfinite(one.error)]
+    for one in sorted(finite, key=lambda one: (one.latency_s, one.error)):
         if not kept or one.error < kept[-1].error:
             kept.append(one)
     return tuple(kept)

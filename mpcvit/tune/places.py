@@ -194,7 +194,7 @@ def leaving(
 
     Args:
         calibrated: Ranges that the value was made of.
-        met: Ranges of these images.
+        met: Ranges of these images, in the rewritten network: each place by itself.
     """
     seen = met[place]
     match value:
@@ -209,7 +209,14 @@ def leaving(
                 math.log(end) + value.centre / 2**n_halvings
                 for end in (value.total.low, value.total.high)
             )
-            return seen.leaving(value.low, value.high) | log_sum.leaving(least, most)
+            is_outside = seen.leaving(value.low, value.high)
+            is_outside |= log_sum.leaving(least, most)
+            kinds = LOG_SQUARES[:n_halvings][::-1]
+            for kind, bounds in zip(kinds, value.halvings, strict=True):
+                squares = met[replace(place, kind=kind)]
+                ends = math.log(bounds.low), math.log(bounds.high)
+                is_outside |= squares.leaving(*ends)
+            return is_outside
         case str() if value:
             return seen.leaving(*ACTIVATIONS[value].domain)
     return np.zeros(len(seen.lows), bool)

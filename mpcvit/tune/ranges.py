@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.attention import RELU_SOFTMAXES, SOFTMAXES
 from mpcprof.nn.plan import Plan
 from mpcprof.nn.transformer import vit
 from mpcprof.progress import SILENT, Progress
 from mpcvit.models.algebra import TorchAlgebra
 
 Kind: TypeAlias = Literal[
-    "stream",  # entries of the centred tokens before a norm
     "norm1",  # what the rsqrt of a token takes
     "norm2",
     "last_norm",
@@ -38,8 +38,7 @@ LOG_SUMS: Final[tuple[Kind, ...]] = ("log_sum0", "log_sum1", "log_sum2", "log_su
 LOG_SQUARES: Final[tuple[Kind, ...]] = ("log_square1", "log_square2", "log_square3")
 LAST: Final = -1  # the layer of the last norm
 _CHUNK: Final = 100  # images at a time
-_SOFTMAX: Final = ("softmax", "softmax_by_entry")
-_RELU_SOFTMAX: Final = ("relu_softmax", "relu_softmax_by_entry")
+_LAST_BIT: Final = 2.0**-18  # of SPU's usual fixed point
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +78,13 @@ class SeenRange:
     def widened(self, margin: float) -> tuple[float, float]:
         """Return the range, `margin` times as wide about its middle."""
         middle, half = (self.high + self.low) / 2, (self.high - self.low) / 2
-        return middle - margin * half, middle + margin * half
+        half = max(margin * half, max(1.0, abs(middle)) * _LAST_BIT)  # one value alone
+        return middle - half, middle + half
 
     def stretched(self, margin: float) -> tuple[float, float]:
         """Return the range of values above 0, by the factor on either side."""
-        return self.low / margin, self.high * margin
+        factor = max(margin, 1 + _LAST_BIT)
+        return self.low / factor, self.high * factor
 
     def leaving(self, low: float, high: float) -> NDArray[np.bool_]:
         """Tell of each image whether one of its values is outside [low, high]."""
@@ -129,11 +130,6 @@ class RangeAlgebra(TorchAlgebra):
             high = torch.maximum(high, self.seen[place][1])
         self.seen[place] = (low, high)
 
-    def square(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        if self._parts[-1] in ("norm", "head"):
-            self._note("stream", x)
-        return torch.square(x)
-
     def rsqrt(self, x: Tensor) -> Tensor:  # type: ignore[override]
         if self._parts[-1] == "head":
             self._note("last_norm", x)
@@ -143,7 +139,7 @@ class RangeAlgebra(TorchAlgebra):
         return torch.rsqrt(x)
 
     def row_max(self, x: Tensor) -> Tensor:
-        if self._parts[-1] in _SOFTMAX:
+        if self._parts[-1] in SOFTMAXES:
             self._note("scores", x)
             log_sums = [torch.logsumexp(x / 2**h, dim=-1) for h in range(len(LOG_SUMS))]
             for kind, log_sum in zip(LOG_SUMS, log_sums, strict=True):
@@ -155,12 +151,12 @@ class RangeAlgebra(TorchAlgebra):
         return super().row_max(x)
 
     def reciprocal(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        if self._parts[-1] in _RELU_SOFTMAX:
+        if self._parts[-1] in RELU_SOFTMAXES:
             self._note("total", x)
         return torch.reciprocal(x)
 
     def divide(self, x: Tensor, y: Tensor) -> Tensor:
-        if self._parts[-1] in _RELU_SOFTMAX:
+        if self._parts[-1] in RELU_SOFTMAXES:
             self._note("total", y)
         return torch.div(x, y)
 

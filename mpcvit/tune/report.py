@@ -1,9 +1,11 @@
 """A tuning, for people and for programs."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
+from typing import Final
 
 from mpcprof.costmodel.model import Prediction
 from mpcprof.units import format_bytes, format_duration
@@ -12,6 +14,15 @@ from mpcvit.tune.result import TuneOutcome, TuneResult
 
 _duration = partial(format_duration, digits=4)
 _STEPS_VERSION = 1  # of what `mpcprof plot` draws
+_OUTSIDE: Final = "out of range"  # as the emulation counts it
+_FAILURES: Final = {  # of the ring, by kind: what they are, and what helps
+    "overflow": "products left the ring: take fewer fraction bits or a wider ring",
+    _OUTSIDE: "values were outside of what the plan says: widen with --margin",
+    "rsqrt": "inverse roots were taken of what SPU's cannot take",
+    "division": "divisors were 0 or too large for SPU's division",
+    "exp": "arguments of exp were too small for SPU's",
+    "lost wrap": "truncations came out wrong, as those of each party alone may",
+}
 
 
 def steps_json(result: TuneResult) -> str:
@@ -35,32 +46,44 @@ def steps_json(result: TuneResult) -> str:
 def tune_json(result: TuneResult) -> str:
     """Return the document of `mpcvit tune --json`."""
     config = result.config
-    return json.dumps(
-        {
-            "plan": str(config.output),
-            "steps_file": str(config.steps_path),
-            "model": result.model,
-            "deployment": str(result.deployment),
-            "network": str(config.network),
-            "n_batch": config.n_batch,
-            "dataset": result.dataset,
-            "agreement": config.agreement,
-            "margin": config.margin,
-            "n_calibrated": result.n_calibrated,
-            "n_emulated": result.n_emulated,
-            "before": _outcome_json(result.before),
-            "rewritten": _outcome_json(result.rewritten),
-            "after": _outcome_json(result.after),
-            "steps": [asdict(step) for step in result.steps],
-            "choices": [asdict(choice) for choice in result.choices],
-            "leaving": asdict(result.leaving),
-            "expected_failures": result.expected_failures,
-            "n_failed": result.n_failed,
-            "parties": asdict(result.parties) if result.parties else None,
-            "failures": dict(result.failures),
-            "notes": list(_notes(result)),
-        }
-    )
+    document = {
+        "plan": str(config.output),
+        "steps_file": str(config.steps_path),
+        "model": result.model,
+        "deployment": str(result.deployment),
+        "network": str(config.network),
+        "n_batch": config.n_batch,
+        "dataset": result.dataset,
+        "agreement": config.agreement,
+        "margin": config.margin,
+        "n_calibrated": result.n_calibrated,
+        "n_deciding": result.n_deciding,
+        "n_emulated": result.n_emulated,
+        "before": _outcome_json(result.before),
+        "rewritten": _outcome_json(result.rewritten),
+        "after": _outcome_json(result.after),
+        "steps": [asdict(step) for step in result.steps],
+        "choices": [asdict(choice) for choice in result.choices],
+        "leaving": asdict(result.leaving) | {"n_values": _count(result, _OUTSIDE)},
+        "expected_failures": result.expected_failures,
+        "n_failed": result.n_failed,
+        "parties": asdict(result.parties) if result.parties else None,
+        "failures": dict(result.failures),
+        "notes": list(_notes(result)),
+    }
+    return json.dumps(_or_null(document), allow_nan=False)
+
+
+def _or_null(value: object) -> object:
+    """Return a document with None for numbers that JSON has no word for."""
+    match value:
+        case dict():
+            return {key: _or_null(one) for key, one in value.items()}
+        case list() | tuple():
+            return [_or_null(one) for one in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value
 
 
 def _outcome_json(outcome: TuneOutcome) -> dict[str, object]:
@@ -83,7 +106,8 @@ def tune_lines(result: TuneResult) -> list[str]:
         f"{config.n_batch}, as {config.profile} predicts",
         *_table(result),
         f"logits against the plain network's: {result.after.logits.n_images} images "
-        f"of {result.dataset} that no range was taken from, emulated on the ring",
+        f"of {result.dataset} that decided nothing, emulated on the ring; chosen on "
+        f"{result.n_deciding} others",
         "what saved it, one after the other:",
         *_step_lines(result),
         "what is done where:",
@@ -141,10 +165,16 @@ def _choice_lines(result: TuneResult) -> Iterator[str]:
 
 def _leaving_line(result: TuneResult) -> str:
     found, n_images = result.leaving, result.after.logits.n_images
-    text = f"{found.n_images} of {n_images} images leave a range somewhere"
+    text = f"{found.n_images} of {n_images} images leave a range as rewritten"
     if found.n_images:
         text += f"; {found.n_disagreeing} of these get another label"
-    return text
+    n_values = _count(result, _OUTSIDE)
+    return f"{text}; as tuned, {n_values} values are out of range"
+
+
+def _count(result: TuneResult, kind: str) -> int:
+    """Count failures of a kind in the emulation of the tuned network."""
+    return sum(n for what, n in result.failures if what.endswith(f": {kind}"))
 
 
 def _parties_lines(result: TuneResult) -> Iterator[str]:
@@ -173,12 +203,17 @@ def _notes(result: TuneResult) -> Iterator[str]:
         yield (
             f"each party truncates for itself: {result.expected_failures:.2g} failures "
             f"an inference are expected ({result.config.accept_failures:g} accepted); "
-            f"{result.n_failed} of {n_images} emulated ones met some"
+            f"of {n_images} emulated inferences, {result.n_failed} had a failure"
         )
-        return
-    overflows = [n for what, n in result.failures if what.endswith("overflow")]
-    if overflows:
+    logits = result.after.logits
+    if logits.agreement < result.config.agreement:
         yield (
-            f"{sum(overflows)} products left the ring in the emulation of the tuned "
-            "network: take fewer fraction bits or a wider ring"
+            f"{logits.agreement:.2%} of the reported labels stay, where "
+            f"{result.config.agreement:.2%} of those that decided do: decide on more "
+            "with --images"
         )
+    for kind, text in _FAILURES.items():
+        if n := _count(result, kind):
+            yield f"in the emulation of the tuned network {n} {text}"
+    if result.parties_error:
+        yield f"real parties said nothing: {result.parties_error}"

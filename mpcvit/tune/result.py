@@ -25,7 +25,7 @@ class TuneConfig:
         profile: Profile that prices, and whose deployment is tuned for.
         output: File of the plan.
         agreement: Least share of labels that are the plain network's, in (0, 1].
-        n_images: Most held-back images that decide.
+        n_images: Most test images that decide; as many others are reported.
         n_calibration: Most training images that ranges are taken from.
         margin: Factor by which ranges are wider than what was seen.
         n_batch: Images of a call, for its price.
@@ -33,11 +33,11 @@ class TuneConfig:
         dataset: Name or folder of a data set; None for the checkpoint's.
         data: Folder of a named data set.
         accept_failures: Failures of truncation an inference, on average, at most.
-        n_by_parties: Held-back images that real parties classify in the end.
+        n_by_parties: Reported images that real parties classify in the end.
         emulation: Back-end that emulates their network.
 
     Raises:
-        UsageError: If a number is out of range.
+        UsageError: If a number is out of range, or what is read would be written.
     """
 
     checkpoint: Path
@@ -68,17 +68,23 @@ class TuneConfig:
                 f"margin {self.margin:g}: expected a factor from 1 to 100, by which "
                 "ranges are wider than what was seen"
             )
-
         if not 0 <= self.accept_failures <= 1:
             raise UsageError(
                 f"accept_failures {self.accept_failures:g}: expected failures of an "
                 "inference from 0 to 1, such as 0.001"
             )
+        for path in (self.output, self.steps_path):
+            for what in ("checkpoint", "profile"):
+                if path.resolve() == getattr(self, what).resolve():
+                    raise UsageError(
+                        f"-o {str(self.output)!r} would write over the {what} "
+                        f"{str(path)!r}; name another file"
+                    )
 
     @property
     def steps_path(self) -> Path:
         """File beside the plan that `mpcprof plot` draws."""
-        return self.output.with_suffix(".steps.json")
+        return self.output.parent / f"{self.output.stem}.steps.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +121,7 @@ class PlaceChoice:
         what: The choice in words.
         saved_s: Predicted seconds less than with the checkpoint's own way.
         logit_error: Root mean square of what it alone changes in the logits.
-        n_leaving: Held-back images with a value outside its range.
+        n_leaving: Reported images with a value outside its range, as rewritten.
     """
 
     place: Place
@@ -127,7 +133,7 @@ class PlaceChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leaving:
-    """Held-back images that leave a calibrated range somewhere.
+    """Reported images that leave a range somewhere, in the rewritten network.
 
     Attributes:
         n_images: Number of them.
@@ -170,12 +176,14 @@ class TuneResult:
     Attributes:
         n_calibrated: Training images that ranges were taken from.
         n_emulated: Plans that were tried on the ring.
+        n_deciding: Test images that the plan was chosen on, of which none is reported.
         failures: What the ring could not hold in the emulation of the tuned network, by
             part and kind, with the number of entries.
-        n_failed: Held-back images whose logits are ruined in the emulation.
+        n_failed: Reported images whose logits are ruined in the emulation.
         expected_failures: Failures of truncation an inference, on average.
         rewritten: The network with every exact rewrite and no approximation.
-        parties: What real parties said; None if nobody asked them.
+        parties: What real parties said; None if nobody asked them, or they failed.
+        parties_error: Why they said nothing; "" if they did not fail.
     """
 
     config: TuneConfig
@@ -185,6 +193,7 @@ class TuneResult:
     dataset: str
     n_calibrated: int
     n_emulated: int
+    n_deciding: int
     failures: tuple[tuple[str, int], ...]
     n_failed: int
     expected_failures: float
@@ -195,3 +204,4 @@ class TuneResult:
     choices: tuple[PlaceChoice, ...]
     leaving: Leaving
     parties: PartiesOutcome | None = None
+    parties_error: str = ""

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcprof.errors import TuningError
+from mpcprof.errors import EngineError, TerminatedError, TuningError
 from mpcprof.files import check_writable, replace_file
 from mpcprof.nn.plan import Plan, write_plan
 from mpcprof.progress import SILENT, Progress
@@ -31,7 +31,6 @@ from mpcvit.tune.result import (
     Leaving,
     PlaceChoice,
     TuneConfig,
-    TuneOutcome,
     TuneResult,
     TuneStep,
 )
@@ -58,31 +57,32 @@ def tune(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
         ProfileError: If the profile cannot be read.
         MissingEntryError: If it lacks an operation of the network.
         TuningError: If even the exact rewrites do not agree as asked.
-        EngineError: If a party fails; the plan is written by then.
     """
     check_writable(config.output)
+    check_writable(config.steps_path)
     subject = prepare(config, progress)
     progress.describe("emulating the untuned and the rewritten network")
+    _check_agreement(subject)
     before = subject.outcome(subject.untuned)
     rewritten = subject.outcome(subject.rewritten)
-    _check_agreement(rewritten, config)
     choices = back_off(_ladders(subject, progress))
     subject, chosen, n_emulated = _choose(subject, choices, progress)
     plan = subject.apply(chosen)
-    subject.judge.failures.clear()
-    logits = subject.judge.emulated(plan)
+    subject.reporter.failures.clear()
+    logits = subject.reporter.emulated(plan)
     architecture = subject.architecture
     result = TuneResult(
         config=config,
         plan=plan,
         model=f"{architecture.model.name}, {architecture.n_layers} layers",
-        failures=_failures(subject.judge),
+        failures=_failures(subject.reporter),
         n_failed=_count_failed(subject, logits),
         expected_failures=subject.judge.expected_failures(plan),
         deployment=plan.deployment or subject.model.deployment,
         dataset=subject.dataset.name,
         n_calibrated=min(config.n_calibration, len(subject.dataset.train)),
         n_emulated=n_emulated,
+        n_deciding=subject.judge.n_images,
         before=before,
         rewritten=rewritten,
         after=subject.judged(plan, logits),
@@ -102,7 +102,7 @@ def _choose(
 
     Local truncation is taken with the most fraction bits that hold what was asked for.
     """
-    config, n_trials = subject.config, 0
+    config, n_trials, failures = subject.config, 0, None
     profiled = subject.model.deployment
     for deployment in (*local_deployments(profiled, config.accept_failures), profiled):
         under = subject if deployment == profiled else subject.under(deployment)
@@ -113,6 +113,11 @@ def _choose(
         failures = under.judge.expected_failures(under.apply(choices[index]))
         if failures <= config.accept_failures:
             return under, choices[index], n_trials
+    if failures is None:
+        raise TuningError(
+            f"no plan keeps {config.agreement:.2%} of {subject.judge.n_images} labels: "
+            "lower --agreement, or take more images with --calibration"
+        )
     raise TuningError(
         f"{profiled} fails {failures:.2g} times an inference: expected at most "
         f"{config.accept_failures:g}; accept more with --accept-failures, or take a "
@@ -126,15 +131,20 @@ def _ask_parties(
     logits: NDArray[np.float64],
     progress: Progress,
 ) -> TuneResult:
-    """Add what real parties say of some of the held-back images, if they are asked."""
+    """Add what real parties say of some of the reported images, if they are asked."""
     config = result.config
     if not config.n_by_parties:
         return result
-    kept = choose_evenly(subject.held_back.labels.numpy(), config.n_by_parties)
-    images = subject.held_back.images[kept]
-    found = classify_by_parties(
-        config, subject.checkpoint, result.plan, images, logits[kept], progress
-    )
+    kept = choose_evenly(subject.reported.labels.numpy(), config.n_by_parties)
+    images = subject.reported.images[kept]
+    try:
+        found = classify_by_parties(
+            config, subject.checkpoint, result.plan, images, logits[kept], progress
+        )
+    except TerminatedError:
+        raise
+    except EngineError as error:  # all but this was found, and the plan is written
+        return replace(result, parties_error=str(error))
     return replace(result, parties=found)
 
 
@@ -143,11 +153,13 @@ def _failures(judge: Judge) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(named.items()))
 
 
-def _check_agreement(rewritten: TuneOutcome, config: TuneConfig) -> None:
-    agreement = rewritten.logits.agreement
+def _check_agreement(subject: Subject) -> None:
+    config, plain = subject.config, subject.judge.plain
+    logits = subject.judge.emulated(subject.rewritten)
+    agreement = float((logits.argmax(axis=1) == plain.argmax(axis=1)).mean())
     if agreement < config.agreement:
         raise TuningError(
-            f"{agreement:.2%} of {rewritten.logits.n_images} labels are those of the "
+            f"{agreement:.2%} of {len(plain)} labels are those of the "
             f"plain network before any approximation: expected {config.agreement:.2%}; "
             "lower --agreement, or take a profile of more fraction bits"
         )
@@ -155,7 +167,7 @@ def _check_agreement(rewritten: TuneOutcome, config: TuneConfig) -> None:
 
 def _count_failed(subject: Subject, logits: NDArray[np.float64]) -> int:
     """Count images with a logit that is off by more than all logits are apart."""
-    plain = subject.judge.plain
+    plain = subject.reporter.plain
     errors = np.abs(logits - plain).max(axis=1)
     return int((~(errors <= plain.max() - plain.min())).sum())
 
@@ -305,7 +317,7 @@ def _count_leaving(
 ) -> Leaving:
     found = [_leaving(subject, place, one) for place, one in chosen.items()]
     is_outside = np.any(found, axis=0) if found else np.zeros(len(logits), bool)
-    is_other = logits.argmax(axis=1) != subject.judge.plain.argmax(axis=1)
+    is_other = logits.argmax(axis=1) != subject.reporter.plain.argmax(axis=1)
     return Leaving(
         n_images=int(is_outside.sum()), n_disagreeing=int((is_outside & is_other).sum())
     )

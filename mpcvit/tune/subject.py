@@ -1,6 +1,5 @@
 """The network that is tuned: its images, ranges and prices."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -9,6 +8,7 @@ from numpy.typing import NDArray
 
 from mpcprof.costmodel.model import CostModel, Prediction, fit_cost_model
 from mpcprof.deployment import Deployment
+from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.plan import Plan, rewrites_only, unplanned
@@ -19,6 +19,7 @@ from mpcvit.checkpoint import Checkpoint, load_test_data, read_checkpoint
 from mpcvit.data.image_set import Dataset, ImageSet, choose_evenly
 from mpcvit.models.layers import to_patches
 from mpcvit.secure.evaluate import compare
+from mpcvit.secure.model_owner import checkpoint_digest
 from mpcvit.tune.judge import Judge
 from mpcvit.tune.ladder import Alternative
 from mpcvit.tune.places import with_value
@@ -32,18 +33,22 @@ class Subject:
     """The network that is tuned, priced and judged.
 
     Attributes:
+        reported: Test images of the report, which decide nothing.
+        judge: Judge by the test images that decide.
+        reporter: Judge by the reported images.
         untuned: Plan that changes nothing.
         rewritten: Plan of every exact rewrite.
         calibrated: Ranges of training images, in the rewritten network.
-        met: Ranges of the held-back images in it.
+        met: Ranges of the reported images in it.
     """
 
     config: TuneConfig
     checkpoint: Checkpoint
     model: CostModel
     dataset: Dataset
-    held_back: ImageSet
+    reported: ImageSet
     judge: Judge
+    reporter: Judge
     untuned: Plan
     rewritten: Plan
     calibrated: Ranges
@@ -68,12 +73,8 @@ class Subject:
         """Return the network under another deployment than the profile's."""
         return replace(
             self,
-            judge=Judge(
-                self.checkpoint,
-                self.held_back.images,
-                deployment,
-                seed=self.config.seed,
-            ),
+            judge=self.judge.under(deployment),
+            reporter=self.reporter.under(deployment),
             rewritten=replace(
                 self.rewritten,
                 deployment=deployment,
@@ -82,15 +83,15 @@ class Subject:
         )
 
     def outcome(self, plan: Plan) -> TuneOutcome:
-        """Price a plan, and emulate it on all held-back images."""
-        return self.judged(plan, self.judge.emulated(plan))
+        """Price a plan, and emulate it on all reported images."""
+        return self.judged(plan, self.reporter.emulated(plan))
 
     def judged(self, plan: Plan, logits: NDArray[np.float64]) -> TuneOutcome:
         """Price a plan of which all logits are known."""
-        labels = self.held_back.labels.numpy()
+        labels = self.reported.labels.numpy()
         return TuneOutcome(
             prediction=self.predict(plan),
-            logits=compare(self.judge.plain, logits, labels),
+            logits=compare(self.reporter.plain, logits, labels),
         )
 
     def apply(self, choice: Mapping[Place, Alternative]) -> Plan:
@@ -109,10 +110,13 @@ def prepare(config: TuneConfig, progress: Progress) -> Subject:
     architecture = replace(checkpoint.architecture, heads=heads)
     checkpoint = replace(checkpoint, architecture=architecture)
     model = fit_cost_model(read_profile(config.profile))
-    most = max(config.n_images, config.n_calibration)
+    most = max(2 * config.n_images, config.n_calibration)
     dataset = load_test_data(checkpoint, config.dataset, folder=config.data, limit=most)
-    held_back = _evenly(dataset.test, config.n_images)
-    judge = Judge(checkpoint, held_back.images, model.deployment, seed=config.seed)
+    deciding, reported = _halves(_evenly(dataset.test, 2 * config.n_images))
+    judge, reporter = (
+        Judge(checkpoint, one.images, model.deployment, seed=config.seed)
+        for one in (deciding, reported)
+    )
     rewritten = replace(
         rewrites_only(
             architecture,
@@ -120,7 +124,7 @@ def prepare(config: TuneConfig, progress: Progress) -> Subject:
             deployment=model.deployment,
             network=config.network,
         ),
-        checkpoint=hashlib.sha256(config.checkpoint.read_bytes()).hexdigest(),
+        checkpoint=checkpoint_digest(config.checkpoint),
     )
     progress.describe("taking ranges from training images")
     weights = {name: one.float() for name, one in judge.fold(rewritten).items()}
@@ -136,15 +140,30 @@ def prepare(config: TuneConfig, progress: Progress) -> Subject:
         checkpoint=checkpoint,
         model=model,
         dataset=dataset,
-        held_back=held_back,
+        reported=reported,
         judge=judge,
+        reporter=reporter,
         untuned=unplanned(architecture),
         rewritten=rewritten,
         calibrated=measure(training),
-        met=measure(held_back),
+        met=measure(reported),
     )
 
 
 def _evenly(images: ImageSet, limit: int) -> ImageSet:
     kept = choose_evenly(images.labels.numpy(), limit)
     return ImageSet(images=images.images[kept], labels=images.labels[kept])
+
+
+def _halves(images: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Return two halves of images without one in common, each of all classes."""
+    n_images = len(images)
+    if n_images < 2:
+        raise UsageError("1 test image: expected 2 or more, of which half decide")
+    kept = choose_evenly(images.labels.numpy(), (n_images + 1) // 2)
+    rest = np.setdiff1d(np.arange(n_images), kept)
+    first, second = (
+        ImageSet(images=images.images[one], labels=images.labels[one])
+        for one in (kept, rest)
+    )
+    return first, second

@@ -18,6 +18,12 @@ def test_an_alternative_that_costs_more_for_no_less_error_is_dropped():
     assert [(one.latency_s, one.error) for one in kept] == [(1, 4), (2.5, 1), (3, 0)]
 
 
+def test_an_alternative_without_a_finite_error_hides_no_other():
+    kept = frontier(make((1, float("nan")), (1.5, float("inf")), (2, 1), (3, 0)))
+
+    assert [one.latency_s for one in kept] == [2, 3]
+
+
 def test_the_place_where_a_second_removes_most_error_gives_way_first():
     ladders = {
         NORM: make((1, 3), (2, 0)),  # 9 a second

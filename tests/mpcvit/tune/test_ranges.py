@@ -1,10 +1,14 @@
 """What is taken down of a network's values, against numpy."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
+from mpcprof.nn.approximation import InverseBounds, SoftmaxBounds
 from mpcprof.nn.architecture import get_model, uniform_architecture
 from mpcprof.nn.transformer import input_shape, vit, weight_shapes
+from mpcvit.tune.places import leaving
 from mpcvit.tune.ranges import (
     LAST,
     LOG_SQUARES,
@@ -34,18 +38,9 @@ def test_every_place_of_a_softmax_network_is_seen_image_by_image():
 
     ranges = measure_ranges(architecture, weights, patches)
 
-    kinds = (
-        "stream",
-        "norm1",
-        "norm2",
-        "scores",
-        *LOG_SUMS,
-        *LOG_SQUARES,
-        "activation",
-    )
+    kinds = ("norm1", "norm2", "scores", *LOG_SUMS, *LOG_SQUARES, "activation")
     assert {*ranges} == {
         *(Place(layer=layer, kind=kind) for layer in range(3) for kind in kinds),
-        Place(layer=LAST, kind="stream"),
         Place(layer=LAST, kind="last_norm"),
     }
     assert all(one.lows.shape == (5,) for one in ranges.values())
@@ -92,3 +87,27 @@ def test_a_margin_widens_about_the_middle_or_by_a_factor():
     assert seen.widened(1.5) == (0.0, 6.0)
     assert seen.stretched(2.0) == (0.5, 10.0)
     assert seen.leaving(1.5, 5.0).tolist() == [True, False]
+
+
+def test_one_value_alone_has_a_range_of_some_width():
+    seen = SeenRange(lows=np.array([3.0]), highs=np.array([3.0]))
+
+    for low, high in (seen.widened(1.0), seen.stretched(1.0)):
+        assert 2.999 < low < 3.0 < high < 3.001
+
+
+def test_an_image_leaves_where_only_a_halvings_squares_do():
+    place = Place(layer=0, kind="scores")
+    kinds = ("scores", *LOG_SUMS, *LOG_SQUARES)
+    zero = SeenRange(lows=np.zeros(2), highs=np.zeros(2))
+    met = {replace(place, kind=kind): zero for kind in kinds}
+    inverse = InverseBounds(low=0.5, high=2.0, degree=8)
+    bounds = SoftmaxBounds(
+        low=-1, high=1, n_squarings=1, total=inverse, halvings=(inverse, inverse)
+    )
+
+    assert not leaving(bounds, place, {}, met).any()
+    for kind in LOG_SQUARES[:2]:
+        far = SeenRange(lows=np.array([0.0, -1.0]), highs=np.zeros(2))
+        outside = leaving(bounds, place, {}, met | {replace(place, kind=kind): far})
+        assert outside.tolist() == [False, True]

@@ -9,18 +9,22 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from mpcprof.errors import MpcprofError, TuningError, UsageError
+from mpcprof.errors import EngineError, MpcprofError, TuningError, UsageError
 from mpcprof.network import parse_network
 from mpcprof.nn.approximation import SoftmaxBounds
 from mpcprof.nn.architecture import get_model, uniform_architecture
 from mpcprof.nn.plan import read_plan
 from mpcprof.nn.transformer import weight_shapes
+from mpcprof.progress import SILENT
 from mpcvit.checkpoint import Checkpoint, write_checkpoint
 from mpcvit.cli import main
 from mpcvit.data.dataset import load_dataset
+from mpcvit.tune import run
+from mpcvit.tune.ranges import Place
 from mpcvit.tune.report import tune_json, tune_lines
 from mpcvit.tune.result import TuneConfig
 from mpcvit.tune.run import tune
+from mpcvit.tune.subject import prepare
 from tests import ROOT
 
 N_IMAGES = 40
@@ -75,6 +79,11 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def result(folder):
     return tune(make_config(folder))
+
+
+@pytest.fixture(scope="module")
+def subject(folder):
+    return prepare(make_config(folder, n_images=12, n_calibration=2), SILENT)
 
 
 def test_a_tuned_network_is_faster_and_says_the_same(result):
@@ -156,6 +165,44 @@ def test_a_report_names_every_choice(result):
     assert document["after"]["hops"] == result.after.prediction.hops
     assert document["before"]["agreement"] == result.before.logits.agreement
     assert len(document["choices"]) == len(result.choices) == 5
+    assert "40 images of digits that decided nothing" in text
+    assert f"{N_IMAGES} others" in text
+
+
+def test_a_report_says_every_kind_of_failure_and_has_no_nan(result):
+    kinds = ("overflow", "out of range", "rsqrt", "division", "exp", "lost wrap")
+    logits = replace(result.after.logits, agreement=0.5, max_logit_error=math.nan)
+    ruined = replace(
+        result,
+        failures=tuple((f"layer 1: {kind}", 7) for kind in kinds),
+        expected_failures=0.5,
+        after=replace(result.after, logits=logits),
+        parties_error="party 1 is dead",
+    )
+
+    document = json.loads(tune_json(ruined), parse_constant=pytest.fail)
+
+    notes = " ".join(document["notes"])
+    assert notes.count("emulation of the tuned network 7 ") == len(kinds)
+    assert "of 40 emulated inferences, 0 had a failure" in notes
+    assert "50.00% of the reported labels stay" in notes
+    assert "real parties said nothing: party 1 is dead" in notes
+    assert document["after"]["max_logit_error"] is None
+    assert document["leaving"]["n_values"] == 7
+    assert "as tuned, 7 values are out of range" in "\n".join(tune_lines(ruined))
+
+
+def test_parties_that_fail_leave_the_table(subject, result, monkeypatch):
+    def fail(*arguments):
+        raise EngineError("party 1 is dead")
+
+    monkeypatch.setattr(run, "classify_by_parties", fail)
+    asked = replace(result, config=replace(result.config, n_by_parties=2))
+
+    found = run._ask_parties(subject, asked, subject.reporter.plain, SILENT)
+
+    assert found.parties_error == "party 1 is dead"
+    assert found.after == result.after
 
 
 def test_relu_softmax_and_scale_are_tuned_without_softmax(tmp_path):
@@ -189,9 +236,35 @@ def test_what_cannot_be_tuned_is_one_line(folder, changes, error, expected):
     assert not (folder / "none.json").exists()
 
 
+@pytest.mark.parametrize("what", ["checkpoint", "profile"])
+def test_what_is_read_is_never_written(folder, tmp_path, what):
+    link = tmp_path / "link"
+    link.symlink_to(getattr(make_config(folder), what))
+    (tmp_path / "plan.steps.json").symlink_to(link)
+
+    for output in (link, tmp_path / "plan.json"):
+        with pytest.raises(UsageError, match=f"would write over the {what}"):
+            make_config(folder, output=output)
+
+
+def test_where_no_plan_holds_one_line_says_so(subject, monkeypatch):
+    monkeypatch.setattr(subject.judge, "agrees", lambda *_: False)
+
+    with pytest.raises(TuningError, match=r"no plan keeps 95.00% of 12 labels: lower"):
+        run._choose(subject, ({},), SILENT)
+
+
+def test_no_image_both_decides_and_is_reported(subject):
+    judges = (subject.judge, subject.reporter)
+    rows = [{*map(tuple, judge.plain)} for judge in judges]
+    assert [len(one) for one in rows] == [12, 12]
+    assert not rows[0] & rows[1]
+    assert subject.met[Place(layer=0, kind="scores")].lows.shape == (12,)
+    assert len(subject.reported.labels.unique()) == 10
+
+
 def test_a_network_that_differs_before_any_approximation_is_refused(folder, tmp_path):
     coarse = make_config(folder, output=tmp_path / "plan.json")
-    from mpcvit.tune import run
 
     def never(judge, plan):
         return -judge.plain
