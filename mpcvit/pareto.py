@@ -3,7 +3,6 @@
 Seconds by real parties are kept in `measured.json`, beside the checkpoint that ran.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -134,8 +133,8 @@ class ParetoConfig:
         runs: GROUP=FOLDER, or FOLDER as a group of its own name, with every checkpoint
             in and below it; or the file of one checkpoint.
         heads: How heads run; None as in each checkpoint.
-        plan: `rewrites`, or a plan's file; one of that name beside a checkpoint goes
-            before it. None for the networks as they are.
+        plan: `rewrites`, or a plan's file; a plan file of the same name beside a
+            checkpoint is taken instead. None for the networks as they are.
     """
 
     runs: tuple[str, ...]
@@ -249,7 +248,7 @@ def _measured_s(
         architecture=json.loads(architecture.to_json()),
         deployment=str(model.deployment),
         network=str(config.network),
-        plan=hashlib.sha256(plan.to_json().encode()).hexdigest() if plan else "",
+        plan=plan.digest if plan else "",
     )
     file = path.with_name(MEASURED)
     known = read_measured(file)

@@ -171,6 +171,11 @@ class Plan:
             )
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of the plan, hexadecimal."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @property
     def product_price(self) -> ProductPrice:
         """Price of a product in the protocol of the deployment."""
         return product_price(self.deployment.protocol if self.deployment else "")
@@ -317,7 +322,7 @@ def rewrites_only(
             LayerPlan(n_together=_n_together(heads, model, n_batch, network, price))
             for heads in architecture.attention
         ),
-        stream_scale=1.0 if model.n_embeddings else model.width**-0.25,
+        stream_scale=model.width**-0.25,
         is_pruned=model.has_class_token,
         model=model.name,
         architecture=architecture_digest(architecture),
@@ -439,8 +444,7 @@ def plan_identity(asked: str | None) -> str:
     """
     if asked in (None, "", REWRITES):
         return asked or ""
-    text = read_plan(Path(str(asked))).to_json()
-    return hashlib.sha256(text.encode()).hexdigest()
+    return read_plan(Path(str(asked))).digest
 
 
 def read_plan(path: Path) -> Plan:

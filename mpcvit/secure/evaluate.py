@@ -5,10 +5,12 @@ one process reads images and weights, for the plain answer to compare with.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Final
 
 import numpy as np
 import torch
@@ -99,7 +101,8 @@ class EvaluationResult:
 
     Attributes:
         emulation: The emulation of the parties' ring, instead of the plain model; None
-            if it does not know their deployment.
+            if it does not know their deployment, or was interrupted.
+        failures: Entries that the emulation computes wrongly, by (part, what happened).
         calls: The cost of each batch.
     """
 
@@ -108,6 +111,7 @@ class EvaluationResult:
     conditions: Conditions
     comparison: LogitComparison
     emulation: LogitComparison | None
+    failures: Counter[tuple[str, str]]
     calls: tuple[CallCost, ...]
     notes: tuple[str, ...]
 
@@ -140,23 +144,20 @@ def evaluate_secure(
     answers, notes = _ask_parties(config, header, plan, dataset.test, n_batch, progress)
     secure = join_logits(answers, len(dataset.test))
     labels = dataset.test.labels.numpy()
+    progress.describe("asking the emulation (Ctrl-C leaves it out)")
     deployment = config.conditions.deployment
-    progress.describe("asking the emulation")
-    try:
-        emulated = emulate(
-            checkpoint, header.architecture, dataset.test, deployment, plan
-        )
-        emulation = compare(emulated, secure, labels)
-    except UsageError as error:
-        emulation, notes = None, (*notes, f"not held against an emulation: {error}")
+    emulation, failures, own_notes = hold_against_emulation(
+        secure, checkpoint, header.architecture, dataset.test, deployment, plan
+    )
     return EvaluationResult(
         dataset=dataset.name,
         n_batch=n_batch,
         conditions=config.conditions,
         comparison=compare(plain, secure, labels),
         emulation=emulation,
+        failures=failures,
         calls=tuple(call_cost(answer, deployment) for answer in answers),
-        notes=(*notes, *config.conditions.notes),
+        notes=(*notes, *own_notes, *config.conditions.notes(plan)),
     )
 
 
@@ -198,27 +199,65 @@ def plain_logits(checkpoint: Checkpoint, images: ImageSet) -> Logits:
     return np.asarray(logits.numpy(), np.float64)
 
 
-def emulate(
+def hold_against_emulation(
+    secure: Logits,
     checkpoint: Checkpoint,
     architecture: Architecture,
     images: ImageSet,
     deployment: Deployment,
     plan: Plan | None,
-) -> Logits:
-    """Return the logits (n, C) that an emulation of the parties' ring computes.
+) -> tuple[LogitComparison | None, Counter[tuple[str, str]], tuple[str, ...]]:
+    """Compare logits, (n, C), with those that an emulation of the ring computes.
 
-    Raises:
-        UsageError: If it does not know the deployment.
+    Returns:
+        The comparison, or None if the emulation does not know the deployment or is
+        interrupted: what took the parties minutes is not lost; entries that it computes
+        wrongly, by (part, what happened); notes.
     """
-    chunks = emulate_network(
-        deployment,
-        architecture,
-        plan,
-        {name: weight.numpy() for name, weight in checkpoint.weights.items()},
-        to_patches(checkpoint.normalize(images.images), architecture.model.patch),
-        failures=Counter(),
-    )
-    return np.concatenate([*chunks])
+    failures: Counter[tuple[str, str]] = Counter()
+    try:
+        chunks = emulate_network(
+            deployment,
+            architecture,
+            plan,
+            {name: weight.numpy() for name, weight in checkpoint.weights.items()},
+            to_patches(checkpoint.normalize(images.images), architecture.model.patch),
+            failures=failures,
+        )
+        emulated = np.concatenate([*chunks])
+    except UsageError as error:
+        return None, Counter(), (f"not held against an emulation: {error}",)
+    except KeyboardInterrupt:
+        return None, Counter(), ("not held against an emulation: interrupted",)
+    comparison = compare(emulated, secure, images.labels.numpy())
+    return comparison, failures, _failure_notes(failures, len(secure))
+
+
+_FAILURES: Final = {
+    "overflow": "products that left the ring",
+    "out of range": "numbers outside of the plan's ranges",
+    "rsqrt": "numbers beyond SPU's inverse root",
+    "division": "numbers beyond SPU's reciprocal",
+    "exp": "numbers beyond SPU's exponential",
+    "lost wrap": "local truncations that went wrong",
+}
+
+
+def _failure_notes(
+    failures: Mapping[tuple[str, str], int], n_images: int
+) -> tuple[str, ...]:
+    """Return a note for each kind of failure in an emulation of so many images."""
+    by_kind: dict[str, Counter[str]] = {}
+    for (part, kind), n in failures.items():
+        by_kind.setdefault(kind, Counter())[part] += n
+    notes = []
+    for kind, parts in by_kind.items():
+        (worst, n_worst), *_ = parts.most_common(1)
+        notes.append(
+            f"{kind}: {parts.total()} {_FAILURES[kind]} in an "
+            f"emulation of {n_images} images, most in {worst or 'no part'} ({n_worst})"
+        )
+    return tuple(notes)
 
 
 def compare(

@@ -214,7 +214,7 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
         ring = 2.0 ** (self.field_bits - bits - (n_bits or bits))
         probability = x.abs() / ring
         self.expected_failures += float(probability.sum())
-        is_lost = self._draw(x) < probability
+        is_lost = self._happens(probability)
         self._count("lost wrap", is_lost)
         return torch.where(is_lost, x - ring * x.sign(), x)
 
@@ -227,6 +227,20 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
     def _draw(self, like: Tensor) -> Tensor:
         """Draw numbers from [0, 1) in the shape of a tensor."""
         return self._draw_words(like).to(torch.float64) / 2**32 + 0.5
+
+    def _happens(self, probability: Tensor) -> Tensor:
+        """Draw whether each happens, as seldom as its probability says.
+
+        Of 2**32 cells of [0, 1) the one in which a probability ends is drawn again.
+        """
+        ends = probability * 2**32
+        cells = self._draw_words(probability).to(torch.float64) + 2**31
+        happens = cells < torch.floor(ends)
+        is_open = cells == torch.floor(ends)
+        if bool(is_open.any()):
+            rest = (ends - cells)[is_open]
+            happens[is_open] = torch.from_numpy(self._random.random(len(rest))) < rest
+        return happens
 
     def _wrap(self, product: Tensor) -> Tensor:
         """Let what leaves the ring come in at the other end, and count it."""
@@ -244,7 +258,7 @@ class FixedPointAlgebra(SpuFunctions[Tensor]):
         # another: the closer to the end, the likelier, up to one half
         if self._is_local:
             return wrapped
-        is_lost = self._draw(product) < (wrapped.abs() - end) / (2 * end)
+        is_lost = self._happens((wrapped.abs() - end) / (2 * end))
         return torch.where(is_lost, wrapped - ring * wrapped.sign(), wrapped)
 
     def _count(self, what: str, is_so: Tensor) -> None:

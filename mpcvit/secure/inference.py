@@ -215,7 +215,7 @@ def infer(config: InferenceConfig, progress: Progress = SILENT) -> InferenceResu
         preparation=preparation,
         calls=tuple(call_cost(answer, conditions.deployment) for answer in answers),
         prediction=predicted,
-        notes=(*filter(None, [why_not]), *preparation.notes, *conditions.notes),
+        notes=(*filter(None, [why_not]), *preparation.notes, *conditions.notes(plan)),
     )
 
 

@@ -25,6 +25,7 @@ from mpcprof.network import Network
 from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.plan import Plan
 from mpcprof.nn.transformer import input_shape, weight_shapes
+from mpcprof.spu_options import truncates_locally
 from mpcprof.workloads.models import model_workload
 from mpcvit.secure.model_owner import fold_apart
 
@@ -45,16 +46,28 @@ class Conditions:
     network: Network
     emulation: str = "auto"
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Trust that the deployment asks for beyond following the protocol."""
-        if self.deployment.beaver != "TrustedFirstParty":
-            return ()
-        return (
-            "beaver TrustedFirstParty: the image owner's party makes the triples and "
-            "could unmask the model; fit for measuring, not against a curious image "
-            "owner",
-        )
+    def notes(self, plan: Plan | None = None) -> tuple[str, ...]:
+        """Return the trust that is asked for, and the failures that are accepted.
+
+        Args:
+            plan: The plan that runs.
+        """
+        found = []
+        if self.deployment.beaver == "TrustedFirstParty":
+            found.append(
+                "beaver TrustedFirstParty: the image owner's party makes the triples "
+                "and could unmask the model; fit for measuring, not against a curious "
+                "image owner"
+            )
+        if truncates_locally(self.deployment):
+            rate = plan.failure_rate if plan else 0.0
+            accepted = f"the plan accepts {rate:.2g} times an inference"
+            found.append(
+                "trunc_allow_msb_error: each party truncates its own shares, which now "
+                "and then gives a wrong number and ruins what follows from it; "
+                f"{accepted if rate else 'how often: docs/spu-options.md'}"
+            )
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,8 @@
 """A private inference, and an evaluation of one, for people and for programs."""
 
 import json
+import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -22,7 +24,7 @@ _bytes = partial(format_bytes, digits=4)
 def inference_json(result: InferenceResult) -> str:
     """Return the document of `mpcvit infer --json`."""
     setup = result.preparation.setup
-    return json.dumps(
+    return _document(
         {
             "labels": [asdict(label) for label in result.labels],
             "deployment": str(result.deployment),
@@ -42,6 +44,20 @@ def inference_json(result: InferenceResult) -> str:
             "notes": list(result.notes),
         }
     )
+
+
+def _document(values: dict[str, object]) -> str:
+    """Return JSON, with null for infinity and NaN, which it lacks."""
+
+    def finite(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: finite(one) for key, one in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(one) for one in value]
+        is_lacking = isinstance(value, float) and not math.isfinite(value)
+        return None if is_lacking else value
+
+    return json.dumps(finite(values), allow_nan=False)
 
 
 def _prediction_json(result: InferenceResult) -> dict[str, object] | None:
@@ -157,14 +173,14 @@ def _split(layers: Sequence[Part], latency_s: float) -> Iterator[str]:
 
 def evaluation_json(evaluation: "EvaluationResult") -> str:
     """Return the document of `mpcvit evaluate --secure --json`."""
-    return json.dumps(
+    return _document(
         {
             "dataset": evaluation.dataset,
             "deployment": str(evaluation.conditions.deployment),
             "network": str(evaluation.conditions.network),
             "n_batch": evaluation.n_batch,
             **asdict(evaluation.comparison),
-            "emulation": _emulation_json(evaluation.emulation),
+            "emulation": _emulation_json(evaluation),
             "latency_s": evaluation.latency_s,
             "calls": [asdict(call) for call in evaluation.calls],
             "notes": list(evaluation.notes),
@@ -172,10 +188,15 @@ def evaluation_json(evaluation: "EvaluationResult") -> str:
     )
 
 
-def _emulation_json(found: "LogitComparison | None") -> dict[str, float] | None:
+def _emulation_json(evaluation: "EvaluationResult") -> dict[str, object] | None:
+    found = evaluation.emulation
     if found is None:
         return None
+    failures: Counter[str] = Counter()
+    for (_, what), n in evaluation.failures.items():
+        failures[what] += n
     return {
+        "failures": failures,
         "agreement": found.agreement,
         "max_logit_error": found.max_logit_error,
         "median_logit_error": found.median_logit_error,

@@ -14,7 +14,14 @@ from mpcprof.deployment import make_deployment
 from mpcprof.errors import UsageError
 from mpcprof.nn.approximation import InverseBounds, SoftmaxBounds
 from mpcprof.nn.architecture import uniform_architecture
-from mpcprof.nn.plan import LayerPlan, Plan, architecture_digest, read_plan, write_plan
+from mpcprof.nn.plan import (
+    LayerPlan,
+    Plan,
+    architecture_digest,
+    plan_identity,
+    read_plan,
+    write_plan,
+)
 from tests.architectures import OWN_SIZES, make_architecture
 
 RANGE = InverseBounds(low=0.1, high=2.0, degree=4, n_steps=1)
@@ -44,6 +51,14 @@ def test_a_plan_read_back_is_the_plan(tmp_path: Path) -> None:
     write_plan(path, PLAN)
 
     assert read_plan(path) == PLAN
+
+
+def test_the_digest_of_a_plan_is_that_of_its_text(tmp_path: Path) -> None:
+    write_plan(tmp_path / "plan.json", PLAN)
+
+    assert plan_identity(str(tmp_path / "plan.json")) == PLAN.digest
+    assert replace(PLAN, failure_rate=0.5).digest != PLAN.digest
+    assert (plan_identity("rewrites"), plan_identity(None)) == ("rewrites", "")
 
 
 def damage(*keys: Any, value: Any) -> Callable[[dict[str, Any]], None]:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,19 +16,26 @@ from click.testing import CliRunner
 from mpcprof.deployment import make_deployment
 from mpcprof.errors import MissingEntryError, ProfileError, UsageError
 from mpcprof.network import NETWORKS
+from mpcprof.nn.approximation import choose_inverse
 from mpcprof.nn.architecture import MODELS, uniform_architecture
-from mpcprof.nn.plan import rewrites_only, write_plan
+from mpcprof.nn.plan import LayerPlan, rewrites_only, write_plan
 from mpcprof.profile.io import write_profile
-from mpcvit.checkpoint import Checkpoint, load_test_data, write_checkpoint
+from mpcvit.checkpoint import (
+    Checkpoint,
+    load_test_data,
+    read_checkpoint,
+    write_checkpoint,
+)
 from mpcvit.checkpoint_header import read_header
 from mpcvit.cli import main
 from mpcvit.data.dataset import load_dataset
 from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
-from mpcvit.secure.evaluate import compare
-from mpcvit.secure.inference import call_cost, predict_call
+from mpcvit.secure.evaluate import EvaluationResult, compare, hold_against_emulation
+from mpcvit.secure.inference import CallCost, call_cost, predict_call
 from mpcvit.secure.model_owner import checkpoint_digest
-from mpcvit.secure.report import call_lines
+from mpcvit.secure.parties import Conditions
+from mpcvit.secure.report import call_lines, evaluation_json
 from tests.factories import make_full_profile
 from tests.image_folders import write_image_folder, write_parquet_folder
 
@@ -68,6 +76,114 @@ def test_a_label_that_differs_is_reported_with_its_margin():
     assert found.plain_accuracy == pytest.approx(2 / 3)
     assert found.secure_accuracy == pytest.approx(1 / 3)
     assert (found.max_logit_error, found.median_logit_error) == (0.5, 0.0)
+
+
+LOCAL = make_deployment("semi2k", options=["trunc_allow_msb_error=true"])
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [
+        (1e-6, "the plan accepts 1e-06 times an inference"),
+        (0.0, "how often: docs/spu-options.md"),
+    ],
+)
+def test_failures_that_a_plan_accepts_are_noted(rate, said):
+    plan = replace(rewrites_only(SCALE), failure_rate=rate)
+
+    local = Conditions(deployment=LOCAL, network=NETWORKS["wan"]).notes(plan)
+    usual = Conditions(deployment=SEMI2K, network=NETWORKS["wan"]).notes(plan)
+
+    (note,) = [note for note in local if note not in usual]
+    assert note.startswith("trunc_allow_msb_error: each party truncates its own shares")
+    assert note.endswith(said)
+    assert any("TrustedFirstParty" in note for note in usual)
+
+
+@pytest.fixture
+def hold(checkpoint):
+    """Hold logits of zeros against the emulation of two images."""
+    images = load_test_data(read_header(checkpoint), None, limit=2).test
+    zeros = np.zeros((2, 10))
+
+    def hold(plan=None, deployment=SEMI2K):
+        read = read_checkpoint(checkpoint)
+        return hold_against_emulation(zeros, read, SCALE, images, deployment, plan)
+
+    return hold
+
+
+def test_what_the_emulation_computes_wrongly_is_a_note_for_each_kind(hold):
+    narrow = choose_inverse(1e-4, 1e-3, -0.5, 1e-2)
+    layer = LayerPlan(norm1=narrow, norm2=narrow)
+    plan = replace(rewrites_only(SCALE), layers=(layer,), is_pruned=False)
+
+    comparison, failures, notes = hold(plan)
+    _, none, no_notes = hold()
+
+    n_out = 2 * 2 * MODEL.n_tokens  # of both norms
+    by_kind = Counter()
+    for (_, kind), n in failures.items():
+        by_kind[kind] += n
+    assert by_kind["out of range"] == n_out
+    assert [note.partition(":")[0] for note in notes] == [*by_kind]
+    assert any(
+        note.startswith(f"out of range: {n_out} numbers outside of the plan's ranges")
+        and "of 2 images, most in layer 1/norm (" in note
+        for note in notes
+    )
+    assert (none, no_notes) == (Counter(), ())
+    assert comparison.n_images == 2
+
+
+def test_an_emulation_that_is_interrupted_or_unknown_leaves_the_parties_result(
+    hold, monkeypatch
+):
+    unknown = hold(deployment=make_deployment("securenn"))
+
+    def interrupt(*_args, failures, **_more):
+        failures["", "exp"] += 1
+        yield np.zeros((1, 10))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mpcvit.secure.evaluate.emulate_network", interrupt)
+    stopped = hold()
+
+    assert stopped == (
+        *(None, Counter()),
+        ("not held against an emulation: interrupted",),
+    )
+    assert unknown[:2] == (None, Counter())
+    assert "not held against an emulation: protocol 'securenn'" in unknown[2][0]
+
+
+def refuse_constant(name):
+    raise AssertionError(name)
+
+
+def test_the_document_of_an_evaluation_has_failures_and_no_nan(checkpoint):
+    plain = np.array([[0.0, 1.0], [2.0, 1.75]])
+    wrong = compare(plain, np.full((2, 2), np.nan), np.array([1, 0]))
+    call = CallCost(
+        latency_s=1.0, bytes_sent=1, total_bytes_sent=2, hops=None, images=None,
+        result=None,
+    )  # fmt: skip
+    result = EvaluationResult(
+        dataset="digits",
+        n_batch=2,
+        conditions=Conditions(deployment=LOCAL, network=NETWORKS["wan"]),
+        comparison=wrong,
+        emulation=wrong,
+        failures=Counter({("a", "exp"): 2, ("b", "exp"): 1, ("b", "rsqrt"): 5}),
+        calls=(call,),
+        notes=(),
+    )
+
+    found = json.loads(evaluation_json(result), parse_constant=refuse_constant)
+
+    assert found["emulation"]["failures"] == {"exp": 3, "rsqrt": 5}
+    assert found["emulation"]["max_logit_error"] is None
+    assert (found["max_logit_error"], found["agreement"]) == (None, 0.5)
 
 
 def call_of(*runs, counters=None):
