@@ -210,7 +210,7 @@ def _notes(result: TuneResult) -> Iterator[str]:
         yield (
             f"{logits.agreement:.2%} of the reported labels stay, where "
             f"{result.config.agreement:.2%} of those that decided do: decide on more "
-            "with --images"
+            "with --images, where there are more"
         )
     for kind, text in _FAILURES.items():
         if n := _count(result, kind):

@@ -64,10 +64,16 @@ class Subject:
         config, profiled = self.config, self.model.deployment
         steps = trace_model(self.architecture, config.n_batch, plan)
         prediction = self.model.predict(steps, config.network)
-        is_local = truncates_locally(plan.deployment or profiled)
-        if not is_local or truncates_locally(profiled):
+        deployment = plan.deployment or profiled
+        if not truncates_locally(deployment) or truncates_locally(profiled):
             return prediction
-        return price_locally(prediction, steps, config.network)
+        return price_locally(
+            prediction,
+            steps,
+            config.network,
+            fraction_bits=deployment.fraction_bits,
+            profiled_bits=profiled.fraction_bits,
+        )
 
     def under(self, deployment: Deployment) -> "Subject":
         """Return the network under another deployment than the profile's."""

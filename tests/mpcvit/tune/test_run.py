@@ -205,6 +205,29 @@ def test_parties_that_fail_leave_the_table(subject, result, monkeypatch):
     assert found.after == result.after
 
 
+def test_other_protocols_choose_otherwise(folder, result, tmp_path):
+    tuned = {"semi2k": result.plan}
+    for protocol, network in (("aby3", "wan"), ("cheetah", "lan")):
+        config = make_config(
+            folder,
+            profile=PROFILE.with_name(f"{protocol}.parquet"),
+            network=parse_network(network),
+            output=tmp_path / "plan.json",
+            n_images=8,
+            n_calibration=8,
+        )
+        tuned[protocol] = tune(config).plan
+
+    chosen = {
+        protocol: (plan.deployment.protocol, layer.activation, layer.n_together)
+        for protocol, plan in tuned.items()
+        for layer in plan.layers
+    }
+    assert chosen["semi2k"] == ("semi2k", "gelu_within_8", 4)
+    assert chosen["aby3"] == ("aby3", "gelu_spline", 4)
+    assert chosen["cheetah"] == ("cheetah", "gelu_clip4", 1)  # where bytes are dear
+
+
 def test_relu_softmax_and_scale_are_tuned_without_softmax(tmp_path):
     for attention in ("relu_softmax", "scale"):
         folder = tmp_path / attention
