@@ -308,8 +308,8 @@ def rewrites_only(
         (4, True)
 
     Heads' products are put together in groups of the size that waits least for the
-    network. The residual stream is scaled by D^(-1/4): squares of it keep their low
-    bits, and their sum stays where SPU's rsqrt is accurate.
+    network. The residual stream is scaled by D^(-1/2): the sum of its squares is then
+    the variance, and SPU's rsqrt as accurate for it as in the network without a plan.
 
     Args:
         n_batch: Images of a call, whose products count as those of heads do.
@@ -322,7 +322,7 @@ def rewrites_only(
             LayerPlan(n_together=_n_together(heads, model, n_batch, network, price))
             for heads in architecture.attention
         ),
-        stream_scale=model.width**-0.25,
+        stream_scale=model.width**-0.5,
         is_pruned=model.has_class_token,
         model=model.name,
         architecture=architecture_digest(architecture),

@@ -100,7 +100,7 @@ def test_weights_of_a_plan_that_does_not_fold_stay_as_they_are() -> None:
     assert fold_weights(MIXED, PLANS["not folded"], weights) == weights
 
 
-NORM = choose_inverse(0.3, 80.0, -0.5, 1e-4)
+NORM = choose_inverse(0.05, 40.0, -0.5, 1e-4)
 TOTAL = InverseBounds(low=2.0**-11, high=40.0, degree=256, n_steps=3)
 SCORES = SoftmaxBounds(
     low=-4.0, high=4.0, n_squarings=3, total=choose_inverse(0.3, 100.0, -1.0, 1e-3)

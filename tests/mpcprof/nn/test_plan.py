@@ -13,13 +13,14 @@ import mpcprof.nn.plan
 from mpcprof.deployment import make_deployment
 from mpcprof.errors import UsageError
 from mpcprof.nn.approximation import InverseBounds, SoftmaxBounds
-from mpcprof.nn.architecture import uniform_architecture
+from mpcprof.nn.architecture import get_model, uniform_architecture
 from mpcprof.nn.plan import (
     LayerPlan,
     Plan,
     architecture_digest,
     plan_identity,
     read_plan,
+    rewrites_only,
     write_plan,
 )
 from tests.architectures import OWN_SIZES, make_architecture
@@ -163,3 +164,13 @@ def test_a_plan_that_computes_the_class_token_alone_needs_one() -> None:
         Plan(layers=layers, is_pruned=True).check_fits(mean)
     with pytest.raises(UsageError, match="is_pruned are of the folded network"):
         Plan(layers=layers, is_pruned=True, is_folded=False)
+
+
+def test_rewrites_keep_the_sum_of_squares_within_what_spu_inverts():
+    model = get_model("cifar")
+    plan = rewrites_only(uniform_architecture(model, attention="scale"))
+
+    largest_deviation = 300.0  # of a token; SPU's rsqrt is 0 from 2^17 on
+    sum_of_squares = model.width * (plan.stream_scale * largest_deviation) ** 2
+
+    assert sum_of_squares < 2**17
