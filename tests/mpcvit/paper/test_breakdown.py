@@ -366,7 +366,7 @@ def test_what_is_measured_of_a_group_is_exactly_its_steps():
 
     expected = workload.reference(*inputs)
     assert found.shape == expected.shape
-    assert np.allclose(found, expected, rtol=1e-3, atol=workload.atol)
+    assert np.allclose(found, expected, rtol=1e-3, atol=workload.tolerance.atol)
 
 
 class Twice:

@@ -117,7 +117,7 @@ def test_a_measurement_shows_in_the_outcome_of_its_training_only(tmp_path):
             profile=small_profile(),
             network=study.network,
         ),
-        lambda path, heads: 7.5,
+        lambda path, heads, plan: 7.5,
     )
 
     (outcome,) = train_candidates(study, make_candidates("scale"))
