@@ -110,7 +110,7 @@ def test_a_model_of_mixed_heads_rows_and_tokens_costs_what_is_predicted(
     assert counted.send_actions == predicted.hops
 
 
-NORM = choose_inverse(0.5, 60.0, -0.5, 1e-3)
+NORM = choose_inverse(0.1, 20.0, -0.5, 1e-3)
 SCORES = SoftmaxBounds(
     low=-5.0, high=5.0, n_squarings=3, total=choose_inverse(0.2, 99.0, -1.0, 1e-3)
 )
