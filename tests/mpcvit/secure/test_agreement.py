@@ -18,7 +18,7 @@ from mpcvit.secure.parties import Conditions, open_parties
 N_IMAGES = 2
 FLOAT_ERROR = 1e-5
 SPU_ERROR = 5e-3  # 18 fraction bits, exp, GeLU and roots of SPU
-RANDOM_ERROR = 5e-4  # of truncations alone
+RANDOM_ERROR = 2e-3  # of truncations alone, whose largest of many runs was 6e-4
 FOUR = ("softmax", "relu_softmax", "scale", "relu_softmax")
 
 
