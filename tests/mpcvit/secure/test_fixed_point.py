@@ -352,10 +352,9 @@ def test_parties_differ_from_the_emulation_as_two_emulations_differ(semi2k):
         )
         ours, spu = spu[: first.size], spu[first.size :]
         # of the logarithms: few entries of an exponential are far off
-        seen, expected = (
-            np.log1p(np.abs(x - first) / STEP).mean() for x in (ours, second)
-        )
-        assert seen == pytest.approx(expected, rel=0.25, abs=0.01), name
+        seen, expected = (np.log1p(np.abs(x - first) / STEP) for x in (ours, second))
+        chance = np.sqrt((seen.var() + expected.var()) / first.size)
+        assert abs(seen.mean() - expected.mean()) <= 5 * chance, name
 
 
 def test_no_emulation_of_a_random_program_leaves_the_bound():
