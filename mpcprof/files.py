@@ -8,6 +8,8 @@
 
 import contextlib
 import itertools
+import json
+import math
 import os
 import re
 import tempfile
@@ -75,6 +77,19 @@ def check_writable(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):  # a file without a name
             pass
+
+
+@contextlib.contextmanager
+def new_folders_removed(path: Path) -> Iterator[None]:
+    """Remove the folders made for `path` in the block, where it raises; empty ones."""
+    made = [folder for folder in path.parents if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        for folder in made:  # the innermost first
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 @contextlib.contextmanager
@@ -151,8 +166,29 @@ def decode_json(text: bytes | str, kind: type[Value], *, what: str) -> Value:
     try:
         values = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise UsageError(f"{what}: not JSON: {error}") from None
+        problem = _not_finite(text) or f"not JSON: {error}"
+        raise UsageError(f"{what}: {problem}") from None
     return convert_json(values, kind, what=what)
+
+
+def _not_finite(text: bytes | str) -> str:
+    """Return one line on the first NaN or Infinity, which other programs write."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return ""
+    return next(_numbers_not_finite(values, ""), "")
+
+
+def _numbers_not_finite(values: Any, key: str) -> Iterator[str]:  # Any: JSON
+    if isinstance(values, float) and not math.isfinite(values):
+        yield f"{key.removeprefix('.')}={values}: expected a finite number"
+    elif isinstance(values, dict):
+        for name, value in values.items():
+            yield from _numbers_not_finite(value, f"{key}.{name}")
+    elif isinstance(values, list):
+        for index, value in enumerate(values):
+            yield from _numbers_not_finite(value, f"{key}[{index}]")
 
 
 # Any: parsed JSON, which this function gives its type

@@ -86,7 +86,7 @@ def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
 @click.option("-o", "--output", type=FILE, help="A file; otherwise stdout.")
 @click.option("--terms", "has_terms", is_flag=True, help="Lat(ATTN_ij), Lat(Act_ij).")
 @click.option(
-    "--model", default="cifar", show_default=True, help=f"Whose terms: {MODELS}."
+    "--model", help=f"Whose terms: {MODELS}. [default: the plan's, else cifar]"
 )
 @network_option
 @batch_option
@@ -98,7 +98,7 @@ def export(
     export_format: str | None,
     output: Path | None,
     has_terms: bool,
-    model: str,
+    model: str | None,
     network: Network,
     n_batch: int,
     plan: str | None,
@@ -146,18 +146,19 @@ def _refuse(ctx: click.Context, *names: str) -> None:
 def _export_terms(
     profile: "Profile",
     export_format: str,
-    model: str,
+    model: str | None,
     network: Network,
     n_batch: int,
     plan: str | None,
 ) -> str | bytes:
     from mpcprof.costmodel.model import fit_cost_model
     from mpcprof.nn.architecture import get_model
-    from mpcprof.nn.plan import choose_planner
+    from mpcprof.nn.plan import choose_planner, planned_model
     from mpcprof.terms import compute_terms, export_terms
 
     cost_model = fit_cost_model(profile)
-    preset, deployment = get_model(model), profile.deployment
+    preset = get_model(model or planned_model(plan) or "cifar")
+    deployment = profile.deployment
     planner = choose_planner(
         plan, preset, n_batch, deployment=deployment, network=network
     )

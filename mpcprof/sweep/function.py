@@ -209,11 +209,15 @@ def _line(operation: Operation) -> str:
 
 
 def _made_of(record: Record) -> list[str]:
-    """Return the parts as far as they fit, and a line on those that do not."""
+    """Return the parts as far as they fit, and a line on those that do not.
+
+    Compute that does not fit behind hops and transfer overlaps them, or is noise.
+    """
     parts = parts_of(record, record.latency_s)
     fitted = parts.fitted()
+    is_cut = fitted.compute_s < parts.compute_s
     durations = {
-        "compute": fitted.compute_s,
+        "compute up to" if is_cut else "compute": parts.compute_s,
         "hops": fitted.hops_s,
         "transfer": fitted.transfer_s,
     }

@@ -36,8 +36,9 @@ class ScopeCost:
             format_duration(abs(self.latency_s), digits=3), self.latency_s
         )
         sent = _signed(format_bytes(abs(self.bytes_sent), digits=3), self.bytes_sent)
+        share = f"{self.share:.1%}" if self.share >= 0 else ""  # saved, or noise
         return (
-            f"  {self.scope:32} {n_parts:>5} {duration:>9} {self.share:6.1%} "
+            f"  {self.scope:32} {n_parts:>5} {duration:>9} {share:>6} "
             f"{sent:>9} {self.hops:5.4g} hops"
         )
 
@@ -108,7 +109,10 @@ def scope_table(costs: Sequence[ScopeCost]) -> list[str]:
     """
     if len(costs) == 1:
         return [f"scopes: {NO_SCOPE}; {_HINT}"]
-    title = f"scopes, each a program of its own; {REST}: what compiling as one adds:"
+    title = (
+        f"scopes, each a program of its own; {REST}: what compiling as one adds, or "
+        "saves where below 0, and noise:"
+    )
     table = [title, *map(str, costs)]
     if any("/" in cost.scope for cost in costs):
         outermost = _by_name(costs, lambda name: name.split("/")[0])

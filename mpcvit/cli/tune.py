@@ -116,9 +116,7 @@ def command(
     predicted seconds is written. Labels are emulated on the ring of the profile's
     deployment. `infer`, `evaluate --secure` and `predict` take the plan with --plan.
     """
-    from mpcvit.tune.report import tune_json, tune_lines
-    from mpcvit.tune.result import TuneConfig
-    from mpcvit.tune.run import tune
+    from mpcvit.tune.config import TuneConfig
 
     config = TuneConfig(
         checkpoint=checkpoint,
@@ -138,6 +136,10 @@ def command(
         emulation=emulation,
         seed=seed,
     )
+    # torch and the cost model take seconds to load, which wrong options need not wait
+    from mpcvit.tune.report import tune_json, tune_lines
+    from mpcvit.tune.run import tune
+
     with spu_prints_to_stderr(), progress_bar("tuning") as progress:
         result = tune(config, progress)
     lines = "\n".join(tune_lines(result))

@@ -46,6 +46,11 @@ def load_dataset(
     # each source brings a library of its own: only the one that is asked for loads
     match name_or_folder:
         case "digits":
+            if folder is not None:
+                raise UsageError(
+                    f"digits come with scikit-learn, not from {str(folder)!r}: leave "
+                    "out --data"
+                )
             return _load_digits(shape, limit)
         case "cifar10" | "cifar100" as name:
             from mpcvit.data.cifar import load_cifar

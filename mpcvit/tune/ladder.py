@@ -75,6 +75,12 @@ def _worth(now: Alternative, then: Alternative) -> float:
     return (now.error**2 - then.error**2) / (then.latency_s - now.latency_s)
 
 
+def most_trials(choices: Sequence[Choice]) -> int:
+    """Return how many choices `find_first` tries at most."""
+    n = len(choices)
+    return min(n, 2) + max(n - 2, 0).bit_length()
+
+
 def find_first(
     choices: Sequence[Choice], holds: Callable[[Choice], bool]
 ) -> int | None:

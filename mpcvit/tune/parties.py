@@ -13,7 +13,8 @@ from mpcvit.checkpoint_header import CheckpointHeader
 from mpcvit.secure.image_owner import write_patches
 from mpcvit.secure.inference import call_cost, join_logits
 from mpcvit.secure.parties import Conditions, open_parties
-from mpcvit.tune.result import PartiesOutcome, TuneConfig
+from mpcvit.tune.config import TuneConfig
+from mpcvit.tune.result import PartiesOutcome
 
 
 def classify_by_parties(

@@ -20,11 +20,12 @@ from mpcvit.data.image_set import Dataset, ImageSet, choose_evenly
 from mpcvit.models.layers import to_patches
 from mpcvit.secure.evaluate import compare
 from mpcvit.secure.model_owner import checkpoint_digest
+from mpcvit.tune.config import TuneConfig
 from mpcvit.tune.judge import Judge
 from mpcvit.tune.ladder import Alternative
 from mpcvit.tune.places import with_value
 from mpcvit.tune.ranges import Place, Ranges, measure_ranges
-from mpcvit.tune.result import TuneConfig, TuneOutcome
+from mpcvit.tune.result import TuneOutcome
 from mpcvit.tune.truncation import price_locally
 
 

@@ -178,7 +178,7 @@ def test_json_becomes_one_of_our_types(tmp_path):
         ),
         ("{}", "the key 'n_epochs' is missing"),
         ("[]", r"\[\]: expected object"),
-        ('{"n_epochs": NaN}', "not JSON"),
+        ('{"n_epochs": NaN}', "n_epochs=nan: expected a finite number"),
         ("[" * 100_000, "not JSON"),
         (b"\xff", "not JSON"),
     ],

@@ -151,7 +151,7 @@ def test_a_report_says_what_is_an_upper_bound_and_shows_no_part_above_the_whole(
 
     lines = str(report).splitlines()
 
-    assert lines[1].startswith("made of: compute 0 s, hops 8.2 s, transfer")
+    assert lines[1].startswith("made of: compute up to 300 ms, hops 8.2 s, trans")
     assert lines[2] == (
         "note: hops and bytes would take 9.9 s of a latency of 8.2 s: messages waited "
         "less than RTT/2 each, so that hops are an upper bound"

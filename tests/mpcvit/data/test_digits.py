@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,11 @@ from mpcvit.data.image_set import Dataset, ImageSet, choose_evenly
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
     return load_dataset("digits", model=get_model("digits"))
+
+
+def test_digits_come_from_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="come with scikit-learn, not from"):
+        load_dataset("digits", folder=tmp_path)
 
 
 def test_every_digit_is_in_exactly_one_of_the_two_sets(digits: Dataset) -> None:

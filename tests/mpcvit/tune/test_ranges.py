@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from mpcprof.nn.approximation import InverseBounds, SoftmaxBounds
 from mpcprof.nn.architecture import get_model, uniform_architecture
 from mpcprof.nn.transformer import input_shape, vit, weight_shapes
-from mpcvit.tune.places import leaving
+from mpcvit.tune.places import leaving, share_damped, values_of
 from mpcvit.tune.ranges import (
     LAST,
     LOG_SQUARES,
@@ -111,3 +112,21 @@ def test_an_image_leaves_where_only_a_halvings_squares_do():
         far = SeenRange(lows=np.array([0.0, -1.0]), highs=np.zeros(2))
         outside = leaving(bounds, place, {}, met | {replace(place, kind=kind): far})
         assert outside.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("kind", ["total", "norm2"])
+def test_a_range_may_leave_out_the_lowest_values_which_are_damped(kind):
+    values = np.sort(np.append(np.full(20, 2e-3), np.linspace(1, 8, 3980)))
+    place = Place(layer=0, kind=kind)
+    seen = SeenRange(lows=values[:1], highs=values[-1:], quantiles=values)
+    architecture, _, _ = network("relu_softmax")
+
+    found = [*values_of(architecture, {place: seen}, place, 1.5)]
+
+    exact = [bounds.degree for bounds, _ in found if not bounds.is_damped]
+    damped = [(bounds, error) for bounds, error in found if bounds.is_damped]
+    bounds, error = damped[0]
+    assert bounds.degree <= min(exact) / 4
+    assert 0.03 < error < 0.1  # one row in 200 is nearly 0: 0.07 of all
+    assert 0.002 < share_damped(bounds, place, seen) < 0.2
+    assert not leaving(bounds, place, {place: seen}, {place: seen}).any()

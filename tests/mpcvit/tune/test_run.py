@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 
@@ -20,9 +22,9 @@ from mpcvit.checkpoint import Checkpoint, write_checkpoint
 from mpcvit.cli import main
 from mpcvit.data.dataset import load_dataset
 from mpcvit.tune import run
+from mpcvit.tune.config import TuneConfig
 from mpcvit.tune.ranges import Place
 from mpcvit.tune.report import tune_json, tune_lines
-from mpcvit.tune.result import TuneConfig
 from mpcvit.tune.run import tune
 from mpcvit.tune.subject import prepare
 from tests import ROOT
@@ -237,6 +239,7 @@ def test_relu_softmax_and_scale_are_tuned_without_softmax(tmp_path):
         found = tune(make_config(folder))
 
         assert found.plan.layers[0].softmax is None
+        assert (found.plan.layers[0].total is None) == (attention == "scale")
         assert found.after.prediction.hops < found.rewritten.prediction.hops
 
 
@@ -257,6 +260,26 @@ def test_what_cannot_be_tuned_is_one_line(folder, changes, error, expected):
 
     assert "\n" not in str(caught.value)
     assert not (folder / "none.json").exists()
+
+
+def test_a_tuning_that_fails_leaves_no_folder(tmp_path):
+    folder = tmp_path / "new" / "inner"
+    config = make_config(tmp_path, output=folder / "plan.json")
+
+    with pytest.raises(UsageError, match="cannot read checkpoint"):
+        tune(config)
+
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_wrong_numbers_are_told_before_anything_is_loaded():
+    program = "import sys, mpcvit.tune.config; print('torch' in sys.modules)"
+
+    shown = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, text=True
+    )
+
+    assert shown.stdout == "False\n"
 
 
 @pytest.mark.parametrize("what", ["checkpoint", "profile"])
