@@ -46,6 +46,9 @@ class InverseBounds:
         high: Largest value.
         degree: Degree of the polynomial, a power of two; of 1/x it is one less.
         n_steps: Newton steps behind the polynomial, 4 hops each.
+        is_damped: Whether values from 0 to `low` are met as well. What comes out there
+            is too small, the smaller the value, but never below 0: what a row is
+            multiplied by damps it.
 
     Raises:
         UsageError: If no polynomial can be made of these.
@@ -55,6 +58,7 @@ class InverseBounds:
     high: float
     degree: int
     n_steps: int = 0
+    is_damped: bool = False
 
     def __post_init__(self) -> None:
         check_range("range of an inverse", self.low, self.high)
@@ -66,6 +70,11 @@ class InverseBounds:
             )
         if not 0 <= self.n_steps <= MAX_STEPS:
             raise UsageError(f"n_steps={self.n_steps}: expected 0 to {MAX_STEPS}")
+
+    @property
+    def least(self) -> float:
+        """Smallest value that does no harm."""
+        return 0.0 if self.is_damped else self.low
 
     @property
     def n_doublings(self) -> int:
@@ -88,6 +97,9 @@ def bounded_inverse(
 ) -> T:
     """Return factor * x**power for low <= x <= high; power is -1 or -0.5.
 
+    For x from 0 to low, it is a share of that which falls from about 1 to 0: the error
+    of polynomials that are best on a range has one sign on either side of it. (Not of
+    those of x**-0.5 whose error on the range is rounding alone.)
     With a degree of 2^k: 1 + 2 k hops for 1/x, or less where a lower degree errs by
     less than 2^-18 anyway; 2 + 2 k for x**-0.5; 4 a Newton step.
     Fixed point keeps most bits where results are about 1: `factor` is best the inverse
@@ -97,7 +109,7 @@ def bounded_inverse(
         UsageError: If the power is another one.
         RangeError: If an algebra that sees values sees one out of bounds.
     """
-    column = ops.reshape(ops.expect_within(x, bounds.low, bounds.high), (*x.shape, 1))
+    column = ops.reshape(ops.expect_within(x, bounds.least, bounds.high), (*x.shape, 1))
     inverse = _by_power(power, _reciprocal, _rsqrt)(ops, column, bounds, factor)
     return ops.reshape(inverse, x.shape)
 

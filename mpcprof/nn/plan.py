@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from mpcprof.deployment import Deployment
 from mpcprof.errors import UsageError
@@ -151,10 +151,10 @@ class Plan:
             raise UsageError(
                 f"stream_scale={self.stream_scale}: expected a finite number above 0"
             )
-        if not 0 <= self.failure_rate < math.inf:
+        if not 0 <= self.failure_rate <= 1:
             raise UsageError(
-                f"failure_rate={self.failure_rate}: expected a finite number of at "
-                "least 0"
+                f"failure_rate={self.failure_rate}: expected failures of an inference "
+                "from 0 to 1, such as 0.001"
             )
         if not self.is_folded:
             self._check_unfolded()
@@ -249,7 +249,8 @@ class Plan:
 
     def to_json(self) -> str:
         """Return the text of `plan.json`."""
-        values = {"schema_version": SCHEMA_VERSION, **asdict(self)}
+        own = asdict(self, dict_factory=_without_false)
+        values = {"schema_version": SCHEMA_VERSION, **own}
         if self.deployment:
             values["deployment"] = json.loads(self.deployment.to_json())
         return json.dumps(values, indent=1)
@@ -447,6 +448,15 @@ def plan_identity(asked: str | None) -> str:
     return read_plan(Path(str(asked))).digest
 
 
+def planned_model(asked: str | None) -> str:
+    """Return the name of the model that a plan is for; "" for any.
+
+    Raises:
+        UsageError: If the plan cannot be read.
+    """
+    return "" if asked in (None, REWRITES) else read_plan(Path(str(asked))).model
+
+
 def read_plan(path: Path) -> Plan:
     """Return the plan in a file.
 
@@ -476,6 +486,11 @@ def architecture_digest(architecture: Architecture) -> str:
     """Return 16 hexadecimal digits that tell architectures apart, but for `heads`."""
     text = replace(architecture, heads="serial").to_json()
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _without_false(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Leave out `is_damped` where it is false, as files older than it do."""
+    return {key: value for key, value in pairs if (key, value) != ("is_damped", False)}
 
 
 def _check_count(name: str, count: int) -> None:

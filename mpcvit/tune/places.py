@@ -16,10 +16,12 @@ from mpcprof.nn.approximation import (
     MAX_SQUARINGS,
     InverseBounds,
     SoftmaxBounds,
+    bounded_inverse,
     choose_inverse,
     inverse_error,
 )
 from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.attention import EPSILON
 from mpcprof.nn.plan import Plan
 from mpcvit.models.algebra import OPS
 from mpcvit.tune.judge import ExactAlgebra
@@ -40,6 +42,9 @@ _LARGEST_ERROR: Final = 0.1
 _LEAST_ERROR: Final = 1e-4
 _N_GRID: Final = 2001  # hidden values at which activations are compared
 _ROW_ERROR: Final = 0.3  # of an inverse that is the same for a row and cancels behind
+_WIDEST: Final = 1e5  # ratio of the ends of a range whose low values are damped
+_N_LOWS: Final = 13
+_N_DAMPED: Final = 6  # degrees: 2 to 64
 _FIELDS: Final[dict[Kind, str]] = {  # of a plan
     "norm1": "norm1",
     "norm2": "norm2",
@@ -66,6 +71,7 @@ def values_of(
             yield from _norms(seen, margin)
         case "total":
             yield from _inverses(*seen.stretched(margin), -1.0)
+            yield from _damped(seen, margin, -1.0)
         case "scores":
             n_tokens = architecture.model.n_tokens
             yield from _softmaxes(ranges, place, margin, n_tokens)
@@ -77,6 +83,7 @@ def _norms(seen: SeenRange, margin: float) -> Iterator[tuple[Value, float]]:
     low, high = seen.stretched(margin)
     factor = norm_multiple(seen) ** 2
     yield from _inverses(low * factor, high * factor, -0.5)
+    yield from _damped(seen, margin, -0.5, factor)
 
 
 def norm_multiple(seen: SeenRange) -> int:
@@ -100,6 +107,39 @@ def _inverses(
         if error <= _LARGEST_ERROR:
             yield bounds, error
         if error <= _LEAST_ERROR:
+            return
+
+
+def _damped(
+    seen: SeenRange, margin: float, power: float, factor: float = 1.0
+) -> Iterator[tuple[InverseBounds, float]]:
+    """Yield bounds that damp the lowest values, with the error of all values alike.
+
+    For each degree the range begins where the root mean square of relative errors,
+    those of the polynomial and those of what is damped, is least.
+    """
+    values, high = factor * seen.quantiles, factor * seen.stretched(margin)[1]
+    if not len(values):
+        return
+    lows = np.geomspace(max(values[0], high / _WIDEST), high / 2, _N_LOWS)[1:]
+    # of a ReLU softmax: a row without a score above 0 is 0 whatever divides it
+    shares = 1 - EPSILON / values if power == -1.0 else np.ones_like(values)
+    x = torch.from_numpy(values)
+
+    def error(bounds: InverseBounds) -> float:
+        inverse = bounded_inverse(ExactAlgebra(), x, bounds, power)
+        errors = (inverse.numpy() * values**-power - 1) * shares
+        return float(np.sqrt(np.mean(errors**2)))
+
+    for degree in DEGREES[:_N_DAMPED]:
+        found = [
+            InverseBounds(low=float(low), high=high, degree=degree, is_damped=True)
+            for low in lows
+        ]
+        best = min(found, key=error)
+        if error(best) <= _LARGEST_ERROR:
+            yield best, error(best)
+        if error(best) <= _LEAST_ERROR or best.low == lows[0]:
             return
 
 
@@ -201,7 +241,7 @@ def leaving(
         case InverseBounds():
             is_norm = place.kind != "total"
             factor = norm_multiple(calibrated[place]) ** 2 if is_norm else 1
-            return seen.leaving(value.low / factor, value.high / factor)
+            return seen.leaving(value.least / factor, value.high / factor)
         case SoftmaxBounds():
             n_halvings = len(value.halvings)
             log_sum = met[replace(place, kind=LOG_SUMS[n_halvings])]
@@ -220,6 +260,14 @@ def leaving(
         case str() if value:
             return seen.leaving(*ACTIVATIONS[value].domain)
     return np.zeros(len(seen.lows), bool)
+
+
+def share_damped(value: Value, place: Place, seen: SeenRange) -> float:
+    """Return the share of values that a plan damps at a place."""
+    if not (isinstance(value, InverseBounds) and value.is_damped):
+        return 0.0
+    factor = 1 if place.kind == "total" else norm_multiple(seen) ** 2
+    return seen.share_below(value.low / factor)
 
 
 def name_place(place: Place) -> str:

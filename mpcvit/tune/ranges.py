@@ -4,7 +4,7 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -39,6 +39,8 @@ LOG_SQUARES: Final[tuple[Kind, ...]] = ("log_square1", "log_square2", "log_squar
 LAST: Final = -1  # the layer of the last norm
 _CHUNK: Final = 100  # images at a time
 _LAST_BIT: Final = 2.0**-18  # of SPU's usual fixed point
+_DAMPED: Final[tuple[Kind, ...]] = ("norm1", "norm2", "last_norm", "total")
+_N_QUANTILES: Final = 4001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +62,13 @@ class SeenRange:
     Attributes:
         lows: Smallest value in each image, (n,).
         highs: Largest value in each image, (n,).
+        quantiles: Values of all images at evenly spaced ranks, ascending; empty where
+            a value below the range cannot be damped.
     """
 
     lows: NDArray[np.float64]
     highs: NDArray[np.float64]
+    quantiles: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     @property
     def low(self) -> float:
@@ -90,6 +95,10 @@ class SeenRange:
         """Tell of each image whether one of its values is outside [low, high]."""
         return np.asarray((self.lows < low) | (self.highs > high))
 
+    def share_below(self, value: float) -> float:
+        """Return the share of all values below one, as the quantiles tell it."""
+        return float(np.mean(self.quantiles < value)) if len(self.quantiles) else 0.0
+
 
 Ranges: TypeAlias = Mapping[Place, SeenRange]
 
@@ -99,10 +108,12 @@ class RangeAlgebra(TorchAlgebra):
 
     Attributes:
         seen: Smallest and largest value in each image of the batch, two of (B,).
+        values: All values of places whose low ones may be damped.
     """
 
     def __init__(self, n_batch: int) -> None:
         self.seen: dict[Place, tuple[Tensor, Tensor]] = {}
+        self.values: dict[Place, list[Tensor]] = {}
         self._n_batch = n_batch
         self._parts: list[str] = []
         self._n_norms: Counter[int] = Counter()
@@ -129,6 +140,8 @@ class RangeAlgebra(TorchAlgebra):
             low = torch.minimum(low, self.seen[place][0])
             high = torch.maximum(high, self.seen[place][1])
         self.seen[place] = (low, high)
+        if kind in _DAMPED:
+            self.values.setdefault(place, []).append(x.detach().flatten())
 
     def rsqrt(self, x: Tensor) -> Tensor:  # type: ignore[override]
         if self._parts[-1] == "head":
@@ -188,6 +201,7 @@ def measure_ranges(
         plan: How the network is deployed, which says what norms sum up.
     """
     seen: dict[Place, list[tuple[Tensor, Tensor]]] = {}
+    values: dict[Place, list[Tensor]] = {}
     chunks = torch.split(patches, _CHUNK)
     progress.begin(len(chunks))
     for chunk in chunks:
@@ -195,12 +209,21 @@ def measure_ranges(
         vit(ops, architecture, chunk, weights, plan)
         for place, pair in ops.seen.items():
             seen.setdefault(place, []).append(pair)
+        for place, own in ops.values.items():
+            values.setdefault(place, []).extend(own)
         progress.advance()
-    return {place: _range(pairs) for place, pairs in seen.items()}
+    return {place: _range(pairs, values.get(place)) for place, pairs in seen.items()}
 
 
-def _range(pairs: list[tuple[Tensor, Tensor]]) -> SeenRange:
+def _range(
+    pairs: list[tuple[Tensor, Tensor]], values: list[Tensor] | None
+) -> SeenRange:
     lows, highs = zip(*pairs, strict=True)
+    ranks = np.linspace(0, 1, _N_QUANTILES)
     return SeenRange(
-        lows=torch.cat(lows).double().numpy(), highs=torch.cat(highs).double().numpy()
+        lows=torch.cat(lows).double().numpy(),
+        highs=torch.cat(highs).double().numpy(),
+        quantiles=np.quantile(torch.cat(values).double().numpy(), ranks)
+        if values
+        else np.zeros(0),
     )

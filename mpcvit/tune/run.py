@@ -9,31 +9,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpcprof.errors import EngineError, TerminatedError, TuningError
-from mpcprof.files import check_writable, replace_file
+from mpcprof.files import check_writable, new_folders_removed, replace_file
+from mpcprof.nn.approximation import InverseBounds
 from mpcprof.nn.plan import Plan, write_plan
 from mpcprof.progress import SILENT, Progress
 from mpcvit.data.image_set import choose_evenly
+from mpcvit.tune.config import TuneConfig
 from mpcvit.tune.judge import Judge
-from mpcvit.tune.ladder import Alternative, Choice, back_off, find_first, frontier
+from mpcvit.tune.ladder import (
+    Alternative,
+    Choice,
+    back_off,
+    find_first,
+    frontier,
+    most_trials,
+)
 from mpcvit.tune.parties import classify_by_parties
 from mpcvit.tune.places import (
     describe,
     leaving,
     name_place,
+    share_damped,
     summarise,
     values_of,
     with_value,
 )
 from mpcvit.tune.ranges import Kind, Place
 from mpcvit.tune.report import steps_json
-from mpcvit.tune.result import (
-    Group,
-    Leaving,
-    PlaceChoice,
-    TuneConfig,
-    TuneResult,
-    TuneStep,
-)
+from mpcvit.tune.result import Group, Leaving, PlaceChoice, TuneResult, TuneStep
 from mpcvit.tune.subject import Subject, prepare
 from mpcvit.tune.truncation import local_deployments
 
@@ -58,9 +61,14 @@ def tune(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
         MissingEntryError: If it lacks an operation of the network.
         TuningError: If even the exact rewrites do not agree as asked.
     """
-    check_writable(config.output)
-    check_writable(config.steps_path)
-    subject = prepare(config, progress)
+    with new_folders_removed(config.output):
+        check_writable(config.output)
+        check_writable(config.steps_path)
+        return _tune(prepare(config, progress), progress)
+
+
+def _tune(subject: Subject, progress: Progress) -> TuneResult:
+    config = subject.config
     progress.describe("emulating the untuned and the rewritten network")
     _check_agreement(subject)
     before = subject.outcome(subject.untuned)
@@ -198,9 +206,16 @@ def _ladder(subject: Subject, place: Place) -> tuple[Alternative, ...]:
         latency_s = subject.predict(plan).latency_s
         if latency_s < own_s:
             priced.append(Alternative(value=value, latency_s=latency_s, error=error))
-    judged = [_judged(subject, place, one) for one in frontier(priced)]
+    damped = [one for one in priced if _is_damped(one)]
+    exact = [one for one in priced if not _is_damped(one)]
+    found = (*frontier(exact), *frontier(damped))
+    judged = [_judged(subject, place, one) for one in found]
     own = Alternative(value=None, latency_s=own_s, error=0.0)
     return frontier([*judged, own])
+
+
+def _is_damped(one: Alternative) -> bool:
+    return isinstance(one.value, InverseBounds) and one.value.is_damped
 
 
 def _judged(subject: Subject, place: Place, one: Alternative) -> Alternative:
@@ -227,9 +242,10 @@ def _search(
         progress.advance()
         return is_so
 
-    progress.begin(len(choices).bit_length() + 1 + (every > 1))
     some = partial(holds, every=every)
+    progress.begin(most_trials(choices))
     start = (find_first(choices, some) if every > 1 else None) or 0
+    progress.begin(most_trials(choices[start:]))
     index = find_first(choices[start:], holds)
     return None if index is None else start + index, n_trials
 
@@ -299,13 +315,18 @@ def _place_choices(subject: Subject, chosen: Choice) -> tuple[PlaceChoice, ...]:
     return tuple(
         PlaceChoice(
             place=place,
-            what=describe(one.value),
+            what=_what(subject, place, one),
             saved_s=own_s - one.latency_s,
             logit_error=one.error,
             n_leaving=int(_leaving(subject, place, one).sum()),
         )
         for place, one in chosen.items()
     )
+
+
+def _what(subject: Subject, place: Place, one: Alternative) -> str:
+    share = share_damped(one.value, place, subject.calibrated[place])
+    return describe(one.value) + (f", {share:.2%} damped" if share else "")
 
 
 def _leaving(subject: Subject, place: Place, one: Alternative) -> NDArray[np.bool_]:

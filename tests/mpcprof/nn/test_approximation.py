@@ -100,6 +100,26 @@ def test_an_inverse_is_within_its_stated_error_and_hops(ratio, degree, n_steps, 
     assert count_hops(function, (5, 1)) == expected
 
 
+@pytest.mark.parametrize("power", [-1.0, -0.5])
+@pytest.mark.parametrize(("ratio", "degree", "n_steps"), [*INVERSES][1:])
+def test_values_below_the_range_of_a_damped_inverse_are_damped(
+    ratio, degree, n_steps, power
+):
+    bounds = InverseBounds(
+        low=0.3, high=0.3 * ratio, degree=degree, n_steps=n_steps, is_damped=True
+    )
+    x = np.geomspace(1e-6, bounds.low, 2_001)
+    function = partial(bounded_inverse, bounds=bounds, power=power)
+
+    shares = in_float64(function, x) / x**power
+
+    error = inverse_error(bounds, power)
+    assert 0 <= shares.min() < 0.01
+    assert shares.max() < 1 + error
+    assert (np.diff(shares) > -1e-9).all()  # the lower, the more
+    assert (bounds.least, replace(bounds, is_damped=False).least) == (0, 0.3)
+
+
 @settings(max_examples=10)
 @given(
     low=st.floats(1e-3, 1e3),

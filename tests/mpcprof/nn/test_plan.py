@@ -2,6 +2,7 @@
 
 import doctest
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -91,6 +92,11 @@ def damage(*keys: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (damage("layers", 1, "activation", value="gelo"), "layers[1]: no activation "),
         (damage("layers", value=[]), "layers=0: expected at least 1"),
         (damage("stream_scale", value=0), "stream_scale=0.0: expected a finite number"),
+        (damage("failure_rate", value=7), "failure_rate=7.0: expected failures of an"),
+        (
+            damage("layers", 0, "norm1", "low", value=math.nan),
+            "layers[0].norm1.low=nan: expected a finite number",
+        ),
         (damage("is_folded", value=False), "is_folded=false: expected true, since ran"),
         (damage("deployment", "protocol", value="aby4"), "no protocol 'aby4'; did you"),
     ],
@@ -107,6 +113,15 @@ def test_what_does_not_fit_in_a_plan_is_one_line(
     assert message in str(error.value)
     assert str(error.value).startswith("plan.json: ")
     assert "\n" not in str(error.value)
+
+
+def test_a_plan_says_where_low_values_are_damped_and_nothing_where_not() -> None:
+    layer = LayerPlan(total=replace(RANGE, is_damped=True))
+    plan = replace(PLAN, layers=(layer, LayerPlan()))
+
+    assert Plan.from_json(plan.to_json()) == plan
+    assert "is_damped" in plan.to_json()
+    assert "is_damped" not in PLAN.to_json()  # whose digest is that of older versions
 
 
 def test_a_range_that_is_not_finite_is_refused() -> None:
