@@ -8,12 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mpcprof.errors import UsageError
-from mpcprof.nn.architecture import (
-    Architecture,
-    Heads,
-    ModelPreset,
-    uniform_architecture,
-)
+from mpcprof.nn.architecture import Architecture, Heads, uniform_architecture
+from mpcprof.nn.preset import ModelPreset
 from mpcprof.units import format_duration
 from mpcvit.search.budget import choose_within
 from mpcvit.search.cost import SearchCost

@@ -15,8 +15,9 @@ import click
 from mpcprof.cli import ShieldedCommand
 from mpcprof.costmodel.model import CostModel
 from mpcprof.network import NETWORKS, Network
-from mpcprof.nn.architecture import MODELS, Architecture, uniform_architecture
+from mpcprof.nn.architecture import Architecture, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.preset import MODELS
 from mpcvit.paper.cases import CaseConfig, layer_steps, mpcvit
 from mpcvit.paper.costs import read_fitted
 from mpcvit.paper.published import PUBLISHED, Published

@@ -21,7 +21,7 @@ import torch
 from mpcprof.cli import ShieldedCommand
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.network import NETWORKS
-from mpcprof.nn.architecture import MODELS
+from mpcprof.nn.preset import MODELS
 from mpcprof.profile.io import read_profile
 from mpcvit.search.cost import CostForm, SearchCost
 from mpcvit.search.space import Granularity, SearchSpace

@@ -17,8 +17,9 @@ import click
 from mpcprof.cli import ShieldedCommand
 from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.network import NETWORKS
-from mpcprof.nn.architecture import MODELS, Architecture, Heads, uniform_architecture
+from mpcprof.nn.architecture import Architecture, Heads, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.preset import MODELS
 from mpcprof.profile.io import read_profile
 
 REPEATS: Final = 7

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from mpcprof.network import Network, parse_network
     from mpcprof.nn.architecture import (
         Architecture,
-        ModelPreset,
         get_model,
         read_architecture,
         uniform_architecture,
     )
+    from mpcprof.nn.preset import ModelPreset
     from mpcprof.predict import predict_architecture
     from mpcprof.profile.io import read_profile
     from mpcprof.profile.record import Profile, Record
@@ -51,9 +51,12 @@ _HOMES = {
     "mpcprof.costmodel.model": ("fit_cost_model",),
     "mpcprof.network": ("Network", "parse_network"),
     "mpcprof.nn.architecture": (
-        *("Architecture", "ModelPreset", "get_model", "read_architecture"),
+        "Architecture",
+        "get_model",
+        "read_architecture",
         "uniform_architecture",
     ),
+    "mpcprof.nn.preset": ("ModelPreset",),
     "mpcprof.predict": ("predict_architecture",),
     "mpcprof.profile.io": ("read_profile",),
     "mpcprof.profile.record": ("Profile", "Record"),

@@ -16,17 +16,17 @@ from mpcprof.costmodel.model import (
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcprof.network import Network, parse_network
 from mpcprof.nn.architecture import (
+    MIXING,
     Architecture,
     Heads,
-    ModelPreset,
     get_model,
     names_heads,
     read_architecture,
     uniform_architecture,
 )
-from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.plan import Plan
+from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.steps import Step
 from mpcprof.profile.record import Profile
 from mpcprof.units import format_bytes, format_duration
@@ -74,18 +74,20 @@ def choose_architecture(
     model: str | None = None,
     preset: ModelPreset | None = None,
     activation: str | None = None,
+    norm: str | None = None,
     heads: Heads | None = None,
     n_layers: int | None = None,
 ) -> Architecture:
-    """Return a variant in every head of a model, or the architecture in a file.
+    """Return a variant in every head of a model, a mixer in every layer, or a file's.
 
     Args:
-        attention: Name of a variant, or path of a file; None for softmax, or as the
-            file of `model` says.
+        attention: Name of a variant or a mixer, or path of a file; None for softmax, or
+            as the file of `model` says.
         model: Name of a preset, or file of sizes; beside a file of an architecture,
             the one it must have.
         preset: Sizes for a variant; None for those of `model`, or of `cifar`.
         activation: None for GeLU by tanh, or as the file says.
+        norm: None for layernorm, or as the file says.
         heads: None for heads one by one, or as the file says.
         n_layers: None for the preset's number of layers.
 
@@ -95,27 +97,32 @@ def choose_architecture(
     if attention is None:
         is_whole = bool(model) and names_heads(str(model))
         attention, model = (str(model), None) if is_whole else ("softmax", model)
-    if attention in ATTENTIONS:
+    if attention in MIXING:
         preset = preset or get_model(model or "cifar")
         return uniform_architecture(
             replace(preset, n_layers=n_layers or preset.n_layers),
             attention=attention,
             activation=activation or "gelu_tanh",
+            norm=norm or "layernorm",
             heads=heads or "serial",
         )
     path = Path(attention)
     if path.suffix != ".json" and not path.exists():
         raise UnknownNameError(
             f"{attention!r} is neither a file nor a variant; "
-            f"{did_you_mean(attention, [*ATTENTIONS])}"
+            f"{did_you_mean(attention, [*MIXING])}"
         )
     read = read_architecture(path)
-    own = sorted({name for layer in read.activation for name in layer})
-    if activation and own != [activation]:
-        raise UsageError(
-            f"--activation {activation}: {attention} has {', '.join(own)}; leave "
-            "--activation out"
-        )
+    activations = {name for layer in read.activation for name in layer}
+    for option, asked, own in (
+        ("--activation", activation, sorted(activations)),
+        ("--norm", norm, sorted({*read.norm})),
+    ):
+        if asked and own != [asked]:
+            raise UsageError(
+                f"{option} {asked}: {attention} has {', '.join(own)}; leave "
+                f"{option} out"
+            )
     if model and get_model(model).name != read.model.name:
         raise UsageError(
             f"--model {model}: {attention} is of model {read.model.name}; leave "

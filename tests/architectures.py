@@ -7,8 +7,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from mpcprof.nn.activation import ACTIVATIONS
-from mpcprof.nn.architecture import Architecture, ModelPreset
+from mpcprof.nn.architecture import Architecture, LayerHeads
 from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.nn.preset import Convolution, ModelPreset
 from mpcprof.terms import LAYER_FREE, TermKind, Terms
 
 TINY = ModelPreset(
@@ -33,6 +34,71 @@ OWN_SIZES = {  # what no preset has
     "embedded, mean": replace(
         TINY, name="own", n_embeddings=5, pooling="mean", **_NO_IMAGE
     ),
+}
+
+
+GRID = replace(TINY, name="own", pooling="mean", image_size=6)  # 3 x 3 tokens
+_POOLED = (Convolution(channels=4, pool=2), Convolution(channels=5, activation="quad"))
+_MAP = replace(GRID, image_size=8)
+_STEMS = {
+    "patches": replace(_MAP, stem=_POOLED),  # 2 x 2 tokens of 2 x 2 places
+    "tokens": replace(_MAP, patch=1, stem=(*_POOLED[:1], Convolution(channels=12))),
+    "cnn": replace(
+        _MAP,
+        patch=1,
+        n_layers=0,
+        stem=(*_POOLED, Convolution(channels=12, activation="quad_linear", pool=2)),
+    ),
+}
+
+
+def _layers(model: ModelPreset, *mixing: LayerHeads, **rest: Any) -> Architecture:
+    activation = rest.pop("activation", "quad_linear")
+    return Architecture(
+        model=replace(model, n_layers=len(mixing)),
+        attention=mixing,
+        activation=((activation,),) * len(mixing),
+        **rest,
+    )
+
+
+def _only(mixer: str) -> LayerHeads:
+    return ((mixer,),)
+
+
+CHEAP = {  # mixers, norms and stems, each at least once, with one and two norms
+    "token mixing, class token": _layers(
+        TINY, *[_only("token_mix")] * 2, norm=("batchnorm",) * 2
+    ),
+    "token mixing, layernorms": _layers(TINY, *[_only("token_mix")] * 2),
+    "convolutions": _layers(
+        GRID,
+        *(_only("convolution"), _only("depthwise")),
+        *(_only("depthwise"), _only("convolution")),
+        norm=("layernorm", "layernorm", "repbn", "affine"),
+        activation="relu",
+    ),
+    "public mixers": _layers(
+        GRID,
+        *map(_only, ("shift", "pool", "none")),
+        norm=("none", "batchnorm", "layernorm"),
+    ),
+    "heads": _layers(
+        TINY,
+        (("cube",), ("relu_n",), ("scale",)),
+        (("relu_n",), ("softmax",), ("cube",)),
+        norm=("batchnorm", "layernorm"),
+        mlp_ratio=(0, 0.5),
+        activation="identity_relu",
+    ),
+    "heads, layernorms": _layers(
+        TINY, (("cube",),) * 3, (("relu_n",),) * 3, mlp_ratio=(1.5, 0)
+    ),
+    "stem of patches": _layers(_STEMS["patches"], (("scale",),) * 3),
+    "stem of tokens": _layers(
+        _STEMS["tokens"], _only("token_mix"), (("cube",),) * 3, activation="relu"
+    ),
+    "cnn": _layers(_STEMS["cnn"]),
 }
 
 

@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 @click.option("--model", default="", help=f"{MODELS}. [default: cifar]")
 @click.option(
     "--attention",
-    help="A variant for every head, or a file arch.json. [default: as the file of "
-    "--model says, else softmax]",
+    help="A variant for every head, a mixer for every layer, or a file arch.json. "
+    "[default: as the file of --model says, else softmax]",
 )
 @click.option(
     "--activation",
     help="Activation of every layer, unless in the file. [default: gelu_tanh]",
+)
+@click.option(
+    "--norm", help="Norm of every layer, unless in the file. [default: layernorm]"
 )
 @networks_option
 @batch_option
@@ -43,6 +46,7 @@ def command(
     model: str,
     attention: str | None,
     activation: str | None,
+    norm: str | None,
     networks: "tuple[Network, ...]",
     n_batch: int,
     heads: "Heads | None",
@@ -63,6 +67,7 @@ def command(
         model=model,
         attention=attention,
         activation=activation,
+        norm=norm,
         heads=heads,
         n_layers=n_layers,
     )

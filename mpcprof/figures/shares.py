@@ -19,8 +19,9 @@ from mpcprof.figures.canvas import (
     open_figure,
     workload_style,
 )
-from mpcprof.nn.architecture import MODELS, Heads, ModelPreset, uniform_architecture
+from mpcprof.nn.architecture import Heads, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.preset import MODELS, ModelPreset
 from mpcprof.nn.steps import Step
 from mpcprof.predict import operation_group
 from mpcprof.profile.record import Profile

@@ -65,6 +65,11 @@ def _quad(ops: Algebra[T], x: T) -> T:
     return ops.shift(ops.scale(ops.mul(x, ops.shift(x, 2.0)), 0.125), 0.5)
 
 
+def _quad_linear(ops: Algebra[T], x: T) -> T:
+    """0.125 x^2 + 0.5 x + 0.25 as 0.125 (x (x + 4)) + 0.25, as `_quad`."""
+    return ops.shift(ops.scale(ops.mul(x, ops.shift(x, 4.0)), 0.125), 0.25)
+
+
 ACTIVATIONS: Final = {
     "gelu_exact": Activation(
         function=lambda ops, x: ops.gelu_exact(x),
@@ -157,6 +162,17 @@ ACTIVATIONS: Final = {
             in_factor=0.125**0.5,
             in_shift=0.125**0.5,
             out_shift=0.375,
+        ),
+    ),
+    "quad_linear": Activation(
+        function=_quad_linear,
+        source="Quad with a larger linear term, as MPCFormer's code times it",
+        # 0.125 (x + 2)^2 - 0.25: one square
+        fold=ActivationFold(
+            function=lambda ops, x: ops.square(x),
+            in_factor=0.125**0.5,
+            in_shift=2 * 0.125**0.5,
+            out_shift=-0.25,
         ),
     ),
     "identity": Activation(

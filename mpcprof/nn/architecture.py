@@ -1,239 +1,24 @@
-"""Transformers by their sizes: the presets of the paper, and a user's own.
+"""Transformers whose layers may differ, and the files that say them.
 
 A file `arch.json` names a preset, or sizes of its own, with the attention of each head
-and the activation of each layer or token.
+or the mixer of the layer, and each layer's activation, norm and MLP ratio.
 """
 
 import json
-import math
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, TypeAlias, TypeVar, get_args
 
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean, look_up
 from mpcprof.files import convert_json, decode_json, read_json
 from mpcprof.nn.activation import get_activation
-from mpcprof.nn.attention import get_attention
+from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.nn.mixing import MIXERS, Mixer
+from mpcprof.nn.norm import get_norm
+from mpcprof.nn.preset import MODELS, Convolution, ModelPreset, Pooling
 
 Value = TypeVar("Value")
-Pooling = Literal["class_token", "mean"]
-_NAME: Final = re.compile(r"[\w.-]{1,40}", re.ASCII)  # part of a workload's name
-_LARGEST: Final = {  # counted one by one
-    "n_layers": 1000,
-    "n_heads": 1000,
-    "n_tokens": 1_000_000,
-}
-_LARGEST_SIZE: Final = 10_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelPreset:
-    """Sizes of a Transformer: of images cut into patches, or of embedded tokens.
-
-        >>> bert = mpcprof.ModelPreset(
-        ...     name="bert", n_layers=12, n_heads=12, width=768, mlp_ratio=4,
-        ...     n_embeddings=127, n_classes=2, has_qkv_bias=True,
-        ... )
-        >>> bert.n_tokens, bert.head_dim, bert.hidden
-        (128, 64, 3072)
-
-    Attributes:
-        mlp_ratio: Hidden width of the MLP over the width.
-        image_size: Height and width in pixels; 0 where tokens are given embedded.
-        patch: Height and width of a patch in pixels.
-        n_embeddings: Number of embedded tokens that are the input, instead of an image.
-        pooling: Whether the classifier reads a class token in front of the others, or
-            the mean of all tokens.
-        has_qkv_bias: Whether queries, keys and values have a bias.
-        own_head_dim: Width of a head where it is not width / n_heads, else 0.
-
-    Raises:
-        UsageError: If a size is out of range, or sizes do not fit each other.
-    """
-
-    name: str
-    n_layers: int
-    n_heads: int
-    width: int
-    mlp_ratio: float = 2
-    image_size: int = 0
-    patch: int = 0
-    n_channels: int = 3
-    n_embeddings: int = 0
-    n_classes: int
-    pooling: Pooling = "class_token"
-    has_qkv_bias: bool = False
-    own_head_dim: int = 0
-
-    def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            raise UsageError(
-                f"model {self.name!r}: expected a name of letters, digits, '_', '-' "
-                "and '.', 40 at most"
-            )
-        if self.n_embeddings and self.image_size:
-            raise UsageError(
-                f"n_embeddings={self.n_embeddings} and image_size={self.image_size}: "
-                "expected one of them, embedded tokens or an image"
-            )
-        of_input = ("n_embeddings",) if self.n_embeddings else ("image_size", "patch")
-        for key in ("n_layers", "n_classes", "n_heads", "width", *of_input):
-            _check_range(key, getattr(self, key))
-        if not self.n_embeddings:
-            _check_range("n_channels", self.n_channels)
-            _check_quotient("image_size", self.image_size, "patch", self.patch)
-        if self.own_head_dim:
-            _check_range("head_dim", self.own_head_dim)
-        else:
-            _check_quotient("width", self.width, "n_heads", self.n_heads)
-        self._check_hidden()
-        _check_range("n_tokens", self.n_tokens)
-
-    def _check_hidden(self) -> None:
-        product = self.width * self.mlp_ratio
-        if not (math.isfinite(product) and abs(product - round(product)) < 1e-6):
-            raise UsageError(
-                f"mlp_ratio={self.mlp_ratio:g} of width={self.width} makes "
-                f"{product:g} hidden values: expected a whole number; give hidden"
-            )
-        _check_range("hidden", self.hidden)
-
-    @property
-    def n_patches(self) -> int:
-        """Number of patches of an image; 0 without an image."""
-        return (self.image_size // self.patch) ** 2 if self.patch else 0
-
-    @property
-    def has_class_token(self) -> bool:
-        """Whether a learned token, which the classifier reads, stands in front."""
-        return self.pooling == "class_token"
-
-    @property
-    def n_inputs(self) -> int:
-        """Number of tokens that the input gives: patches or embeddings."""
-        return self.n_embeddings or self.n_patches
-
-    @property
-    def n_tokens(self) -> int:
-        """Number of tokens of the input, and one for a class token."""
-        return self.n_inputs + self.has_class_token
-
-    @property
-    def patch_dim(self) -> int:
-        """Number of values in a patch."""
-        return self.patch**2 * self.n_channels
-
-    @property
-    def input_dim(self) -> int:
-        """Number of values in a token of the input: of a patch, or of an embedding."""
-        return self.width if self.n_embeddings else self.patch_dim
-
-    @property
-    def head_dim(self) -> int:
-        """Width of a head."""
-        return self.own_head_dim or self.width // self.n_heads
-
-    @property
-    def heads_width(self) -> int:
-        """Width of all heads of a layer side by side."""
-        return self.n_heads * self.head_dim
-
-    @property
-    def hidden(self) -> int:
-        """Width between the two layers of the MLP."""
-        return round(self.width * self.mlp_ratio)
-
-    @property
-    def is_preset(self) -> bool:
-        """Whether it is the preset of its name, but for layers and classes."""
-        preset = MODELS.get(self.name)
-        return preset is not None and self == replace(
-            preset, n_layers=self.n_layers, n_classes=self.n_classes
-        )
-
-    def check_takes_images(self) -> None:
-        """Refuse a model of embedded tokens.
-
-        Raises:
-            UsageError: If it is one.
-        """
-        if self.n_embeddings:
-            raise UsageError(
-                f"model {self.name} takes {self.n_embeddings} embedded tokens and no "
-                "images: it can be predicted, verified and measured; to train it on "
-                "images give image_size and patch instead of n_tokens"
-            )
-
-    def to_json(self) -> dict[str, Any]:  # Any: JSON
-        """Return the keys of `arch.json` that say the sizes."""
-        keys: dict[str, Any] = {"model": self.name}  # Any: a size
-        keys |= {"n_layers": self.n_layers, "n_classes": self.n_classes}
-        if self.is_preset:
-            return keys
-        image = {key: getattr(self, key) for key in ("image_size", "patch")}
-        return keys | {
-            **{"n_heads": self.n_heads, "width": self.width, "hidden": self.hidden},
-            "head_dim": self.head_dim,
-            "n_tokens": self.n_tokens,
-            **({} if self.n_embeddings else image | {"n_channels": self.n_channels}),
-            "pooling": self.pooling,
-            "qkv_bias": self.has_qkv_bias,
-        }
-
-
-def _check_range(key: str, size: int) -> None:
-    largest = _LARGEST.get(key, _LARGEST_SIZE)
-    if size < 1:
-        raise UsageError(f"{key}={size}: expected a whole number of at least 1")
-    if size > largest:
-        raise UsageError(f"{key}={size}: expected at most {largest}")
-
-
-def _check_quotient(whole: str, size: int, part: str, by: int) -> None:
-    if size % by:
-        raise UsageError(
-            f"{whole}={size} and {part}={by} do not fit each other: {size} / {by} is "
-            "no whole number"
-        )
-
-
-_CIFAR: Final = ModelPreset(
-    name="cifar",
-    n_layers=7,
-    n_heads=4,
-    width=256,
-    image_size=32,
-    patch=4,
-    n_channels=3,
-    n_classes=10,
-)
-MODELS: Final = {
-    "digits": ModelPreset(  # scikit-learn's 8x8 digits
-        name="digits",
-        n_layers=3,
-        n_heads=4,
-        width=64,
-        image_size=8,
-        patch=2,
-        n_channels=1,
-        n_classes=10,
-    ),
-    "cifar": _CIFAR,  # MPCViT section 5.1
-    # CIFAR's images for a machine without a GPU: a network as small as that of digits
-    "cifar-small": replace(_CIFAR, name="cifar-small", n_layers=4, width=64, patch=8),
-    "tiny-imagenet": ModelPreset(
-        name="tiny-imagenet",
-        n_layers=9,
-        n_heads=12,
-        width=192,
-        image_size=64,
-        patch=4,
-        n_channels=3,
-        n_classes=200,
-    ),
-}
 
 
 def get_model(name: str) -> ModelPreset:
@@ -257,9 +42,10 @@ def get_model(name: str) -> ModelPreset:
 
 
 SCHEMA_VERSION: Final = 1  # of `architecture.json`
+MIXING: Final = {**ATTENTIONS, **MIXERS}  # what a layer may be given as attention
 Heads = Literal["serial", "batched"]
 Head: TypeAlias = tuple[str, ...]  # one variant, or one for each row
-LayerHeads: TypeAlias = tuple[Head, ...]
+LayerHeads: TypeAlias = tuple[Head, ...]  # of every head, or ((mixer,),)
 LayerActivation: TypeAlias = tuple[str, ...]  # one, or one for each token
 
 
@@ -276,8 +62,13 @@ class Architecture:
         model: Sizes of the network.
         heads: Whether heads are computed one by one (serial), or those of one variant
             of a layer together (batched).
-        attention: Variant of each head of each layer, or of each row (token) of a head.
+        attention: Variant of each head of each layer, or of each row (token) of a head;
+            one mixer alone for a layer without attention.
         activation: Activation of each layer, or of each token of a layer.
+        norm: Norm of each layer; that of the last one stands before the classifier too.
+            Empty for layernorm in every layer.
+        mlp_ratio: Hidden width of each layer's MLP over the width, 0 for no MLP. Empty
+            for that of the model.
 
     Raises:
         UsageError: If it does not fit the model.
@@ -287,37 +78,112 @@ class Architecture:
     heads: Heads = "serial"
     attention: tuple[LayerHeads, ...]
     activation: tuple[LayerActivation, ...]
+    norm: tuple[str, ...] = ()
+    mlp_ratio: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.heads not in get_args(Heads):
             known = " or ".join(get_args(Heads))
             raise UsageError(f"heads={self.heads!r}: expected {known}")
-        n_tokens = self.model.n_tokens
-        _check_count("attention", len(self.attention), self.model.n_layers, "layers")
-        _check_count("activation", len(self.activation), self.model.n_layers, "layers")
-        for number, layer in enumerate(self.attention, 1):
-            where = f"attention of layer {number}"
-            _check_count(where, len(layer), self.model.n_heads, "heads")
-            for head in layer:
-                _check_each(where, head, n_tokens)
-                for name in {*head}:
-                    get_attention(name)
-        for number, names in enumerate(self.activation, 1):
-            _check_each(f"activation of layer {number}", names, n_tokens)
-            for name in {*names}:
-                get_activation(name)
+        n_layers = self.model.n_layers
+        usual = {"norm": "layernorm", "mlp_ratio": self.model.mlp_ratio}
+        for name, value in usual.items():
+            object.__setattr__(self, name, getattr(self, name) or (value,) * n_layers)
+        for name in ("attention", "activation", *usual):
+            _check_count(name, len(getattr(self, name)), n_layers, "layers")
+        for layer in range(n_layers):
+            self._check_mixing(layer)
+            self._check_mlp(layer)
+            get_norm(self.norm[layer])
+
+    def _check_mixing(self, layer: int) -> None:
+        heads, model = self.attention[layer], self.model
+        where = f"attention of layer {layer + 1}"
+        for name in {name for head in heads for name in head}:
+            look_up("attention", name, MIXING)
+            if name in MIXERS and heads != ((name,),):
+                raise UsageError(
+                    f"{where}: {name!r} mixes the tokens of a whole layer; give it "
+                    f'alone, as ["{name}"]'
+                )
+        mixer = self.mixer(layer)
+        if mixer is None:
+            _check_count(where, len(heads), model.n_heads, "heads")
+            for head in heads:
+                _check_each(where, head, model.n_tokens)
+        elif mixer.needs_grid and not model.grid_side:
+            raise UsageError(
+                f"{where}: {heads[0][0]!r} takes tokens of a square grid, found "
+                f"{model.n_tokens} tokens with pooling={model.pooling!r}; give "
+                "pooling='mean' and an image, or another mixer"
+            )
+
+    def _check_mlp(self, layer: int) -> None:
+        names, ratio = self.activation[layer], self.mlp_ratio[layer]
+        _check_each(f"activation of layer {layer + 1}", names, self.model.n_tokens)
+        for name in {*names}:
+            get_activation(name)
+        if ratio < 0:
+            raise UsageError(
+                f"mlp_ratio={ratio:g} of layer {layer + 1}: expected a number above 0, "
+                "or 0 for no MLP"
+            )
+        if not self.hidden(layer) and self.attention[layer] == (("none",),):
+            raise UsageError(
+                f"layer {layer + 1} has mixer 'none' and no MLP: it does nothing, "
+                "leave it out"
+            )
 
     @property
     def n_layers(self) -> int:
         """Number of Transformer layers."""
         return len(self.attention)
 
+    @property
+    def is_centred(self) -> bool:
+        """Whether the residual stream of the folded network has mean 0 over the width.
+
+        It has where nothing but layernorms reads it, behind linear layers alone.
+        """
+        is_attention = all(self.mixer(layer) is None for layer in range(self.n_layers))
+        has_start = self.model.has_embedding or bool(self.model.n_embeddings)
+        return {*self.norm} == {"layernorm"} and is_attention and has_start
+
+    @property
+    def has_last_norm(self) -> bool:
+        """Whether a layernorm stands before the classifier."""
+        return self.norm[-1:] == ("layernorm",)
+
+    def has_norm1(self, layer: int) -> bool:
+        """Return whether a layernorm stands before the attention or the mixer."""
+        mixer = self.mixer(layer)
+        takes_norm = mixer is None or mixer.takes_scale
+        return takes_norm and self.norm[layer] == "layernorm"
+
+    def has_norm2(self, layer: int) -> bool:
+        """Return whether a layernorm stands before the MLP."""
+        return bool(self.hidden(layer)) and self.norm[layer] == "layernorm"
+
+    def mixer(self, layer: int) -> Mixer | None:
+        """Return what mixes the tokens of that layer; None for attention."""
+        first = self.attention[layer][:1]
+        return MIXERS.get(first[0][0]) if first and first[0] else None
+
+    def hidden(self, layer: int) -> int:
+        """Return the hidden width of that layer's MLP, 0 for no MLP."""
+        return self.model.hidden_of(self.mlp_ratio[layer])
+
     def is_fused(self, layer: int) -> bool:
         """Return whether the two linear layers of that layer's MLP are one."""
-        return all(get_activation(name).is_linear for name in self.activation[layer])
+        names = self.activation[layer]
+        is_linear = all(get_activation(name).is_linear for name in names)
+        return is_linear and bool(self.hidden(layer))
 
     def to_json(self) -> str:
         """Return the text of `architecture.json`."""
+        usual = (self.model.mlp_ratio,) * self.n_layers
+        own = {} if self.mlp_ratio == usual else {"mlp_ratio": self.mlp_ratio}
+        is_one = len({*self.norm}) == 1
         return json.dumps(
             {
                 "schema_version": SCHEMA_VERSION,
@@ -325,7 +191,8 @@ class Architecture:
                 "heads": self.heads,
                 "attention": [[_shorten(h) for h in layer] for layer in self.attention],
                 "activation": [_shorten(names) for names in self.activation],
-                "norm": "layernorm",
+                "norm": self.norm[0] if is_one else self.norm,
+                **own,
             }
         )
 
@@ -354,9 +221,10 @@ def uniform_architecture(
     *,
     attention: str,
     activation: str = "gelu_tanh",
+    norm: str = "layernorm",
     heads: Heads = "serial",
 ) -> Architecture:
-    """Give every head the same attention and every layer the same activation.
+    """Give every head the same attention, or every layer the same mixer, and the rest.
 
         >>> model = mpcprof.get_model("cifar")
         >>> mpcprof.uniform_architecture(model, attention="relu_softmax").n_layers
@@ -368,8 +236,10 @@ def uniform_architecture(
     return Architecture(
         model=model,
         heads=heads,
-        attention=(((attention,),) * model.n_heads,) * model.n_layers,
+        attention=(((attention,),) * (1 if attention in MIXERS else model.n_heads),)
+        * model.n_layers,
         activation=((activation,),) * model.n_layers,
+        norm=(norm,) * model.n_layers,
     )
 
 
@@ -400,8 +270,8 @@ class _Sizes:
     n_heads: int | None = None
     head_dim: int | None = None
     width: int | None = None
-    mlp_ratio: float | None = None
-    hidden: int | None = None
+    mlp_ratio: float | tuple[float, ...] | None = None  # of the model, or by layer
+    hidden: int | tuple[int, ...] | None = None
     n_tokens: int | None = None
     image_size: int | None = None
     patch: int | None = None
@@ -409,6 +279,7 @@ class _Sizes:
     n_classes: int | None = None
     pooling: Pooling | None = None
     qkv_bias: bool | None = None
+    stem: tuple[Convolution, ...] | None = None
 
     def sizes(self) -> ModelPreset:
         """Return the sizes, checked.
@@ -420,9 +291,16 @@ class _Sizes:
         own = {name: getattr(self, name) for name in names}
         own = {name: size for name, size in own.items() if size is not None}
         preset = MODELS.get(self.model)
+        by_layer = {
+            key: own.pop(key) for key in _MLP if isinstance(own.get(key), tuple)
+        }
+        if preset is None and not {*_MLP} & {*own}:  # the widest layer's is the model's
+            own |= {key: max(sizes, default=0) or 1 for key, sizes in by_layer.items()}
         if preset is None:
             self._check_complete(own)
-        start = {"name": self.model} if preset is None else asdict(preset)
+        start: dict[str, Any] = {"name": self.model}  # Any: a size
+        if preset is not None:
+            start = {one.name: getattr(preset, one.name) for one in fields(preset)}
         model = ModelPreset(**{**start, **_model_keys(start, own)})
         self._check_agreement(model)
         return model
@@ -451,21 +329,23 @@ class _Sizes:
                 f"fit each other: {model.n_patches} patches of {model.patch} pixels"
                 f"{' and a class token' * model.has_class_token} make {model.n_tokens}"
             )
-        if self.hidden not in (None, model.hidden):
+        is_one = not isinstance(self.hidden, tuple)
+        if is_one and self.hidden not in (None, model.hidden):
             raise UsageError(
                 f"hidden={self.hidden} and mlp_ratio={model.mlp_ratio:g} do not fit "
                 f"each other: width={model.width} makes {model.hidden}; give one"
             )
 
 
+_MLP: Final = ("mlp_ratio", "hidden")
 _NEEDED: Final = (
     *(("n_layers",), ("n_heads",), ("width",), ("n_classes",)),
-    ("mlp_ratio", "hidden"),
+    _MLP,
     ("image_size", "n_tokens"),
 )
 _SAME_KEYS: Final = (
     *("n_layers", "n_heads", "width", "mlp_ratio", "image_size", "patch"),
-    *("n_channels", "n_classes", "pooling"),
+    *("n_channels", "n_classes", "pooling", "stem"),
 )
 
 
@@ -508,7 +388,7 @@ class _Document(_Sizes):
     activation: tuple[str | LayerActivation, ...] | None = None
     schema_version: Literal[1] = SCHEMA_VERSION
     heads: Heads = "serial"
-    norm: Literal["layernorm"] = "layernorm"
+    norm: str | tuple[str, ...] = "layernorm"
 
     def architecture(self) -> Architecture:
         """Return what the document says, checked."""
@@ -518,14 +398,33 @@ class _Document(_Sizes):
                     f"the key {key!r} is missing; a file of sizes alone stands where "
                     "a preset does (--model FILE), beside a variant for its heads"
                 )
+        model = self.sizes()
+        names = (
+            (self.norm,) * model.n_layers if isinstance(self.norm, str) else self.norm
+        )
+        _check_count("norm", len(names), model.n_layers, "layers")
         return Architecture(
-            model=self.sizes(),
+            model=model,
             heads=self.heads,
             attention=tuple(
                 tuple(map(_lengthen, heads)) for heads in self.attention or ()
             ),
             activation=tuple(map(_lengthen, self.activation or ())),
+            norm=names,
+            mlp_ratio=self._ratios(model),
         )
+
+    def _ratios(self, model: ModelPreset) -> tuple[float, ...]:
+        """Return the MLP ratio of each layer, from `mlp_ratio` or `hidden` by layer."""
+        by_layer = [key for key in _MLP if isinstance(getattr(self, key), tuple)]
+        if len(by_layer) > 1:
+            raise UsageError("mlp_ratio and hidden, both by layer: give one of them")
+        for key in by_layer:
+            sizes = getattr(self, key)
+            _check_count(key, len(sizes), model.n_layers, "layers")
+            by = model.width if key == "hidden" else 1
+            return tuple(size / by for size in sizes)
+        return ()
 
 
 def _lengthen(names: str | tuple[str, ...]) -> tuple[str, ...]:

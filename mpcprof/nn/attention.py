@@ -182,6 +182,30 @@ def scale(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
     return ops.matmul(q, context if is_folded else ops.scale(context, factor))
 
 
+def cube(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
+    """((Q K^T / sqrt K)^3 / sqrt N) V.
+
+    Queries take all of the public factor, once, where it is smallest: c^3 = 1 / sqrt N.
+
+    Source: PolyAttn, Saratchandran et al. 2024 (arXiv 2410.18613), section 4.
+    """
+    factor = k.shape[-2] ** (-1 / 6) * k.shape[-1] ** -0.5
+    scaled = q if is_folded else ops.scale(q, factor)
+    scores = ops.matmul(scaled, ops.transpose(k))  # (G, M, N)
+    return ops.matmul(ops.mul(ops.square(scores), scores), v)
+
+
+def relu_n(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
+    """(ReLU(Q K^T / sqrt K) / N) V, the factor behind the products: (G, M, K) is least.
+
+    Source: Wortsman et al. 2023 (arXiv 2309.08586), equation 2, without exponents.
+    """
+    weights = ops.relu(ops.matmul(q, ops.transpose(k)))  # (G, M, N)
+    values = ops.matmul(weights, v)
+    factor = k.shape[-2] ** -1.0 * k.shape[-1] ** -0.5
+    return values if is_folded else ops.scale(values, factor)
+
+
 def _unit_rows(ops: Algebra[T], x: T) -> T:
     norm2 = ops.row_sum(ops.square(x))  # (G, M, 1)
     return ops.mul(x, ops.rsqrt(ops.shift(norm2, EPSILON)))
@@ -213,14 +237,15 @@ def linformer(
     """
     attend, keys, values = (
         attend_by(softmax_rows, has_sums=True),
-        _project(ops, e, k),
-        _project(ops, f, v),
+        project_tokens(ops, e, k),
+        project_tokens(ops, f, v),
     )
     attended: T = attend(ops, q, keys, values, is_folded=is_folded)
     return attended
 
 
-def _project(ops: Algebra[T], weight: T, x: T) -> T:
+def project_tokens(ops: Algebra[T], weight: T, x: T) -> T:
+    """Return W x of (G, R, K), W of (R, N) and x of (G, N, K), as one product."""
     n_together, n_tokens, head_dim = x.shape
     side_by_side = ops.reshape(ops.swap(x), (n_tokens, n_together * head_dim))
     projected = ops.matmul(weight, side_by_side)  # (R, G K)
@@ -238,6 +263,11 @@ def _of_queries(n_tokens: int, head_dim: int) -> Factors:
 def _of_all(n_tokens: int, head_dim: int) -> Factors:
     """Return a third each: all of 1 / (N sqrt K) in one would cost its low bits."""
     return ((n_tokens * head_dim**0.5) ** (-1 / 3),) * 3
+
+
+def _of_cube(n_tokens: int, head_dim: int) -> Factors:
+    root = (n_tokens ** (-1 / 6) * head_dim**-0.5) ** 0.5
+    return (root, root, 1.0)
 
 
 def _of_context(n_tokens: int, head_dim: int) -> Factors:
@@ -356,6 +386,24 @@ ATTENTIONS: Final = {
         source="sparsemax, Martins and Astudillo 2016",
         bounds=(3.0, 3.0, 1.0),
         atol=5e-3,
+    ),
+    # the cube of a score near 1 triples its error, and N of them add up: 5e-4
+    "cube": Attention(
+        function=cube,
+        factors=_of_cube,
+        source="PolyAttn, Saratchandran et al. 2024 (arXiv 2410.18613), section 4",
+        bounds=(2.0, 2.0, 1.0),
+        atol=2e-3,
+        rtol=1e-3,
+    ),
+    # as scale: the public factor is rounded
+    "relu_n": Attention(
+        function=relu_n,
+        factors=_of_all,
+        source="ReLU / N, Wortsman et al. 2023 (arXiv 2309.08586), equation 2",
+        bounds=(4.0, 4.0, 4.0),
+        atol=2e-3,
+        rtol=1e-2,
     ),
     # rsqrt within 4e-4, twice, over a head's width: 5e-4
     "xnorm": Attention(

@@ -1,6 +1,7 @@
 """The blocks that can be measured and priced by name, with their input shapes."""
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -11,8 +12,9 @@ from mpcprof.nn.activation import ACTIVATIONS, Activation
 from mpcprof.nn.algebra import Interval, Shape
 from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.attention import ATTENTIONS, Attention
+from mpcprof.nn.mixing import MIXERS, Mixer
 from mpcprof.nn.norm import layernorm
-from mpcprof.nn.plan import Plan
+from mpcprof.nn.plan import Plan, unplanned
 from mpcprof.nn.steps import (
     PRIMITIVES,
     Bare,
@@ -28,7 +30,9 @@ from mpcprof.nn.transformer import (
     embed,
     fused_mlp,
     input_shape,
+    layer_weights,
     mlp,
+    transformer_layer,
     vit,
     weight_shapes,
 )
@@ -84,6 +88,34 @@ def _attention_block(variant: Attention) -> Block:
     )
 
 
+def grid_rows(n_tokens: int) -> int:
+    """Return the rows of the most nearly square grid of so many tokens."""
+    rows = range(1, math.isqrt(n_tokens) + 1)
+    return max(n for n in rows if n_tokens % n == 0)
+
+
+def _mixer_block(mixer: Mixer) -> Block:
+    """Take tokens of one image, (1, N, D), then the mixer's weight and bias."""
+
+    def function(ops: Any, x: Any, *weights: Any) -> Any:  # Any: as in Block
+        assert mixer.function
+        return mixer.function(ops, x, grid_rows(x.shape[1]), *weights)
+
+    has_weights = bool(mixer.weight_bound)
+    return Block(
+        function=function,
+        dim_names=("n_tokens", "width"),
+        shapes=lambda dims: (
+            (1, dims.n_tokens, dims.width),
+            *mixer.weight_shapes(dims.n_tokens, dims.width),
+        ),
+        domain=_within(1.0, *((mixer.weight_bound, 0.5) if has_weights else ())),
+        atol=mixer.atol,
+        source=mixer.source,
+    )
+
+
+_FREE: Final = ("none", "shift")  # mixers that nothing is paid for
 # what 3072 entries of W2 make of an error in each hidden value, with room for chance
 _MLP_GAIN: Final = 25.0
 
@@ -182,6 +214,11 @@ def _head_block() -> Block:
 BLOCKS: Final[dict[str, Block]] = {
     **{f"attn.{name}": _attention_block(own) for name, own in ATTENTIONS.items()},
     **{
+        f"mix.{name}": _mixer_block(mixer)
+        for name, mixer in MIXERS.items()
+        if name not in _FREE
+    },
+    **{
         f"mlp.{name}": _mlp_block(name, activation)
         for name, activation in ACTIVATIONS.items()
         if not activation.has_relu_behind
@@ -240,4 +277,20 @@ def trace_model(
     shapes = weight_shapes(architecture, plan)
     weights = {name: Bare(shape) for name, shape in shapes.items()}
     vit(ops, architecture, Bare(input_shape(architecture, n_batch)), weights, plan)
+    return tuple(ops.steps)
+
+
+@functools.lru_cache(maxsize=256)
+def trace_layer(
+    architecture: Architecture, layer: int, n_batch: int = 1, plan: Plan | None = None
+) -> tuple[Step, ...]:
+    """Return the steps of one layer, from 0 on, as in `trace_model`."""
+    ops = CountingAlgebra()
+    plan = plan or unplanned(architecture)
+    deployed, model = plan.apply(architecture), architecture.model
+    shapes = layer_weights(weight_shapes(architecture, plan), layer)
+    weights = {name: Bare(shape) for name, shape in shapes.items()}
+    with ops.part(f"layer {layer + 1}"):
+        x = Bare((n_batch, model.n_tokens, model.width))
+        transformer_layer(ops, deployed, layer, x, weights, plan)
     return tuple(ops.steps)

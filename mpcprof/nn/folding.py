@@ -4,17 +4,19 @@ Every product with a public number costs a hop under MPC; in front of or behind 
 layer it can be in the weights. The network stays the same function, up to rounding.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcprof.nn.activation import fold_of
+from mpcprof.nn.activation import ActivationFold, fold_of
 from mpcprof.nn.approximation import InverseBounds
 from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.mixing import N_COPIES
 from mpcprof.nn.norm import norm_factor
 from mpcprof.nn.plan import LayerPlan, Plan
+from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.transformer import (
     has_relu_behind,
     is_pure,
@@ -33,8 +35,8 @@ def fold_weights(
     """Return the weights of the network as the plan deploys it.
 
     - gamma, beta and sqrt(D) of each norm go into the linear layer behind it;
-    - what is added to the residual stream has mean 0 over the width, and the factor
-      `stream_scale`, so that no norm has to subtract the mean;
+    - what is added to a residual stream that layernorms alone read has mean 0 over the
+      width, and the factor `stream_scale`, so that no norm has to subtract the mean;
     - public factors of attention go into queries, keys and values, head by head;
     - numbers of activations, and 1 / N of a mean, go into the layers around.
 
@@ -58,27 +60,51 @@ def _centre(weight: Matrix) -> Matrix:
 
 
 def _fold_ends(architecture: Architecture, plan: Plan, weights: Weights) -> Weights:
-    """Fold the embedding and the classifier."""
+    """Fold the stem, the embedding and the classifier."""
     names = [f"embedding.{name}" for name in _INTO_STREAM]
-    folded = {
-        name: plan.stream_scale * _centre(weights[name])
-        for name in names
-        if name in weights
-    }
+    into_stream = _stream_fold(architecture, plan)
+    folded = {name: into_stream(weights[name]) for name in names if name in weights}
     model = architecture.model
+    folded |= _fold_stem(model, weights)
     n_summed = model.n_tokens if model.pooling == "mean" else 1
     head = _behind_norm(weights, "norm", "head.weight", "head.bias", plan.last_norm)
     folded["head.weight"], folded["head.bias"] = head[0] / n_summed, head[1]
     return folded
 
 
+def _stream_fold(
+    architecture: Architecture, plan: Plan, *, has_relu_behind: bool = False
+) -> Callable[[Matrix], Matrix]:
+    """Return what is done to a weight whose product is added to the residual stream.
+
+    A ReLU behind makes values whose mean is not 0, whatever goes into it.
+    """
+    if not architecture.is_centred:
+        return lambda weight: weight
+    centre = np.asarray if has_relu_behind else _centre
+    return lambda weight: plan.stream_scale * centre(weight)
+
+
+def _fold_stem(model: ModelPreset, weights: Weights) -> Weights:
+    """Fold what activations have in front; what they have behind is public there."""
+    folded = {}
+    for number, one in enumerate(model.stem):
+        weight, bias = f"stem.{number}.weight", f"stem.{number}.bias"
+        fold = fold_of([one.activation]) or ActivationFold(function=lambda ops, x: x)
+        folded[weight] = weights[weight] * fold.in_factor
+        folded[bias] = weights[bias] * fold.in_factor + fold.in_shift
+    return folded
+
+
 def _behind_norm(
     weights: Weights, norm: str, weight: str, bias: str, bounds: InverseBounds | None
 ) -> tuple[Matrix, Matrix]:
-    """Fold what `unit_norm` leaves of a norm into the linear layer behind it."""
-    gamma, beta = weights[f"{norm}.gamma"], weights[f"{norm}.beta"]
+    """Fold what `unit_norm` leaves of a norm, if there is one, into what is behind."""
     matrix = weights[weight]
     own = weights.get(bias, np.zeros(matrix.shape[-1]))
+    if f"{norm}.gamma" not in weights:
+        return matrix, own
+    gamma, beta = weights[f"{norm}.gamma"], weights[f"{norm}.beta"]
     factor = len(gamma) ** 0.5 / norm_factor(bounds)
     return factor * gamma[:, None] * matrix, own + beta @ matrix
 
@@ -86,19 +112,53 @@ def _behind_norm(
 def _fold_layer(
     architecture: Architecture, layer: int, plan: Plan, weights: Weights
 ) -> Weights:
+    folded = {**weights, **_fold_mlp(architecture, layer, plan, weights)}
+    if architecture.mixer(layer):
+        if architecture.has_norm1(layer):
+            bounds = plan.layers[layer].norm1
+            folded |= _fold_mixing(weights, architecture.model.grid_side, bounds)
+        return folded
     own = plan.layers[layer]
     qkv = _behind_norm(
         weights, "norm1", "attention.qkv", "attention.qkv_bias", own.norm1
     )
     factors = _qkv_factors(architecture, layer, own)  # (3 H K,)
     names = ("attention.projection.weight", "attention.projection.bias")
+    into_stream = _stream_fold(architecture, plan)
     return {
-        **weights,
+        **folded,
         "attention.qkv": qkv[0] * factors,
         "attention.qkv_bias": qkv[1] * factors,
-        **{name: plan.stream_scale * _centre(weights[name]) for name in names},
-        **_fold_mlp(architecture, layer, plan, weights),
+        **{name: into_stream(weights[name]) for name in names},
     }
+
+
+def _fold_mixing(
+    weights: Weights, n_rows: int, bounds: InverseBounds | None
+) -> Weights:
+    """Fold a layernorm into a convolution, of channels together or one by one.
+
+    Beta is missing outside of the grid, so its part of the bias differs by token.
+    """
+    weight, bias = weights["mixing.weight"], weights["mixing.bias"]
+    gamma, beta = weights["norm1.gamma"], weights["norm1.beta"]
+    width, factor = len(gamma), len(gamma) ** 0.5 / norm_factor(bounds)
+    copies = weight.reshape(N_COPIES, -1, weight.shape[-1])  # (9, D, D) or (9, 1, D)
+    is_depthwise = copies.shape[1] != width
+    of_copies = beta * copies[:, 0] if is_depthwise else beta @ copies  # (9, D)
+    by_channel = gamma if is_depthwise else gamma[:, None]
+    return {
+        "mixing.weight": (factor * by_channel * copies).reshape(weight.shape),
+        "mixing.bias": bias + _inside(n_rows) @ of_copies,
+    }
+
+
+def _inside(n_rows: int) -> Matrix:
+    """Return 1 where a token of the grid has a neighbour of each kind: (N, 9)."""
+    places = np.arange(n_rows)[:, None] + np.arange(-1, 2)  # (R, 3)
+    is_inside = ((places >= 0) & (places < n_rows)).astype(np.float64)
+    both = is_inside[:, None, :, None] * is_inside[None, :, None, :]
+    return np.asarray(both.reshape(n_rows**2, N_COPIES))
 
 
 def _qkv_factors(architecture: Architecture, layer: int, own: LayerPlan) -> Matrix:
@@ -116,16 +176,19 @@ def _qkv_factors(architecture: Architecture, layer: int, own: LayerPlan) -> Matr
 def _fold_mlp(
     architecture: Architecture, layer: int, plan: Plan, weights: Weights
 ) -> Weights:
+    if not architecture.hidden(layer):
+        return {}
     names, bounds = architecture.activation[layer], plan.layers[layer].norm2
-    # a ReLU behind makes values whose mean is not 0, whatever goes into it
-    centre = np.asarray if has_relu_behind(names) else _centre
+    into_stream = _stream_fold(
+        architecture, plan, has_relu_behind=has_relu_behind(names)
+    )
     if architecture.is_fused(layer):
         matrix, bias = _behind_norm(
             _fused(weights), "norm2", "mlp.fused.weight", "mlp.fused.bias", bounds
         )
         return {
-            "mlp.fused.weight": plan.stream_scale * centre(matrix),
-            "mlp.fused.bias": plan.stream_scale * centre(bias),
+            "mlp.fused.weight": into_stream(matrix),
+            "mlp.fused.bias": into_stream(bias),
         }
     w1, b1 = _behind_norm(
         weights, "norm2", "mlp.linear1.weight", "mlp.linear1.bias", bounds
@@ -137,8 +200,8 @@ def _fold_mlp(
     return {
         "mlp.linear1.weight": w1,
         "mlp.linear1.bias": b1,
-        "mlp.linear2.weight": plan.stream_scale * centre(w2),
-        "mlp.linear2.bias": plan.stream_scale * centre(b2),
+        "mlp.linear2.weight": into_stream(w2),
+        "mlp.linear2.bias": into_stream(b2),
     }
 
 

@@ -1,7 +1,9 @@
 """Normalisation of tokens."""
 
+from dataclasses import dataclass
 from typing import Final
 
+from mpcprof.errors import look_up
 from mpcprof.nn.algebra import Algebra, T
 from mpcprof.nn.approximation import InverseBounds, bounded_inverse, times
 
@@ -50,6 +52,51 @@ def norm_factor(bounds: InverseBounds | None) -> float:
     return 1.0 if bounds is None else (bounds.low * bounds.high) ** 0.25
 
 
+def centred_unit(ops: Algebra[T], x: T) -> T:
+    """Return (x - mean) / sqrt(D) along the last axis, for one truncation.
+
+    The factor of D x - sum, rounded, is the same for all entries: a norm cancels it.
+    """
+    width = x.shape[-1]
+    return ops.scale(
+        ops.subtract(times(ops, x, width), ops.row_sum(x)), float(width) ** -1.5
+    )
+
+
 def centred(ops: Algebra[T], x: T) -> T:
     """Return x less its mean along the last axis, which costs a truncation."""
     return ops.subtract(x, ops.scale(ops.row_sum(x), 1.0 / x.shape[-1]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Norm:
+    """A way to normalise tokens.
+
+    Attributes:
+        source: Paper and equation.
+        is_folded: Whether the weights' owner makes it a part of the weights behind it,
+            always, so that nothing is left of it in a private inference.
+    """
+
+    source: str
+    is_folded: bool = True
+
+
+NORMS: Final = {
+    "layernorm": Norm(
+        source="Ba et al. 2016 (arXiv 1607.06450), equation 4", is_folded=False
+    ),
+    "batchnorm": Norm(source="Ioffe and Szegedy 2015 (arXiv 1502.03167), algorithm 2"),
+    "repbn": Norm(source="BN(x) + a x; SLAB, Guo et al. 2024 (arXiv 2405.11582)"),
+    "affine": Norm(source="gamma x + beta; ResMLP (arXiv 2105.03404), equation 1"),
+    "none": Norm(source="tokens as they are"),
+}
+
+
+def get_norm(name: str) -> Norm:
+    """Return the norm of that name.
+
+    Raises:
+        UnknownNameError: If there is none.
+    """
+    return look_up("norm", name, NORMS)

@@ -20,13 +20,7 @@ from mpcprof.files import convert_json, decode_json, replace_file
 from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.activation import get_activation
 from mpcprof.nn.approximation import InverseBounds, SoftmaxBounds
-from mpcprof.nn.architecture import (
-    Architecture,
-    Heads,
-    LayerActivation,
-    LayerHeads,
-    ModelPreset,
-)
+from mpcprof.nn.architecture import Architecture, Heads, LayerActivation, LayerHeads
 from mpcprof.nn.attention import (
     RELU_SOFTMAXES,
     SOFTMAXES,
@@ -35,6 +29,8 @@ from mpcprof.nn.attention import (
     within_scores,
     within_totals,
 )
+from mpcprof.nn.mixing import MIXERS
+from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.rewrite import ProductPrice, product_price, products_s
 from mpcprof.nn.steps import Bare, CountingAlgebra, Size
 
@@ -117,7 +113,8 @@ class Plan:
         last_norm: Range of the sum of squares, plus epsilon, before the classifier.
         last_norm_multiple: As `LayerPlan.norm1_multiple`.
         is_folded: Whether the weights' owner folds into the weights what is linear.
-        stream_scale: Factor of the folded residual stream, which norms undo.
+        stream_scale: Factor of the folded residual stream, which norms undo; 1 where
+            other things than layernorms read it.
         is_pruned: Whether the last layer computes the class token alone, which is all
             that the classifier reads.
         heads: How heads run.
@@ -145,7 +142,6 @@ class Plan:
     failure_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_count("layers", len(self.layers))
         _check_count("last_norm_multiple", self.last_norm_multiple)
         if not 0 < self.stream_scale < math.inf:
             raise UsageError(
@@ -210,6 +206,11 @@ class Plan:
             raise UsageError(
                 f"is_pruned=true: expected false for model {model}, which classifies "
                 f"by the mean of all tokens; {remedy}"
+            )
+        if self.stream_scale != 1 and not architecture.is_centred:
+            raise UsageError(
+                f"stream_scale={self.stream_scale:g}: expected 1 for a network with "
+                f"mixers, a stem or other norms than layernorm; {remedy}"
             )
         for number, layer in enumerate(self.layers):
             if layer.activation and architecture.is_fused(number):
@@ -309,8 +310,9 @@ def rewrites_only(
         (4, True)
 
     Heads' products are put together in groups of the size that waits least for the
-    network. The residual stream is scaled by D^(-1/2): the sum of its squares is then
-    the variance, and SPU's rsqrt as accurate for it as in the network without a plan.
+    network. The residual stream that layernorms alone read is scaled by D^(-1/2): the
+    sum of its squares is then the variance, and SPU's rsqrt as accurate for it as in
+    the network without a plan.
 
     Args:
         n_batch: Images of a call, whose products count as those of heads do.
@@ -323,7 +325,7 @@ def rewrites_only(
             LayerPlan(n_together=_n_together(heads, model, n_batch, network, price))
             for heads in architecture.attention
         ),
-        stream_scale=model.width**-0.5,
+        stream_scale=model.width**-0.5 if architecture.is_centred else 1.0,
         is_pruned=model.has_class_token,
         model=model.name,
         architecture=architecture_digest(architecture),
@@ -353,6 +355,8 @@ def _n_together(
 
 def _products(heads: LayerHeads, model: ModelPreset, n_batch: int) -> Iterator[Size]:
     """Yield the sizes of the products of a layer's heads, batched by variant."""
+    if heads[0][0] in MIXERS:
+        return
     n_heads = Counter(names[0] for names in heads if len({*names}) == 1)
     mixed = [name for names in heads if len({*names}) > 1 for name in {*names}]
     for name, n in (*n_heads.items(), *((name, 1) for name in mixed)):

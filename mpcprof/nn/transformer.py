@@ -1,8 +1,8 @@
 """A whole Transformer, as `architecture.json` describes it, and its MLP.
 
 Pre-norm, learned positions; a class token or the mean of all tokens; a bias in qkv or
-none. Patches are cut, and words embedded, in the clear by their owner; everything from
-there on is secret.
+none. Patches of the image are cut, and words embedded, in the clear by their owner;
+everything from there on is secret.
 """
 
 import itertools
@@ -12,23 +12,27 @@ from typing import Final, TypeVar
 from mpcprof.errors import UsageError
 from mpcprof.nn.activation import fold_of, get_activation
 from mpcprof.nn.algebra import Algebra, Shape, T
-from mpcprof.nn.architecture import Architecture, Head, Pooling
+from mpcprof.nn.architecture import Architecture, Head
 from mpcprof.nn.attention import get_attention
-from mpcprof.nn.norm import NORM_EPSILON, centred, layernorm, unit_norm
+from mpcprof.nn.mixing import Mixer
+from mpcprof.nn.norm import NORM_EPSILON, centred, centred_unit, layernorm, unit_norm
 from mpcprof.nn.plan import LayerPlan, Plan, unplanned
 from mpcprof.nn.rewrite import grouped
+from mpcprof.nn.stem import convolve_image, stem_shapes
 
 W = TypeVar("W")  # a weight of any kind
 EMBEDDING_WEIGHTS: Final = tuple(
     f"embedding.{name}" for name in ("weight", "bias", "class_token", "positions")
 )
+MIXING_WEIGHTS: Final = ("mixing.weight", "mixing.bias")
 HEAD_WEIGHTS: Final = ("norm.gamma", "norm.beta", "head.weight", "head.bias")
 
 
 def input_shape(architecture: Architecture, n_batch: int) -> Shape:
     """Return (B, N - 1, P), the shape of images cut into patches.
 
-    P is D where embedded tokens are given, and N - 1 is N without a class token.
+    P is D where embedded tokens are given, and N - 1 is N without a class token. For a
+    stem it is (B, S S, c), the pixels.
     """
     model = architecture.model
     return (n_batch, model.n_inputs, model.input_dim)
@@ -39,7 +43,8 @@ def weight_shapes(
 ) -> dict[str, Shape]:
     """Return the shape of every weight by name, in the order that `vit` takes.
 
-    Folded weights have no gamma and beta; queries, keys and values have a bias.
+    Folded weights have no gamma and beta; queries, keys and values have a bias. So do
+    those of a layer whose norm is no layernorm, folded or not.
     """
     plan = plan or unplanned(architecture)
     shapes = _all_shapes(plan.apply(architecture), has_qkv_bias=plan.is_folded)
@@ -49,17 +54,19 @@ def weight_shapes(
 
 def _all_shapes(architecture: Architecture, *, has_qkv_bias: bool) -> dict[str, Shape]:
     model = architecture.model
-    shapes: dict[str, Shape] = {}
-    if not model.n_embeddings:
+    shapes = stem_shapes(model)
+    if model.has_embedding:
         shapes["embedding.weight"] = (model.patch_dim, model.width)
         shapes["embedding.bias"] = (model.width,)
     if model.has_class_token:
         shapes["embedding.class_token"] = (1, 1, model.width)
-    shapes["embedding.positions"] = (1, model.n_tokens, model.width)
+    if architecture.n_layers:
+        shapes["embedding.positions"] = (1, model.n_tokens, model.width)
     for layer in range(architecture.n_layers):
         own = _layer_shapes(architecture, layer, has_qkv_bias)
         shapes |= {f"layers.{layer}.{name}": shape for name, shape in own.items()}
-    shapes["norm.gamma"] = shapes["norm.beta"] = (model.width,)
+    if architecture.has_last_norm:
+        shapes["norm.gamma"] = shapes["norm.beta"] = (model.width,)
     shapes["head.weight"] = (model.width, model.n_classes)
     shapes["head.bias"] = (model.n_classes,)
     return shapes
@@ -99,27 +106,48 @@ def _example(names: list[str]) -> str:
 def _layer_shapes(
     architecture: Architecture, layer: int, has_qkv_bias: bool
 ) -> dict[str, Shape]:
+    model, mixer = architecture.model, architecture.mixer(layer)
+    shapes: dict[str, Shape] = {}
+    if architecture.has_norm1(layer):
+        shapes["norm1.gamma"] = shapes["norm1.beta"] = (model.width,)
+    if mixer is None:
+        shapes |= _attention_shapes(architecture, layer, has_qkv_bias)
+    else:
+        own = mixer.weight_shapes(model.n_tokens, model.width)
+        shapes |= dict(zip(MIXING_WEIGHTS, own, strict=False))
+    if architecture.has_norm2(layer):
+        shapes["norm2.gamma"] = shapes["norm2.beta"] = (model.width,)
+    return shapes | _mlp_shapes(architecture, layer)
+
+
+def _attention_shapes(
+    architecture: Architecture, layer: int, has_qkv_bias: bool
+) -> dict[str, Shape]:
     model = architecture.model
-    width, hidden = model.width, model.hidden
-    shapes: dict[str, Shape] = {"norm1.gamma": (width,), "norm1.beta": (width,)}
-    shapes["attention.qkv"] = (width, 3 * model.heads_width)
-    if model.has_qkv_bias or has_qkv_bias:
+    shapes: dict[str, Shape] = {"attention.qkv": (model.width, 3 * model.heads_width)}
+    has_layernorm = architecture.has_norm1(layer)
+    if model.has_qkv_bias or has_qkv_bias or not has_layernorm:
         shapes["attention.qkv_bias"] = (3 * model.heads_width,)
     for name in layer_variants(architecture.attention[layer]):
         own = get_attention(name).weight_shapes(model.n_tokens)
         shapes |= {f"attention.{name}.{i}": shape for i, shape in enumerate(own)}
-    shapes["attention.projection.weight"] = (model.heads_width, width)
-    shapes["attention.projection.bias"] = (width,)
-    shapes["norm2.gamma"] = shapes["norm2.beta"] = (width,)
-    if architecture.is_fused(layer):
-        shapes["mlp.fused.weight"] = (width, width)
-        shapes["mlp.fused.bias"] = (width,)
-    else:
-        shapes["mlp.linear1.weight"] = (width, hidden)
-        shapes["mlp.linear1.bias"] = (hidden,)
-        shapes["mlp.linear2.weight"] = (hidden, width)
-        shapes["mlp.linear2.bias"] = (width,)
+    shapes["attention.projection.weight"] = (model.heads_width, model.width)
+    shapes["attention.projection.bias"] = (model.width,)
     return shapes
+
+
+def _mlp_shapes(architecture: Architecture, layer: int) -> dict[str, Shape]:
+    width, hidden = architecture.model.width, architecture.hidden(layer)
+    if architecture.is_fused(layer):
+        return {"mlp.fused.weight": (width, width), "mlp.fused.bias": (width,)}
+    if not hidden:
+        return {}
+    return {
+        "mlp.linear1.weight": (width, hidden),
+        "mlp.linear1.bias": (hidden,),
+        "mlp.linear2.weight": (hidden, width),
+        "mlp.linear2.bias": (width,),
+    }
 
 
 def layer_variants(heads: Sequence[Head]) -> tuple[str, ...]:
@@ -134,15 +162,20 @@ def vit(
     weights: Mapping[str, T],
     plan: Plan | None = None,
 ) -> T:
-    """Return logits (B, C) of an input of `input_shape`: patches, or embeddings.
+    """Return logits (B, C) of an input of `input_shape`: patches, pixels or embeddings.
 
     Args:
         plan: How the network is deployed; its weights are folded if it says so.
     """
     plan = plan or unplanned(architecture)
     architecture = plan.apply(architecture)
+    model, is_centred = architecture.model, architecture.is_centred
+    if model.stem:
+        with ops.part("stem"):
+            is_folded = plan.is_folded
+            patches = convolve_image(ops, model, patches, weights, is_folded=is_folded)
     with ops.part("embedding"):
-        if plan.is_folded and architecture.model.n_embeddings:
+        if plan.is_folded and model.n_embeddings and is_centred:
             patches = centred(ops, patches)
             if plan.stream_scale != 1:
                 patches = ops.scale(patches, plan.stream_scale)
@@ -152,7 +185,7 @@ def vit(
             own = layer_weights(weights, layer)
             x = transformer_layer(ops, architecture, layer, x, own, plan)
     with ops.part("head"):
-        return classify(ops, x, weights, architecture.model.pooling, plan)
+        return classify(ops, x, weights, architecture, plan)
 
 
 def layer_weights(weights: Mapping[str, W], layer: int) -> dict[str, W]:
@@ -176,7 +209,8 @@ def linear(ops: Algebra[T], x: T, weight: T, bias: T | None = None) -> T:
 def embed(ops: Algebra[T], inputs: T, weights: Mapping[str, T]) -> T:
     """Project patches, put the class token in front, add positions: (B, N, D).
 
-    Without weights for it, the tokens are embedded already, or none stands in front.
+    Without weights for it, the tokens are embedded already, none stands in front, or
+    places do not matter.
     """
     tokens = inputs
     if "embedding.weight" in weights:
@@ -185,27 +219,35 @@ def embed(ops: Algebra[T], inputs: T, weights: Mapping[str, T]) -> T:
     if "embedding.class_token" in weights:
         class_token = ops.join([weights["embedding.class_token"]] * inputs.shape[0], 0)
         tokens = ops.join([class_token, tokens], 1)  # (B, N, D)
-    return ops.add(tokens, weights["embedding.positions"])
+    if "embedding.positions" in weights:
+        tokens = ops.add(tokens, weights["embedding.positions"])
+    return tokens
 
 
 def classify(
     ops: Algebra[T],
     x: T,
     weights: Mapping[str, T],
-    pooling: Pooling = "class_token",
+    architecture: Architecture | None = None,
     plan: Plan | None = None,
 ) -> T:
     """Return logits (B, C) of the class token alone, or of the mean, normalised.
 
+    Args:
+        architecture: The network; None for a layernorm of the class token.
+
     Source: the mean behind the norm, Beyer et al. 2022 (arXiv 2205.01580).
     """
     n_batch, n_tokens, width = x.shape
+    pooling = architecture.model.pooling if architecture else "class_token"
     if pooling == "class_token":
         x = ops.reshape(ops.cut(x, 1, 0, 1), (n_batch, width))
-    x = _normalise(ops, x, weights, "norm", plan)
+    if architecture is None or architecture.has_last_norm:
+        is_centred = architecture is None or architecture.is_centred
+        x = _normalise(ops, x, weights, "norm", plan, is_centred=is_centred)
     if pooling == "mean":
         total = ops.row_sum(ops.transpose(x))  # (B, D, 1)
-        is_folded = "norm.gamma" not in weights
+        is_folded = plan is not None and plan.is_folded
         mean = total if is_folded else ops.scale(total, 1.0 / n_tokens)
         x = ops.reshape(mean, (n_batch, width))
     return linear(ops, x, weights["head.weight"], weights["head.bias"])
@@ -218,11 +260,15 @@ def _normalise(
     name: str,
     plan: Plan | None,
     layer: LayerPlan | None = None,
+    *,
+    is_centred: bool,
 ) -> T:
     """Apply the layernorm of that name, or what its folding leaves of it."""
     if f"{name}.gamma" in weights or plan is None:
         return layernorm(ops, x, weights[f"{name}.gamma"], weights[f"{name}.beta"])
     epsilon = x.shape[-1] * NORM_EPSILON * plan.stream_scale**2
+    if not is_centred:
+        x, epsilon = centred_unit(ops, x), NORM_EPSILON
     if layer is None:
         bounds, multiple = plan.last_norm, plan.last_norm_multiple
     else:
@@ -238,33 +284,76 @@ def transformer_layer(
     weights: Mapping[str, T],
     plan: Plan | None = None,
 ) -> T:
-    """Add attention(norm(x)) to x of (B, N, D), then mlp(norm(x)) to that.
+    """Add attention(norm(x)), or a mixer, to x of (B, N, D), then mlp(norm(x)) to that.
 
     A pruned last layer returns the class token alone, (B, 1, D).
     """
     plan = plan or unplanned(architecture)
-    own = plan.layers[layer]
+    own, is_centred = plan.layers[layer], architecture.is_centred
+
+    def normalise(x: T, name: str, has_norm: bool) -> T:
+        with ops.part("norm"):  # entered twice a layer, whatever is inside
+            if not has_norm:
+                return x
+            return _normalise(ops, x, weights, name, plan, own, is_centred=is_centred)
+
     is_last = layer == architecture.n_layers - 1
-    with ops.part("norm"):
-        normed = _normalise(ops, x, weights, "norm1", plan, own)
     n_rows = 1 if plan.is_pruned and is_last else x.shape[1]
-    with ops.part("attention"):
-        attended = _attend(ops, architecture, layer, normed, n_rows, weights, plan)
-        x = ops.add(_first(ops, x, n_rows), attended)
-    with ops.part("norm"):
-        normed = _normalise(ops, x, weights, "norm2", plan, own)
-    names = _for_each(architecture.activation[layer], n_rows)
+    normed = normalise(x, "norm1", architecture.has_norm1(layer))
+    if mixer := architecture.mixer(layer):
+        with ops.part("mixing"):
+            mixed = _mix(ops, architecture, mixer, normed, n_rows, weights)
+            x = _first(ops, x, n_rows)
+            x = x if mixed is None else ops.add(x, mixed)
+    else:
+        with ops.part("attention"):
+            attended = _attend(ops, architecture, layer, normed, n_rows, weights, plan)
+            x = ops.add(_first(ops, x, n_rows), attended)
+    normed = normalise(x, "norm2", architecture.has_norm2(layer))
+    if not architecture.hidden(layer):
+        return x
     with ops.part("mlp"):
-        if architecture.is_fused(layer):
-            weight, bias = weights["mlp.fused.weight"], weights["mlp.fused.bias"]
-            x = ops.add(x, fused_mlp(ops, normed, weight, bias, names))
-        else:
-            w1, b1 = weights["mlp.linear1.weight"], weights["mlp.linear1.bias"]
-            w2, b2 = weights["mlp.linear2.weight"], weights["mlp.linear2.bias"]
-            done = mlp(ops, normed, w1, b1, w2, b2, names, is_folded=plan.is_folded)
-            x = ops.add(x, done)
-        is_off_centre = plan.is_folded and has_relu_behind(names)
-        return centred(ops, x) if is_off_centre else x
+        return _add_mlp(ops, architecture, layer, x, normed, weights, plan)
+
+
+def _add_mlp(
+    ops: Algebra[T],
+    architecture: Architecture,
+    layer: int,
+    x: T,
+    normed: T,
+    weights: Mapping[str, T],
+    plan: Plan,
+) -> T:
+    names = _for_each(architecture.activation[layer], x.shape[1])
+    if architecture.is_fused(layer):
+        weight, bias = weights["mlp.fused.weight"], weights["mlp.fused.bias"]
+        x = ops.add(x, fused_mlp(ops, normed, weight, bias, names))
+    else:
+        w1, b1 = weights["mlp.linear1.weight"], weights["mlp.linear1.bias"]
+        w2, b2 = weights["mlp.linear2.weight"], weights["mlp.linear2.bias"]
+        done = mlp(ops, normed, w1, b1, w2, b2, names, is_folded=plan.is_folded)
+        x = ops.add(x, done)
+    is_off = plan.is_folded and architecture.is_centred and has_relu_behind(names)
+    return centred(ops, x) if is_off else x
+
+
+def _mix(
+    ops: Algebra[T],
+    architecture: Architecture,
+    mixer: Mixer,
+    x: T,
+    n_rows: int,
+    weights: Mapping[str, T],
+) -> T | None:
+    """Return what the mixer adds to the first rows; None for nothing."""
+    if mixer.function is None:
+        return None
+    own = [weights[name] for name in MIXING_WEIGHTS if name in weights]
+    if n_rows < x.shape[1]:  # each row of a weight makes a token, where no grid is
+        own = [ops.cut(weight, 0, 0, n_rows) for weight in own]
+    mixed: T = mixer.function(ops, x, architecture.model.grid_side, *own)
+    return mixed
 
 
 def _first(ops: Algebra[T], x: T, n_rows: int) -> T:

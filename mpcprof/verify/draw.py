@@ -11,16 +11,12 @@ from mpcprof.dims import Dims
 from mpcprof.errors import UsageError
 from mpcprof.network import Network
 from mpcprof.nn.activation import ACTIVATIONS
-from mpcprof.nn.architecture import (
-    MODELS,
-    Architecture,
-    Head,
-    Heads,
-    LayerActivation,
-    ModelPreset,
-)
+from mpcprof.nn.architecture import Architecture, Head, Heads, LayerActivation
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import BLOCKS, trace_block, trace_model
+from mpcprof.nn.mixing import MIXERS
+from mpcprof.nn.norm import NORMS
+from mpcprof.nn.preset import MODELS, ModelPreset, Pooling
 from mpcprof.nn.steps import Step
 from mpcprof.sweep.grid import PRESETS
 from mpcprof.workloads.registry import all_workloads, get_workload
@@ -33,6 +29,8 @@ _LOW_HIGH: Final = {
     "hidden": (48, 1000),
 }
 _TRIES: Final = 200
+_MIXED: Final = 0.25  # of a model's layers have a mixer instead of heads
+_RATIOS: Final = (0.0, 0.5, 1.0, 2.0)  # 0 but beside no mixing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +117,8 @@ def draw_models(
 ) -> tuple[Drawn, ...]:
     """Return heterogeneous Vision Transformers, with heads serial or batched in turn.
 
-    Each has between 1 and all layers of its preset.
+    Each has between 1 and all layers of its preset; their heads or mixers, norms,
+    activations and MLP ratios differ.
 
     Raises:
         UsageError: If none is as quick as `limit_s`.
@@ -188,16 +187,30 @@ def _draw_architecture(
     variants = chance.sample([*ATTENTIONS], 3)
     activations = chance.sample([*ACTIVATIONS], 2)
 
+    pooling = chance.choice(get_args(Pooling))
+    mixers = [
+        name
+        for name, mixer in MIXERS.items()
+        if pooling == "mean" or not mixer.needs_grid
+    ]
+
     def layer_heads() -> tuple[Head, ...]:
+        if chance.random() < _MIXED:
+            return ((chance.choice(mixers),),)
         return tuple((chance.choice(variants),) for _ in range(preset.n_heads))
 
     def layer_activation() -> LayerActivation:
         n_names = chance.choice((1, preset.n_tokens))
         return tuple(chance.choice(activations) for _ in range(n_names))
 
+    attention = tuple(layer_heads() for _ in range(n_layers))
     return Architecture(
-        model=replace(preset, n_layers=n_layers),
+        model=replace(preset, n_layers=n_layers, pooling=pooling),
         heads=heads,
-        attention=tuple(layer_heads() for _ in range(n_layers)),
+        attention=attention,
         activation=tuple(layer_activation() for _ in range(n_layers)),
+        norm=tuple(chance.choice([*NORMS]) for _ in range(n_layers)),
+        mlp_ratio=tuple(
+            chance.choice(_RATIOS[layer == (("none",),) :]) for layer in attention
+        ),
     )

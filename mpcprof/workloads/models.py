@@ -27,10 +27,18 @@ _USUAL: Final = Tolerance(atol=3e-2)
 _SPARSEMAX: Final = Tolerance(atol=1e-1)
 # Rows that are not divided by their sum: values grow with the root of the tokens.
 _UNBOUNDED: Final = ("square", "relu6")
-# Folded, these hold the sqrt(D) of the norm in front.
-_BEHIND_NORM: Final = (
-    *("attention.qkv", "mlp.linear1.weight", "mlp.fused.weight", "head.weight"),
+# Folded, these hold the sqrt(D) of the norm in front, where there is one.
+_BEHIND_NORM: Final = {
+    "norm1": ("attention.qkv", "mixing.weight"),
+    "norm2": ("mlp.linear1.weight", "mlp.fused.weight"),
+    "norm": ("head.weight",),
+}
+# What is added to the residual stream, in parts of what it may be in front of a norm.
+_BRANCHES: Final = (
+    *("attention.projection.weight", "mlp.linear2.weight", "mlp.fused.weight"),
+    "mixing.weight",
 )
+_WITHOUT_NORM: Final = 0.3
 
 
 def model_workload(architecture: Architecture, plan: Plan | None = None) -> Workload:
@@ -38,9 +46,9 @@ def model_workload(architecture: Architecture, plan: Plan | None = None) -> Work
 
     Inputs are (B, N - 1, P) patches, or embeddings of deviation 0.6, then the weights
     in the order of `weight_shapes`. Weights have variance 1 / fan-in, so that
-    activations stay near 1. The workload is not registered: there are endless
-    architectures. Its name is `vit.cifar.` and 8 hexadecimal digits that tell them
-    apart.
+    activations stay near 1, less where no norm keeps them there. The workload is not
+    registered: there are endless architectures. Its name is `vit.cifar.` and 8
+    hexadecimal digits that tell them apart.
 
     Args:
         plan: How the network is deployed; the weights are folded if it says so.
@@ -106,17 +114,41 @@ def _domain(
     if name in ("embedding.class_token", "embedding.positions"):
         return (-0.5, 0.5)
     bound = math.sqrt(3 / _fan_in(architecture, name, shape))
-    if is_folded and name.endswith(_BEHIND_NORM):
-        bound *= math.sqrt(shape[0])
+    if is_folded and _is_behind_norm(architecture, name):
+        bound *= math.sqrt(architecture.model.width)
+    if name.endswith(_BRANCHES) and {*architecture.norm} != {"layernorm"}:
+        bound *= _WITHOUT_NORM
     return (-bound, bound)
 
 
+def _is_behind_norm(architecture: Architecture, name: str) -> bool:
+    """Return whether a layernorm stands in front of the weight."""
+    layer = int(name.split(".")[1]) if name.startswith("layers.") else -1
+    if name.endswith(_BEHIND_NORM["norm1"]):
+        return architecture.has_norm1(layer)
+    if name.endswith(_BEHIND_NORM["norm2"]):
+        return architecture.has_norm2(layer)
+    return name in _BEHIND_NORM["norm"] and architecture.has_last_norm
+
+
 def _fan_in(architecture: Architecture, name: str, shape: Shape) -> int:
-    """Count the entries summed over; more behind heads whose values sum over tokens."""
+    """Count the entries summed over; more behind heads whose values sum over tokens.
+
+    Behind a pool, whose sums are the mean times their number, more by its square.
+    """
     if ".attention.linformer." in name:
         return shape[1]  # (R, N), from the left
     if name.endswith("attention.projection.weight"):
         layer = int(name.split(".")[1])
         if {*_UNBOUNDED} & {*layer_variants(architecture.attention[layer])}:
             return shape[0] * architecture.model.n_tokens
-    return shape[0]
+    return shape[0] * _pool_in_front(architecture, name) ** 4
+
+
+def _pool_in_front(architecture: Architecture, name: str) -> int:
+    """Return the side of the squares whose sums the weight takes; 1 for none."""
+    behind = "head.weight" if not architecture.n_layers else "embedding.weight"
+    stem = architecture.model.stem
+    names = [*(f"stem.{number}.weight" for number in range(1, len(stem))), behind]
+    pools = {own: one.pool for own, one in zip(names, stem, strict=False)}
+    return pools.get(name, 1)

@@ -15,8 +15,15 @@ from numpy.typing import NDArray
 from mpcprof.nn.activation import get_activation
 from mpcprof.nn.architecture import Architecture, Head
 from mpcprof.nn.attention import EPSILON
+from mpcprof.nn.catalogue import grid_rows
 from mpcprof.nn.norm import NORM_EPSILON
-from mpcprof.nn.transformer import EMBEDDING_WEIGHTS, HEAD_WEIGHTS, layer_weights
+from mpcprof.nn.preset import ModelPreset
+from mpcprof.nn.transformer import (
+    EMBEDDING_WEIGHTS,
+    HEAD_WEIGHTS,
+    MIXING_WEIGHTS,
+    layer_weights,
+)
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.primitives import Array64, gelu_exact64, gelu_tanh64, relu64
 
@@ -125,7 +132,74 @@ ATTENTIONS64: Final[dict[str, Callable[..., Array64]]] = {
     "sparsemax": attend_by64(sparsemax_rows64),
     "xnorm": xnorm64,
     "linformer": linformer64,
+    "cube": one_head_at_a_time(
+        lambda q, k, v: np.asarray(
+            (q @ k.T) ** 3 @ v / len(q[0]) ** 1.5 / len(k) ** 0.5
+        )
+    ),
+    "relu_n": attend_by64(lambda scores: relu64(scores) / scores.shape[1]),
 }
+
+
+def _windows64(x: Array64, n_rows: int) -> Array64:
+    """Return the 3x3 neighbours of each token, zeros around: (B, R, C, D, 3, 3)."""
+    grid = x.reshape(len(x), n_rows, -1, x.shape[-1])
+    padded = np.pad(grid, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = np.empty((*grid.shape, 3, 3))
+    for i, j in np.ndindex(3, 3):
+        windows[..., i, j] = padded[:, i:, j:][:, : grid.shape[1], : grid.shape[2]]
+    return windows
+
+
+def convolve64(x: Array64, n_rows: int, weight: Array64, bias: Array64) -> Array64:
+    """Convolve a map (B, N, c) by a 3x3 kernel of (9 c, d), zeros around."""
+    kernel = weight.reshape(3, 3, x.shape[-1], -1)
+    made = np.einsum("brckij,ijkd->brcd", _windows64(x, n_rows), kernel)
+    return np.asarray(made.reshape(*x.shape[:2], -1) + bias)
+
+
+def _depthwise64(x: Array64, n_rows: int, weight: Array64, bias: Array64) -> Array64:
+    kernel = weight.reshape(3, 3, -1)
+    made = np.einsum("brckij,ijk->brck", _windows64(x, n_rows), kernel)
+    return np.asarray(made.reshape(x.shape) + bias)
+
+
+def _token_mix64(x: Array64, n_rows: int, weight: Array64, bias: Array64) -> Array64:
+    return np.asarray(np.einsum("mn,bnd->bmd", weight, x) + bias)
+
+
+def _pool64(x: Array64, n_rows: int) -> Array64:
+    return np.asarray(_windows64(x, n_rows).mean(axis=(-1, -2)).reshape(x.shape) - x)
+
+
+def _shift64(x: Array64, n_rows: int) -> Array64:
+    """Move a twelfth of the channels down, up, right and left, each by one token."""
+    grid = x.reshape(len(x), n_rows, -1, x.shape[-1])
+    part = max(x.shape[-1] // 12, 1)
+    down, up, right, left = (slice(i * part, (i + 1) * part) for i in range(4))
+    moved = grid.copy()
+    moved[..., : 4 * part] = 0
+    moved[:, 1:, :, down] = grid[:, :-1, :, down]
+    moved[:, :-1, :, up] = grid[:, 1:, :, up]
+    moved[:, :, 1:, right] = grid[:, :, :-1, right]
+    moved[:, :, :-1, left] = grid[:, :, 1:, left]
+    return np.asarray(moved.reshape(x.shape) - x)
+
+
+MIXERS64: Final[dict[str, Callable[..., Array64]]] = {
+    "none": lambda x, n_rows: np.zeros_like(x),
+    "shift": _shift64,
+    "pool": _pool64,
+    "token_mix": _token_mix64,
+    "convolution": convolve64,
+    "depthwise": _depthwise64,
+}
+
+
+def _mixer64(name: str, x: AnyFloat, *weights: AnyFloat) -> Array64:
+    """Mix tokens (B, N, D) of the grid that `grid_rows` makes of them."""
+    x64, *own = _float64(x, *weights)
+    return MIXERS64[name](x64, grid_rows(x64.shape[1]), *own)
 
 
 ACTIVATIONS64: Final[dict[str, Callable[[Array64], Array64]]] = {
@@ -133,6 +207,7 @@ ACTIVATIONS64: Final[dict[str, Callable[[Array64], Array64]]] = {
     "gelu_tanh": gelu_tanh64,
     "relu": relu64,
     "quad": lambda x: np.asarray(np.polyval([0.125, 0.25, 0.5], x)),
+    "quad_linear": lambda x: np.asarray(np.polyval([0.125, 0.5, 0.25], x)),
     "identity": lambda x: x,
     "identity_relu": lambda x: x,
 }
@@ -206,19 +281,12 @@ def patch_embedding64(
 
 
 def head64(
-    x: AnyFloat,
-    gamma: AnyFloat,
-    beta: AnyFloat,
-    weight: AnyFloat,
-    bias: AnyFloat,
-    *,
-    is_mean: bool = False,
+    x: AnyFloat, gamma: AnyFloat, beta: AnyFloat, weight: AnyFloat, bias: AnyFloat
 ) -> Array64:
-    """Return logits (B, C) of the class token of (B, N, D), or the mean, normalised."""
+    """Return logits (B, C) of the class token of (B, N, D), normalised."""
     weight, bias = _float64(weight, bias)
     normed = layernorm64(x, gamma, beta)
-    pooled = np.mean(normed, axis=1) if is_mean else normed[:, 0]
-    return np.asarray(pooled @ weight + bias)
+    return np.asarray(normed[:, 0] @ weight + bias)
 
 
 _OTHERS64: Final[dict[str, Callable[..., Array64]]] = {
@@ -235,8 +303,9 @@ def block64(name: str) -> Callable[..., Array64]:
     if name in _OTHERS64:
         return _OTHERS64[name]
     family, _, variant = name.partition(".")
-    is_attention = family == "attn"
-    return ATTENTIONS64[variant] if is_attention else functools.partial(mlp64, variant)
+    if family == "attn":
+        return ATTENTIONS64[variant]
+    return functools.partial(_mixer64 if family == "mix" else mlp64, variant)
 
 
 def _float64(*arrays: AnyFloat) -> tuple[Array64, ...]:
@@ -246,22 +315,59 @@ def _float64(*arrays: AnyFloat) -> tuple[Array64, ...]:
 def vit64(
     architecture: Architecture, patches: AnyFloat, weights: Mapping[str, AnyFloat]
 ) -> Array64:
-    """Return logits (B, C) of patches (B, N - 1, P), or of embeddings (B, N - 1, D).
+    """Return logits (B, C) of patches (B, N - 1, P), of embeddings, or of pixels.
 
     Args:
         weights: By the names of `mpcprof.nn.transformer.weight_shapes`.
     """
     wide = {name: np.asarray(w, np.float64) for name, w in weights.items()}
     layers = [layer_weights(wide, layer) for layer in range(architecture.n_layers)]
-    end = [wide[name] for name in HEAD_WEIGHTS]
+    gamma, beta, weight, bias = (wide.get(name) for name in HEAD_WEIGHTS)
     is_mean = architecture.model.pooling == "mean"
     logits = []
-    for tokens in _embedding64(patches, wide):  # (N, D)
-        for layer, own in enumerate(layers):
-            tokens = tokens + _attention(architecture, layer, tokens, own)
+    for tokens in _embedding64(_stem64(architecture.model, patches, wide), wide):
+        for layer, own in enumerate(layers):  # tokens of (N, D)
+            tokens = tokens + _mix64(architecture, layer, tokens, own)
             tokens = tokens + _mlp(architecture, layer, tokens, own)
-        logits.append(head64(tokens[None], *end, is_mean=is_mean)[0])
+        normed = _normed64(tokens, gamma, beta)
+        pooled = normed.mean(axis=0) if is_mean else normed[0]
+        logits.append(pooled @ weight + bias)
     return np.stack(logits)
+
+
+def _normed64(x: Array64, gamma: Array64 | None, beta: Array64 | None) -> Array64:
+    """Apply the layernorm if the network has its weights: no other norm is left."""
+    return x if gamma is None or beta is None else layernorm64(x, gamma, beta)
+
+
+def _stem64(
+    model: ModelPreset, inputs: AnyFloat, wide: Mapping[str, Array64]
+) -> AnyFloat:
+    """Return the patches of the stem's map; without a stem, the input as it is."""
+    if not model.stem:
+        return inputs
+    (x,), side = _float64(inputs), model.image_size
+    for number, one in enumerate(model.stem):
+        weights = (wide[f"stem.{number}.{part}"] for part in ("weight", "bias"))
+        x = activation64(one.activation)(convolve64(x, side, *weights))
+        side //= one.pool
+        squares = x.reshape(len(x), side, one.pool, side, one.pool, -1)
+        x = squares.sum(axis=(2, 4)).reshape(len(x), side**2, -1)
+    n, patch = side // model.patch, model.patch
+    cut = x.reshape(len(x), n, patch, n, patch, -1).swapaxes(2, 3)
+    return cut.reshape(len(x), n * n, -1)
+
+
+def _mix64(
+    architecture: Architecture, layer: int, x: Array64, own: Mapping[str, Array64]
+) -> Array64:
+    if architecture.mixer(layer) is None:
+        return _attention(architecture, layer, x, own)
+    ((name,),) = architecture.attention[layer]
+    weights = [own[key] for key in MIXING_WEIGHTS if key in own]
+    normed = _normed64(x, own.get("norm1.gamma"), own.get("norm1.beta"))
+    side = architecture.model.grid_side
+    return np.asarray(MIXERS64[name](normed[None], side, *weights)[0])
 
 
 def _embedding64(inputs: AnyFloat, wide: Mapping[str, Array64]) -> Array64:
@@ -274,13 +380,13 @@ def _embedding64(inputs: AnyFloat, wide: Mapping[str, Array64]) -> Array64:
     if "embedding.class_token" in wide:
         first = np.repeat(wide["embedding.class_token"], len(tokens), axis=0)
         tokens = np.concatenate([first, tokens], axis=1)
-    return np.asarray(tokens + wide["embedding.positions"])
+    return np.asarray(tokens + wide.get("embedding.positions", 0.0))
 
 
 def _attention(
     architecture: Architecture, layer: int, x: Array64, own: Mapping[str, Array64]
 ) -> Array64:
-    normed = layernorm64(x, own["norm1.gamma"], own["norm1.beta"])
+    normed = _normed64(x, own.get("norm1.gamma"), own.get("norm1.beta"))
     qkv = normed @ own["attention.qkv"] + own.get("attention.qkv_bias", 0.0)
     queries, keys, values = np.split(qkv, 3, axis=1)
     found = np.empty_like(queries)  # (N, D)
@@ -309,7 +415,9 @@ def _head(
 def _mlp(
     architecture: Architecture, layer: int, x: Array64, own: Mapping[str, Array64]
 ) -> Array64:
-    normed = layernorm64(x, own["norm2.gamma"], own["norm2.beta"])
+    if not architecture.hidden(layer):
+        return np.zeros_like(x)
+    normed = _normed64(x, own.get("norm2.gamma"), own.get("norm2.beta"))
     is_fused = "mlp.fused.weight" in own
     parts = [
         own[f"mlp.{linear}.{part}"]

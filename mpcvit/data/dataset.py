@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
-from mpcprof.nn.architecture import ModelPreset
+from mpcprof.nn.preset import ModelPreset
 from mpcvit.data.fitting import ImageShape, fit_pixels, shape_of
 from mpcvit.data.image_set import Dataset, ImageSet, choose_evenly
 from mpcvit.data.normalization import measure_normalization

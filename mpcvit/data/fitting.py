@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from mpcprof.errors import UsageError
-from mpcprof.nn.architecture import ModelPreset
+from mpcprof.nn.preset import ModelPreset
 
 _logger = logging.getLogger(__name__)
 _MODES: Final = {1: "L", 3: "RGB"}  # of Pillow, by channels

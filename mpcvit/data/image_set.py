@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpcprof.errors import UsageError
-from mpcprof.nn.architecture import ModelPreset
+from mpcprof.nn.preset import ModelPreset
 from mpcvit.data.normalization import WHITE, Normalization
 
 

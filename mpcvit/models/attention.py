@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mpcprof.nn.architecture import Head, LayerHeads, ModelPreset
+from mpcprof.nn.architecture import Head, LayerHeads
 from mpcprof.nn.attention import get_attention
+from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.transformer import layer_variants
 from mpcvit.models.algebra import OPS
 from mpcvit.models.layers import Linear

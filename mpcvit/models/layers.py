@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mpcprof.errors import UsageError
-from mpcprof.nn.architecture import ModelPreset
 from mpcprof.nn.norm import NORM_EPSILON
+from mpcprof.nn.preset import ModelPreset
 
 
 def to_patches(images: Tensor, patch: int) -> Tensor:

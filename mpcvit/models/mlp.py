@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from mpcprof.nn.activation import get_activation
-from mpcprof.nn.architecture import LayerActivation, ModelPreset
+from mpcprof.nn.architecture import LayerActivation
+from mpcprof.nn.preset import ModelPreset
 from mpcvit.models.algebra import OPS
 from mpcvit.models.layers import Linear
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mpcprof.nn.architecture import Architecture, ModelPreset
+from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.transformer import check_weight_shapes, weight_shapes
 from mpcvit.models.attention import FixedAttention
 from mpcvit.models.layers import (

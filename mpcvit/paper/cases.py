@@ -9,14 +9,13 @@ from typing import Final, Literal
 from mpcprof.errors import UsageError
 from mpcprof.network import Network
 from mpcprof.nn.architecture import (
-    MODELS,
     Architecture,
     Heads,
-    ModelPreset,
     read_architecture,
     uniform_architecture,
 )
 from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.preset import MODELS, ModelPreset
 from mpcprof.nn.steps import Step
 
 HEADS: Final = (1, 2, 4, 8, 12)

@@ -14,8 +14,9 @@ from mpcprof.costmodel.model import CostModel
 from mpcprof.errors import UsageError
 from mpcprof.network import Network
 from mpcprof.nn.activation import get_activation
-from mpcprof.nn.architecture import Heads, ModelPreset
+from mpcprof.nn.architecture import Heads
 from mpcprof.nn.plan import Planner
+from mpcprof.nn.preset import ModelPreset
 from mpcprof.terms import LAYER_FREE, Term, TermKind, Terms, compute_terms
 from mpcvit.search.space import Mask, SearchSpace
 

@@ -15,7 +15,8 @@ import safetensors
 
 from mpcprof.errors import UsageError
 from mpcprof.files import replace_file
-from mpcprof.nn.architecture import ModelPreset, parse_model
+from mpcprof.nn.architecture import parse_model
+from mpcprof.nn.preset import ModelPreset
 from mpcvit.search.cost import SearchCost
 from mpcvit.search.space import Numbers, SearchSpace
 

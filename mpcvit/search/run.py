@@ -11,8 +11,8 @@ from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.files import read_json, replace_file
 from mpcprof.network import Network
-from mpcprof.nn.architecture import ModelPreset
 from mpcprof.nn.plan import choose_planner, plan_identity
+from mpcprof.nn.preset import ModelPreset
 from mpcprof.profile.io import read_profile
 from mpcprof.progress import SILENT, Progress
 from mpcvit.data.image_set import Dataset, count_batches

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from mpcprof.errors import UsageError
 from mpcprof.nn.activation import get_activation
-from mpcprof.nn.architecture import Architecture, Heads, ModelPreset
+from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.nn.attention import get_attention
+from mpcprof.nn.preset import ModelPreset
 
 Granularity = Literal["layer", "head", "row"]
 SearchedActivation = Literal["none", "layer", "token"]

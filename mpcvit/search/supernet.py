@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 
 from mpcprof.errors import UsageError
-from mpcprof.nn.architecture import Architecture, ModelPreset
+from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.transformer import weight_shapes
 from mpcvit.models.attention import MixedAttention
 from mpcvit.models.layers import NONE, Regularization

@@ -221,7 +221,9 @@ def hold_against_emulation(
             architecture,
             plan,
             {name: weight.numpy() for name, weight in checkpoint.weights.items()},
-            to_patches(checkpoint.normalize(images.images), architecture.model.patch),
+            to_patches(
+                checkpoint.normalize(images.images), architecture.model.input_patch
+            ),
             failures=failures,
         )
         emulated = np.concatenate([*chunks])

@@ -103,7 +103,7 @@ def write_patches(
     from mpcvit.models.layers import to_patches
 
     images = header.normalize(pixels)
-    patches = to_patches(images, header.architecture.model.patch).numpy()
+    patches = to_patches(images, header.architecture.model.input_patch).numpy()
     paths = []
     for number, start in enumerate(range(0, len(patches), n_batch)):
         own = patches[start : start + n_batch]

@@ -12,13 +12,9 @@ from typing import Final
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcprof.network import NETWORKS, Network
-from mpcprof.nn.architecture import (
-    Architecture,
-    Heads,
-    ModelPreset,
-    uniform_architecture,
-)
+from mpcprof.nn.architecture import Architecture, Heads, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.nn.preset import ModelPreset
 from mpcprof.profile.io import read_profile
 from mpcprof.progress import SILENT, Progress
 from mpcvit.data.dataset import load_dataset

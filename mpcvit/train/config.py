@@ -11,7 +11,8 @@ import torch
 from lightning_fabric import Fabric
 
 from mpcprof.errors import UsageError
-from mpcprof.nn.architecture import MODELS, ModelPreset, get_model
+from mpcprof.nn.architecture import get_model
+from mpcprof.nn.preset import MODELS, ModelPreset
 from mpcvit.data.dataset import count_classes, load_dataset
 from mpcvit.data.image_set import Dataset
 from mpcvit.train.recipe import Precision, Recipe

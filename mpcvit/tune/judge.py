@@ -66,7 +66,7 @@ class Judge:
         self._seed = seed
         self.failures: Counter[tuple[str, str]] = Counter()
         pixels = checkpoint.normalize(images)
-        self._patches = to_patches(pixels, checkpoint.architecture.model.patch)
+        self._patches = to_patches(pixels, checkpoint.architecture.model.input_patch)
         with torch.no_grad():
             self.plain: Logits = checkpoint.build_model()(pixels).double().numpy()
 

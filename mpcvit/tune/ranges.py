@@ -121,6 +121,8 @@ class RangeAlgebra(TorchAlgebra):
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         self._parts.append(name)
+        if name == "norm":  # entered twice a layer, also where no norm is left
+            self._n_norms[self._layer] += 1
         try:
             yield
         finally:
@@ -147,7 +149,6 @@ class RangeAlgebra(TorchAlgebra):
         if self._parts[-1] == "head":
             self._note("last_norm", x)
         elif self._parts[-1] == "norm":
-            self._n_norms[self._layer] += 1
             self._note("norm1" if self._n_norms[self._layer] == 1 else "norm2", x)
         return torch.rsqrt(x)
 

@@ -139,7 +139,7 @@ def prepare(config: TuneConfig, progress: Progress) -> Subject:
 
     def measure(images: ImageSet) -> Ranges:
         pixels = checkpoint.normalize(images.images)
-        patches = to_patches(pixels, architecture.model.patch)
+        patches = to_patches(pixels, architecture.model.input_patch)
         return measure_ranges(architecture, weights, patches, rewritten, progress)
 
     return Subject(

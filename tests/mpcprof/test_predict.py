@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from mpcprof.cli import main
 from mpcprof.errors import UnknownNameError, UsageError
 from mpcprof.network import NETWORKS, Network, parse_network
-from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.nn.architecture import uniform_architecture
 from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.preset import MODELS
 from mpcprof.predict import choose_architecture, predict_model, sum_by_layer
 from tests import ROOT
 from tests.architectures import OWN_SIZES

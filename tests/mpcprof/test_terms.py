@@ -15,10 +15,11 @@ from mpcprof.errors import MissingEntryError, UnknownNameError, UsageError
 from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.activation import ACTIVATIONS
 from mpcprof.nn.approximation import InverseBounds
-from mpcprof.nn.architecture import MODELS, Architecture, Heads, uniform_architecture
+from mpcprof.nn.architecture import Architecture, Heads, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.plan import LayerPlan, Plan, choose_planner, write_plan
+from mpcprof.nn.preset import MODELS
 from mpcprof.profile.io import read_profile
 from mpcprof.terms import Term, Terms, compute_terms, export_terms
 from tests import PROFILES

@@ -12,7 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from mpcprof.errors import FileError, UsageError
-from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.nn.architecture import uniform_architecture
+from mpcprof.nn.preset import MODELS
 from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer

@@ -10,8 +10,9 @@ from click.testing import CliRunner
 from mpcprof.cli import main
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.deployment import make_deployment
-from mpcprof.nn.architecture import MODELS, read_architecture, uniform_architecture
+from mpcprof.nn.architecture import read_architecture, uniform_architecture
 from mpcprof.nn.plan import rewrites_only, write_plan
+from mpcprof.nn.preset import MODELS
 from mpcprof.profile.io import write_profile
 from tests.factories import make_full_profile, make_profile, make_record
 

@@ -16,11 +16,12 @@ from mpcprof.nn.approximation import (
     choose_inverse,
     goldschmidt_inverse,
 )
-from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.nn.architecture import uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import BLOCKS, trace_block, trace_model
 from mpcprof.nn.folding import fold_weights
 from mpcprof.nn.plan import LayerPlan, rewrites_only
+from mpcprof.nn.preset import MODELS
 from mpcprof.nn.rewrite import grouped
 from mpcprof.nn.transformer import weight_shapes
 from mpcprof.profile.io import read_profile
@@ -29,7 +30,7 @@ from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.reference import vit64
 from mpcprof.workloads.registry import get_workload
 from tests import PROFILES
-from tests.architectures import OWN_SIZES, TINY, make_architecture
+from tests.architectures import CHEAP, OWN_SIZES, TINY, make_architecture
 
 # in no preset; LayerNorm and GeLU keep their accuracy from such widths on
 SIZES = {"n_heads": 3, "n_tokens": 9, "head_dim": 6, "width": 36, "hidden": 70}
@@ -117,7 +118,12 @@ SCORES = SoftmaxBounds(
 KNOWN = LayerPlan(norm1=NORM, norm2=NORM, softmax=SCORES, n_together=6)
 SOFTMAX = uniform_architecture(TINY, attention="softmax", activation="quad")
 EMBEDDED = uniform_architecture(OWN_SIZES["embedded, mean"], attention="relu_softmax")
+_TOKEN_MIX = uniform_architecture(
+    MODELS["digits"], attention="token_mix", activation="quad_linear", norm="batchnorm"
+)
 PLANNED = {
+    "token mixing and squares": (_TOKEN_MIX, {}),
+    **{name: (CHEAP[name], {}) for name in ("convolutions", "stem of tokens", "cnn")},
     "mixed": (make_architecture(), {}),
     "embedded": (EMBEDDED, {}),
     # without SPU's own exp, max, reciprocal and rsqrt

@@ -19,7 +19,8 @@ from mpcprof.engine.recording import find_critical_path, hops_basis
 from mpcprof.engine.session import Session
 from mpcprof.errors import BackendUnavailableError
 from mpcprof.network import LOOPBACK, Network
-from mpcprof.nn.architecture import Architecture, ModelPreset
+from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.preset import ModelPreset
 from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.registry import get_workload
 from mpcprof.workloads.tolerance import Tolerance

@@ -23,8 +23,9 @@ from mpcprof.figures.waterfall import (
     read_waterfall,
 )
 from mpcprof.network import LOOPBACK, NETWORKS
-from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.nn.architecture import uniform_architecture
 from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.preset import MODELS
 from mpcprof.profile.io import write_profile
 from mpcprof.workloads.registry import all_workloads
 from tests import ROOT

@@ -38,6 +38,7 @@ OPERATIONS = {
     "gelu_quick": [*(("truncation", 1), ("exp", 1)), *(("reciprocal", 1), ("mul", 1))],
     "relu": [("relu", 1)],
     "quad": [("mul", 1), ("truncation", 1)],
+    "quad_linear": [("mul", 1), ("truncation", 1)],
     "identity": [],
     "identity_relu": [],
 }

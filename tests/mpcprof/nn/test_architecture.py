@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from mpcprof.errors import UnknownNameError, UsageError
 from mpcprof.nn.architecture import (
-    MODELS,
     Architecture,
     get_model,
     parse_architecture,
@@ -20,7 +19,8 @@ from mpcprof.nn.architecture import (
     read_architecture,
     uniform_architecture,
 )
-from tests.architectures import OWN_SIZES, architectures
+from mpcprof.nn.preset import MODELS
+from tests.architectures import CHEAP, OWN_SIZES, architectures
 
 DIGITS = MODELS["digits"]
 VALID = json.loads(uniform_architecture(DIGITS, attention="scale").to_json())
@@ -69,6 +69,54 @@ def test_layers_and_classes_may_differ_from_the_models():
 
     assert (found.n_layers, found.model.n_classes) == (1, 3)
     assert parse_architecture(found.to_json()) == found
+
+
+@pytest.mark.parametrize("architecture", CHEAP.values(), ids=CHEAP)
+def test_mixers_norms_ratios_and_stems_survive_the_json(architecture):
+    assert parse_architecture(architecture.to_json()) == architecture
+    assert parse_model(architecture.model.to_json()) == architecture.model
+
+
+def test_an_old_architecture_has_the_text_that_it_always_had():
+    architecture = uniform_architecture(replace(DIGITS, n_layers=1), attention="scale")
+
+    assert architecture.to_json() == (
+        '{"schema_version": 1, "model": "digits", "n_layers": 1, "n_classes": 10, '
+        '"heads": "serial", "attention": [["scale", "scale", "scale", "scale"]], '
+        '"activation": ["gelu_tanh"], "norm": "layernorm"}'
+    )
+
+
+def test_a_layer_may_have_a_mixer_a_norm_and_a_ratio_of_its_own():
+    found = parse_architecture(
+        text(
+            attention=[["token_mix"], LAYER, ["none"]],
+            norm=["batchnorm", "layernorm", "affine"],
+            mlp_ratio=[2, 0, 0.5],
+        )
+    )
+
+    assert found.attention[0] == (("token_mix",),)
+    assert [found.hidden(layer) for layer in range(3)] == [128, 0, 32]
+    assert (
+        parse_architecture(
+            text(
+                attention=[["token_mix"], LAYER, ["none"]],
+                norm=["batchnorm", "layernorm", "affine"],
+                hidden=[128, 0, 32],
+            )
+        )
+        == found
+    )
+    assert found.model == DIGITS
+
+
+def test_a_mixer_stands_where_an_attention_does_for_all_layers():
+    found = uniform_architecture(DIGITS, attention="token_mix", norm="batchnorm")
+
+    assert found.attention == ((("token_mix",),),) * 3
+    assert found.norm == ("batchnorm",) * 3
+    assert '"norm": "batchnorm"' in found.to_json()
 
 
 @pytest.mark.parametrize("model", OWN_SIZES.values(), ids=OWN_SIZES)
@@ -169,6 +217,7 @@ WRONG_SIZES = {
     sizes_without("image_size", "patch"): "the key 'image_size' or 'n_tokens' is",
     sizes_without("mlp_ratio"): "the key 'mlp_ratio' or 'hidden' is missing",
     json.dumps(ENCODER | {"n_tokens": 1}): "n_tokens=1: expected at least 2, the class",
+    json.dumps(ENCODER | {"stem": [{"channels": 4}]}): "stem and n_embeddings=127: exp",
     json.dumps(ENCODER | {"n_channels": 1}): "n_channels=1 says nothing of a model of",
     json.dumps({"model": "cifar", "n_tokens": 128}): "n_tokens=128 and image_size=32",
     json.dumps({"model": "deit", "n_layers": 1}): "no model 'deit'; ",
@@ -195,7 +244,26 @@ WRONG = {
     text(attentions=[]): "unknown key 'attentions'; did you mean attention",
     text(schema_version=2): "schema_version=2: expected 1",
     text(schema_version="1"): "schema_version='1': expected int",
-    text(norm="batchnorm"): "norm='batchnorm': expected layernorm",
+    text(norm="batchnrm"): "no norm 'batchnrm'; did you mean batchnorm?",
+    text(norm=["affine"] * 2): "norm has 2 layers: the model has 3",
+    text(norm=3): "norm=3: expected text or list",
+    text(attention=[["token_mix"] * 4] * 3): "attention of layer 1: 'token_mix' mixes",
+    text(attention=[[["pool", "scale"]]] * 3): "attention of layer 1: 'pool' mixes the",
+    text(attention=[["token_mx"]] * 3): "no attention 'token_mx'; did you mean token",
+    text(attention=[["pool"]] * 3): "attention of layer 1: 'pool' takes tokens of a "
+    "square grid, found 17 tokens with pooling='class_token'; give pooling='mean'",
+    text(attention=[["none"]] * 3, mlp_ratio=[1, 1, 0]): "layer 3 has mixer 'none' and",
+    text(mlp_ratio=[2, 2]): "mlp_ratio has 2 layers: the model has 3",
+    text(mlp_ratio=[2, -1, 2]): "mlp_ratio=-1 of layer 2: expected a number above 0",
+    text(mlp_ratio=[2, 2, 0.3]): "mlp_ratio=0.3 of width=64 makes 19.2 hidden values",
+    text(mlp_ratio=[2] * 3, hidden=[2] * 3): "mlp_ratio and hidden, both by layer",
+    text(stem=[{"channels": 0}]): "channels=0: expected a whole number of at least 1",
+    text(stem=[{"channel": 4}]): "unknown key 'channel'; did you mean channels?",
+    text(stem=[{"channels": 4, "pool": 3}]): "side of the map=8 and pool=3 do not fit",
+    text(stem=[{"channels": 4, "pool": 8}]): "side of the map=1 and patch=2 do not fit",
+    text(stem=[{"channels": 4, "activation": "rleu"}]): "no activation 'rleu'; did you",
+    text(n_layers=0, stem=[{"channels": 64}]): "n_layers=0 with width=64, patch=2 and "
+    "pooling='class_token': expected width=64, the channels of the stem, patch=1 and",
     text(model="digit"): "no model 'digit'; did you mean digits?",
     text(model=["digits"]): "model=['digits']: expected text",
     text(n_layers=0): "n_layers=0: expected a whole number of at least 1",

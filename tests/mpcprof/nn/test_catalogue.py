@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from mpcprof.dims import DIM_NAMES, Dims
 from mpcprof.errors import UnknownNameError, UsageError
-from mpcprof.nn.architecture import MODELS, Architecture, uniform_architecture
+from mpcprof.nn.architecture import Architecture, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import BLOCKS, block_shapes, trace_block, trace_model
+from mpcprof.nn.preset import MODELS
 from mpcprof.nn.steps import PRIMITIVES, Bare, CountingAlgebra, Step, broadcast_shape
 from mpcprof.nn.transformer import (
     by_token,
@@ -29,7 +30,7 @@ from mpcprof.nn.transformer import (
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.registry import all_workloads, get_workload
-from tests.architectures import OWN_SIZES, TINY, architectures, make_architecture
+from tests.architectures import CHEAP, OWN_SIZES, TINY, architectures, make_architecture
 
 BANNED = ("scatter", "gather", "while", "scan", "sort", "dynamic", "conv", "cond")
 
@@ -107,6 +108,17 @@ def test_counting_and_jax_agree_on_a_model_of_its_own_sizes(model):
     traced = jax.eval_shape(workload.function, *abstract(shapes))
 
     assert count_model(architecture, 2) == traced.shape == (2, 3)
+
+
+@pytest.mark.parametrize("architecture", CHEAP.values(), ids=CHEAP)
+def test_counting_and_jax_agree_on_mixers_norms_and_stems(architecture):
+    workload = model_workload(architecture)
+    shapes = workload.input_shapes(Dims(n_batch=2))
+
+    traced = jax.eval_shape(workload.function, *abstract(shapes))
+
+    assert count_model(architecture, 2) == traced.shape == (2, 3)
+    assert not banned_operations(workload.function, shapes)
 
 
 @each_block

@@ -11,15 +11,16 @@ import torch
 from mpcprof.dims import Dims
 from mpcprof.nn.activation import ACTIVATIONS
 from mpcprof.nn.approximation import InverseBounds, SoftmaxBounds, choose_inverse
-from mpcprof.nn.architecture import MODELS, Architecture, uniform_architecture
+from mpcprof.nn.architecture import Architecture, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS, RELU_SOFTMAXES, SOFTMAXES
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.folding import fold_weights
 from mpcprof.nn.plan import LayerPlan, Plan, rewrites_only
+from mpcprof.nn.preset import MODELS
 from mpcprof.nn.transformer import input_shape, vit, weight_shapes
 from mpcprof.workloads.models import model_workload, weight_domains
 from mpcvit.models.algebra import TorchAlgebra
-from tests.architectures import OWN_SIZES, TINY, make_architecture
+from tests.architectures import CHEAP, OWN_SIZES, TINY, make_architecture
 
 MIXED = make_architecture()
 
@@ -71,6 +72,11 @@ def test_any_activation_folded_is_the_same_function(activation: str) -> None:
         TINY, attention="softmax", activation=activation
     )
 
+    assert_the_same_function(architecture, rewrites_only(architecture, 2))
+
+
+@pytest.mark.parametrize("architecture", CHEAP.values(), ids=CHEAP)
+def test_mixers_norms_and_stems_folded_are_the_same_function(architecture) -> None:
     assert_the_same_function(architecture, rewrites_only(architecture, 2))
 
 

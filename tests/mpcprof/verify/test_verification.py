@@ -15,8 +15,8 @@ from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
 from mpcprof.errors import EngineError, UsageError
 from mpcprof.network import NETWORKS, Network, parse_network
-from mpcprof.nn.architecture import MODELS
 from mpcprof.nn.catalogue import BLOCKS, trace_block, trace_model
+from mpcprof.nn.preset import MODELS
 from mpcprof.profile.io import write_profile
 from mpcprof.sweep.grid import PRESETS
 from mpcprof.sweep.run import LeftOut

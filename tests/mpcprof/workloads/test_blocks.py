@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 from mpcprof.dims import Dims
 from mpcprof.errors import UnknownNameError, UsageError
 from mpcprof.nn.activation import ACTIVATIONS
-from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.nn.architecture import uniform_architecture
 from mpcprof.nn.attention import SPARSEMAX_STEPS, sparsemax_rows
 from mpcprof.nn.catalogue import BLOCKS
+from mpcprof.nn.preset import MODELS
 from mpcprof.sweep.grid import choose_workloads
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.reference import sparsemax_rows64
 from mpcprof.workloads.registry import all_workloads, get_workload
-from tests.architectures import OWN_SIZES, TINY, architectures, make_architecture
+from tests.architectures import CHEAP, OWN_SIZES, TINY, architectures, make_architecture
 
 each_block = pytest.mark.parametrize(
     "workload", all_workloads("block"), ids=lambda w: w.name
@@ -89,7 +90,7 @@ def other_formulas(workload):
     for other in all_workloads("block"):
         has_same_inputs = (
             other.dim_names == workload.dim_names
-            and len(other.domain) == len(workload.domain)
+            and other.shapes(make_dims(other)) == workload.shapes(make_dims(workload))
             and other.name.split(".")[0] == workload.name.split(".")[0]
         )
         if has_same_inputs and FORMULAS.get(other.name, other.name) != own:
@@ -168,6 +169,11 @@ def test_any_layer_agrees_with_its_reference(architecture, seed):
     assert_jax_gives_the_reference(
         model_workload(architecture), Dims(n_batch=2), seed=seed, atol=atol
     )
+
+
+@pytest.mark.parametrize("architecture", CHEAP.values(), ids=CHEAP)
+def test_mixers_norms_and_stems_agree_with_their_reference(architecture):
+    assert_jax_gives_the_reference(model_workload(architecture), Dims(n_batch=2))
 
 
 def test_batched_heads_give_what_serial_ones_do():

@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from mpcprof.deployment import Deployment
 from mpcprof.network import NETWORKS
-from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.nn.architecture import uniform_architecture
+from mpcprof.nn.preset import MODELS
 from mpcprof.profile.io import write_profile
 from mpcprof.profile.record import Profile
 from mpcvit.cli import COMMANDS, main

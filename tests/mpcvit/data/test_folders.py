@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from mpcprof.errors import UsageError
-from mpcprof.nn.architecture import ModelPreset, get_model
+from mpcprof.nn.architecture import get_model
+from mpcprof.nn.preset import ModelPreset
 from mpcvit.data.dataset import count_classes, load_dataset
 from mpcvit.data.fitting import read_image
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from mpcprof.errors import UsageError
 from mpcprof.nn.activation import ACTIVATIONS
-from mpcprof.nn.architecture import MODELS, Architecture, uniform_architecture
+from mpcprof.nn.architecture import Architecture, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.nn.preset import MODELS
 from mpcprof.nn.transformer import vit, weight_shapes
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.models import weight_domains

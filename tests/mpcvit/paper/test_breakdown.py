@@ -17,8 +17,8 @@ from mpcprof.dims import Dims
 from mpcprof.errors import EngineError, ProfileError
 from mpcprof.figures.canvas import COLORS, group_style, workload_style
 from mpcprof.network import NETWORKS
-from mpcprof.nn.architecture import MODELS
 from mpcprof.nn.catalogue import trace_block
+from mpcprof.nn.preset import MODELS
 from mpcprof.nn.steps import Bare, CountingAlgebra
 from mpcprof.predict import GROUPS, SOFTMAX_GROUPS, operation_group
 from mpcprof.profile.io import write_profile

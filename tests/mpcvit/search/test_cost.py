@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
-from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.nn.architecture import uniform_architecture
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.plan import LayerPlan, Plan, choose_planner, write_plan
+from mpcprof.nn.preset import MODELS
 from mpcprof.profile.io import read_profile
 from mpcprof.terms import Terms, compute_terms
 from mpcvit.search.cost import HEADS_OF_FORM, CostForm, SearchCost

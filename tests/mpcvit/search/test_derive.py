@@ -16,7 +16,8 @@ from scipy.optimize import OptimizeResult, milp
 from baselines import at_random, by_layer, evenly, uniform_baselines
 from candidates import describe
 from mpcprof.errors import UsageError
-from mpcprof.nn.architecture import MODELS, Heads
+from mpcprof.nn.architecture import Heads
+from mpcprof.nn.preset import MODELS
 from mpcprof.terms import Term
 from mpcprof.units import parse_duration_s
 from mpcvit.search.budget import choose_within

@@ -8,7 +8,7 @@ import torch
 
 from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
-from mpcprof.nn.architecture import MODELS
+from mpcprof.nn.preset import MODELS
 from mpcvit.data.dataset import load_dataset
 from mpcvit.search.cost import SearchCost
 from mpcvit.search.objective import (

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mpcprof.errors import UsageError
-from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.nn.architecture import uniform_architecture
+from mpcprof.nn.preset import MODELS
 from mpcvit.models.attention import MixedAttention
 from mpcvit.models.layers import Regularization
 from mpcvit.models.mlp import MixedMlp

@@ -7,7 +7,8 @@ from safetensors.torch import save_file
 
 from mpcprof.deployment import make_deployment
 from mpcprof.network import LOOPBACK
-from mpcprof.nn.architecture import Architecture, ModelPreset
+from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.transformer import vit
 from mpcprof.workloads.models import model_workload
 from mpcvit.models.layers import to_patches

@@ -10,9 +10,10 @@ import torch
 from safetensors.numpy import load_file
 
 from mpcprof.errors import EngineError, UsageError
-from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.nn.architecture import uniform_architecture
 from mpcprof.nn.folding import fold_weights
 from mpcprof.nn.plan import rewrites_only
+from mpcprof.nn.preset import MODELS
 from mpcvit.checkpoint import Checkpoint, write_checkpoint
 from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer

@@ -13,7 +13,8 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from mpcprof.errors import FileError, UsageError
-from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.nn.architecture import uniform_architecture
+from mpcprof.nn.preset import MODELS
 from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from mpcvit.checkpoint_header import read_header
 from mpcvit.data import dataset as datasets

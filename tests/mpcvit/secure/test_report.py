@@ -17,8 +17,9 @@ from mpcprof.deployment import make_deployment
 from mpcprof.errors import MissingEntryError, ProfileError, UsageError
 from mpcprof.network import NETWORKS
 from mpcprof.nn.approximation import choose_inverse
-from mpcprof.nn.architecture import MODELS, uniform_architecture
+from mpcprof.nn.architecture import uniform_architecture
 from mpcprof.nn.plan import LayerPlan, rewrites_only, write_plan
+from mpcprof.nn.preset import MODELS
 from mpcprof.profile.io import write_profile
 from mpcvit.checkpoint import (
     Checkpoint,
