@@ -14,13 +14,23 @@ from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.transformer import layer_variants
 from mpcvit.models.algebra import OPS
 from mpcvit.models.layers import Linear
+from mpcvit.models.norm import Branch, ByChannel
 
 
-class MultiHeadAttention(nn.Module):
-    """What all variants share: qkv and the projection; and their own weights."""
+class MultiHeadAttention(Branch):
+    """What all variants share: qkv and the projection; and their own weights.
+
+    Args:
+        has_bias: Whether queries, keys and values have a bias whatever the model says.
+    """
 
     def __init__(
-        self, model: ModelPreset, variants: Sequence[str], dropout: float
+        self,
+        model: ModelPreset,
+        variants: Sequence[str],
+        dropout: float,
+        *,
+        has_bias: bool = False,
     ) -> None:
         super().__init__()
         width = model.width
@@ -29,7 +39,7 @@ class MultiHeadAttention(nn.Module):
         thirds = [nn.init.xavier_uniform_(torch.empty(shape)) for _ in range(3)]
         self.qkv = nn.Parameter(torch.cat(thirds, dim=1))  # (D, 3 D)
         bias = torch.zeros(3 * model.heads_width)
-        self.qkv_bias = nn.Parameter(bias) if model.has_qkv_bias else None
+        self.qkv_bias = nn.Parameter(bias) if model.has_qkv_bias or has_bias else None
         for name in variants:
             shapes = get_attention(name).weight_shapes(model.n_tokens)
             if shapes:
@@ -60,6 +70,14 @@ class MultiHeadAttention(nn.Module):
         projected: Tensor = self.projection(self.dropout(side_by_side))
         return projected
 
+    def fold(self, norm: ByChannel | None) -> dict[str, Tensor]:
+        """Return queries, keys and values with a norm in front, and so with a bias."""
+        if norm is None:
+            return {}
+        own = None if self.qkv_bias is None else self.qkv_bias.detach()
+        weight, bias = norm.before(self.qkv.detach(), own)
+        return {"qkv": weight, "qkv_bias": bias}
+
 
 class FixedAttention(MultiHeadAttention):
     """Attention whose heads, or rows of heads, each have one variant."""
@@ -68,9 +86,16 @@ class FixedAttention(MultiHeadAttention):
     inverse: Tensor
     mask: Tensor | None
 
-    def __init__(self, model: ModelPreset, heads: LayerHeads, dropout: float) -> None:
+    def __init__(
+        self,
+        model: ModelPreset,
+        heads: LayerHeads,
+        dropout: float,
+        *,
+        has_bias: bool = False,
+    ) -> None:
         variants = layer_variants(heads)
-        super().__init__(model, variants, dropout)
+        super().__init__(model, variants, dropout, has_bias=has_bias)
         users = {
             name: [index for index, head in enumerate(heads) if name in head]
             for name in variants

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mpcprof.errors import UsageError
-from mpcprof.nn.norm import NORM_EPSILON
 from mpcprof.nn.preset import ModelPreset
 
 
@@ -63,6 +62,27 @@ class Regularization:
 NONE: Final = Regularization()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedForm:
+    """What a network has while it is trained and its owner folds away, or drops.
+
+    Norms other than a layernorm are there in any case.
+
+    Attributes:
+        has_mlp_norm: Whether a BatchNorm stands in front of the MLP's activation.
+        norm_until: Share of the training in which norms with statistics begin as
+            layernorms; 0 for not at all.
+        activation_until: Share of the training in which squares begin as GeLUs.
+        range_bound: Magnitude from which on a square's input counts as an excess; None
+            where nobody asks.
+    """
+
+    has_mlp_norm: bool = False
+    norm_until: float = 0.0
+    activation_until: float = 0.0
+    range_bound: float | None = None
+
+
 class DropPath(nn.Module):
     """A branch left out for some images, and larger for the others: the mean is kept.
 
@@ -107,23 +127,10 @@ class Linear(nn.Module):
         return functional.linear(x, self.weight.T, self.bias)
 
 
-class LayerNorm(nn.Module):
-    """`mpcprof.nn.norm.layernorm` in one kernel."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.gamma = nn.Parameter(torch.ones(width))
-        self.beta = nn.Parameter(torch.zeros(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last axis of (..., D)."""
-        return functional.layer_norm(
-            x, self.gamma.shape, self.gamma, self.beta, NORM_EPSILON
-        )
-
-
 class Embedding(nn.Module):
     """Patches, projected, behind a class token if there is one, with their positions.
+
+    A stem may make tokens of the width itself, and without layers no position matters.
 
     Raises:
         UsageError: If the model takes embedded tokens instead of images.
@@ -132,37 +139,31 @@ class Embedding(nn.Module):
     def __init__(self, model: ModelPreset) -> None:
         super().__init__()
         model.check_takes_images()
-        weight = torch.empty(model.patch_dim, model.width)
         self.patch = model.patch
-        self.image_shape = (model.n_channels, model.image_size, model.image_size)
-        self.weight = nn.Parameter(nn.init.xavier_uniform_(weight))
-        self.bias = nn.Parameter(torch.zeros(model.width))
-        self.class_token = (
-            nn.Parameter(_normal(START_DEVIATION, 1, 1, model.width))
-            if model.has_class_token
-            else None
-        )
-        self.positions = nn.Parameter(
-            _normal(_POSITION_DEVIATION, 1, model.n_tokens, model.width)
-        )
+        self.weight: nn.Parameter | None = None
+        self.bias: nn.Parameter | None = None
+        self.class_token: nn.Parameter | None = None
+        self.positions: nn.Parameter | None = None
+        if model.has_embedding:
+            weight = torch.empty(model.patch_dim, model.width)
+            self.weight = nn.Parameter(nn.init.xavier_uniform_(weight))
+            self.bias = nn.Parameter(torch.zeros(model.width))
+        if model.has_class_token:
+            token = _normal(START_DEVIATION, 1, 1, model.width)
+            self.class_token = nn.Parameter(token)
+        if model.n_layers:
+            positions = _normal(_POSITION_DEVIATION, 1, model.n_tokens, model.width)
+            self.positions = nn.Parameter(positions)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embed images of (B, c, S, S) as tokens of (B, N, D).
-
-        Raises:
-            UsageError: If the images are not of the model's size.
-        """
-        if tuple(images.shape[1:]) != self.image_shape:
-            raise UsageError(
-                f"images of shape {tuple(images.shape)}: expected (images, channels, "
-                f"height, width) with {self.image_shape} behind the first; resize them"
-            )
-        patches = to_patches(images, self.patch)  # (B, N - 1, P)
-        tokens = functional.linear(patches, self.weight.T, self.bias)  # (B, N - 1, D)
+        """Embed images, or maps, of (B, c, S, S) as tokens of (B, N, D)."""
+        tokens = to_patches(images, self.patch)  # (B, N - 1, P)
+        if self.weight is not None:
+            tokens = functional.linear(tokens, self.weight.T, self.bias)
         if self.class_token is not None:
             first = self.class_token.to(tokens.dtype).expand(len(images), -1, -1)
             tokens = torch.cat([first, tokens], dim=1)  # (B, N, D)
-        return tokens + self.positions
+        return tokens if self.positions is None else tokens + self.positions
 
 
 def _normal(deviation: float, *shape: int) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.transformer import check_weight_shapes, weight_shapes
@@ -17,48 +18,116 @@ from mpcvit.models.layers import (
     START_DEVIATION,
     DropPath,
     Embedding,
-    LayerNorm,
     Linear,
     Regularization,
+    TrainedForm,
 )
-from mpcvit.models.mlp import FixedMlp, FusedMlp
+from mpcvit.models.mixing import make_mixer
+from mpcvit.models.mlp import Activate, FixedMlp, FusedMlp
+from mpcvit.models.norm import Branch, Gradual, LayerNorm, by_channel, make_norm
+from mpcvit.models.stem import Stem
 
 
 class Layer(nn.Module):
-    """A Transformer layer: x + attention(norm(x)), then x + mlp(norm(x))."""
+    """A Transformer layer: x + attention(norm(x)), then x + mlp(norm(x)).
+
+    Args:
+        attention: None for none.
+        mlp: None for none.
+        norms: In front of each; None where there is none, or it is folded. Layernorms
+            where they are left out.
+        mixing: A mixer, in place of the attention.
+    """
 
     def __init__(
         self,
         model: ModelPreset,
-        attention: nn.Module,
-        mlp: nn.Module,
+        attention: nn.Module | None,
+        mlp: nn.Module | None,
         path_dropout: float,
+        norms: tuple[nn.Module | None, nn.Module | None] | None = None,
+        mixing: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.norm1 = LayerNorm(model.width)
+        if norms is None:
+            norms = (LayerNorm(model.width), LayerNorm(model.width))
+        self.norm1 = norms[0]
         self.attention = attention
-        self.norm2 = LayerNorm(model.width)
+        self.mixing = mixing
+        self.norm2 = norms[1]
         self.mlp = mlp
         self.drop_path = DropPath(path_dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Add both branches to (B, N, D)."""
-        x = x + self.drop_path(self.attention(self.norm1(x)))
-        out: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
-        return out
+    def forward(self, x: Tensor, **shares: Tensor) -> Tensor:
+        """Add both branches to (B, N, D).
+
+        Args:
+            shares: Second argument of a branch, by its name, where it takes one.
+        """
+        for name, norm, branch in self._branches():
+            own = [shares[name]] if name in shares else []
+            x = x + self.drop_path(branch(x if norm is None else norm(x), *own))
+        return x
+
+    def fold(self) -> dict[str, Tensor]:
+        """Return the deployed weights that differ from those of the trained layer."""
+        return {
+            f"{name}.{key}": weight
+            for name, norm, branch in self._branches()
+            if isinstance(branch, Branch)
+            for key, weight in branch.fold(by_channel(norm)).items()
+        }
+
+    def _branches(self) -> list[tuple[str, nn.Module | None, nn.Module]]:
+        """Return name, norm and module of each branch that there is."""
+        branches = (
+            ("attention", self.norm1, self.attention),
+            ("mixing", self.norm1, self.mixing),
+            ("mlp", self.norm2, self.mlp),
+        )
+        return [(name, norm, own) for name, norm, own in branches if own is not None]
 
 
 class Classifier(nn.Module):
-    """A network of any layers, with the embedding before and the classifier behind."""
+    """A network of any layers, with the embedding before and the classifier behind.
 
-    def __init__(self, model: ModelPreset, layers: list[Layer]) -> None:
+    Args:
+        stem: Convolutions in front of the patches; None for none.
+
+    Attributes:
+        norm: In front of the classifier; None where there is none, or it is folded.
+    """
+
+    norm: nn.Module | None
+
+    def __init__(
+        self, model: ModelPreset, layers: list[Layer], stem: Stem | None = None
+    ) -> None:
         super().__init__()
+        self.image_shape = (model.n_channels, model.image_size, model.image_size)
+        self.stem = stem
         self.embedding = Embedding(model)
         self.has_class_token = model.has_class_token
         self.layers = nn.ModuleList(layers)
         self.norm = LayerNorm(model.width)
         self.head = Linear(model.width, model.n_classes)
         nn.init.trunc_normal_(self.head.weight, std=START_DEVIATION)  # logits near 0
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Make tokens (B, N, D) of images (B, c, S, S).
+
+        Raises:
+            UsageError: If the images are not of the model's size.
+        """
+        if tuple(images.shape[1:]) != self.image_shape:
+            raise UsageError(
+                f"images of shape {tuple(images.shape)}: expected (images, channels, "
+                f"height, width) with {self.image_shape} behind the first; resize them"
+            )
+        tokens: Tensor = self.embedding(
+            images if self.stem is None else self.stem(images)
+        )
+        return tokens
 
     def transform(self, tokens: Tensor) -> Tensor:
         """Take (B, N, D) through every layer."""
@@ -68,8 +137,8 @@ class Classifier(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """Return all tokens behind the last norm: (B, c, S, S) to (B, N, D)."""
-        normed: Tensor = self.norm(self.transform(self.embedding(images)))
-        return normed
+        tokens = self.transform(self.embed(images))
+        return tokens if self.norm is None else self.norm(tokens)
 
     def classify(self, features: Tensor) -> Tensor:
         """Return logits of the class token, or of the mean: (B, N, D) to (B, C)."""
@@ -82,31 +151,75 @@ class Classifier(nn.Module):
         return self.classify(self.features(images))
 
 
+def last_norm(architecture: Architecture) -> str:
+    """Return the name of the norm in front of the classifier."""
+    return architecture.norm[-1] if architecture.norm else "none"
+
+
 class VisionTransformer(Classifier):
-    """A network of one architecture, whose heads and tokens may differ."""
+    """A network of one architecture, whose heads and tokens may differ.
+
+    It is the deployed network, of the weights that are priced and run privately; or,
+    with a form, the one that is trained, whose `weights` are those of the deployed one.
+
+    Args:
+        form: What it has while it is trained; None for the deployed network.
+    """
 
     def __init__(
-        self, architecture: Architecture, regularization: Regularization = NONE
+        self,
+        architecture: Architecture,
+        regularization: Regularization = NONE,
+        form: TrainedForm | None = None,
     ) -> None:
-        layers = [
-            _fixed_layer(architecture, layer, regularization)
-            for layer in range(architecture.n_layers)
-        ]
-        super().__init__(architecture.model, layers)
+        model = architecture.model
+        super().__init__(
+            model,
+            [
+                _fixed_layer(architecture, layer, regularization, form)
+                for layer in range(architecture.n_layers)
+            ],
+            Stem(model, form) if model.stem else None,
+        )
+        self.norm = make_norm(last_norm(architecture), model.width, form)
         self.architecture = architecture
+        self._gradual = [m for m in self.modules() if isinstance(m, Gradual)]
+
+    def begin_step(self, progress: float) -> None:
+        """Set how much is left of what gives way, after that share of the training."""
+        for module in self._gradual:
+            module.begin_step(progress)
+
+    def excess(self) -> Tensor:
+        """Return the mean excess of squares' inputs in the last images, ().
+
+        Each mean is of (|x| - bound)^2 over the entries x of one layer, 0 within.
+        """
+        found = [m.excess for m in self._gradual if isinstance(m, Activate)]
+        given = [excess for excess in found if excess is not None]
+        return torch.stack(given).mean() if given else self.head.bias.new_zeros(())
 
     def weights(self) -> dict[str, Tensor]:
-        """Return every weight, without gradient, in the order of `weight_shapes`.
+        """Return every deployed weight, without gradient, as `weight_shapes` has them.
 
-        The weights share memory with the parameters.
+        Weights that no norm is folded into share memory with the parameters.
         """
-        parameters = dict(self.named_parameters())
-        return {
-            name: parameters[name].detach() for name in weight_shapes(self.architecture)
-        }
+        own = {name: weight.detach() for name, weight in self.named_parameters()}
+        for number, layer in enumerate(self.layers):
+            assert isinstance(layer, Layer)
+            own |= {f"layers.{number}.{key}": w for key, w in layer.fold().items()}
+        last = by_channel(self.norm)
+        if last is not None:
+            folded = last.before(own["head.weight"], own["head.bias"])
+            own["head.weight"], own["head.bias"] = folded
+        if self.stem is not None:
+            own |= {f"stem.{name}": weight for name, weight in self.stem.fold().items()}
+            behind = "embedding.weight" if "embedding.weight" in own else "head.weight"
+            own[behind] = self.stem.factor * own[behind]
+        return {name: own[name] for name in weight_shapes(self.architecture)}
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Take over the values of `weights`.
+        """Take over the values of deployed weights.
 
         Raises:
             UsageError: If names or shapes are not those of the architecture.
@@ -118,18 +231,50 @@ class VisionTransformer(Classifier):
 
 
 def _fixed_layer(
-    architecture: Architecture, layer: int, regularization: Regularization
+    architecture: Architecture,
+    layer: int,
+    regularization: Regularization,
+    form: TrainedForm | None,
 ) -> Layer:
-    model, names = architecture.model, architecture.activation[layer]
-    is_fused = architecture.is_fused(layer)
+    model, mixer = architecture.model, architecture.mixer(layer)
+    norm, has_norm1 = architecture.norm[layer], mixer is None or mixer.takes_scale
+    attention, mixing = None, None
+    if mixer is None:
+        # folded, a norm leaves a bias; trained, its shift is one
+        has_bias = norm == "none" if form is not None else norm != "layernorm"
+        attention = FixedAttention(
+            model,
+            architecture.attention[layer],
+            regularization.attention_dropout,
+            has_bias=has_bias,
+        )
+    else:
+        mixing = make_mixer(architecture.attention[layer][0][0], model)
+    mlp = _mlp(architecture, layer, form)
     return Layer(
         model,
-        FixedAttention(
-            model, architecture.attention[layer], regularization.attention_dropout
-        ),
-        FusedMlp(model, names) if is_fused else FixedMlp(model, names),
+        attention,
+        mlp,
         regularization.path_dropout_of(layer, architecture.n_layers),
+        (
+            make_norm(norm, model.width, form) if has_norm1 else None,
+            make_norm(norm, model.width, form) if mlp is not None else None,
+        ),
+        mixing,
     )
+
+
+def _mlp(
+    architecture: Architecture, layer: int, form: TrainedForm | None
+) -> nn.Module | None:
+    """Make the MLP; None for none."""
+    model, names = architecture.model, architecture.activation[layer]
+    hidden = architecture.hidden(layer)
+    if not hidden:
+        return None
+    if architecture.is_fused(layer):
+        return FusedMlp(model, names)
+    return FixedMlp(model, names, hidden, form)
 
 
 def check_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> None:

@@ -19,10 +19,10 @@ class MixedLayer(Layer):
 
     def mix(self, x: Tensor, alpha: Tensor, beta: Tensor | None) -> Tensor:
         """Mix the choices of the layer: (B, N, D) to the same shape."""
-        x = x + self.drop_path(self.attention(self.norm1(x), alpha))
-        normed = self.norm2(x)
-        branch = self.mlp(normed) if beta is None else self.mlp(normed, beta)
-        out: Tensor = x + self.drop_path(branch)
+        shares = (
+            {"attention": alpha} if beta is None else {"attention": alpha, "mlp": beta}
+        )
+        out: Tensor = self(x, **shares)
         return out
 
 

@@ -1,0 +1,192 @@
+"""Norms as they are trained. All but the layernorm are folded away by the owner."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mpcprof.nn.norm import NORM_EPSILON
+from mpcvit.models.layers import TrainedForm
+
+MOMENTUM: Final = 0.1  # share of a batch in the running statistics, as torch has it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByChannel:
+    """A norm whose statistics are fixed: x scale + shift, both (D,)."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def before(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return weight (D, M) and bias (M,) of a linear layer behind, folded."""
+        own = self.shift @ weight
+        return self.scale[:, None] * weight, own if bias is None else bias + own
+
+    def behind(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return weight (M, D) and bias (D,) of a linear layer in front, folded."""
+        own = self.shift if bias is None else bias * self.scale + self.shift
+        return weight * self.scale, own
+
+
+class Branch(nn.Module):
+    """What a layer adds to its input, behind a norm."""
+
+    def fold(self, norm: ByChannel | None) -> dict[str, Tensor]:
+        """Return the weights that take over that norm, and norms inside the branch."""
+        return {}
+
+
+class Gradual(nn.Module):
+    """A module that begins as another one, which gives way while the training proceeds.
+
+    Args:
+        until: Share of the training after which the other one is gone; 0 for never
+            there.
+
+    Attributes:
+        share: Share of the other one in training, from 1 down to 0 in a line; in
+            evaluation it is gone.
+    """
+
+    def __init__(self, until: float) -> None:
+        super().__init__()
+        self.until = until
+        self.share = 1.0 if until else 0.0
+
+    def begin_step(self, progress: float) -> None:
+        """Set the share after that share of the training."""
+        self.share = max(0.0, 1 - progress / self.until) if self.until else 0.0
+
+
+class LayerNorm(nn.Module):
+    """`mpcprof.nn.norm.layernorm` in one kernel."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(width))
+        self.beta = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis of (..., D)."""
+        return functional.layer_norm(
+            x, self.gamma.shape, self.gamma, self.beta, NORM_EPSILON
+        )
+
+
+class Affine(nn.Module):
+    """Gamma x + beta, by channel.
+
+    Source: ResMLP, Touvron et al. 2021 (arXiv 2105.03404), equation 1.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(width))
+        self.beta = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale and shift the last axis of (..., D)."""
+        return torch.addcmul(self.beta, x, self.gamma)
+
+    def by_channel(self) -> ByChannel:
+        """Return what is folded."""
+        return ByChannel(scale=self.gamma.detach(), shift=self.beta.detach())
+
+
+class BatchNorm(Gradual):
+    """(x - mean) / sqrt(var + epsilon) gamma + beta by channel, in one kernel.
+
+    Statistics are of the batch in training, running means of them in evaluation. It may
+    begin as a layernorm, which is dropped in the end.
+
+    Source: Ioffe and Szegedy 2015 (arXiv 1502.03167); the mixture is that of SLAB, Guo
+        et al. 2024 (arXiv 2405.11582), equation 6.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, width: int, until: float = 0.0) -> None:
+        super().__init__(until)
+        self.gamma = nn.Parameter(torch.ones(width))
+        self.beta = nn.Parameter(torch.zeros(width))
+        self.first = LayerNorm(width) if until else None
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise each channel, the last axis of (..., D)."""
+        normed = self.normalise(x.reshape(-1, x.shape[-1])).view(x.shape)
+        if self.first is None or not self.training or self.share == 0:
+            return normed
+        return torch.lerp(normed, self.first(x), self.share)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Normalise each channel, the second axis of (M, D) or (B, D, S, S)."""
+        return functional.batch_norm(
+            x,
+            self.mean,
+            self.variance,
+            self.gamma,
+            self.beta,
+            self.training,
+            MOMENTUM,
+            NORM_EPSILON,
+        )
+
+    def by_channel(self) -> ByChannel:
+        """Return what is folded, with the running statistics."""
+        gamma, beta = self.gamma.detach(), self.beta.detach()
+        scale = gamma * torch.rsqrt(self.variance + NORM_EPSILON)
+        return ByChannel(scale=scale, shift=beta - self.mean * scale)
+
+
+class RepBatchNorm(BatchNorm):
+    """BN(x) + a x with one learned a, 1 at first.
+
+    Source: SLAB, Guo et al. 2024 (arXiv 2405.11582), equation 7.
+    """
+
+    def __init__(self, width: int, until: float = 0.0) -> None:
+        super().__init__(width, until)
+        self.identity = nn.Parameter(torch.ones(1))
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """Normalise each channel of (M, D)."""
+        return torch.addcmul(super().normalise(x), x, self.identity)
+
+    def by_channel(self) -> ByChannel:
+        """Return what is folded, with the running statistics."""
+        own = super().by_channel()
+        return ByChannel(scale=own.scale + self.identity.detach(), shift=own.shift)
+
+
+Make: TypeAlias = Callable[[int, TrainedForm], nn.Module]
+NORMS: Final[Mapping[str, Make]] = {  # by the names of `mpcprof.nn.norm`
+    "layernorm": lambda width, form: LayerNorm(width),
+    "batchnorm": lambda width, form: BatchNorm(width, form.norm_until),
+    "repbn": lambda width, form: RepBatchNorm(width, form.norm_until),
+    "affine": lambda width, form: Affine(width),
+    "none": lambda width, form: nn.Identity(),
+}
+
+
+def make_norm(name: str, width: int, form: TrainedForm | None) -> nn.Module | None:
+    """Return the norm of that name.
+
+    Args:
+        form: How it is trained; None for the deployed network, of whose norms the
+            layernorm alone is left.
+    """
+    if form is None:
+        return LayerNorm(width) if name == "layernorm" else None
+    return NORMS[name](width, form)
+
+
+def by_channel(norm: nn.Module | None) -> ByChannel | None:
+    """Return what is folded of a norm; None for nothing."""
+    return norm.by_channel() if isinstance(norm, Affine | BatchNorm) else None
