@@ -25,6 +25,17 @@ def tiny_architecture(attention: str = "relu_softmax") -> Architecture:
     return uniform_architecture(model, attention=attention)
 
 
+def free_architecture() -> Architecture:
+    """A layer of mixing by a matrix, BatchNorm and squares, and one of RepBN."""
+    model = replace(get_model("digits"), n_layers=2, width=16)
+    return Architecture(
+        model=model,
+        attention=((("token_mix",),), (("scale",),) * model.n_heads),
+        activation=(("quad_linear",), ("quad",)),
+        norm=("batchnorm", "repbn"),
+    )
+
+
 def tiny_recipe(**changes: Any) -> Recipe:
     """Every source of randomness is on: order, augmentation, both dropouts."""
     dropping = Regularization(attention_dropout=0.1, path_dropout=0.1)
@@ -40,7 +51,11 @@ def steady_recipe() -> Recipe:
 
 
 def tiny_request(
-    output: Path, recipe: Recipe | None = None, *, is_fresh: bool = False
+    output: Path,
+    recipe: Recipe | None = None,
+    *,
+    is_fresh: bool = False,
+    architecture: Architecture | None = None,
 ) -> TrainConfig:
     run = RunConfig(
         dataset="digits",
@@ -50,7 +65,7 @@ def tiny_request(
         hardware=Hardware(accelerator="cpu"),
         is_fresh=is_fresh,
     )
-    return TrainConfig(run=run, architecture=tiny_architecture())
+    return TrainConfig(run=run, architecture=architecture or tiny_architecture())
 
 
 class StopAfter(Silent):

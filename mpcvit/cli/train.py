@@ -27,17 +27,46 @@ def _parse_kd(text: str) -> frozenset[str]:
     help="How private inference will run. [default: as in the file, else serial]",
 )
 @click.option(
-    "--teacher", type=click.Path(path_type=Path), help="Checkpoint to learn from."
+    "--teacher",
+    type=click.Path(path_type=Path),
+    help="Checkpoint to learn from; or cnn, a small one that is trained first.",
 )
 @click.option(
     "--kd",
     type=_parse_kd,
-    help="What the teacher gives. [default: logits,feature with a teacher]",
+    help="What the teacher gives. [default: logits,feature, of cnn logits]",
 )
 @click.option("--chi", type=float, help="Weight of the labels.")
 @click.option("--beta", type=float, help="Weight of the teacher's logits.")
 @click.option("--gamma", type=float, help="Weight of the teacher's features.")
 @click.option("--temperature", type=float, help="Of the teacher's logits.")
+@click.option(
+    "--mlp-norm/--no-mlp-norm",
+    default=None,
+    help="A BatchNorm in front of each MLP's activation, folded in the end.",
+)
+@click.option(
+    "--gradual-norm",
+    type=float,
+    metavar="SHARE",
+    help="Of the epochs, in which a LayerNorm gives way to BatchNorm or RepBN.",
+)
+@click.option(
+    "--gradual-activation",
+    type=float,
+    metavar="SHARE",
+    help="Of the epochs, in which GeLU gives way to a square.",
+)
+@click.option(
+    "--range-penalty", type=float, help="Weight of squares' inputs out of range."
+)
+@click.option("--range-bound", type=float, help="Magnitude where that begins.")
+@click.option("--clip-norm", type=float, help="Norm that gradients are clipped to.")
+@click.option(
+    "--clip-batchnorm/--no-clip-batchnorm",
+    default=None,
+    help="Whether clipping takes in what BatchNorms learn.",
+)
 @run_options(default_output="runs/DATASET-ARCH")
 @json_option
 def command(
@@ -55,7 +84,7 @@ def command(
     recipe: str | None,
     output: Path | None,
     is_json: bool,
-    **asked: Any,  # one value per option that searching shares
+    **asked: Any,  # one value per option of the recipe, and that searching shares
 ) -> None:
     """Train ARCH, an architecture.json or the name of a variant for every head.
 
@@ -65,7 +94,13 @@ def command(
     from mpcvit.train.config import make_run_config
     from mpcvit.train.distillation import choose_terms
     from mpcvit.train.recipe import get_recipe
-    from mpcvit.train.run import TrainConfig, choose_architecture, default_output, train
+    from mpcvit.train.run import (
+        OWN_TEACHER,
+        TrainConfig,
+        choose_architecture,
+        default_output,
+        train,
+    )
 
     chosen = get_recipe(dataset, recipe).with_distillation(
         chi=chi, beta=beta, gamma=gamma, temperature=temperature
@@ -81,7 +116,9 @@ def command(
             arch, model=model, dataset=dataset, activation=activation, heads=heads
         ),
         teacher=teacher,
-        kd=choose_terms(kd, has_teacher=teacher is not None),
+        kd=choose_terms(
+            kd, has_teacher=teacher is not None, has_features=teacher != OWN_TEACHER
+        ),
     )
     with (
         resumable(request.run.output, kept="finished epochs are"),

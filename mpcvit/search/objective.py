@@ -186,6 +186,9 @@ class SearchObjective:
     def to(self, device: torch.device) -> None:
         """Move nothing: costs are plain numbers."""
 
+    def begin_step(self, progress: float) -> None:
+        """Change nothing: lambda follows the steps."""
+
     def losses(self, images: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
         """Return `ce`, `attention` and `activation`, weighted as in `total`."""
         supernet = self._module.supernet

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mpcprof.errors import UsageError
+from mpcprof.nn.architecture import Architecture
 from mpcvit.checkpoint import Checkpoint
 from mpcvit.data.image_set import Dataset
-from mpcvit.models.vit import VisionTransformer
+from mpcvit.models.vit import VisionTransformer, last_norm
 from mpcvit.train.evaluate import accuracy
 from mpcvit.train.loop import ParameterGroup, decayed_groups
 from mpcvit.train.recipe import Distillation, Recipe
@@ -61,6 +62,7 @@ class Teacher:
 def _check_shapes(
     checkpoint: Checkpoint, student: VisionTransformer, kd: frozenset[KdTerm]
 ) -> None:
+    _check_features(checkpoint.architecture, kd)
     ours, theirs = student.architecture.model, checkpoint.architecture.model
     inputs = ("image_size", "n_channels", "n_classes")
     shapes = ("n_tokens", "width") if "feature" in kd else ()
@@ -71,6 +73,15 @@ def _check_shapes(
                 f"the teacher has {name}={getattr(theirs, name)}, the model "
                 f"{getattr(ours, name)}: expected the same; give {remedy}"
             )
+
+
+def _check_features(teacher: Architecture, kd: frozenset[KdTerm]) -> None:
+    if "feature" in kd and last_norm(teacher) != "layernorm":
+        raise UsageError(
+            f"the teacher's last norm, {last_norm(teacher)!r}, is folded into its "
+            "classifier, and its features are of no known size: give --kd logits, or "
+            "a teacher with a layernorm"
+        )
 
 
 def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -102,14 +113,18 @@ def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 def choose_terms(
-    given: frozenset[str] | None, *, has_teacher: bool
+    given: frozenset[str] | None, *, has_teacher: bool, has_features: bool = True
 ) -> frozenset[KdTerm]:
     """Return the given terms; without any, all that a teacher can give.
+
+    Args:
+        has_features: Whether it has a feature for each token of the student.
 
     Raises:
         UsageError: If one is not known, or they do not fit the teacher.
     """
-    chosen = frozenset(get_args(KdTerm)) if has_teacher else frozenset()
+    terms = get_args(KdTerm) if has_features else ("logits",)
+    chosen = frozenset(terms) if has_teacher else frozenset()
     chosen = chosen if given is None else given
     check_terms(chosen, has_teacher=has_teacher)
     return cast("frozenset[KdTerm]", chosen)  # as just checked
@@ -129,15 +144,22 @@ def check_terms(kd: frozenset[str], *, has_teacher: bool) -> None:
         raise UsageError(f"{given}: give --teacher and --kd together, or neither")
 
 
-def weigh(terms: Mapping[str, Tensor], weights: Distillation) -> dict[str, Tensor]:
-    """Return the terms, and their sum under the paper's weights as "total"."""
+def weigh(
+    terms: Mapping[str, Tensor], weights: Distillation, range_penalty: float = 0.0
+) -> dict[str, Tensor]:
+    """Return the terms, and their sum under the paper's weights as "total".
+
+    Args:
+        range_penalty: Weight of the term "range".
+    """
     by_name = {"ce": weights.chi, "logits": weights.beta, "feature": weights.gamma}
+    by_name["range"] = range_penalty
     total = torch.stack([by_name[name] * term for name, term in terms.items()]).sum()
     return {"total": total, **terms}
 
 
 class TrainingObjective:
-    """Cross-entropy, and the model's distance from its teacher.
+    """Cross-entropy, the model's distance from its teacher, and squares out of range.
 
     Raises:
         UsageError: If the terms do not go with the teacher, or the lack of one.
@@ -173,8 +195,12 @@ class TrainingObjective:
         if self._teacher is not None:
             self._teacher.to(device)
 
+    def begin_step(self, progress: float) -> None:
+        """Set how much is left of what gives way in the model."""
+        self._model.begin_step(progress)
+
     def losses(self, images: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """Return ce, logits and feature where they are asked for, and their sum."""
+        """Return ce, logits, feature and range where asked for, and their sum."""
         features = self._model.features(images)  # (B, N, D)
         logits = self._model.classify(features)  # (B, C)
         terms = {"ce": soft_cross_entropy(logits, targets)}
@@ -185,7 +211,9 @@ class TrainingObjective:
                 terms["logits"] = logits_divergence(logits, taught, temperature)
             if "feature" in self._kd:
                 terms["feature"] = feature_distance(features, taught_features)
-        return weigh(terms, self._recipe.distillation)
+        if self._recipe.range_penalty:
+            terms["range"] = self._model.excess()
+        return weigh(terms, self._recipe.distillation, self._recipe.range_penalty)
 
     def after_step(self) -> None:
         """Project nothing."""

@@ -28,7 +28,14 @@ _BEFORE: Final = {
     "model.pooling": "class_token",
     "model.has_qkv_bias": False,
     "model.own_head_dim": 0,
+    "model.stem": [],
     "plan": "",
+    "recipe.clip_batchnorm": False,
+    "recipe.mlp_norm": False,
+    "recipe.gradual_norm": 0.0,
+    "recipe.gradual_activation": 0.0,
+    "recipe.range_penalty": 0.0,
+    "recipe.range_bound": 4.0,
 }
 _STATE_VERSION: Final = "1"
 _MODULE: Final = "module."

@@ -20,6 +20,7 @@ from mpcprof.errors import MpcprofError, UsageError
 from mpcprof.progress import SILENT, Progress
 from mpcvit.data.augmentation import Augment
 from mpcvit.data.image_set import Dataset, batches, count_batches
+from mpcvit.models.norm import BatchNorm
 from mpcvit.train.config import RunConfig, seed_all
 from mpcvit.train.folder import NO_RUN, RunFolder, check_shared, read_state, write_state
 from mpcvit.train.log import EpochLog, EpochRecord, read_log
@@ -58,6 +59,12 @@ class Objective(Protocol):
     def to(self, device: torch.device) -> None:
         """Move what is not part of the module, such as a teacher."""
 
+    def begin_step(self, progress: float) -> None:
+        """Set what depends on the share of the training that is done, from 0 to 1.
+
+        What it sets is not saved: after a resume it follows from the epoch.
+        """
+
     def losses(self, images: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
         """Return scalars by name; "total" is minimised, the others are logged.
 
@@ -86,6 +93,16 @@ def decayed_groups(
         weight_decay=recipe.weight_decay,
     )
     return matrices, replace(matrices, parameters=others, weight_decay=0.0)
+
+
+def clipped_parameters(
+    module: nn.Module, groups: Sequence[ParameterGroup], recipe: Recipe
+) -> list[nn.Parameter]:
+    """Return the parameters whose gradients are clipped together."""
+    is_free = not recipe.clip_batchnorm
+    norms = [m for m in module.modules() if is_free and isinstance(m, BatchNorm)]
+    left = {id(own) for norm in norms for own in norm.parameters(recurse=False)}
+    return [p for group in groups for p in group.parameters if id(p) not in left]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +195,7 @@ class _Loop:
         self._recipe = recipe
         self._folder = folder
         self._groups = tuple(group for group in objective.groups() if group.parameters)
+        self._clipped = clipped_parameters(objective.module, self._groups, recipe)
         self._images = dataset.train.to(fabric.device)
         self._augment = Augment(
             recipe.augmentation,
@@ -252,7 +270,9 @@ class _Loop:
         begin_s = time.perf_counter()
         sums: dict[str, Tensor] = {}
         for number, (images, labels) in enumerate(self._batches(epoch)):
-            self._set_learning_rates(epoch - 1 + number / n_steps)
+            n_done = epoch - 1 + number / n_steps
+            self._set_learning_rates(n_done)
+            self._objective.begin_step(n_done / self._recipe.epochs)
             for name, loss in self._take_step(images, labels, epoch).items():
                 weighted = loss * len(labels)  # stays on the device: no waiting here
                 sums[name] = sums[name] + weighted if name in sums else weighted
@@ -296,14 +316,10 @@ class _Loop:
         varied, targets = self._augment(images, labels, epoch=epoch)
         losses = self._step(self._dataset.normalization.apply(varied), targets)
         self._fabric.backward(losses["total"])
-        clip_norm = self._recipe.clip_norm
-        if clip_norm is not None:
-            self._fabric.clip_gradients(
-                self._step,
-                self._optimizer,
-                max_norm=clip_norm,
-                error_if_nonfinite=False,  # told once an epoch, by `_mean_losses`
-            )
+        if (
+            self._recipe.clip_norm is not None
+        ):  # what is not finite `_mean_losses` tells
+            nn.utils.clip_grad_norm_(self._clipped, self._recipe.clip_norm)
         self._optimizer.step()
         self._optimizer.zero_grad()
         self._objective.after_step()

@@ -11,7 +11,7 @@ from mpcvit.data.augmentation import (
     PAPER_AUGMENTATION,
     Augmentation,
 )
-from mpcvit.models.layers import NONE, Regularization
+from mpcvit.models.layers import NONE, Regularization, TrainedForm
 
 _WARMUP_START = 1e-3  # of the peak; zero would waste the first step
 
@@ -96,6 +96,14 @@ class Recipe:
         weight_decay: AdamW's weight decay of matrices; norms, biases, positions have
             none.
         clip_norm: Norm that gradients are scaled down to; None leaves them.
+        clip_batchnorm: Whether gradients of BatchNorms are counted and scaled, too.
+        mlp_norm: Whether a BatchNorm, folded in the end, stands in front of each MLP's
+            activation.
+        gradual_norm: Share of the epochs over which a layernorm gives way to a
+            BatchNorm or RepBN, in a line; 0 for not at all.
+        gradual_activation: Share of the epochs over which a GeLU gives way to a square.
+        range_penalty: Weight of the mean of (|x| - range_bound)^2 over the inputs x of
+            squares beyond the bound.
 
     Raises:
         UsageError: If a number is out of range.
@@ -113,6 +121,12 @@ class Recipe:
     regularization: Regularization
     distillation: Distillation = Distillation()
     clip_norm: float | None = None
+    clip_batchnorm: bool = False
+    mlp_norm: bool = False
+    gradual_norm: float = 0.0
+    gradual_activation: float = 0.0
+    range_penalty: float = 0.0
+    range_bound: float = 4.0
     precision: Precision = "32-true"
     n_threads: int | None = None
     seed: int = 0
@@ -140,6 +154,7 @@ class Recipe:
             raise UsageError(
                 f"clip_norm={self.clip_norm}: expected above 0 and finite, or none"
             )
+        self._check_form()
         if self.n_threads is not None and self.n_threads < 1:
             raise UsageError(
                 f"n_threads={self.n_threads}: expected at least 1, or none"
@@ -149,6 +164,19 @@ class Recipe:
             raise UsageError(f"precision={self.precision!r}: expected {known}")
         _ = self.schedule  # checks the epochs
 
+    def _check_form(self) -> None:
+        for name in ("gradual_norm", "gradual_activation"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(
+                    f"{name}={getattr(self, name)}: expected a share of the epochs, "
+                    "from 0 to 1"
+                )
+        if not (0 <= self.range_penalty < math.inf and 0 < self.range_bound < math.inf):
+            raise UsageError(
+                f"range_penalty={self.range_penalty}, range_bound={self.range_bound}: "
+                "expected at least 0 and above 0, both finite"
+            )
+
     @property
     def schedule(self) -> Schedule:
         """Learning rate over the epochs."""
@@ -156,6 +184,16 @@ class Recipe:
             epochs=self.epochs,
             warmup_epochs=self.warmup_epochs,
             cooldown_epochs=self.cooldown_epochs,
+        )
+
+    @property
+    def form(self) -> TrainedForm:
+        """What the network has while it is trained."""
+        return TrainedForm(
+            has_mlp_norm=self.mlp_norm,
+            norm_until=self.gradual_norm,
+            activation_until=self.gradual_activation,
+            range_bound=self.range_bound if self.range_penalty else None,
         )
 
     def with_changes(self, **changes: Any) -> "Recipe":  # Any: as dataclasses.replace

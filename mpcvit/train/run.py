@@ -2,22 +2,27 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from mpcprof import predict
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.nn.preset import Convolution, ModelPreset
 from mpcprof.progress import SILENT, Progress
 from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from mpcvit.data.image_set import Dataset
+from mpcvit.models.layers import NONE
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.train.config import RunConfig, choose_model, seed_all
 from mpcvit.train.distillation import KdTerm, Teacher, TrainingObjective, check_terms
 from mpcvit.train.log import EpochRecord
 from mpcvit.train.loop import fit
+from mpcvit.train.recipe import Recipe, get_recipe
+
+OWN_TEACHER: Final = Path("cnn")  # in place of a checkpoint: a CNN, trained first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +30,7 @@ class TrainConfig:
     """What to train, on what, and where to put it.
 
     Attributes:
-        teacher: A checkpoint; needs `kd`, the terms it teaches by.
+        teacher: A checkpoint, or `OWN_TEACHER`; needs `kd`, the terms it teaches by.
 
         >>> mpcvit.TrainConfig(
         ...     run=mpcvit.RunConfig(dataset="digits", recipe=recipe, output=folder),
@@ -122,12 +127,14 @@ def train(
         DivergedError: If the loss is not finite.
     """
     check_terms(config.kd, has_teacher=config.teacher is not None)
+    if config.teacher == OWN_TEACHER:
+        config = replace(config, teacher=train_teacher(config, progress, dataset))
     taught_by = read_checkpoint(config.teacher) if config.teacher else None
     architecture, recipe = config.architecture, config.run.recipe
     dataset = dataset or config.run.load_dataset(architecture.model)
     dataset.check_fits(architecture.model)
     seed_all(recipe.seed)
-    model = VisionTransformer(architecture, recipe.regularization)
+    model = VisionTransformer(architecture, recipe.regularization, recipe.form)
     teacher = None
     if taught_by is not None:
         teacher = Teacher(taught_by, model, dataset, config.kd)
@@ -153,6 +160,74 @@ def train(
         device=str(fitted.device),
         is_first_process=fitted.is_first_process,
     )
+
+
+_TEACHER_CHANNELS: Final = (32, 64, 128, 128)  # of the first convolutions
+_TEACHER_SIDE: Final = 4  # of the smallest map
+_TEACHER_EPOCHS: Final = 10
+
+
+def train_teacher(
+    config: TrainConfig, progress: Progress = SILENT, dataset: Dataset | None = None
+) -> Path:
+    """Train the CNN that teaches, in the folder `teacher` of the run, or resume it.
+
+    Raises:
+        UsageError: As `train`.
+    """
+    progress.say("training the teacher, a small CNN")
+    run = replace(
+        config.run,
+        output=config.run.output / "teacher",
+        recipe=_teacher_recipe(config.run.recipe),
+    )
+    architecture = _teacher_architecture(config.architecture.model)
+    taught = train(
+        TrainConfig(run=run, architecture=architecture), progress, dataset=dataset
+    )
+    return taught.checkpoint
+
+
+def _teacher_recipe(recipe: Recipe) -> Recipe:
+    """Return ten epochs of plain training on images varied as the student's are."""
+    own = recipe.augmentation
+    return replace(
+        get_recipe("", "quick"),
+        epochs=_TEACHER_EPOCHS,
+        batch_size=recipe.batch_size,
+        augmentation=replace(own, mixup=0.0, cutmix=0.0, randaugment_magnitude=0.0),
+        regularization=NONE,
+        precision=recipe.precision,
+        n_threads=recipe.n_threads,
+        seed=recipe.seed,
+    )
+
+
+def _teacher_architecture(model: ModelPreset) -> Architecture:
+    """Return convolutions with a pool of 2 down to a map of 4 x 4, and one more."""
+    side = model.image_size
+    stem: list[Convolution] = []
+    while side % 2 == 0 and side > _TEACHER_SIDE:
+        side //= 2
+        stem.append(Convolution(channels=_channels(len(stem)), pool=2))
+    stem.append(Convolution(channels=_channels(len(stem))))
+    teacher = ModelPreset(
+        name="cnn",
+        n_layers=0,
+        n_heads=1,
+        width=stem[-1].channels,
+        image_size=model.image_size,
+        patch=1,
+        n_channels=model.n_channels,
+        n_classes=model.n_classes,
+        pooling="mean",
+        stem=tuple(stem),
+    )
+    return Architecture(model=teacher, attention=(), activation=())
+
+
+def _channels(number: int) -> int:
+    return _TEACHER_CHANNELS[min(number, len(_TEACHER_CHANNELS) - 1)]
 
 
 def _digest(path: Path) -> str:

@@ -16,7 +16,12 @@ from mpcvit.cli.train import command
 from mpcvit.data.dataset import load_dataset
 from mpcvit.train.evaluate import evaluate_plain
 from tests.image_folders import write_image_folder, write_parquet_folder
-from tests.training_runs import StopAfter, interrupt, tiny_architecture
+from tests.training_runs import (
+    StopAfter,
+    free_architecture,
+    interrupt,
+    tiny_architecture,
+)
 
 QUICK = ("--limit", "40", "--epochs", "1", "--accelerator", "cpu", "--json")
 
@@ -77,6 +82,27 @@ def test_a_network_of_a_users_own_sizes_is_trained(tmp_path):
     assert checkpoint.architecture == read_architecture(given)
     dataset = load_dataset("digits", model=checkpoint.architecture.model, limit=40)
     assert evaluate_plain(checkpoint, dataset) == document["accuracy"]
+
+
+def test_what_keeps_squares_in_range_is_asked_for_and_kept(tmp_path):
+    given = tmp_path / "free.json"
+    given.write_text(free_architecture().to_json())
+
+    text = call(
+        *(given, "--mlp-norm", "--gradual-norm", "0.5", "--gradual-activation", "0.5"),
+        *("--range-penalty", "0.1", "--range-bound", "0.5", "--clip-batchnorm"),
+        *("--teacher", "cnn", "--output", tmp_path / "run"),
+    )
+
+    document = json.loads(text)
+    assert {"ce", "logits", "range"} <= {*document["losses"]}
+    recipe = json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]
+    asked = ("mlp_norm", "gradual_norm", "gradual_activation", "range_penalty")
+    assert [recipe[name] for name in asked] == [True, 0.5, 0.5, 0.1]
+    assert (recipe["range_bound"], recipe["clip_batchnorm"]) == (0.5, True)
+    trained = read_checkpoint(Path(document["checkpoint"]))
+    dataset = load_dataset("digits", model=trained.architecture.model, limit=40)
+    assert evaluate_plain(trained, dataset) == document["accuracy"]
 
 
 @pytest.mark.parametrize(
@@ -176,6 +202,7 @@ def test_ctrl_c_leaves_a_line_that_says_how_to_go_on(tmp_path, monkeypatch):
         (("softmax", "--recipe", "quik"), "no recipe 'quik'; did you mean quick"),
         (("softmax", "--learning-rate", "1e-9"), "expected 0 <= least <= peak"),
         (("softmax", "--model", "cifar", "--chi", "-1"), "weights of at least 0"),
+        (("softmax", "--gradual-norm", "2"), "gradual_norm=2.0: expected a share"),
         (("softmax", "--chi", "nan"), "chi=nan.*all finite"),
         (("softmax", "--temperature", "inf"), "temperature=inf.*all finite"),
         (("softmax", "--learning-rate", "inf"), "learning_rate=inf: expected .*finite"),

@@ -1,5 +1,6 @@
 """The loop, with objectives whose course is known."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,16 @@ import torch
 from torch import nn
 
 from mpcvit.data.dataset import load_dataset
+from mpcvit.models.norm import RepBatchNorm
 from mpcvit.train.config import Hardware, RunConfig
 from mpcvit.train.log import read_log
-from mpcvit.train.loop import DivergedError, ParameterGroup, decayed_groups, fit
+from mpcvit.train.loop import (
+    DivergedError,
+    ParameterGroup,
+    clipped_parameters,
+    decayed_groups,
+    fit,
+)
 from tests.training_runs import N_STEPS, steady_recipe, tiny_recipe
 
 RECIPE = steady_recipe()
@@ -34,6 +42,7 @@ class LineObjective:
     def __init__(self, scale: float = 1.0) -> None:
         self.module = Line()
         self.n_steps = 0
+        self.progress = []
         self._scale = scale
 
     def groups(self):
@@ -54,6 +63,9 @@ class LineObjective:
 
     def to(self, device):
         assert device.type == "cpu"
+
+    def begin_step(self, progress):
+        self.progress.append(progress)
 
     def losses(self, images, targets):
         force = self._scale * self.module.share.sum()
@@ -110,6 +122,43 @@ def test_buffers_of_the_module_survive_a_resume(tmp_path):
     assert float(objective.module.n_steps) == N_STEPS * RECIPE.epochs
     counted = [record.metrics["counted"] for record in read_log(tmp_path / "log.jsonl")]
     assert counted == [3, 6, 9]
+
+
+def test_each_step_knows_how_much_is_done_also_after_a_resume(tmp_path):
+    class Stopped(LineObjective):
+        def begin_step(self, progress):
+            super().begin_step(progress)
+            if len(self.progress) == N_STEPS + 2:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, Stopped())
+
+    run(tmp_path, objective := LineObjective())
+
+    n_steps = N_STEPS * RECIPE.epochs
+    expected = [step / n_steps for step in range(N_STEPS, n_steps)]
+    assert objective.progress == pytest.approx(expected)
+
+
+def test_clipping_leaves_batchnorms_alone_unless_it_is_asked_for():
+    network = nn.ModuleDict({"norm": RepBatchNorm(2, until=0.5), "line": Line()})
+    groups = decayed_groups(network.parameters(), RECIPE)
+    names = {id(p): name for name, p in network.named_parameters()}
+
+    apart, together = (
+        [
+            names[id(p)]
+            for p in clipped_parameters(
+                network, groups, replace(RECIPE, clip_batchnorm=is_clipped)
+            )
+        ]
+        for is_clipped in (False, True)
+    )
+
+    layernorm = ["norm.first.gamma", "norm.first.beta"]
+    assert apart == ["line.idle", *layernorm, "line.share"]
+    assert {*together} - {*apart} == {"norm.gamma", "norm.beta", "norm.identity"}
 
 
 def test_tensorboard_has_each_epoch_once(tmp_path):

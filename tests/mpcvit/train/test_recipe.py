@@ -55,3 +55,18 @@ def test_a_recipe_with_a_number_that_is_not_finite_is_refused(name, value):
 def test_a_weight_or_temperature_that_is_not_finite_is_refused(name, value):
     with pytest.raises(UsageError, match=rf"{name}={value}.*all finite"):
         Distillation(**{name: value})
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("name", ["gradual_norm", "gradual_activation"])
+def test_what_is_no_share_of_the_epochs_is_refused(name, value):
+    with pytest.raises(UsageError, match=rf"{name}={value}: expected a share"):
+        get_recipe("digits").with_changes(**{name: value})
+
+
+@pytest.mark.parametrize("changes", [{"range_penalty": -1.0}, {"range_bound": 0.0}])
+def test_a_penalty_that_is_none_is_refused(changes):
+    (name, value), *_ = changes.items()
+
+    with pytest.raises(UsageError, match=f"{name}={value}.*at least 0 and above 0"):
+        get_recipe("digits").with_changes(**changes)

@@ -21,6 +21,7 @@ from tests.training_runs import (
     N_EPOCHS,
     N_STEPS,
     StopAfter,
+    free_architecture,
     interrupt,
     tiny_recipe,
     tiny_request,
@@ -114,6 +115,28 @@ def test_a_run_that_mixes_in_its_first_epoch_alone_resumes_to_the_same_bits(tmp_
     assert_same_run(tmp_path / "stopped", tmp_path / "first")
     assert losses(tmp_path / "first")[0] == losses(tmp_path / "always")[0]
     assert losses(tmp_path / "first")[1] != losses(tmp_path / "always")[1]
+
+
+def test_statistics_and_what_is_gradual_resume_to_the_same_bits(tmp_path):
+    recipe = tiny_recipe(
+        mlp_norm=True,
+        gradual_norm=0.8,
+        gradual_activation=0.8,
+        range_penalty=0.1,
+        range_bound=0.5,
+    )
+    unbroken, stopped = (
+        tiny_request(tmp_path / name, recipe, architecture=free_architecture())
+        for name in ("unbroken", "stopped")
+    )
+    train(unbroken)
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, StopAfter(N_STEPS + 2, interrupt))
+
+    train(stopped)
+
+    assert_same_run(tmp_path / "stopped", tmp_path / "unbroken")
+    assert losses(tmp_path / "stopped")[-1]["range"] > 0
 
 
 def test_a_finished_run_whose_log_is_gone_is_refused_in_one_line(tmp_path):

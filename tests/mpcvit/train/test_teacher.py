@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from mpcprof.errors import UsageError
-from mpcvit.checkpoint import Checkpoint
+from mpcvit.checkpoint import Checkpoint, read_checkpoint
 from mpcvit.data.dataset import load_dataset
 from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.train.distillation import Teacher
-from tests.training_runs import tiny_architecture
+from mpcvit.train.run import OWN_TEACHER, train
+from tests.training_runs import tiny_architecture, tiny_recipe, tiny_request
 
 ARCHITECTURE = tiny_architecture()
 DIGITS = load_dataset("digits", limit=20)
@@ -60,6 +61,30 @@ def test_under_the_same_normalization_images_are_the_very_same():
     _, logits = make_teacher(checkpoint).teach(given)
 
     assert torch.equal(logits, checkpoint.build_model()(given))
+
+
+def test_features_that_no_norm_keeps_in_size_are_not_taught():
+    architecture = replace(ARCHITECTURE, norm=("batchnorm",))
+    weights = VisionTransformer(architecture).weights()
+    teacher = make_checkpoint(architecture=architecture, weights=weights)
+
+    with pytest.raises(UsageError, match=r"'batchnorm', is folded .* --kd logits"):
+        make_teacher(teacher)
+
+
+def test_a_teacher_of_its_own_is_trained_before_the_student(tmp_path):
+    request = replace(
+        tiny_request(tmp_path, tiny_recipe(epochs=1)),
+        teacher=OWN_TEACHER,
+        kd=frozenset({"logits"}),
+    )
+
+    result = train(request)
+
+    teacher = read_checkpoint(tmp_path / "teacher" / "model.safetensors")
+    assert teacher.architecture.n_layers == 0
+    assert result.epochs[0].losses["logits"] > 0
+    assert train(request).n_resumed == 1
 
 
 def test_a_teacher_whose_classes_are_in_another_order_is_refused_in_one_line():
