@@ -9,26 +9,29 @@
 import contextlib
 import itertools
 import json
-import math
 import os
 import re
+import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from itertools import repeat
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
-
-import msgspec
+from types import NoneType, UnionType
+from typing import (
+    Any,
+    Final,
+    Literal,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from mpcprof.errors import FileBusyError, FileError, UsageError, did_you_mean
 
 Value = TypeVar("Value")
-
-_AT = re.compile(r"^(?P<problem>.*) - at `\$(?P<path>.*)`$", re.DOTALL)
-_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
-_MISSING = re.compile(r"Object missing required field `(\w+)`")
-_WRONG_TYPE = re.compile(r"Expected `(.+)`, got `(.+)`")
-_JSON_WORDS = {"array": "list", "str": "text", "bool": "true or false"}
 
 
 def replace_file(path: Path, content: bytes | str) -> None:
@@ -164,31 +167,10 @@ def decode_json(text: bytes | str, kind: type[Value], *, what: str) -> Value:
         UsageError: In one line: `what`, the key, the value given, the one expected.
     """
     try:
-        values = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        problem = _not_finite(text) or f"not JSON: {error}"
-        raise UsageError(f"{what}: {problem}") from None
+        values = json.loads(text)  # NaN and Infinity too, which are named below
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{what}: not JSON: {error}") from None
     return convert_json(values, kind, what=what)
-
-
-def _not_finite(text: bytes | str) -> str:
-    """Return one line on the first NaN or Infinity, which other programs write."""
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        return ""
-    return next(_numbers_not_finite(values, ""), "")
-
-
-def _numbers_not_finite(values: Any, key: str) -> Iterator[str]:  # Any: JSON
-    if isinstance(values, float) and not math.isfinite(values):
-        yield f"{key.removeprefix('.')}={values}: expected a finite number"
-    elif isinstance(values, dict):
-        for name, value in values.items():
-            yield from _numbers_not_finite(value, f"{key}.{name}")
-    elif isinstance(values, list):
-        for index, value in enumerate(values):
-            yield from _numbers_not_finite(value, f"{key}[{index}]")
 
 
 # Any: parsed JSON, which this function gives its type
@@ -198,30 +180,89 @@ def convert_json(values: Any, kind: type[Value], *, what: str) -> Value:
     Raises:
         UsageError: In one line: `what`, the key, the value given, the one expected.
     """
-    _check_keys(values, kind, what)
     try:
-        return msgspec.convert(values, kind)
-    except msgspec.ValidationError as error:
-        problem = _explain(str(error), values, kind)
-        raise UsageError(f"{what}: {problem}") from None
+        converted: Value = _convert(values, kind, "")
+    except UsageError as error:
+        raise UsageError(f"{what}: {error}") from None
+    return converted
 
 
-def _check_keys(values: Any, kind: Any, what: str) -> None:  # Any: JSON, and its type
-    """Refuse keys that no dataclass has, here or further inside."""
-    inside = (kind, *get_args(kind))
-    if isinstance(values, list):
-        for value in values:
-            _check_keys(value, inside[1] if len(inside) > 1 else None, what)
-    for one in inside if isinstance(values, dict) else ():
-        if not (isinstance(one, type) and is_dataclass(one)):
-            continue
-        known = [field.name for field in fields(one) if field.init]
-        for key, value in values.items():
-            if key not in known:
-                hint = _name_hint(key, one, known)
-                raise UsageError(f"{what}: unknown key {key!r}; {hint}")
-            if isinstance(value, dict | list):
-                _check_keys(value, get_type_hints(one)[key], what)
+# Any: JSON, a type expression, and what the one becomes as the other
+def _convert(value: Any, kind: Any, at: str) -> Any:
+    """Return a JSON value as a `kind`; `at` says where in the document it stands."""
+    if isinstance(value, int | float) and not abs(value) <= sys.float_info.max:
+        raise UsageError(f"{at}={value!r:.80}: expected a finite number")
+    choices = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    chosen = next((one for one in choices if _is_alike(value, one)), _NOTHING)
+    if chosen is _NOTHING:
+        shown = f"{at}={value!r:.80}" if at else f"{value!r:.80}"
+        raise UsageError(f"{shown}: expected {' or '.join(map(_word, choices))}")
+    if is_dataclass(chosen):
+        return _convert_object(value, chosen, at)
+    origin, inside = get_origin(chosen) or chosen, get_args(chosen)
+    if inside and origin in (tuple, list):
+        is_free = origin is list or inside[-1] is ...
+        if not is_free and len(value) != len(inside):
+            raise UsageError(f"{at}={value!r:.80}: expected {len(inside)} values")
+        kinds = repeat(inside[0], len(value)) if is_free else inside
+        pairs = enumerate(zip(value, kinds, strict=True))
+        return origin(_convert(one, own, f"{at}[{n}]") for n, (one, own) in pairs)
+    if inside and origin in (dict, Mapping):
+        prefix = f"{at}." if at else ""
+        return {k: _convert(one, inside[1], prefix + k) for k, one in value.items()}
+    return chosen(value) if chosen in (int, float) else value
+
+
+_NOTHING: Final = object()
+_JSON_TYPES: Final = {Mapping: dict}
+
+
+def _is_alike(value: Any, kind: Any) -> bool:  # Any: JSON, and a type expression
+    """Return whether a value is a `kind` on the outside, whatever it holds."""
+    origin = get_origin(kind) or kind
+    if origin is Literal:
+        return any(type(value) is type(o) and value == o for o in get_args(kind))
+    if isinstance(value, int | float) and origin in (int, float):
+        is_whole = origin is float or not value % 1
+        return is_whole and not isinstance(value, bool)
+    if is_dataclass(origin):
+        return isinstance(value, dict)
+    if origin in (tuple, list):
+        return isinstance(value, list | tuple)
+    return origin is Any or type(value) is _JSON_TYPES.get(origin, origin)
+
+
+_WORDS: Final = {tuple: "list", dict: "object", Mapping: "object", str: "text"} | {
+    bool: "true or false",
+    NoneType: "null",
+}
+
+
+def _word(kind: Any) -> str:  # Any: a type expression
+    origin = get_origin(kind) or kind
+    if origin is Literal:
+        return " or ".join(map(str, get_args(kind)))
+    return "object" if is_dataclass(origin) else _WORDS.get(origin, origin.__name__)
+
+
+# Any: JSON, a dataclass, and one of its kind
+def _convert_object(values: dict[str, Any], kind: Any, at: str) -> Any:
+    known = {field.name: field for field in fields(kind) if field.init}
+    for key in values:
+        if key not in known:
+            hint = _name_hint(key, kind, [*known])
+            raise UsageError(f"unknown key {key!r}; {hint}")
+    hints, prefix = get_type_hints(kind), f"{at}." if at else ""
+    own = {k: _convert(one, hints[k], prefix + k) for k, one in values.items()}
+    for name, field in known.items():
+        is_needed = field.default is MISSING and field.default_factory is MISSING
+        if is_needed and name not in values:
+            place = f" in {at}" if at else ""
+            raise UsageError(f"the key {name!r} is missing{place}")
+    try:
+        return kind(**own)
+    except (ValueError, TypeError) as error:  # a check of its own, which names a field
+        raise UsageError(f"{at}: {error}" if at else str(error)) from None
 
 
 def _name_hint(key: str, kind: Any, known: list[str]) -> str:  # Any: a dataclass
@@ -230,44 +271,6 @@ def _name_hint(key: str, kind: Any, known: list[str]) -> str:  # Any: a dataclas
         if key in others:
             return f"here it is called {name}"
     return did_you_mean(key, known)
-
-
-def _explain(message: str, values: Any, kind: Any) -> str:  # Any: JSON, and its type
-    """Return the message of msgspec in our words: key, value given, value expected."""
-    match = _AT.match(message)
-    problem, path = (match["problem"], match["path"]) if match else (message, "")
-    key = path.removeprefix(".")
-    if missing := _MISSING.fullmatch(problem):
-        place = f" in {key}" if key else ""
-        return f"the key {missing[1]!r} is missing{place}"
-    if "[...]" in path:  # a value of an object, whose key msgspec does not tell
-        return f"{key}: {problem}"
-    steps = [a or int(b) for a, b in _STEP.findall(path)]
-    if wrong := _WRONG_TYPE.fullmatch(problem):
-        names = [_JSON_WORDS.get(name, name) for name in wrong[1].split(" | ")]
-        problem = f"expected {' or '.join(names)}"
-    elif problem.startswith("Invalid enum value"):
-        problem = f"expected {_choices(kind, steps)}"
-    elif not path:
-        return problem  # a check of our own, which names the field
-    for step in steps:
-        values = values[step]
-    if isinstance(values, dict) and key and not wrong:  # its own check names a field
-        return f"{key}: {problem}"
-    return f"{key}={values!r:.80}: {problem}" if key else f"{values!r:.80}: {problem}"
-
-
-def _choices(kind: Any, steps: list[str | int]) -> str:  # Any: a type expression
-    """Return the values that a Literal allows, found by walking from `kind` to it."""
-    for step in steps:
-        kind = get_args(kind)[0] if isinstance(step, int) else _hint(kind, step)
-    literals = [one for one in (kind, *get_args(kind)) if get_origin(one) is Literal]
-    return " or ".join(str(choice) for one in literals for choice in get_args(one))
-
-
-def _hint(kind: Any, name: str) -> Any:  # Any: a type expression
-    classes = [one for one in (kind, *get_args(kind)) if is_dataclass(one)]
-    return get_type_hints(classes[0])[name]
 
 
 def _temporary(path: Path) -> Path:

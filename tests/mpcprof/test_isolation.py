@@ -23,7 +23,7 @@ from tests import ROOT
 
 NAMES = [
     *(set(sys.stdlib_module_names) - {"site", "sitecustomize", "usercustomize"}),
-    *("click", "filelock", "jax", "mpcvit", "msgspec", "numpy", "rich", "spu", "torch"),
+    *("click", "filelock", "jax", "mpcvit", "numpy", "rich", "spu", "torch"),
 ]
 
 

@@ -241,8 +241,11 @@ CONDITIONS = {"architecture": {}, "deployment": "semi2k", "network": "wan"}
         ({"conditions": CONDITIONS, "latency_s": True}, "latency_s=True: expected"),
         ({"conditions": CONDITIONS, "latency_s": None}, "latency_s=None: expected"),
         ({"conditions": CONDITIONS, "latency_s": -1}, "latency_s=-1.0: expected a fin"),
-        ({"conditions": CONDITIONS, "latency_s": float("nan")}, "not JSON"),
-        ({"conditions": CONDITIONS, "latency_s": 10**400}, "out of range"),
+        (
+            {"conditions": CONDITIONS, "latency_s": float("nan")},
+            "latency_s=nan: .* finite",
+        ),
+        ({"conditions": CONDITIONS, "latency_s": 10**400}, "expected a finite number"),
     ],
 )
 def test_a_damaged_file_of_what_was_measured_is_one_line(tmp_path, text, message):

@@ -243,7 +243,7 @@ WRONG = {
     without("attention"): "the key 'attention' is missing",
     text(attentions=[]): "unknown key 'attentions'; did you mean attention",
     text(schema_version=2): "schema_version=2: expected 1",
-    text(schema_version="1"): "schema_version='1': expected int",
+    text(schema_version="1"): "schema_version='1': expected 1",
     text(norm="batchnrm"): "no norm 'batchnrm'; did you mean batchnorm?",
     text(norm=["affine"] * 2): "norm has 2 layers: the model has 3",
     text(norm=3): "norm=3: expected text or list",
@@ -271,7 +271,7 @@ WRONG = {
     text(n_classes=2.5): "n_classes=2.5: expected int",
     text(n_layers=4): "attention has 3 layers: the model has 4",
     text(heads="parallel"): "heads='parallel': expected serial or batched",
-    text(heads=["serial"]): "heads=['serial']: expected text",
+    text(heads=["serial"]): "heads=['serial']: expected serial or batched",
     text(attention=[LAYER] * 2): "attention has 2 layers: the model has 3",
     text(
         attention=[LAYER[:3]] * 3
