@@ -1,20 +1,20 @@
 """A trained network in one safetensors file, and the test images it is judged by."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from mpcprof.errors import UsageError
 from mpcprof.files import check_writable, replace_file
-from mpcvit.checkpoint_header import CheckpointHeader, header_of, open_checkpoint
-from mpcvit.data.dataset import DATASETS, load_dataset
-from mpcvit.data.image_set import Dataset
+from mpcvit.checkpoint_header import CheckpointHeader, make_header, reading_errors
 from mpcvit.models.vit import VisionTransformer, check_weights
+from mpcvit.tensor_file import pack_tensors, unpack_tensors
+
+if TYPE_CHECKING:
+    from mpcvit.data.image_set import Dataset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,25 +53,9 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         FileError: If it cannot be written.
     """
-    weights = {
-        name: weight.detach().to("cpu", torch.float32).contiguous()
-        for name, weight in checkpoint.weights.items()
-    }
+    weights = {name: weight.float() for name, weight in checkpoint.weights.items()}
     check_writable(path)
-    replace_file(path, _in_order(save(weights, metadata=checkpoint.to_metadata())))
-
-
-def _in_order(content: bytes) -> bytes:
-    """Sort the metadata of a safetensors file, so that equal networks are equal bytes.
-
-    The library writes them at random; the header is JSON behind its length in 8 bytes.
-    """
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(content[8:end])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    padded = text.ljust(-(-len(text) // 8) * 8)  # tensors begin at a multiple of 8
-    return len(padded).to_bytes(8, "little") + padded + content[end:]
+    replace_file(path, pack_tensors(weights, checkpoint.to_metadata()))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -84,11 +68,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         UsageError: If there is none, or it is damaged or of another kind or version.
     """
-    with open_checkpoint(path, "pt") as file:
-        header = header_of(file)
+    with reading_errors(path):
+        weights, metadata = unpack_tensors(path.read_bytes())
+        shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+        header = make_header(metadata, shapes)
         return Checkpoint(
             architecture=header.architecture,
-            weights={name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118 - not a dict
+            weights=weights,
             normalization=header.normalization,
             dataset=header.dataset,
             class_names=header.class_names,
@@ -102,7 +88,7 @@ def load_test_data(
     *,
     folder: Path | None = None,
     limit: int | None = None,
-) -> Dataset:
+) -> "Dataset":
     """Load images as the network takes them, of the classes that it tells apart.
 
     Args:
@@ -113,6 +99,8 @@ def load_test_data(
     Raises:
         UsageError: If there are no such images, or they have other classes.
     """
+    from mpcvit.data.dataset import DATASETS, load_dataset  # brings other packages
+
     name = name_or_folder or trained.dataset
     if name_or_folder is None and name not in DATASETS and not Path(name).is_dir():
         raise UsageError(
@@ -125,7 +113,7 @@ def load_test_data(
     return dataset
 
 
-def check_test_data(trained: CheckpointHeader, dataset: Dataset) -> None:
+def check_test_data(trained: CheckpointHeader, dataset: "Dataset") -> None:
     """Refuse images that the network cannot take, or that have other classes.
 
     Raises:

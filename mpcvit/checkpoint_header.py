@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from safetensors import SafetensorError, safe_open
-
 from mpcprof.errors import UsageError
 from mpcprof.files import decode_json
 from mpcprof.nn.architecture import Architecture, parse_architecture
@@ -87,10 +85,26 @@ def open_checkpoint(
     Raises:
         UsageError: If it cannot be read, or the block raises one.
     """
+    from safetensors import SafetensorError, safe_open
+
+    with reading_errors(path):
+        try:
+            with safe_open(path, framework=framework) as file:
+                yield file
+        except SafetensorError as error:
+            raise OSError(str(error)) from None
+
+
+@contextmanager
+def reading_errors(path: Path) -> Iterator[None]:
+    """Name the path in whatever the block finds wrong with a file.
+
+    Raises:
+        UsageError: If the block raises one, or cannot read.
+    """
     try:
-        with safe_open(path, framework=framework) as file:
-            yield file
-    except (OSError, SafetensorError) as error:
+        yield
+    except OSError as error:
         raise UsageError(
             f"cannot read checkpoint {str(path)!r}: {error}; expected a file that "
             "mpcvit train wrote"
@@ -116,8 +130,19 @@ def header_of(file: Any) -> CheckpointHeader:  # Any: the handle has no types
     Raises:
         UsageError: As `read_header`.
     """
-    header = _parse(file.metadata() or {})
     shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 - not a dict
+    return make_header(file.metadata() or {}, shapes)
+
+
+def make_header(
+    metadata: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]
+) -> CheckpointHeader:
+    """Return the header of a file with these texts and weights of these shapes.
+
+    Raises:
+        UsageError: As `read_header`.
+    """
+    header = _parse(metadata)
     check_weight_shapes(header.architecture, shapes)
     return header
 

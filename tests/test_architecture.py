@@ -50,7 +50,7 @@ LAYERS = (
     ("mpcprof.cli", "mpcprof.__main__"),
     ("mpcvit.data",),
     ("mpcvit.models",),
-    ("mpcvit.checkpoint_header", "mpcvit.checkpoint"),
+    ("mpcvit.tensor_file", "mpcvit.checkpoint_header", "mpcvit.checkpoint"),
     ("mpcvit.train",),
     ("mpcvit.search",),
     ("mpcvit.secure",),

@@ -7,18 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 
 import torch
-from kornia.augmentation import (
-    RandomAffine,
-    RandomErasing,
-    RandomHorizontalFlip,
-    RandomResizedCrop,
-)
 from torch import Tensor
 from torch.distributions import Beta
 from torch.nn.functional import one_hot, pad
 
 from mpcprof.errors import UsageError
-from mpcvit.data.randaugment import RandAugment
 
 _RATIO: Final = (3 / 4, 4 / 3)  # of width to height
 
@@ -44,6 +37,8 @@ def crop_and_resize(images: Tensor, least_share: float) -> Tensor:
     Differs: always bilinear, the corners of box and image aligned; timm draws bilinear
         or bicubic for each image ("random").
     """
+    from kornia.augmentation import RandomResizedCrop
+
     size = images.shape[-1]
     # one resampling for the batch; kornia's other mode crops image by image
     resized: Tensor = RandomResizedCrop(
@@ -259,6 +254,11 @@ Step = Callable[[Tensor], Tensor]
 
 
 def _make_steps(given: Augmentation) -> list[Step]:
+    # here, since the other functions of this file need torch alone
+    from kornia.augmentation import RandomAffine, RandomErasing, RandomHorizontalFlip
+
+    from mpcvit.data.randaugment import RandAugment
+
     steps: list[Step] = []
     if given.rotation_degrees or given.shift or given.zoom:
         steps.append(

@@ -6,17 +6,18 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import safetensors
-import safetensors.torch
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mpcprof.errors import FileError, UsageError
 from mpcprof.files import check_writable, locked, read_json, replace_file
+from mpcvit.tensor_file import pack_tensors, unpack_tensors
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 SCHEMA_VERSION: Final = 1
 NO_RUN: Final = -1  # instead of a number of epochs, where a process sees no run
@@ -145,7 +146,7 @@ def _flatten(value: Any, name: str = "") -> dict[str, object]:  # Any: JSON
     return leaves
 
 
-def check_shared(fabric: Fabric, folder: Path, n_done: int) -> None:
+def check_shared(fabric: "Fabric", folder: Path, n_done: int) -> None:
     """Refuse a folder in which the processes see different numbers of epochs done.
 
     Raises:
@@ -175,12 +176,7 @@ def write_state(
         for key, value in values.items():
             tensors[f"{_OPTIMIZER}{index}.{key}"] = value
     metadata = {"schema_version": _STATE_VERSION, "n_epochs": str(n_epochs)}
-    # copies, since safetensors refuses tensors that share memory
-    packed = {
-        name: value.detach().to("cpu", copy=True).contiguous()
-        for name, value in tensors.items()
-    }
-    replace_file(path, safetensors.torch.save(packed, metadata))
+    replace_file(path, pack_tensors(tensors, metadata))
 
 
 def read_state(path: Path, module: nn.Module, optimizer: Optimizer) -> int:
@@ -211,12 +207,9 @@ def read_state(path: Path, module: nn.Module, optimizer: Optimizer) -> int:
 
 def _read_tensors(path: Path) -> tuple[dict[str, Tensor], int]:
     try:
-        file: Any  # Any: the handle of safetensors has no stubs
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors, metadata = unpack_tensors(path.read_bytes())
         version, n_epochs = metadata["schema_version"], int(metadata["n_epochs"])
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+    except (OSError, KeyError, ValueError) as error:
         raise _unusable(path, str(error)) from None
     if version != _STATE_VERSION:
         raise _unusable(path, f"schema_version {version}")

@@ -1,0 +1,54 @@
+"""Files of tensors, held against the safetensors library in both directions."""
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from mpcvit.tensor_file import pack_tensors, unpack_tensors
+
+TENSORS = {
+    "weight": torch.arange(6.0).reshape(2, 3).T,  # not contiguous
+    "half": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
+    "count": torch.tensor(3),
+    "mask": torch.tensor([True, False, True]),
+    "nothing": torch.empty(0, 4),
+}
+
+
+def assert_same(found: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert found[name].dtype == tensor.dtype
+        assert torch.equal(found[name], tensor), name
+
+
+def test_the_library_reads_what_is_written_and_the_other_way_round():
+    metadata = {"b": "2", "a": "1"}
+    contiguous = {name: tensor.contiguous() for name, tensor in TENSORS.items()}
+
+    content = pack_tensors(TENSORS, metadata)
+    found, texts = unpack_tensors(save(contiguous, metadata))
+
+    assert_same(load(content))
+    assert_same(found)
+    assert texts == metadata
+    assert unpack_tensors(content)[1] == metadata
+
+
+def test_equal_tensors_are_equal_bytes_and_share_no_memory():
+    shared = torch.ones(2)
+
+    content = pack_tensors({"a": shared, "b": shared}, {"x": "1", "y": "2"})
+    found, _ = unpack_tensors(content)
+    found["a"].zero_()
+
+    assert content == pack_tensors({"b": shared, "a": shared}, {"y": "2", "x": "1"})
+    assert torch.equal(found["b"], shared)
+
+
+@pytest.mark.parametrize("n_bytes", [0, 5, 40, -1])
+def test_a_part_of_a_file_is_refused(n_bytes):
+    content = pack_tensors({"a": torch.ones(2)}, {})
+
+    with pytest.raises(OSError, match="not a whole safetensors file"):
+        unpack_tensors(content[:n_bytes])
