@@ -34,7 +34,7 @@ def fold_weights(
 ) -> Weights:
     """Return the weights of the network as the plan deploys it.
 
-    - gamma, beta and sqrt(D) of each norm go into the linear layer behind it;
+    - gamma, beta and sqrt(D) of each layernorm go into the linear layer behind it;
     - what is added to a residual stream that layernorms alone read has mean 0 over the
       width, and the factor `stream_scale`, so that no norm has to subtract the mean;
     - public factors of attention go into queries, keys and values, head by head;
@@ -67,7 +67,8 @@ def _fold_ends(architecture: Architecture, plan: Plan, weights: Weights) -> Weig
     model = architecture.model
     folded |= _fold_stem(model, weights)
     n_summed = model.n_tokens if model.pooling == "mean" else 1
-    head = _behind_norm(weights, "norm", "head.weight", "head.bias", plan.last_norm)
+    factor = _norm_factor(architecture, plan.last_norm)
+    head = _behind_norm(weights, "norm", "head.weight", "head.bias", factor)
     folded["head.weight"], folded["head.bias"] = head[0] / n_summed, head[1]
     return folded
 
@@ -96,8 +97,14 @@ def _fold_stem(model: ModelPreset, weights: Weights) -> Weights:
     return folded
 
 
+def _norm_factor(architecture: Architecture, bounds: InverseBounds | None) -> float:
+    """Return the factor that `unit_norm` leaves to the weights behind a norm."""
+    root = architecture.model.width**0.5 if architecture.is_centred else 1.0
+    return root / norm_factor(bounds)
+
+
 def _behind_norm(
-    weights: Weights, norm: str, weight: str, bias: str, bounds: InverseBounds | None
+    weights: Weights, norm: str, weight: str, bias: str, factor: float
 ) -> tuple[Matrix, Matrix]:
     """Fold what `unit_norm` leaves of a norm, if there is one, into what is behind."""
     matrix = weights[weight]
@@ -105,23 +112,20 @@ def _behind_norm(
     if f"{norm}.gamma" not in weights:
         return matrix, own
     gamma, beta = weights[f"{norm}.gamma"], weights[f"{norm}.beta"]
-    factor = len(gamma) ** 0.5 / norm_factor(bounds)
     return factor * gamma[:, None] * matrix, own + beta @ matrix
 
 
 def _fold_layer(
     architecture: Architecture, layer: int, plan: Plan, weights: Weights
 ) -> Weights:
+    own = plan.layers[layer]
+    factor = _norm_factor(architecture, own.norm1)
     folded = {**weights, **_fold_mlp(architecture, layer, plan, weights)}
     if architecture.mixer(layer):
         if architecture.has_norm1(layer):
-            bounds = plan.layers[layer].norm1
-            folded |= _fold_mixing(weights, architecture.model.grid_side, bounds)
+            folded |= _fold_mixing(weights, architecture.model.grid_side, factor)
         return folded
-    own = plan.layers[layer]
-    qkv = _behind_norm(
-        weights, "norm1", "attention.qkv", "attention.qkv_bias", own.norm1
-    )
+    qkv = _behind_norm(weights, "norm1", "attention.qkv", "attention.qkv_bias", factor)
     factors = _qkv_factors(architecture, layer, own)  # (3 H K,)
     names = ("attention.projection.weight", "attention.projection.bias")
     into_stream = _stream_fold(architecture, plan)
@@ -133,18 +137,15 @@ def _fold_layer(
     }
 
 
-def _fold_mixing(
-    weights: Weights, n_rows: int, bounds: InverseBounds | None
-) -> Weights:
+def _fold_mixing(weights: Weights, n_rows: int, factor: float) -> Weights:
     """Fold a layernorm into a convolution, of channels together or one by one.
 
     Beta is missing outside of the grid, so its part of the bias differs by token.
     """
     weight, bias = weights["mixing.weight"], weights["mixing.bias"]
     gamma, beta = weights["norm1.gamma"], weights["norm1.beta"]
-    width, factor = len(gamma), len(gamma) ** 0.5 / norm_factor(bounds)
     copies = weight.reshape(N_COPIES, -1, weight.shape[-1])  # (9, D, D) or (9, 1, D)
-    is_depthwise = copies.shape[1] != width
+    is_depthwise = copies.shape[1] == 1
     of_copies = beta * copies[:, 0] if is_depthwise else beta @ copies  # (9, D)
     by_channel = gamma if is_depthwise else gamma[:, None]
     return {
@@ -178,20 +179,21 @@ def _fold_mlp(
 ) -> Weights:
     if not architecture.hidden(layer):
         return {}
-    names, bounds = architecture.activation[layer], plan.layers[layer].norm2
+    names = architecture.activation[layer]
+    factor = _norm_factor(architecture, plan.layers[layer].norm2)
     into_stream = _stream_fold(
         architecture, plan, has_relu_behind=has_relu_behind(names)
     )
     if architecture.is_fused(layer):
         matrix, bias = _behind_norm(
-            _fused(weights), "norm2", "mlp.fused.weight", "mlp.fused.bias", bounds
+            _fused(weights), "norm2", "mlp.fused.weight", "mlp.fused.bias", factor
         )
         return {
             "mlp.fused.weight": into_stream(matrix),
             "mlp.fused.bias": into_stream(bias),
         }
     w1, b1 = _behind_norm(
-        weights, "norm2", "mlp.linear1.weight", "mlp.linear1.bias", bounds
+        weights, "norm2", "mlp.linear1.weight", "mlp.linear1.bias", factor
     )
     w2, b2 = weights["mlp.linear2.weight"], weights["mlp.linear2.bias"]
     if fold := fold_of(names):

@@ -30,18 +30,27 @@ def unit_norm(
     epsilon: float,
     bounds: InverseBounds | None = None,
     multiple: int = 1,
+    *,
+    is_centred: bool = True,
 ) -> T:
     """Return x / sqrt(sum x^2 + epsilon) along the last axis, of tokens with mean 0.
 
     With epsilon D times the layernorm's, it is the layernorm over sqrt(D), times
-    `norm_factor`; the weights behind make up for both, and for gamma and beta.
+    `norm_factor`; the weights behind make up for both, and for gamma and beta. Of
+    tokens of any mean and scale it is the layernorm times `norm_factor`, for two
+    truncations: their sum of squares may be beyond what SPU's rsqrt takes.
 
     Args:
+        epsilon: Added to the sum, or to the variance, of squares.
         bounds: Range of the sum, of squares of the multiple; None for SPU's own rsqrt.
         multiple: Whole number by which x, not the result, is multiplied first.
+        is_centred: Whether tokens have mean 0, and a scale that keeps their sum small.
     """
-    x = times(ops, x, multiple)
-    total = ops.shift(ops.row_sum(ops.square(x)), epsilon * multiple**2)  # (..., 1)
+    x = times(ops, x if is_centred else centred(ops, x), multiple)
+    total = ops.row_sum(ops.square(x))  # (..., 1)
+    if not is_centred:
+        total = ops.scale(total, 1.0 / x.shape[-1])
+    total = ops.shift(total, epsilon * multiple**2)
     if bounds is None:
         return ops.mul(x, ops.rsqrt(total))
     return ops.mul(x, bounded_inverse(ops, total, bounds, -0.5, norm_factor(bounds)))
@@ -50,17 +59,6 @@ def unit_norm(
 def norm_factor(bounds: InverseBounds | None) -> float:
     """Return the factor of a bounded `unit_norm`, whose inverse roots are about 1."""
     return 1.0 if bounds is None else (bounds.low * bounds.high) ** 0.25
-
-
-def centred_unit(ops: Algebra[T], x: T) -> T:
-    """Return (x - mean) / sqrt(D) along the last axis, for one truncation.
-
-    The factor of D x - sum, rounded, is the same for all entries: a norm cancels it.
-    """
-    width = x.shape[-1]
-    return ops.scale(
-        ops.subtract(times(ops, x, width), ops.row_sum(x)), float(width) ** -1.5
-    )
 
 
 def centred(ops: Algebra[T], x: T) -> T:

@@ -15,7 +15,7 @@ from mpcprof.nn.algebra import Algebra, Shape, T
 from mpcprof.nn.architecture import Architecture, Head
 from mpcprof.nn.attention import get_attention
 from mpcprof.nn.mixing import Mixer
-from mpcprof.nn.norm import NORM_EPSILON, centred, centred_unit, layernorm, unit_norm
+from mpcprof.nn.norm import NORM_EPSILON, centred, layernorm, unit_norm
 from mpcprof.nn.plan import LayerPlan, Plan, unplanned
 from mpcprof.nn.rewrite import grouped
 from mpcprof.nn.stem import convolve_image, stem_shapes
@@ -266,14 +266,14 @@ def _normalise(
     """Apply the layernorm of that name, or what its folding leaves of it."""
     if f"{name}.gamma" in weights or plan is None:
         return layernorm(ops, x, weights[f"{name}.gamma"], weights[f"{name}.beta"])
-    epsilon = x.shape[-1] * NORM_EPSILON * plan.stream_scale**2
-    if not is_centred:
-        x, epsilon = centred_unit(ops, x), NORM_EPSILON
+    epsilon = NORM_EPSILON
+    if is_centred:
+        epsilon = x.shape[-1] * NORM_EPSILON * plan.stream_scale**2
     if layer is None:
         bounds, multiple = plan.last_norm, plan.last_norm_multiple
     else:
         bounds, multiple = layer.norm(name)
-    return unit_norm(ops, x, epsilon, bounds, multiple)
+    return unit_norm(ops, x, epsilon, bounds, multiple, is_centred=is_centred)
 
 
 def transformer_layer(

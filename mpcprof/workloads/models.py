@@ -114,7 +114,8 @@ def _domain(
     if name in ("embedding.class_token", "embedding.positions"):
         return (-0.5, 0.5)
     bound = math.sqrt(3 / _fan_in(architecture, name, shape))
-    if is_folded and _is_behind_norm(architecture, name):
+    is_unit = is_folded and architecture.is_centred
+    if is_unit and _is_behind_norm(architecture, name):
         bound *= math.sqrt(architecture.model.width)
     if name.endswith(_BRANCHES) and {*architecture.norm} != {"layernorm"}:
         bound *= _WITHOUT_NORM

@@ -151,7 +151,7 @@ def test_a_planned_model_is_the_plain_one_and_costs_what_is_predicted(
     semi2k.unload("case")
 
     expected = vit64(architecture, patches, named)
-    assert expected.std() > 0.1
+    assert expected.std() > 0.05
     np.testing.assert_allclose(revealed, expected, rtol=0, atol=2e-2)
     predicted = model_of("semi2k").predict(
         trace_model(architecture, 2, plan), NETWORKS["wan"]
