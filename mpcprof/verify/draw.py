@@ -184,10 +184,11 @@ def _draw_architecture(
     preset: ModelPreset, heads: Heads, chance: random.Random
 ) -> Architecture:
     n_layers = chance.randint(1, preset.n_layers)
+    pooling = chance.choice(get_args(Pooling))
+    model = replace(preset, n_layers=n_layers, pooling=pooling)
     variants = chance.sample([*ATTENTIONS], 3)
     activations = chance.sample([*ACTIVATIONS], 2)
 
-    pooling = chance.choice(get_args(Pooling))
     mixers = [
         name
         for name, mixer in MIXERS.items()
@@ -200,12 +201,12 @@ def _draw_architecture(
         return tuple((chance.choice(variants),) for _ in range(preset.n_heads))
 
     def layer_activation() -> LayerActivation:
-        n_names = chance.choice((1, preset.n_tokens))
+        n_names = chance.choice((1, model.n_tokens))
         return tuple(chance.choice(activations) for _ in range(n_names))
 
     attention = tuple(layer_heads() for _ in range(n_layers))
     return Architecture(
-        model=replace(preset, n_layers=n_layers, pooling=pooling),
+        model=model,
         heads=heads,
         attention=attention,
         activation=tuple(layer_activation() for _ in range(n_layers)),
