@@ -24,6 +24,7 @@ from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.attention import EPSILON
 from mpcprof.nn.plan import Plan
 from mpcvit.models.algebra import OPS
+from mpcvit.secure.fixed_point import FixedPointAlgebra
 from mpcvit.tune.judge import ExactAlgebra
 from mpcvit.tune.ladder import Value
 from mpcvit.tune.ranges import (
@@ -44,7 +45,10 @@ _N_GRID: Final = 2001  # hidden values at which activations are compared
 _ROW_ERROR: Final = 0.3  # of an inverse that is the same for a row and cancels behind
 _WIDEST: Final = 1e5  # ratio of the ends of a range whose low values are damped
 _N_LOWS: Final = 13
-_N_DAMPED: Final = 6  # degrees: 2 to 64
+_DAMPED_BY: Final = {  # degrees and Newton steps by power, cheapest first
+    -1.0: (*((one, 0) for one in DEGREES[:-1]), (64, 1), (128, 1), (256, 1)),
+    -0.5: tuple((one, 0) for one in DEGREES[:6]),
+}
 _FIELDS: Final[dict[Kind, str]] = {  # of a plan
     "norm1": "norm1",
     "norm2": "norm2",
@@ -115,8 +119,8 @@ def _damped(
 ) -> Iterator[tuple[InverseBounds, float]]:
     """Yield bounds that damp the lowest values, with the error of all values alike.
 
-    For each degree the range begins where the root mean square of relative errors,
-    those of the polynomial and those of what is damped, is least.
+    For each degree the range begins where the root mean square of relative errors is
+    least: those of the polynomial, of fixed point, and of what is damped.
     """
     values, high = factor * seen.quantiles, factor * seen.stretched(margin)[1]
     if not len(values):
@@ -124,22 +128,31 @@ def _damped(
     lows = np.geomspace(max(values[0], high / _WIDEST), high / 2, _N_LOWS)[1:]
     # of a ReLU softmax: a row without a score above 0 is 0 whatever divides it
     shares = 1 - EPSILON / values if power == -1.0 else np.ones_like(values)
-    x = torch.from_numpy(values)
+    ops = FixedPointAlgebra()
+    x = ops.encode(values)
 
     def error(bounds: InverseBounds) -> float:
-        inverse = bounded_inverse(ExactAlgebra(), x, bounds, power)
-        errors = (inverse.numpy() * values**-power - 1) * shares
+        factor = (bounds.low * bounds.high) ** (-power / 2)
+        inverse = bounded_inverse(ops, x, bounds, power, factor).numpy() / factor
+        errors = (inverse * values**-power - 1) * shares
         return float(np.sqrt(np.mean(errors**2)))
 
-    for degree in DEGREES[:_N_DAMPED]:
+    for degree, n_steps in _DAMPED_BY[power]:
         found = [
-            InverseBounds(low=float(low), high=high, degree=degree, is_damped=True)
+            InverseBounds(
+                low=float(low),
+                high=high,
+                degree=degree,
+                n_steps=n_steps,
+                is_damped=True,
+            )
             for low in lows
         ]
         best = min(found, key=error)
-        if error(best) <= _LARGEST_ERROR:
-            yield best, error(best)
-        if error(best) <= _LEAST_ERROR or best.low == lows[0]:
+        least = error(best)
+        if least <= _LARGEST_ERROR:
+            yield best, least
+        if least <= _LEAST_ERROR:
             return
 
 
