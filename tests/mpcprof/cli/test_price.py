@@ -218,6 +218,19 @@ def test_terms_of_rewritten_networks_have_fewer_hops(path):
     assert plain["rest", 0, ""] > rewritten["rest", 0, ""]
 
 
+def test_terms_with_a_plan_are_those_of_its_model(path):
+    architecture = read_architecture(path.parent / "arch.json")
+    plan = rewrites_only(architecture, deployment=FULL.deployment)
+    write_plan(path.parent / "plan.json", plan)
+
+    arguments = ("--terms", "--format", "json", "--plan", "plan.json")
+    shown = run("table", "export", path, *arguments)
+    refused = run("table", "export", path, *arguments, "--model", "cifar")
+
+    assert json.loads(shown.stdout)["model"] == "digits"
+    assert "the plan is for model digits of 3 layers" in refused.stderr
+
+
 def test_terms_json_is_one_document_of_that_network_and_batch(path):
     shown = run(
         *("table", "export", path, "--terms", "--format", "json", "--model", "digits"),
