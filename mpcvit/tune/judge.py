@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mpcprof.deployment import Deployment
@@ -27,6 +28,9 @@ from mpcvit.secure.fixed_point import (
 from mpcvit.tune.truncation import without_local_truncation
 
 _N_COUNTED: Final = 50  # images of which sizes are taken for failures
+
+
+_N_NEAREST: Final = 100  # images that are emulated whatever their logits
 
 
 class ExactAlgebra(TorchAlgebra):
@@ -69,6 +73,8 @@ class Judge:
         self._patches = to_patches(pixels, checkpoint.architecture.model.input_patch)
         with torch.no_grad():
             self.plain: Logits = checkpoint.build_model()(pixels).double().numpy()
+        first, second = np.sort(self.plain, axis=1)[:, :-3:-1].T
+        self._gaps: Logits = first - second  # what a label changes at, (n,)
 
     def under(self, deployment: Deployment) -> "Judge":
         """Return the same judge of another deployment."""
@@ -96,12 +102,16 @@ class Judge:
         return float(np.sqrt(np.mean(errors**2)))
 
     def emulate(
-        self, plan: Plan, *, every: int = 1, has_failures: bool = True
+        self,
+        plan: Plan,
+        order: NDArray[np.int64] | None = None,
+        *,
+        has_failures: bool = True,
     ) -> Iterator[Logits]:
         """Yield the logits of private inferences on the ring, some images at a time.
 
         Args:
-            every: Distance of the images that are taken; 1 for all.
+            order: Positions of the images that are taken; None for all.
             has_failures: Whether local truncation may fail, as with parties.
         """
         deployment = plan.deployment or self._deployment
@@ -110,7 +120,7 @@ class Judge:
             self._architecture,
             plan,
             self._weights,
-            self._patches[::every],
+            self._patches if order is None else self._patches[order],
             failures=self.failures,
             seed=self._seed,
         )
@@ -119,21 +129,27 @@ class Judge:
         """Return the logits of all images, (n, C)."""
         return np.concatenate([*self.emulate(plan)])
 
-    def agrees(self, plan: Plan, agreement: float, every: int = 1) -> bool:
+    def agrees(self, plan: Plan, agreement: float) -> bool:
         """Tell whether at least that share of labels is the plain network's.
 
-        It stops at the label that is one too many. Failures of local truncation, which
-        have a bound of their own, are left out: one image more or less is chance.
+        Images come from the nearest tie on. It stops at the label that is one too many,
+        or where ties are twice as far as logits have moved, of 100 images at least.
+        Failures of local truncation, which have a bound of their own, are left out: one
+        image more or less is chance.
         """
-        expected = self.plain[::every]
-        n_left = int((1 - agreement) * len(expected) + 1e-9)
-        n_seen = 0
-        for logits in self.emulate(plan, every=every, has_failures=False):
-            plain = expected[n_seen : n_seen + len(logits)]
+        order = np.argsort(self._gaps, kind="stable")
+        n_left = int((1 - agreement) * len(order) + 1e-9)
+        n_seen, moved = 0, 0.0
+        for logits in self.emulate(plan, order, has_failures=False):
+            plain = self.plain[order[n_seen : n_seen + len(logits)]]
             n_left -= int((logits.argmax(1) != plain.argmax(1)).sum())
             n_seen += len(logits)
             if n_left < 0 or not np.isfinite(logits).all():
                 return False
+            moved = max(moved, _largest_move(plain, logits))
+            is_far = n_seen == len(order) or self._gaps[order[n_seen]] > 2 * moved
+            if n_seen >= _N_NEAREST and is_far:
+                return True
         return True
 
     @torch.no_grad()
@@ -147,3 +163,10 @@ class Judge:
         weights = {name: ops.encode(one) for name, one in self.fold(plan).items()}
         vit(ops, self._architecture, ops.encode(patches), weights, one_by_one(plan))
         return ops.expected_failures / len(patches)
+
+
+def _largest_move(plain: Logits, logits: Logits) -> float:
+    """Return by how much a logit has come nearer to that of the label, at most."""
+    errors = logits - plain
+    of_label = np.take_along_axis(errors, plain.argmax(1)[:, None], axis=1)
+    return float((errors - of_label).max())

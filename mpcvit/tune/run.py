@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Final
 
 import numpy as np
@@ -40,7 +39,6 @@ from mpcvit.tune.result import Group, Leaving, PlaceChoice, TuneResult, TuneStep
 from mpcvit.tune.subject import Subject, prepare
 from mpcvit.tune.truncation import local_deployments
 
-_N_SEARCHED: Final = 200  # images at least, while plans are searched among
 _N_JUDGED: Final = 16  # images by which the error of one place is judged
 _GROUPS: Final[dict[Kind, Group]] = {  # in the order of the steps
     "activation": "activation",
@@ -163,9 +161,9 @@ def _failures(judge: Judge) -> tuple[tuple[str, int], ...]:
 
 def _check_agreement(subject: Subject) -> None:
     config, plain = subject.config, subject.judge.plain
-    logits = subject.judge.emulated(subject.rewritten)
-    agreement = float((logits.argmax(axis=1) == plain.argmax(axis=1)).mean())
-    if agreement < config.agreement:
+    if not subject.judge.agrees(subject.rewritten, config.agreement):
+        logits = subject.judge.emulated(subject.rewritten)
+        agreement = float((logits.argmax(axis=1) == plain.argmax(axis=1)).mean())
         raise TuningError(
             f"{agreement:.2%} of {len(plain)} labels are those of the "
             f"plain network before any approximation: expected {config.agreement:.2%}; "
@@ -226,28 +224,20 @@ def _judged(subject: Subject, place: Place, one: Alternative) -> Alternative:
 def _search(
     subject: Subject, choices: Sequence[Choice], progress: Progress
 ) -> tuple[int | None, int]:
-    """Return the position of the choice that holds, if one does, and the trials.
-
-    Some images find where to look; all of them decide.
-    """
+    """Return the position of the choice that holds, if one does, and the trials."""
     n_trials = 0
-    every = max(subject.judge.n_images // _N_SEARCHED, 1)
 
-    def holds(choice: Choice, every: int = 1) -> bool:
+    def holds(choice: Choice) -> bool:
         nonlocal n_trials
         n_trials += 1
         progress.describe(f"emulating plan {n_trials}")
         plan, agreement = subject.apply(choice), subject.config.agreement
-        is_so: bool = subject.judge.agrees(plan, agreement, every)
+        is_so: bool = subject.judge.agrees(plan, agreement)
         progress.advance()
         return is_so
 
-    some = partial(holds, every=every)
     progress.begin(most_trials(choices))
-    start = (find_first(choices, some) if every > 1 else None) or 0
-    progress.begin(most_trials(choices[start:]))
-    index = find_first(choices[start:], holds)
-    return None if index is None else start + index, n_trials
+    return find_first(choices, holds), n_trials
 
 
 # ---------------------------------------------------------------- what was chosen

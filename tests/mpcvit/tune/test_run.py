@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -300,6 +301,30 @@ def test_where_no_plan_holds_one_line_says_so(subject, monkeypatch):
         run._choose(subject, ({},), SILENT)
 
 
+def test_images_far_from_a_tie_are_not_emulated(folder, monkeypatch):
+    judge = prepare(make_config(folder, n_images=180, n_calibration=2), SILENT).judge
+    near = np.argsort(np.diff(np.sort(judge.plain, axis=1)[:, -2:])[:, 0])
+    taken = []
+
+    def emulate(plan, order, **_):
+        for start in range(0, len(order), 50):
+            taken.extend(order[start : start + 50])
+            yield judge.plain[order[start : start + 50]] + changed[start // 50]
+
+    monkeypatch.setattr(judge, "emulate", emulate)
+    changed = [0.0] * 4
+    assert judge.agrees(None, 1.0)
+    assert taken == [*near[:100]]  # the nearest ties, and no more
+    one_label = (
+        np.eye(50)[:, :1] * 100 * (np.arange(10) == judge.plain[near[0]].argmin())
+    )
+    changed[0] = one_label
+    taken.clear()
+    assert judge.agrees(None, 0.99)  # but all, where logits have moved far
+    assert len(taken) == 180
+    assert not judge.agrees(None, 1.0)
+
+
 def test_no_image_both_decides_and_is_reported(subject):
     judges = (subject.judge, subject.reporter)
     rows = [{*map(tuple, judge.plain)} for judge in judges]
@@ -317,6 +342,7 @@ def test_a_network_that_differs_before_any_approximation_is_refused(folder, tmp_
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run.Judge, "emulated", never)
+        patch.setattr(run.Judge, "agrees", lambda *_: False)
         with pytest.raises(TuningError, match="lower --agreement") as caught:
             tune(coarse)
 
