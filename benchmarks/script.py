@@ -142,6 +142,8 @@ def _run(experiment: Experiment, given: dict[str, Any]) -> "StudyReport":
 
 def _pop_study(given: dict[str, Any]) -> "Study":
     """Make the study of its options, and leave the script's own ones in `given`."""
+    from layers import with_layers
+    from mpcvit.search.layer_result import is_layer_search
     from mpcvit.study.training import Study
     from mpcvit.train.config import make_run_config
     from mpcvit.train.recipe import get_recipe
@@ -161,7 +163,10 @@ def _pop_study(given: dict[str, Any]) -> "Study":
         **pop(["profile", "network", "heads", "seeds", "teacher", "model", "n_jobs"]),
         **pop(["recipe"]),
     )
-    return with_search(study, given["search"]) if "search" in given else study
+    if "search" not in given:
+        return study
+    use = with_layers if is_layer_search(given["search"]) else with_search
+    return use(study, given["search"])
 
 
 def _options() -> dict[str, Any]:  # Any: JSON

@@ -22,8 +22,8 @@ from mpcvit.search.run import (
     search_recipe,
 )
 from mpcvit.search.space import SearchSpace
-from mpcvit.study.jobs import run_jobs
 from mpcvit.study.training import Study
+from mpcvit.train.jobs import run_jobs
 from mpcvit.train.loop import DivergedError
 
 _END: Final = 0.01  # alphas closer to 0 or 1 than this have settled there

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     "--budget",
     "budgets_s",
     type=parse_durations_s,
-    help="Seconds to keep to: 40s,30s; the most alpha and beta that they buy.",
+    help="Seconds to keep to: 40s,30s; the most that they buy.",
 )
 @click.option(
     "--sigma",
@@ -55,19 +55,17 @@ def command(
     output: Path | None,
     is_json: bool,
 ) -> None:
-    """Choose architectures by the alpha and beta in RUN, the folder of a search.
+    """Choose architectures by what the search in the folder RUN has found.
+
+    In the spaces mpcvit and mpcvit+ by alpha and beta; in others the best network that
+    the search trained within each budget, by default its own budgets.
 
     Each goes into an architecture.json; its predicted seconds are printed.
     """
-    from mpcvit.search.derive import family, write_family
-    from mpcvit.search.result import read_result
+    from mpcvit.search.derive import derive, write_family
 
-    derived = family(
-        read_result(run),
-        mus=mus or (),
-        budgets_s=budgets_s or (),
-        sigma=sigma,
-        heads=heads,
+    derived = derive(
+        run, mus=mus or (), budgets_s=budgets_s or (), sigma=sigma, heads=heads
     )
     written = write_family(derived, run, output)
     click.echo(written.to_json() if is_json else str(written))

@@ -1,21 +1,29 @@
-"""`mpcvit search`: which heads need the accurate attention, by loss and seconds."""
+"""`mpcvit search`: which heads, or which layers, are worth their seconds."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
-from mpcprof.cli.options import MODELS, json_option, plan_option
+from mpcprof.cli.options import MODELS, json_option, parse_durations_s, plan_option
 from mpcprof.cli.progress import progress_bar, resumable
+from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s
 from mpcvit.cli.run_options import run_options
 from mpcvit.search.objective import parse_eta
 
 if TYPE_CHECKING:
-    from mpcprof.network import Network
-    from mpcvit.search.cost import CostForm
-    from mpcvit.search.space import Granularity, SearchedActivation
+    from mpcvit.search.layer_run import LayerSearchConfig
+    from mpcvit.search.run import SearchConfig
+    from mpcvit.train.config import RunConfig
+
+_PAPER: Final = {"mpcvit": "none", "mpcvit+": "token"}  # activation that is searched
+_OF_HEADS: Final = ("granularity", "activation", "accurate", "cheap", "linear", "eta")
+_OF_LAYERS: Final = ("budgets_s", "n_finalists", "finalist_epochs", "n_jobs")
+_OF_BOTH: Final = ("profile", "model", "form", "network", "alpha_learning_rate", "plan")
+_OWN: Final = (*_OF_BOTH, *_OF_HEADS, *_OF_LAYERS, "lambda_per_s", "target_s")
 
 
 @click.command("search")
@@ -28,6 +36,12 @@ if TYPE_CHECKING:
 )
 @click.option("--model", help=f"{MODELS}. [default: by dataset]")
 @click.option(
+    "--space",
+    default="mpcvit",
+    show_default=True,
+    help="mpcvit, mpcvit+ (GeLU too), free (every choice of a layer), or FILE.json.",
+)
+@click.option(
     "--granularity",
     type=click.Choice(["layer", "head", "row"]),
     default="head",
@@ -37,9 +51,7 @@ if TYPE_CHECKING:
 @click.option(
     "--activation",
     type=click.Choice(["none", "layer", "token"]),
-    default="none",
-    show_default=True,
-    help="What has one beta: MPCViT+.",
+    help="What has one beta. [default: none; token in the space mpcvit+]",
 )
 @click.option("--accurate", default="relu_softmax", show_default=True)
 @click.option("--cheap", default="scale", show_default=True)
@@ -48,9 +60,7 @@ if TYPE_CHECKING:
     "--cost",
     "form",
     type=click.Choice(["additive", "grouped"]),
-    default="additive",
-    show_default=True,
-    help="Of heads one by one, or batched.",
+    help="Of heads one by one, or batched. [default: additive; grouped in free]",
 )
 @click.option("--lambda", "lambda_per_s", type=float, help="Loss per second.")
 @click.option(
@@ -65,66 +75,130 @@ if TYPE_CHECKING:
 @click.option(
     "--alpha-learning-rate", type=float, help="The peak. [default: 5 x the weights']"
 )
+@click.option(
+    "--budget",
+    "budgets_s",
+    type=parse_durations_s,
+    help="Free: seconds to find networks for. [default: 1/16, 1/8, 1/4 of softmax]",
+)
+@click.option(
+    "--finalists",
+    "n_finalists",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Free: networks to train for each budget.",
+)
+@click.option(
+    "--finalist-epochs",
+    type=click.IntRange(min=1),
+    help="Free: epochs of each of them. [default: half of --epochs]",
+)
+@click.option(
+    "--jobs",
+    "n_jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Free: networks trained at once, each in a process of its own.",
+)
 @plan_option
 @run_options(default_output="runs/search-DATASET")
 @json_option
 def command(
-    profile: Path,
-    model: str | None,
-    granularity: "Granularity",
-    activation: "SearchedActivation",
-    accurate: str,
-    cheap: str,
-    linear: str,
-    form: "CostForm",
-    lambda_per_s: float | None,
-    eta: float | Literal["paper"] | None,
-    target_s: float | None,
-    network: "Network",
-    alpha_learning_rate: float | None,
-    plan: str | None,
+    space: str,
     dataset: str,
     recipe: str | None,
     output: Path | None,
     is_json: bool,
-    **asked: Any,  # one value per option that training shares
+    **asked: Any,  # one value per option
 ) -> None:
-    """Learn weights, alpha and beta together: CE + lambda x seconds + eta x seconds.
+    """Learn weights and choices together: CE + lambda x seconds.
+
+    In the spaces mpcvit and mpcvit+ a choice is the attention of a head and the
+    activation of a layer or token; in free, and in a file, the mixing, norm, activation
+    and MLP of each layer, and networks near the front are then trained alike.
 
     A run that was stopped, by Ctrl-C or by force, goes on by the same command. Derive
     architectures from it with `mpcvit derive`.
     """
-    from mpcvit.search.objective import choose_penalty
-    from mpcvit.search.run import SearchConfig, default_output, search, search_recipe
-    from mpcvit.search.space import SearchSpace
+    from mpcvit.search.layer_run import layer_recipe, search_layers
+    from mpcvit.search.run import default_output, search, search_recipe
     from mpcvit.train.config import make_run_config
 
-    request = SearchConfig(
-        profile=profile,
-        run=make_run_config(
-            search_recipe(dataset, recipe),
-            dataset=dataset,
-            output=output or default_output(dataset),
-            **asked,
-        ),
-        model=model,
-        space=SearchSpace(
-            granularity=granularity,
-            activation=activation,
-            accurate=accurate,
-            cheap=cheap,
-            linear=linear,
-        ),
-        form=form,
-        penalty=choose_penalty(lambda_per_s, eta, target_s),
-        network=network,
-        alpha_learning_rate=alpha_learning_rate,
-        plan=plan,
+    is_paper = space in _PAPER
+    _check_options(space, _OF_LAYERS if is_paper else _OF_HEADS)
+    own = {name: asked.pop(name) for name in _OWN}
+    run = make_run_config(
+        (search_recipe if is_paper else layer_recipe)(dataset, recipe),
+        dataset=dataset,
+        output=output or default_output(dataset),
+        **asked,
     )
     with (
-        resumable(request.run.output, kept="finished epochs are"),
+        resumable(run.output, kept="finished epochs are"),
         progress_bar("search") as progress,
     ):
-        report = search(request, progress)
+        report: Any = (  # Any: one of two reports
+            search(_head_search(run, space, own), progress)
+            if is_paper
+            else search_layers(_layer_search(run, space, own), progress)
+        )
     if report.is_first_process:
         click.echo(report.to_json() if is_json else str(report))
+
+
+def _check_options(space: str, others: tuple[str, ...]) -> None:
+    """Refuse options of another kind of space, which would change nothing.
+
+    Raises:
+        UsageError: If one was typed.
+    """
+    context = click.get_current_context()
+    for option in context.command.params:
+        source = context.get_parameter_source(str(option.name))
+        if option.name in others and source is ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"{option.opts[0]} does not go with the space {space}: leave it out, "
+                "or choose another --space"
+            )
+
+
+def _head_search(
+    run: "RunConfig",
+    space: str,
+    own: dict[str, Any],  # Any: one value per option
+) -> "SearchConfig":
+    from mpcvit.search.objective import choose_penalty
+    from mpcvit.search.run import SearchConfig
+    from mpcvit.search.space import SearchSpace
+
+    names = ("granularity", "activation", "accurate", "cheap", "linear")
+    options = {name: own[name] for name in names}
+    options["activation"] = options["activation"] or _PAPER[space]
+    penalty = choose_penalty(own["lambda_per_s"], own["eta"], own["target_s"])
+    kept = {name: own[name] for name in _OF_BOTH}
+    kept["form"] = own["form"] or "additive"
+    space_of = SearchSpace(**options)
+    return SearchConfig(run=run, space=space_of, penalty=penalty, **kept)
+
+
+def _layer_search(
+    run: "RunConfig",
+    space: str,
+    own: dict[str, Any],  # Any: one value per option
+) -> "LayerSearchConfig":
+    from mpcvit.search.cost import HEADS_OF_FORM
+    from mpcvit.search.layer_run import LayerSearchConfig
+    from mpcvit.search.layer_space import get_layer_space
+    from mpcvit.train.config import choose_model
+
+    kept = {name: own[name] for name in (*_OF_BOTH, *_OF_LAYERS) if name != "form"}
+    return LayerSearchConfig(
+        run=run,
+        space=get_layer_space(space, choose_model(own["model"], run.dataset)),
+        heads=HEADS_OF_FORM[own["form"] or "grouped"],
+        lambda_per_s=own["lambda_per_s"],
+        target_s=own["target_s"],
+        **kept,
+    )

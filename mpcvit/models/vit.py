@@ -3,7 +3,7 @@
 As `mpcprof.nn.transformer.vit`, whose weights have the same names and shapes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +101,7 @@ class Classifier(nn.Module):
     norm: nn.Module | None
 
     def __init__(
-        self, model: ModelPreset, layers: list[Layer], stem: Stem | None = None
+        self, model: ModelPreset, layers: Sequence[nn.Module], stem: Stem | None = None
     ) -> None:
         super().__init__()
         self.image_shape = (model.n_channels, model.image_size, model.image_size)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
@@ -17,7 +18,13 @@ from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.units import format_duration
 from mpcvit.search.budget import choose_within
 from mpcvit.search.cost import HEADS_OF_FORM
-from mpcvit.search.result import SearchResult
+from mpcvit.search.layer_result import (
+    Found,
+    is_layer_search,
+    layer_family,
+    read_layer_result,
+)
+from mpcvit.search.result import SearchResult, read_result
 from mpcvit.search.space import Mask, Numbers, choose
 
 SIGMA = 0.75  # MPCViT section 5.5
@@ -57,6 +64,9 @@ class Derived:
     def shortfall(self) -> str:
         """Return the gap as the end of a sentence; nothing where there is none."""
         return f", at most {100 * self.gap:.2g}% short of the best" if self.gap else ""
+
+
+Chosen: TypeAlias = Derived | Found
 
 
 def by_mu(alpha: Numbers, mu: float) -> Mask:
@@ -144,6 +154,27 @@ def family(
     return derived
 
 
+def derive(
+    run: Path,
+    *,
+    mus: Sequence[float] = (),
+    budgets_s: Sequence[float] = (),
+    sigma: float = SIGMA,
+    heads: Heads | None = None,
+) -> tuple[Chosen, ...]:
+    """Derive a family from the search in a folder, whatever its space.
+
+    Raises:
+        UsageError: If no search has finished there, or nothing meets what is asked for.
+    """
+    if is_layer_search(run):
+        result = read_layer_result(run)
+        return layer_family(result, mus=mus, budgets_s=budgets_s, heads=heads)
+    return family(
+        read_result(run), mus=mus, budgets_s=budgets_s, sigma=sigma, heads=heads
+    )
+
+
 def make_derived(
     result: SearchResult, label: str, alpha: Mask, beta: Mask | None, heads: Heads
 ) -> Derived:
@@ -163,10 +194,10 @@ def make_derived(
 class WrittenFamily:
     """Each architecture with its file."""
 
-    members: tuple[tuple[Derived, Path], ...]
+    members: tuple[tuple[Chosen, Path], ...]
 
     def to_json(self) -> str:
-        """Return one document: seconds, gap, counts of units and of GeLU units."""
+        """Return one document: seconds, and what was compared or counted."""
         return json.dumps(
             {
                 "architectures": [
@@ -185,7 +216,7 @@ class WrittenFamily:
 
 
 def write_family(
-    derived: Sequence[Derived], run: Path, output: Path | None
+    derived: Sequence[Chosen], run: Path, output: Path | None
 ) -> WrittenFamily:
     """Write each architecture; one alone may go into a file of any name.
 
@@ -206,7 +237,7 @@ def write_family(
     return WrittenFamily(members=members)
 
 
-def _write(path: Path, one: Derived) -> None:
+def _write(path: Path, one: Chosen) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -88,10 +88,38 @@ def choose_penalty(
     return Penalty(lambda_per_s=lambda_per_s, eta_per_s=eta_per_s, target_s=target_s)
 
 
-_FIRST_LAMBDA_PER_S: Final = 1e-3  # of a target; it grows tenfold within few epochs
+FIRST_LAMBDA_PER_S: Final = 1e-3  # of a target; it grows tenfold within few epochs
 _LAMBDA_RANGE_PER_S: Final = (1e-5, 1e2)
 _DESCENT_SHARE: Final = 0.6  # of the steps, until the target is due
 _DECADES_PER_EPOCH: Final = 1.0  # at most, that lambda moves
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Descent:
+    """The way of the expected seconds from those at the start down to a target.
+
+    It is a line, and at the target from 60 % of the steps on. Lambda is the multiplier
+    of dual ascent in its logarithm: it grows while the seconds are above that line, and
+    shrinks while they are below.
+    """
+
+    start_s: float
+    target_s: float
+    n_steps: int
+    n_steps_per_epoch: int
+
+    def next_lambda(
+        self, lambda_per_s: float, expected_s: float, n_done: float
+    ) -> float:
+        """Return lambda after so many steps."""
+        progress = n_done / (self.n_steps * _DESCENT_SHARE)
+        span_s = max(self.start_s - self.target_s, 1e-9)
+        due_s = self.target_s + span_s * max(1 - progress, 0.0)
+        excess = (expected_s - due_s) / (0.1 * span_s)
+        decades = _DECADES_PER_EPOCH / self.n_steps_per_epoch
+        factor: float = 10.0 ** (decades * min(max(excess, -1.0), 1.0))
+        least, most = _LAMBDA_RANGE_PER_S
+        return min(max(lambda_per_s * factor, least), most)
 
 
 class SearchModule(nn.Module):
@@ -115,12 +143,9 @@ class SearchModule(nn.Module):
 class SearchObjective:
     """CE + lambda attention_s(alpha) + eta activation_s(beta); both in [0, 1].
 
-    With a target, lambda is a multiplier (dual ascent in its logarithm): after each
-    step it grows while the expected latency is above where it should be by then, and
-    shrinks while it is below. What it should be falls in a line from the latency at the
-    start, and is the target from 60 % of the steps on. It is the latency of the relaxed
-    model, which is that of the derived one as far as alpha and beta end at 0 and 1; a
-    budget in `mpcvit derive` is kept exactly.
+    With a target, lambda follows `Descent`. The seconds are those of the relaxed model,
+    which are those of the derived one as far as alpha and beta end at 0 and 1; a budget
+    in `mpcvit derive` is kept exactly.
 
     Source: MPCViT sections 4.3 and 4.5, one-level optimisation.
 
@@ -153,7 +178,7 @@ class SearchObjective:
                 f"{format_at_least(least_s)}, what the cheapest choice costs"
             )
         first = penalty.lambda_per_s
-        lambda_per_s = _FIRST_LAMBDA_PER_S if first is None else first
+        lambda_per_s = FIRST_LAMBDA_PER_S if first is None else first
         self._module = SearchModule(supernet, (lambda_per_s, self._eta(lambda_per_s)))
 
     def _uniform_s(self, supernet: Supernet, share: float) -> float:
@@ -210,18 +235,18 @@ class SearchObjective:
             self._adapt(self._penalty.target_s)
 
     def _adapt(self, target_s: float) -> None:
-        n_steps = self._recipe.epochs * self._n_steps_per_epoch
-        progress = float(self._module.n_steps) / (n_steps * _DESCENT_SHARE)
-        span_s = max(self._start_s - target_s, 1e-9)
-        due_s = target_s + span_s * max(1 - progress, 0.0)
-        excess = (self._expected_s() - due_s) / (0.1 * span_s)
-        decades = _DECADES_PER_EPOCH / self._n_steps_per_epoch
-        factor = 10.0 ** (decades * min(max(excess, -1.0), 1.0))
-        least, most = _LAMBDA_RANGE_PER_S
-        lambda_per_s = float(self._module.multipliers[0]) * factor
-        lambda_per_s = min(max(lambda_per_s, least), most)
-        self._module.multipliers[0] = lambda_per_s
-        self._module.multipliers[1] = self._eta(lambda_per_s)
+        descent = Descent(
+            start_s=self._start_s,
+            target_s=target_s,
+            n_steps=self._recipe.epochs * self._n_steps_per_epoch,
+            n_steps_per_epoch=self._n_steps_per_epoch,
+        )
+        module = self._module
+        lambda_per_s = descent.next_lambda(
+            float(module.multipliers[0]), self._expected_s(), float(module.n_steps)
+        )
+        module.multipliers[0] = lambda_per_s
+        module.multipliers[1] = self._eta(lambda_per_s)
 
     @torch.no_grad()
     def _expected_s(self) -> float:

@@ -18,6 +18,7 @@ from mpcprof.files import replace_file
 from mpcprof.nn.architecture import parse_model
 from mpcprof.nn.preset import ModelPreset
 from mpcvit.search.cost import SearchCost
+from mpcvit.search.layer_result import is_layer_search
 from mpcvit.search.space import Numbers, SearchSpace
 
 SCHEMA_VERSION: Final = 1
@@ -108,6 +109,11 @@ def read_result(folder: Path) -> SearchResult:
             raise UsageError(f"{SETTINGS} holds {values!r:.40}: expected an object")
         arrays = _read_choices(tensors)
     except FileNotFoundError as error:
+        if is_layer_search(folder):
+            raise UsageError(
+                f"{str(folder)!r} holds a search over layers: expected one of the "
+                "space mpcvit or mpcvit+"
+            ) from None
         raise UsageError(
             f"{str(folder)!r} has no {Path(error.filename or TENSORS).name}: expected "
             "a folder in which `mpcvit search` has finished"

@@ -21,10 +21,10 @@ from mpcvit.data.dataset import load_dataset
 from mpcvit.data.image_set import Dataset
 from mpcvit.paper.published import Published
 from mpcvit.pareto import MEASURED, ParetoConfig, gather, predict_s, read_measured
-from mpcvit.study.jobs import run_jobs
 from mpcvit.train.config import RunConfig, choose_model
 from mpcvit.train.distillation import KdTerm, choose_terms
 from mpcvit.train.folder import RunFolder
+from mpcvit.train.jobs import run_jobs
 from mpcvit.train.log import read_log
 from mpcvit.train.loop import DivergedError
 from mpcvit.train.run import TrainConfig, TrainResult, train

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mpcprof.errors import EngineError, UsageError
-from mpcvit.study.jobs import run_jobs
 from mpcvit.study.training import train_one
+from mpcvit.train.jobs import run_jobs
 from mpcvit.train.loop import DivergedError
 from tests.studies import make_study
 from tests.training_runs import tiny_architecture

@@ -1,0 +1,327 @@
+"""Search over layers: shares of every option first, then networks trained alike."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from mpcprof.costmodel.model import fit_cost_model
+from mpcprof.errors import UsageError
+from mpcprof.network import Network
+from mpcprof.nn.architecture import Heads, uniform_architecture
+from mpcprof.nn.preset import ModelPreset
+from mpcprof.profile.io import read_profile
+from mpcprof.progress import SILENT, Progress
+from mpcvit.data.image_set import Dataset, count_batches
+from mpcvit.search.finalists import Finals, hold_out
+from mpcvit.search.layer_cost import Pricer
+from mpcvit.search.layer_result import (
+    FINALISTS,
+    LayerSearchResult,
+    layer_family,
+    write_layer_result,
+)
+from mpcvit.search.layer_space import FACTORS, LayerSpace
+from mpcvit.search.mixture import Mixture
+from mpcvit.search.mixture_objective import MixtureObjective
+from mpcvit.search.run import search_recipe
+from mpcvit.search.sampling import Numbers, Sampler
+from mpcvit.train.config import RunConfig, choose_model, seed_all
+from mpcvit.train.folder import SCHEMA_VERSION
+from mpcvit.train.loop import fit
+from mpcvit.train.recipe import Recipe
+
+# what squares and BatchNorms are trained well with, in both stages
+_PARTS: Final = {"mlp_norm": True, "gradual_norm": 0.25, "gradual_activation": 0.25}
+_LOGIT_RATE: Final = 5.0  # times the weights' learning rate
+_BUDGETS: Final = (16, 8, 4)  # parts of what the model costs with softmax and GeLU
+_ROOM: Final = 1.2  # times the quickest network: a lower budget leaves no choice
+_EXPLORED: Final = 0.25  # of the second stage's shares are equal ones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSearchSettings:
+    """All that decides the first stage, as it stands in `config.json`."""
+
+    command: Literal["search"] = "search"
+    model: ModelPreset
+    dataset: str
+    limit: int | None
+    space: LayerSpace
+    heads: Heads
+    plan: str
+    lambda_per_s: float | None
+    target_s: float | None
+    network: str
+    records_sha256: str
+    alpha_learning_rate: float
+    recipe: Recipe
+    schema_version: int = SCHEMA_VERSION
+    n_processes: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSearchConfig:
+    """What to search for, on what, and where to put it.
+
+    Attributes:
+        profile: File of measured seconds.
+        run: Its recipe is that of the first stage.
+        space: Options of every layer.
+        model: Name of a preset; None for the data set's own.
+        heads: How private inference will run the heads.
+        plan: `rewrites` for the seconds of networks with every exact rewrite.
+        lambda_per_s: Loss per second; None where a target finds it.
+        target_s: Expected seconds of the first stage; by default, without a lambda,
+            the middle one of the budgets.
+        alpha_learning_rate: Peak rate of the logits; None for 5 times the weights'.
+        budgets_s: Seconds to find networks for; by default a sixteenth, an eighth and a
+            fourth of what the model costs with softmax, layernorm and GeLU.
+        n_finalists: Networks to train for each budget.
+        finalist_epochs: Epochs of each of them; None for half of the first stage's.
+        n_jobs: How many of them are trained at once, each in a process of its own.
+
+    Raises:
+        UsageError: If a number is out of range.
+    """
+
+    profile: Path
+    run: RunConfig
+    network: Network
+    space: LayerSpace
+    model: str | None = None
+    heads: Heads = "batched"
+    plan: str | None = None
+    lambda_per_s: float | None = None
+    target_s: float | None = None
+    alpha_learning_rate: float | None = None
+    budgets_s: tuple[float, ...] | None = None
+    n_finalists: int = 8
+    finalist_epochs: int | None = None
+    n_jobs: int = 1
+
+    def __post_init__(self) -> None:
+        if self.lambda_per_s is not None and self.target_s is not None:
+            raise UsageError("lambda and target: expected one of the two")
+        rate = self.alpha_learning_rate
+        if rate is not None and not 0 < rate < float("inf"):
+            raise UsageError(f"alpha_learning_rate={rate}: expected above 0")
+        for budget_s in (
+            *(self.budgets_s or ()),
+            *([self.target_s] if self.target_s else ()),
+        ):
+            if not 0 < budget_s < float("inf"):
+                raise UsageError(f"budget {budget_s:g} s: expected above 0 and finite")
+        if self.n_finalists < 1:
+            raise UsageError(f"n_finalists={self.n_finalists}: expected at least 1")
+
+    @property
+    def peak_logit_rate(self) -> float:
+        """Learning rate of the logits after warm-up."""
+        return self.alpha_learning_rate or _LOGIT_RATE * self.run.recipe.learning_rate
+
+    @property
+    def finalist_recipe(self) -> Recipe:
+        """Recipe of the second stage."""
+        recipe = self.run.recipe
+        return replace(
+            recipe, epochs=self.finalist_epochs or max(recipe.epochs // 2, 1)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSearchReport:
+    """What the command prints.
+
+    Attributes:
+        n_resumed: Number of epochs of the first stage that an earlier run had done.
+    """
+
+    output: Path
+    result: LayerSearchResult
+    n_resumed: int
+    duration_s: float
+    is_first_process: bool = True
+
+    def to_json(self) -> str:
+        """Return one document: `finalists.json`; seconds, shares."""
+        return json.dumps(
+            {
+                "output": str(self.output),
+                **self.result.to_json(),
+                "n_resumed": self.n_resumed,
+            }
+        )
+
+    def __str__(self) -> str:
+        result = self.result
+        heading = (
+            f"{self.output}: space {result.space.name}, {result.n_epochs} epochs "
+            f"({self.n_resumed} of an earlier run), then {len(result.finalists)} "
+            f"networks of {result.finalist_epochs} epochs each, in "
+            f"{self.duration_s:.1f} s; seconds over {result.network}"
+        )
+        found = layer_family(result)
+        return "\n".join([heading, *(f"  {one.line()}" for one in found)])
+
+
+def layer_recipe(dataset: str, name: str | None = None) -> Recipe:
+    """Return the recipe of `search_recipe`, with what squares and BatchNorms need.
+
+    Raises:
+        UnknownNameError: If there is none of that name.
+    """
+    return search_recipe(dataset, name).with_changes(**_PARTS)
+
+
+def search_layers(
+    config: LayerSearchConfig, progress: Progress = SILENT
+) -> LayerSearchReport:
+    """Search, or resume a search, and write the result.
+
+    Raises:
+        UsageError: If parts of the config do not fit each other or the folder.
+        MissingEntryError: If the profile lacks an operation of the space.
+        DivergedError: If the loss of the first stage is not finite.
+    """
+    run = config.run
+    _check_alone()
+    given = choose_model(config.model, run.dataset)
+    dataset = hold_out(run.load_dataset(given))
+    given = replace(given, n_classes=len(dataset.class_names))
+    dataset.check_fits(given)
+    pricer = Pricer(
+        cost_model=fit_cost_model(read_profile(config.profile)),
+        network=config.network,
+        heads=config.heads,
+        plan=config.plan,
+    )
+    sampler = Sampler(config.space, given, pricer)
+    budgets_s = config.budgets_s or _default_budgets_s(given, pricer, sampler)
+    target_s = config.target_s
+    if target_s is None and config.lambda_per_s is None:
+        target_s = sorted(budgets_s)[len(budgets_s) // 2]
+    model = config.space.sized(given)[0]
+    objective = _make_objective(config, model, sampler, dataset, target_s)
+    settings = LayerSearchSettings(
+        model=model,
+        dataset=run.dataset,
+        limit=run.limit,
+        space=config.space,
+        heads=config.heads,
+        plan=config.plan or "",
+        lambda_per_s=config.lambda_per_s,
+        target_s=target_s,
+        network=str(config.network),
+        records_sha256=pricer.cost_model.records_digest,
+        alpha_learning_rate=config.peak_logit_rate,
+        recipe=run.recipe,
+    )
+    fitted = fit(
+        objective, dataset, run, asdict(settings), progress, results=(FINALISTS,)
+    )
+    shares = _shares(objective.module.mixture)
+    finals = Finals(
+        sampler=sampler.with_shares(_explored(config.space, shares)),
+        budgets_s=tuple(budgets_s),
+        n_each=config.n_finalists,
+        run=replace(run, recipe=config.finalist_recipe),
+        n_jobs=config.n_jobs,
+    )
+    finalists, finalists_s = finals.play(progress)
+    metrics = fitted.epochs[-1].metrics
+    result = LayerSearchResult(
+        model=model.to_json(),
+        space=config.space,
+        dataset=run.dataset,
+        network=str(config.network),
+        profile=config.profile.name,
+        records_digest=pricer.cost_model.records_digest,
+        heads=config.heads,
+        plan=config.plan or "",
+        target_s=target_s,
+        lambda_per_s=metrics["lambda_per_s"],
+        shares={
+            name: tuple(map(tuple, own.tolist()))
+            for name, own in zip(FACTORS, shares, strict=True)
+        },
+        expected_latency_s=metrics["expected_latency_s"],
+        accuracy=metrics["accuracy"],
+        budgets_s=tuple(budgets_s),
+        finalists=finalists,
+        n_epochs=len(fitted.epochs),
+        finalist_epochs=config.finalist_recipe.epochs,
+        recipe=asdict(config.finalist_recipe),
+        duration_s=finalists_s
+        + sum(epoch.duration_s + epoch.metrics_s for epoch in fitted.epochs),
+    )
+    write_layer_result(run.output, result)
+    return LayerSearchReport(
+        output=run.output,
+        result=result,
+        n_resumed=fitted.n_resumed,
+        duration_s=result.duration_s,
+    )
+
+
+def _check_alone() -> None:
+    """Refuse several processes, whose paths would differ in a step.
+
+    Raises:
+        UsageError: If torchrun started more than one.
+    """
+    n_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if n_processes > 1:
+        raise UsageError(
+            f"{n_processes} processes: a search over layers runs in one; start it "
+            "without torchrun"
+        )
+
+
+def _default_budgets_s(
+    model: ModelPreset, pricer: Pricer, sampler: Sampler
+) -> tuple[float, ...]:
+    """Return parts of what the model costs with softmax, in whole milliseconds."""
+    softmax = uniform_architecture(model, attention="softmax", heads=pricer.heads)
+    whole_s = pricer.price_s(softmax)
+    parts_s = [round(whole_s / part, 3) for part in _BUDGETS]
+    least_s = _ROOM * sampler.least_s
+    return tuple(s for s in parts_s if s > least_s) or (round(2 * least_s, 3),)
+
+
+def _make_objective(
+    config: LayerSearchConfig,
+    model: ModelPreset,
+    sampler: Sampler,
+    dataset: Dataset,
+    target_s: float | None,
+) -> MixtureObjective:
+    recipe = config.run.recipe
+    seed_all(recipe.seed)
+    form = replace(recipe.form, range_bound=None)  # a path not taken has no range
+    return MixtureObjective(
+        Mixture(model, config.space, form, recipe.regularization),
+        sampler.cost,
+        dataset,
+        recipe,
+        lambda_per_s=config.lambda_per_s,
+        target_s=target_s,
+        logit_rate=config.peak_logit_rate,
+        n_steps_per_epoch=count_batches(
+            len(dataset.train), batch_size=recipe.batch_size
+        ),
+    )
+
+
+def _shares(mixture: Mixture) -> list[Numbers]:
+    shares = (own.detach().cpu().double().numpy() for own in mixture.shares())
+    return [own / own.sum(-1, keepdims=True) for own in shares]
+
+
+def _explored(space: LayerSpace, shares: Sequence[Numbers]) -> Numbers:
+    """Return the shares of each choice, (L, K), a part of them equal."""
+    joint = space.joint(*shares)
+    mixed: Numbers = (1 - _EXPLORED) * joint + _EXPLORED / joint.shape[-1]
+    return mixed

@@ -1,0 +1,189 @@
+"""A whole search over layers on few images, and what is derived from it."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mpcprof.errors import UsageError
+from mpcprof.network import NETWORKS
+from mpcprof.nn.architecture import read_architecture
+from mpcprof.predict import predict_architecture
+from mpcprof.progress import Silent
+from mpcvit.cli.derive import command as derive_command
+from mpcvit.cli.search import command as search_command
+from mpcvit.search.layer_result import (
+    FINALISTS,
+    find_within,
+    layer_family,
+    read_layer_result,
+)
+from mpcvit.search.layer_run import LayerSearchConfig, layer_recipe, search_layers
+from mpcvit.search.layer_space import LayerSpace, Sizes
+from mpcvit.train.config import Hardware, RunConfig
+from mpcvit.train.log import read_log
+from tests import ROOT
+from tests.committed import committed_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SPACE = LayerSpace(
+    name="small",
+    mixing=("scale", "token_mix", "none"),
+    norm=("batchnorm", "layernorm"),
+    activation=("relu", "quad_linear"),
+    mlp_ratio=(0, 1),
+    models=(Sizes(n_layers=2), Sizes(n_layers=3, pooling="mean")),
+)
+
+
+def make_request(output: Path, **changes: object) -> LayerSearchConfig:
+    recipe = layer_recipe("digits").with_changes(
+        epochs=4, warmup_epochs=0, cooldown_epochs=0, batch_size=20
+    )
+    request = LayerSearchConfig(
+        profile=ROOT / "profiles" / "semi2k.parquet",
+        run=RunConfig(
+            dataset="digits",
+            recipe=recipe,
+            output=output,
+            limit=40,
+            hardware=Hardware(accelerator="cpu"),
+        ),
+        network=NETWORKS["wan"],
+        space=SPACE,
+        budgets_s=(2.0, 1.0),
+        n_finalists=2,
+        finalist_epochs=1,
+    )
+    return replace(request, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    search_layers(make_request(folder))
+    return folder
+
+
+def test_every_finalist_is_within_its_budget_and_trained(finished):
+    result = read_layer_result(finished)
+
+    assert len(result.finalists) >= 3
+    for one in result.finalists:
+        budget_s = float(one.label.split("-")[1].removesuffix("s"))
+        priced = predict_architecture(committed_model(), one.architecture)
+        assert one.predicted_s == pytest.approx(priced.latency_s)
+        assert one.predicted_s <= budget_s
+        assert 0 <= one.accuracy <= 1
+        assert (finished / one.label / "model.safetensors").exists()
+
+
+def test_the_first_stage_logs_its_terms_and_chooses_after_a_quarter(finished):
+    epochs = read_log(finished / "log.jsonl")
+
+    assert all({*one.losses} == {"total", "ce", "seconds"} for one in epochs)
+    likeliest = [one.metrics["mean_likeliest"] for one in epochs]
+    assert likeliest[0] < likeliest[-1]
+
+
+class Interrupted(Exception):  # noqa: N818 - no error
+    pass
+
+
+class Interrupting(Silent):
+    """Stops when told so many lines."""
+
+    def __init__(self, n_lines: int) -> None:
+        self._left = n_lines
+
+    def say(self, line: str) -> None:
+        self._left -= 1
+        if not self._left:
+            raise Interrupted
+
+
+def test_a_search_stopped_in_both_stages_ends_as_one_that_was_not(finished, tmp_path):
+    for n_lines in (1, 6):  # the second epoch's line is the second, then networks'
+        with pytest.raises(Interrupted):
+            search_layers(make_request(tmp_path), Interrupting(n_lines))
+
+    resumed = search_layers(make_request(tmp_path))
+
+    whole = read_layer_result(finished)
+    assert resumed.n_resumed == 4
+    assert replace(resumed.result, duration_s=0) == replace(whole, duration_s=0)
+
+
+def test_the_best_within_a_budget_is_the_most_accurate_then_the_quickest(finished):
+    result = read_layer_result(finished)
+    first, second, *_ = result.finalists
+    alike = [
+        replace(first, accuracy=0.5, predicted_s=1.5),
+        replace(second, accuracy=0.5, predicted_s=1.2),
+        replace(second, label="c", accuracy=0.9, predicted_s=1.9),
+        replace(second, label="d", accuracy=None, predicted_s=0.4),
+    ]
+    made = replace(result, finalists=tuple(alike))
+
+    assert find_within(made, 1.6).finalist == second.label
+    assert find_within(made, 2.0).finalist == "c"
+    assert find_within(made, 2.0).n_compared == 3
+    with pytest.raises(UsageError, match=r"budget 100ms: expected at least 400ms"):
+        find_within(made, 0.1)
+
+
+def test_what_a_search_over_layers_has_not_is_one_clear_line(finished, tmp_path):
+    result = read_layer_result(finished)
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / FINALISTS).write_text('{"model": 3}')
+
+    with pytest.raises(UsageError, match="has no alpha; give --budget"):
+        layer_family(result, mus=[0.5])
+    with pytest.raises(UsageError, match="seconds of the search are of heads batched"):
+        layer_family(result, heads="serial")
+    with pytest.raises(UsageError, match="cannot read search over layers"):
+        read_layer_result(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--space", "free", "--granularity", "row"], "--granularity does not go with"),
+        (["--finalists", "3"], "--finalists does not go with the space mpcvit"),
+        (["--space", "fre"], "no space 'fre'; did you mean free"),
+        (["--space", "free", "--plan", "plan.json"], "expected rewrites or none"),
+    ],
+)
+def test_options_of_another_space_are_refused(words, said, tmp_path):
+    profile = str(ROOT / "profiles" / "semi2k.parquet")
+    given = ["--cost-table", profile, "--output", str(tmp_path / "run"), *words]
+
+    printed = CliRunner().invoke(search_command, given)
+
+    assert isinstance(printed.exception, UsageError)
+    assert said in str(printed.exception)
+
+
+def test_the_commands_search_a_space_and_derive_from_it(tmp_path):
+    space, run = tmp_path / "mine.json", tmp_path / "run"
+    space.write_text(json.dumps({**SPACE.to_json(), "name": "mine"}))
+    words = ["--space", str(space), "--budget", "1.5s", "--finalists", "1"]
+    words += ["--epochs", "2", "--limit", "30", "--output", str(run), "--json"]
+    profile = str(ROOT / "profiles" / "semi2k.parquet")
+
+    searched = CliRunner().invoke(
+        search_command, ["--cost-table", profile, *words], catch_exceptions=False
+    )
+    derived = CliRunner().invoke(
+        derive_command, [str(run), "--json"], catch_exceptions=False
+    )
+
+    assert json.loads(searched.stdout)["space"]["name"] == "mine"
+    (one,) = json.loads(derived.stdout)["architectures"]
+    assert one["label"] == "budget-1.5s"
+    assert one["predicted_s"] <= 1.5
+    text = read_architecture(Path(one["path"])).to_json()
+    assert json.loads(text) == one["architecture"]
