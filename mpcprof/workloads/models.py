@@ -33,11 +33,13 @@ _BEHIND_NORM: Final = {
     "norm2": ("mlp.linear1.weight", "mlp.fused.weight"),
     "norm": ("head.weight",),
 }
-# What is added to the residual stream, in parts of what it may be in front of a norm.
-_BRANCHES: Final = (
+# Where squares follow each other without a norm, values near 1 stay there if branches
+# take and give a third of what they would.
+_INTO_STREAM: Final = (
     *("attention.projection.weight", "mlp.linear2.weight", "mlp.fused.weight"),
     "mixing.weight",
 )
+_OUT_OF_STREAM: Final = ("attention.qkv", "mlp.linear1.weight")
 _WITHOUT_NORM: Final = 0.3
 
 
@@ -114,10 +116,13 @@ def _domain(
     if name in ("embedding.class_token", "embedding.positions"):
         return (-0.5, 0.5)
     bound = math.sqrt(3 / _fan_in(architecture, name, shape))
-    is_unit = is_folded and architecture.is_centred
-    if is_unit and _is_behind_norm(architecture, name):
+    is_normed = _is_behind_norm(architecture, name)
+    if is_folded and architecture.is_centred and is_normed:
         bound *= math.sqrt(architecture.model.width)
-    if name.endswith(_BRANCHES) and {*architecture.norm} != {"layernorm"}:
+    is_damped = name.endswith(_OUT_OF_STREAM) and not is_normed
+    if {*architecture.norm} != {"layernorm"}:
+        is_damped |= name.endswith(_INTO_STREAM)
+    if is_damped:
         bound *= _WITHOUT_NORM
     return (-bound, bound)
 
