@@ -232,8 +232,8 @@ class ModelPreset:
     def is_preset(self) -> bool:
         """Whether it is the preset of its name, but for layers and classes."""
         preset = MODELS.get(self.name)
-        return preset is not None and self == replace(
-            preset, n_layers=self.n_layers, n_classes=self.n_classes
+        return preset is not None and preset == replace(
+            self, n_layers=preset.n_layers, n_classes=preset.n_classes
         )
 
     def check_takes_images(self) -> None:

@@ -150,6 +150,9 @@ def _step_lines(result: TuneResult) -> Iterator[str]:
 
 
 def _choice_lines(result: TuneResult) -> Iterator[str]:
+    if not result.choices:
+        yield "  nothing to choose: no function is left that has an approximation"
+        return
     width = max(len(choice.what) for choice in result.choices)
     yield (
         f"  {'place':24} {'choice':{width}} {'saved':>9} {'logits off':>11} "

@@ -77,6 +77,15 @@ def test_mixers_norms_ratios_and_stems_survive_the_json(architecture):
     assert parse_model(architecture.model.to_json()) == architecture.model
 
 
+def test_a_cnn_may_take_the_name_of_a_preset():
+    stem = [{"channels": 32, "pool": 8}]
+    keys = {"n_layers": 0, "patch": 1, "width": 32, "pooling": "mean", "stem": stem}
+    cnn = parse_architecture(text(**keys, attention=[], activation=[]))
+
+    assert parse_architecture(cnn.to_json()) == cnn
+    assert (cnn.model.n_tokens, cnn.model.patch_dim, cnn.norm) == (1, 32, ())
+
+
 def test_an_old_architecture_has_the_text_that_it_always_had():
     architecture = uniform_architecture(replace(DIGITS, n_layers=1), attention="scale")
 

@@ -170,6 +170,8 @@ def test_a_report_names_every_choice(result):
     assert len(document["choices"]) == len(result.choices) == 5
     assert "40 images of digits that decided nothing" in text
     assert f"{N_IMAGES} others" in text
+    cheap = "\n".join(tune_lines(replace(result, choices=())))
+    assert "nothing to choose: no function is left" in cheap
 
 
 def test_a_report_says_every_kind_of_failure_and_has_no_nan(result):
