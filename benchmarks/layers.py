@@ -119,7 +119,8 @@ def make_layer_candidate(group: str, name: str, network: Found | Sampled) -> Can
 def describe_layers(architecture: Architecture) -> str:
     """Return each layer in a few words: mixing, norm, activation and ratio."""
     return "; ".join(
-        f"{heads[0][0]} {norm} {activation[0] if ratio else 'no MLP'} {ratio:g}"
+        f"{'+'.join(dict.fromkeys(name for head in heads for name in head))} {norm} "
+        f"{activation[0] if ratio else 'no MLP'} {ratio:g}"
         for heads, norm, activation, ratio in zip(
             architecture.attention,
             architecture.norm,

@@ -20,6 +20,7 @@ from mpcvit.search.layer_space import (
     NO_MIXING,
     LayerChoice,
     LayerSpace,
+    Mixing,
     make_architecture,
 )
 
@@ -113,7 +114,7 @@ class Pricer:
         mixings, norms, activations, ratios = space.options
         some = max(ratios)
 
-        def mixing_s(mixing: str, norm: str) -> float:
+        def mixing_s(mixing: Mixing, norm: str) -> float:
             one = LayerChoice(mixing, norm, activations[0], 0.0)
             return 0.0 if mixing == NO_MIXING else self._layer_s(model, one)
 

@@ -13,7 +13,7 @@ import itertools
 import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean, look_up
 from mpcprof.files import read_json
 from mpcprof.nn.activation import get_activation
-from mpcprof.nn.architecture import Architecture, Heads
+from mpcprof.nn.architecture import Architecture, Heads, LayerHeads
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.mixing import MIXERS
 from mpcprof.nn.norm import get_norm
 from mpcprof.nn.preset import Convolution, ModelPreset, Pooling
 
 NO_MIXING: Final = "none"
+Mixing: TypeAlias = str | tuple[str, ...]  # of the layer, or of each of its heads
 FACTORS: Final = ("mixing", "norm", "activation", "mlp_ratio")
 
 
@@ -56,7 +57,7 @@ class Sizes:
 class LayerChoice(NamedTuple):
     """What one layer is made of; mlp_ratio 0 is no MLP."""
 
-    mixing: str
+    mixing: Mixing
     norm: str
     activation: str
     mlp_ratio: float
@@ -79,8 +80,8 @@ class LayerSpace:
         4
 
     Attributes:
-        mixing: Attention variants, which every head of a layer then has, and mixers;
-            `none` for no mixing.
+        mixing: Attention variants, of every head of a layer or one for each head, and
+            mixers; `none` for no mixing.
         norm: Norms in front of both branches of a layer.
         activation: Activations of the MLP.
         mlp_ratio: Hidden width of the MLP over the width; 0 for no MLP.
@@ -92,7 +93,7 @@ class LayerSpace:
     """
 
     name: str
-    mixing: tuple[str, ...]
+    mixing: tuple[Mixing, ...]
     norm: tuple[str, ...]
     activation: tuple[str, ...]
     mlp_ratio: tuple[float, ...]
@@ -115,10 +116,11 @@ class LayerSpace:
             raise UsageError(f"space {self.name}: every layer of it is left out")
 
     def _check_names(self) -> None:
-        for name in self.mixing:
-            if name not in ATTENTIONS and name not in MIXERS:
-                hint = did_you_mean(name, [*ATTENTIONS, *MIXERS])
-                raise UnknownNameError(f"no mixing {name!r}; {hint}")
+        for mixing in self.mixing:
+            for name in (mixing,) if isinstance(mixing, str) else mixing:
+                if name not in ATTENTIONS and name not in MIXERS:
+                    hint = did_you_mean(name, [*ATTENTIONS, *MIXERS])
+                    raise UnknownNameError(f"no mixing {name!r}; {hint}")
         for name in self.norm:
             get_norm(name)
         for name in self.activation:
@@ -206,14 +208,17 @@ def make_architecture(
     return Architecture(
         model=replace(model, n_layers=len(kept)),
         heads=heads,
-        attention=tuple(
-            ((one.mixing,),) * (1 if one.mixing in MIXERS else model.n_heads)
-            for one in kept
-        ),
+        attention=tuple(_heads(one.mixing, model.n_heads) for one in kept),
         activation=tuple((one.activation,) for one in kept),
         norm=tuple(one.norm for one in kept),
         mlp_ratio=tuple(float(one.mlp_ratio) for one in kept),
     )
+
+
+def _heads(mixing: Mixing, n_heads: int) -> LayerHeads:
+    if isinstance(mixing, str):
+        return ((mixing,),) * (1 if mixing in MIXERS else n_heads)
+    return tuple((name,) for name in mixing)
 
 
 def get_layer_space(text: str, model: ModelPreset) -> LayerSpace:

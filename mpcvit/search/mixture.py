@@ -29,7 +29,7 @@ from mpcvit.models.mlp import Activate
 from mpcvit.models.norm import BatchNorm, Gradual, make_norm
 from mpcvit.models.stem import Stem
 from mpcvit.models.vit import Classifier
-from mpcvit.search.layer_space import FACTORS, NO_MIXING, LayerSpace
+from mpcvit.search.layer_space import FACTORS, NO_MIXING, LayerSpace, Mixing
 
 _N_DRAWN: Final = 2  # options of a factor in a step
 _TEMPERATURES: Final = (1.0, 0.2)  # at the beginning and at the end
@@ -72,8 +72,13 @@ class MixtureLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.space = space
-        variants = [name for name in space.mixing if name in ATTENTIONS]
-        made = {n: make_mixer(n, model) for n in space.mixing if n in MIXERS}
+        names = dict.fromkeys(
+            name
+            for mixing in space.mixing
+            for name in ((mixing,) if isinstance(mixing, str) else mixing)
+        )
+        variants = [name for name in names if name in ATTENTIONS]
+        made = {name: make_mixer(name, model) for name in names if name in MIXERS}
         self.mixers = nn.ModuleDict({n: own for n, own in made.items() if own})
         self.attention = (
             MultiHeadAttention(
@@ -110,18 +115,25 @@ class MixtureLayer(nn.Module):
         normed = functools.cache(lambda: self._normed(self.norm1, x, shares.norm))
         qkv = functools.cache(lambda: self._attention.queries_keys_values(normed()))
 
-        def option(name: str) -> Tensor:
-            if name == NO_MIXING:
+        def option(mixing: Mixing) -> Tensor:
+            if mixing == NO_MIXING:
                 return torch.zeros_like(x)
-            if name in MIXERS:
-                is_scaled = MIXERS[name].takes_scale
-                out: Tensor = self.mixers[name](normed() if is_scaled else x)
+            if isinstance(mixing, str) and mixing in MIXERS:
+                is_scaled = MIXERS[mixing].takes_scale
+                out: Tensor = self.mixers[mixing](normed() if is_scaled else x)
                 return out
-            return self._attention.project(self._attention.attend(name, qkv()))
+            return self._attention.project(self._attend(mixing, qkv()))
 
         return _blend(
             shares.mixing, [functools.partial(option, n) for n in self.space.mixing]
         )
+
+    def _attend(self, mixing: Mixing, qkv: Tensor) -> Tensor:
+        """Attend with one variant, or one by head: (3, H, B, N, K) to (H, B, N, K)."""
+        if isinstance(mixing, str):
+            return self._attention.attend(mixing, qkv)
+        heads = zip(mixing, qkv.split(1, dim=1), strict=True)
+        return torch.cat([self._attention.attend(name, own) for name, own in heads])
 
     @property
     def _attention(self) -> MultiHeadAttention:

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from benchmarks.searched_and_random import compare
+from mpcvit.cli.search import command as search_command
 from mpcvit.search.objective import LAMBDA_PER_S
 from tests import ROOT
 from tests.committed import small_profile
@@ -205,6 +206,28 @@ def test_random_choices_cost_what_the_searched_one_does(tmp_path, search):
     low, high = compared["values"]["latency_ratio_range"]
     assert 0.99 <= low <= high <= 1.01
     assert "Searched less the mean of the random ones: " in compared["findings"][-1]
+
+
+def test_random_networks_of_a_space_of_layers_cost_what_the_found_one_does(tmp_path):
+    space, search = tmp_path / "space.json", tmp_path / "search"
+    options = {"mixing": ["scale", "token_mix", "none"], "activation": ["relu"]}
+    options |= {"norm": ["batchnorm"], "mlp_ratio": [0, 1, 2], "name": "mine"}
+    space.write_text(json.dumps(options))
+    words = ["--space", space, "--budget", "2s", "--finalists", "1", *QUICK]
+    words += ["--cost-table", small_profile(), "--output", search]
+    CliRunner().invoke(search_command, [*map(str, words)], catch_exceptions=False)
+
+    compared = run_study(
+        *("searched_and_random", search, "--n-random", "2", "--teacher", "none"),
+        *("--seeds", "0", "--tolerance", "0.2", "--output", tmp_path / "compared"),
+    )
+
+    low, high = compared["values"]["latency_ratio_range"]
+    assert 0.8 <= low <= high <= 1.2
+    assert compared["conditions"]["heads"] == "batched"
+    assert compared["conditions"]["recipe"]["mlp_norm"] is True
+    assert compared["conditions"]["searches"][0]["space"]["name"] == "mine"
+    assert {one["group"] for one in compared["outcomes"]} == {"searched", "random"}
 
 
 def test_one_random_choice_is_held_against_by_its_own_seeds():

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import read_architecture
 from mpcprof.predict import predict_architecture
+from mpcprof.profile.io import read_profile
 from mpcprof.progress import Silent
 from mpcvit.cli.derive import command as derive_command
 from mpcvit.cli.search import command as search_command
@@ -25,8 +27,7 @@ from mpcvit.search.layer_run import LayerSearchConfig, layer_recipe, search_laye
 from mpcvit.search.layer_space import LayerSpace, Sizes
 from mpcvit.train.config import Hardware, RunConfig
 from mpcvit.train.log import read_log
-from tests import ROOT
-from tests.committed import committed_model
+from tests.committed import small_profile
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SPACE = LayerSpace(
@@ -44,7 +45,7 @@ def make_request(output: Path, **changes: object) -> LayerSearchConfig:
         epochs=4, warmup_epochs=0, cooldown_epochs=0, batch_size=20
     )
     request = LayerSearchConfig(
-        profile=ROOT / "profiles" / "semi2k.parquet",
+        profile=small_profile(),
         run=RunConfig(
             dataset="digits",
             recipe=recipe,
@@ -71,10 +72,11 @@ def finished(tmp_path_factory):
 def test_every_finalist_is_within_its_budget_and_trained(finished):
     result = read_layer_result(finished)
 
+    cost_model = fit_cost_model(read_profile(small_profile()))
     assert len(result.finalists) >= 3
     for one in result.finalists:
         budget_s = float(one.label.split("-")[1].removesuffix("s"))
-        priced = predict_architecture(committed_model(), one.architecture)
+        priced = predict_architecture(cost_model, one.architecture)
         assert one.predicted_s == pytest.approx(priced.latency_s)
         assert one.predicted_s <= budget_s
         assert 0 <= one.accuracy <= 1
@@ -158,7 +160,7 @@ def test_what_a_search_over_layers_has_not_is_one_clear_line(finished, tmp_path)
     ],
 )
 def test_options_of_another_space_are_refused(words, said, tmp_path):
-    profile = str(ROOT / "profiles" / "semi2k.parquet")
+    profile = str(small_profile())
     given = ["--cost-table", profile, "--output", str(tmp_path / "run"), *words]
 
     printed = CliRunner().invoke(search_command, given)
@@ -172,7 +174,7 @@ def test_the_commands_search_a_space_and_derive_from_it(tmp_path):
     space.write_text(json.dumps({**SPACE.to_json(), "name": "mine"}))
     words = ["--space", str(space), "--budget", "1.5s", "--finalists", "1"]
     words += ["--epochs", "2", "--limit", "30", "--output", str(run), "--json"]
-    profile = str(ROOT / "profiles" / "semi2k.parquet")
+    profile = str(small_profile())
 
     searched = CliRunner().invoke(
         search_command, ["--cost-table", profile, *words], catch_exceptions=False

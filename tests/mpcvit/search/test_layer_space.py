@@ -75,9 +75,10 @@ def test_shares_of_choices_are_the_products_of_their_options_added_up():
 
 def test_a_space_is_read_as_it_was_written(tmp_path):
     path = tmp_path / "mine.json"
-    path.write_text(json.dumps(SPACE.to_json()))
+    by_head = replace(SPACE, mixing=("none", ("softmax", "scale", "scale", "scale")))
+    path.write_text(json.dumps(by_head.to_json()))
 
-    assert get_layer_space(str(path), DIGITS) == SPACE
+    assert get_layer_space(str(path), DIGITS) == by_head
     assert get_layer_space("free", get_model("digits")) == FREE
 
 
@@ -85,6 +86,7 @@ def test_a_space_is_read_as_it_was_written(tmp_path):
     ("changes", "said"),
     [
         ({"mixing": ["sofmax"]}, "no mixing 'sofmax'; did you mean softmax"),
+        ({"mixing": [["scale", "sofmax"]]}, "no mixing 'sofmax'; did you mean"),
         ({"norm": []}, "norm has no option"),
         ({"activation": ["relu", "relu"]}, "'relu' twice"),
         ({"activation": ["identity_relu"]}, "has a ReLU behind the MLP"),
@@ -120,6 +122,19 @@ def test_the_models_of_free_have_the_same_grid_of_tokens(name):
 
     assert others
     assert {one.n_tokens for one in others} == {plain.n_tokens}
+
+
+def test_heads_that_differ_are_priced_together_and_counted(pricer):
+    by_head = tuple(("softmax",) * n + ("scale",) * (4 - n) for n in range(5))
+    space = replace(SPACE, mixing=by_head, norm=("batchnorm",))
+
+    seconds = pricer.layer_cost(DIGITS, space).mixing_s[:, 0]
+
+    first, second, third = np.diff(seconds)[:3]
+    assert first > 4 * second > 0  # what is fixed is paid with the first head
+    assert second == pytest.approx(third, rel=0.01)
+    with pytest.raises(UsageError, match="has 2 heads"):
+        replace(SPACE, mixing=(("softmax", "scale"),)).sized(DIGITS)
 
 
 @pytest.mark.parametrize("plan", [None, "rewrites"])

@@ -19,7 +19,9 @@ FORM = TrainedForm(has_mlp_norm=True)
 @pytest.fixture
 def mixture():
     torch.manual_seed(0)
-    return Mixture(MODEL, SPACES["free"](MODEL), FORM, NONE)
+    space = SPACES["free"](MODEL)
+    by_head = ("softmax", "scale", "scale", "scale")
+    return Mixture(MODEL, replace(space, mixing=(*space.mixing, by_head)), FORM, NONE)
 
 
 def choose(mixture, layers):
@@ -70,6 +72,7 @@ def copy_weights(mixture, network, layers):
             LayerChoice("none", "batchnorm", "relu", 2),
             LayerChoice("scale", "batchnorm", "relu", 2),
         ],
+        [LayerChoice(("softmax", *["scale"] * 3), "batchnorm", "relu", 2)] * 3,
     ],
 )
 def test_the_likeliest_choices_are_the_network_of_them(mixture, layers):
