@@ -34,7 +34,11 @@ from mpcvit.train.loop import fit
 from mpcvit.train.recipe import Recipe
 
 # what squares and BatchNorms are trained well with, in both stages
-_PARTS: Final = {"mlp_norm": True, "gradual_norm": 0.25, "gradual_activation": 0.25}
+_PARTS: Final[dict[str, bool | float]] = {
+    "mlp_norm": True,
+    "gradual_norm": 0.25,
+    "gradual_activation": 0.25,
+}
 _LOGIT_RATE: Final = 5.0  # times the weights' learning rate
 _BUDGETS: Final = (16, 8, 4)  # parts of what the model costs with softmax and GeLU
 _ROOM: Final = 1.2  # times the quickest network: a lower budget leaves no choice
@@ -163,8 +167,13 @@ class LayerSearchReport:
             f"networks of {result.finalist_epochs} epochs each, in "
             f"{self.duration_s:.1f} s; seconds over {result.network}"
         )
-        found = layer_family(result)
-        return "\n".join([heading, *(f"  {one.line()}" for one in found)])
+        options = " ".join(
+            f"--{name.replace('_', '-')}" + ("" if value is True else f" {value:g}")
+            for name, value in _PARTS.items()
+        )
+        found = [f"  {one.line()}" for one in layer_family(result)]
+        ending = f"Train what `mpcvit derive` writes as here: mpcvit train {options}"
+        return "\n".join([heading, *found, ending])
 
 
 def layer_recipe(dataset: str, name: str | None = None) -> Recipe:

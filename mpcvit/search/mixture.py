@@ -132,8 +132,11 @@ class MixtureLayer(nn.Module):
         """Attend with one variant, or one by head: (3, H, B, N, K) to (H, B, N, K)."""
         if isinstance(mixing, str):
             return self._attention.attend(mixing, qkv)
-        heads = zip(mixing, qkv.split(1, dim=1), strict=True)
-        return torch.cat([self._attention.attend(name, own) for name, own in heads])
+        attended = [
+            self._attention.attend(name, qkv[:, head : head + 1])
+            for head, name in enumerate(mixing)
+        ]
+        return torch.cat(attended)
 
     @property
     def _attention(self) -> MultiHeadAttention:
