@@ -73,7 +73,9 @@ _OWN: Final = (*_OF_BOTH, *_OF_HEADS, *_OF_LAYERS, "lambda_per_s", "target_s")
 )
 @click.option("--network", type=parse_network, default="wan", show_default=True)
 @click.option(
-    "--alpha-learning-rate", type=float, help="The peak. [default: 5 x the weights']"
+    "--alpha-learning-rate",
+    type=float,
+    help="The peak. [default: 5 x the weights', 20 x in free]",
 )
 @click.option(
     "--budget",

@@ -39,7 +39,7 @@ _PARTS: Final[dict[str, bool | float]] = {
     "gradual_norm": 0.25,
     "gradual_activation": 0.25,
 }
-_LOGIT_RATE: Final = 5.0  # times the weights' learning rate
+_LOGIT_RATE: Final = 20.0  # times the weights' learning rate
 _BUDGETS: Final = (16, 8, 4)  # parts of what the model costs with softmax and GeLU
 _ROOM: Final = 1.2  # times the quickest network: a lower budget leaves no choice
 _EXPLORED: Final = 0.25  # of the second stage's shares are equal ones
@@ -80,7 +80,7 @@ class LayerSearchConfig:
         lambda_per_s: Loss per second; None where a target finds it.
         target_s: Expected seconds of the first stage; by default, without a lambda,
             the middle one of the budgets.
-        alpha_learning_rate: Peak rate of the logits; None for 5 times the weights'.
+        alpha_learning_rate: Peak rate of the logits; None for 20 times the weights'.
         budgets_s: Seconds to find networks for; by default a sixteenth, an eighth and a
             fourth of what the model costs with softmax, layernorm and GeLU.
         n_finalists: Networks to train for each budget.
