@@ -75,7 +75,7 @@ _OWN: Final = (*_OF_BOTH, *_OF_HEADS, *_OF_LAYERS, "lambda_per_s", "target_s")
 @click.option(
     "--alpha-learning-rate",
     type=float,
-    help="The peak. [default: 5 x the weights', 20 x in free]",
+    help="The peak. [default: 5 x the weights', in free 20 x]",
 )
 @click.option(
     "--budget",

@@ -231,6 +231,15 @@ def test_the_commands_search_derive_and_write_what_can_be_read(tmp_path):
         assert json.loads(text) == one["architecture"]
 
 
+def test_the_space_of_the_papers_plus_has_a_beta_for_each_token(tmp_path):
+    words = ["--cost-table", str(small_profile()), "--epochs", "1", "--limit", "20"]
+    words += ["--space", "mpcvit+", "--output", str(tmp_path), "--json"]
+
+    searched = CliRunner().invoke(search_command, words, catch_exceptions=False)
+
+    assert np.shape(json.loads(searched.stdout)["beta"]) == (3, 17)
+
+
 def test_a_named_recipe_is_that_of_no_data_set_and_has_its_own_epochs():
     quick = search_recipe("cifar10", "quick")
 
