@@ -17,7 +17,7 @@ from tests import ROOT
 from tests.studies import PROFILE
 
 SHARED = {  # what the scripts import
-    *("baselines", "candidates", "on_device", "script", "searches")
+    *("baselines", "candidates", "networks", "on_device", "script", "searches")
 }
 SCRIPTS = sorted({p.stem for p in (ROOT / "benchmarks").glob("*.py")} - SHARED)
 STANDALONE = {"gpu_cifar10"}  # has no click, and a test file of its own
@@ -124,6 +124,15 @@ def test_the_table_of_approximations_says_what_is_computed_and_predicted():
         assert [*says, hops, sent] == [*said[:2], *said[4:]]
         if error != "error":
             assert float(error) == pytest.approx(float(said[2]), rel=0.1), says
+
+
+def test_the_page_for_designers_has_every_line_of_its_tables():
+    page = (ROOT / "docs" / "designing-for-mpc.md").read_text(encoding="utf-8")
+
+    lines = run_script("design_choices")
+
+    assert len(lines) > 40
+    assert {line for line in lines if line.startswith("| ")} <= {*page.splitlines()}
 
 
 @pytest.mark.spu
