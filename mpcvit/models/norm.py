@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mpcprof.errors import UsageError
 from mpcprof.nn.norm import NORM_EPSILON
 from mpcvit.models.layers import TrainedForm
 
@@ -126,7 +127,16 @@ class BatchNorm(Gradual):
         return torch.lerp(normed, self.first(x), self.share)
 
     def normalise(self, x: Tensor) -> Tensor:
-        """Normalise each channel, the second axis of (M, D) or (B, D, S, S)."""
+        """Normalise each channel, the second axis of (M, D) or (B, D, S, S).
+
+        Raises:
+            UsageError: If a batch in training is a single token, which has no variance.
+        """
+        if self.training and x.numel() == len(self.gamma):
+            raise UsageError(
+                "a batch of one image of one token: BatchNorm expects two at least; "
+                "give another --batch-size or smaller patches"
+            )
         return functional.batch_norm(
             x,
             self.mean,

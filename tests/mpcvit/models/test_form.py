@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.mixing import MIXERS
 from mpcprof.nn.norm import NORMS
@@ -134,6 +135,11 @@ def test_a_gradual_norm_begins_as_a_layernorm_and_ends_without(kind):
         expected = share * LayerNorm(5)(x) + (1 - share) * without(x)
         torch.testing.assert_close(norm(x), expected)
     torch.testing.assert_close(norm.eval()(x), without.eval()(x))
+
+
+def test_a_single_token_has_no_statistics():
+    with pytest.raises(UsageError, match="one image of one token: BatchNorm expects"):
+        BatchNorm(3)(torch.ones(1, 1, 3))
 
 
 def test_a_gradual_square_begins_as_a_gelu_and_ends_as_a_square():
