@@ -13,7 +13,7 @@ from mpcprof.nn.attention import get_attention
 from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.transformer import layer_variants
 from mpcvit.models.algebra import OPS
-from mpcvit.models.layers import Linear
+from mpcvit.models.layers import Linear, Watch
 from mpcvit.models.norm import Branch, ByChannel
 
 
@@ -22,6 +22,7 @@ class MultiHeadAttention(Branch):
 
     Args:
         has_bias: Whether queries, keys and values have a bias whatever the model says.
+        bound: Magnitude of queries, keys and values that is watched in training.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class MultiHeadAttention(Branch):
         dropout: float,
         *,
         has_bias: bool = False,
+        bound: float | None = None,
     ) -> None:
         super().__init__()
         width = model.width
@@ -40,6 +42,7 @@ class MultiHeadAttention(Branch):
         self.qkv = nn.Parameter(torch.cat(thirds, dim=1))  # (D, 3 D)
         bias = torch.zeros(3 * model.heads_width)
         self.qkv_bias = nn.Parameter(bias) if model.has_qkv_bias or has_bias else None
+        self.watch = Watch(bound)
         for name in variants:
             shapes = get_attention(name).weight_shapes(model.n_tokens)
             if shapes:
@@ -54,6 +57,7 @@ class MultiHeadAttention(Branch):
         n_batch, n_tokens, _ = x.shape
         qkv = x @ self.qkv  # (B, N, 3 D)
         qkv = qkv if self.qkv_bias is None else qkv + self.qkv_bias
+        self.watch(qkv)
         return qkv.view(n_batch, n_tokens, 3, self.n_heads, -1).permute(2, 3, 0, 1, 4)
 
     def attend(self, name: str, qkv: Tensor) -> Tensor:
@@ -93,9 +97,10 @@ class FixedAttention(MultiHeadAttention):
         dropout: float,
         *,
         has_bias: bool = False,
+        bound: float | None = None,
     ) -> None:
         variants = layer_variants(heads)
-        super().__init__(model, variants, dropout, has_bias=has_bias)
+        super().__init__(model, variants, dropout, has_bias=has_bias, bound=bound)
         users = {
             name: [index for index, head in enumerate(heads) if name in head]
             for name in variants

@@ -73,14 +73,34 @@ class TrainedForm:
         norm_until: Share of the training in which norms with statistics begin as
             layernorms; 0 for not at all.
         activation_until: Share of the training in which squares begin as GeLUs.
-        range_bound: Magnitude from which on a square's input counts as an excess; None
-            where nobody asks.
+        range_bound: Magnitude from which on the input of a square, or of an attention
+            behind a norm that is folded, counts as an excess; None where nobody asks.
     """
 
     has_mlp_norm: bool = False
     norm_until: float = 0.0
     activation_until: float = 0.0
     range_bound: float | None = None
+
+
+class Watch(nn.Module):
+    """What sees how far values are out of range, in training.
+
+    Attributes:
+        excess: Mean of (|x| - bound)^2 of the last values x beyond the bound, 0 for
+            those within; None where nobody asks.
+    """
+
+    def __init__(self, bound: float | None) -> None:
+        super().__init__()
+        self.bound = bound
+        self.excess: Tensor | None = None
+
+    def forward(self, x: Tensor) -> None:
+        """Look at values of any shape."""
+        if self.training and self.bound is not None:
+            beyond = functional.softshrink(x, self.bound)  # one kernel
+            self.excess = beyond.square().mean()
 
 
 class DropPath(nn.Module):

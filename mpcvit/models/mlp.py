@@ -5,13 +5,12 @@ from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mpcprof.nn.activation import get_activation
 from mpcprof.nn.architecture import LayerActivation
 from mpcprof.nn.preset import ModelPreset
 from mpcvit.models.algebra import OPS
-from mpcvit.models.layers import Linear, TrainedForm
+from mpcvit.models.layers import Linear, TrainedForm, Watch
 from mpcvit.models.norm import BatchNorm, Branch, ByChannel, Gradual
 
 
@@ -25,30 +24,20 @@ FIRST_ACTIVATION: Final = "gelu_tanh"  # what a square begins as
 
 
 class Activate(Gradual):
-    """An activation; a square may begin as another one, and its inputs are watched.
-
-    Attributes:
-        excess: Mean of (|x| - bound)^2 of the last inputs x beyond the bound, in
-            training; None where nobody asks.
-    """
+    """An activation; a square may begin as another one, and its inputs are watched."""
 
     def __init__(self, name: str, form: TrainedForm | None = None) -> None:
         is_square = get_activation(name).fold is not None
         watched = form if form is not None and is_square else TrainedForm()
         super().__init__(watched.activation_until)
         self.name = name
-        self.bound = watched.range_bound
-        self.excess: Tensor | None = None
+        self.watch = Watch(watched.range_bound)
 
     def forward(self, x: Tensor) -> Tensor:
         """Activate each entry."""
+        self.watch(x)
         activated = activate(self.name, x)
-        if not self.training:
-            return activated
-        if self.bound is not None:
-            beyond = functional.softshrink(x, self.bound)  # one kernel
-            self.excess = beyond.square().mean()
-        if self.share == 0:
+        if not self.training or self.share == 0:
             return activated
         return torch.lerp(activated, activate(FIRST_ACTIVATION, x), self.share)
 

@@ -21,9 +21,10 @@ from mpcvit.models.layers import (
     Linear,
     Regularization,
     TrainedForm,
+    Watch,
 )
 from mpcvit.models.mixing import make_mixer
-from mpcvit.models.mlp import Activate, FixedMlp, FusedMlp
+from mpcvit.models.mlp import FixedMlp, FusedMlp
 from mpcvit.models.norm import Branch, Gradual, LayerNorm, by_channel, make_norm
 from mpcvit.models.stem import Stem
 
@@ -184,6 +185,7 @@ class VisionTransformer(Classifier):
         self.norm = make_norm(last_norm(architecture), model.width, form)
         self.architecture = architecture
         self._gradual = [m for m in self.modules() if isinstance(m, Gradual)]
+        self._watches = [m for m in self.modules() if isinstance(m, Watch)]
 
     def begin_step(self, progress: float) -> None:
         """Set how much is left of what gives way, after that share of the training."""
@@ -191,13 +193,9 @@ class VisionTransformer(Classifier):
             module.begin_step(progress)
 
     def excess(self) -> Tensor:
-        """Return the mean excess of squares' inputs in the last images, ().
-
-        Each mean is of (|x| - bound)^2 over the entries x of one layer, 0 within.
-        """
-        found = [m.excess for m in self._gradual if isinstance(m, Activate)]
-        given = [excess for excess in found if excess is not None]
-        return torch.stack(given).mean() if given else self.head.bias.new_zeros(())
+        """Return the mean excess over all that is watched, of the last images, ()."""
+        found = [one.excess for one in self._watches if one.excess is not None]
+        return torch.stack(found).mean() if found else self.head.bias.new_zeros(())
 
     def weights(self) -> dict[str, Tensor]:
         """Return every deployed weight, without gradient, as `weight_shapes` has them.
@@ -247,6 +245,7 @@ def _fixed_layer(
             architecture.attention[layer],
             regularization.attention_dropout,
             has_bias=has_bias,
+            bound=None if form is None or norm == "layernorm" else form.range_bound,
         )
     else:
         mixing = make_mixer(architecture.attention[layer][0][0], model)

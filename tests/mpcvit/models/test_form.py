@@ -13,7 +13,7 @@ from mpcprof.nn.norm import NORMS
 from mpcprof.nn.preset import Convolution, ModelPreset
 from mpcprof.nn.transformer import vit, weight_shapes
 from mpcprof.workloads.jax_algebra import JaxAlgebra
-from mpcvit.models.layers import NONE, TrainedForm, to_patches
+from mpcvit.models.layers import NONE, TrainedForm, Watch, to_patches
 from mpcvit.models.mlp import Activate
 from mpcvit.models.norm import BatchNorm, LayerNorm, RepBatchNorm
 from mpcvit.models.vit import VisionTransformer
@@ -161,5 +161,19 @@ def test_what_squares_take_in_beyond_the_bound_is_counted():
     square(x)
     relu(x)
 
-    assert square.excess == (0 + 0 + 1 + 16) / 4
-    assert relu.excess is None
+    assert square.watch.excess == (0 + 0 + 1 + 16) / 4
+    assert relu.watch.excess is None
+
+
+@pytest.mark.parametrize(("norm", "n_watched"), [("batchnorm", 2), ("layernorm", 1)])
+def test_attention_is_watched_behind_a_norm_that_bounds_nothing(norm, n_watched):
+    architecture = replace(mixed("token_mix", norm), mlp_ratio=(0.0, 2.0))
+    architecture = replace(architecture, activation=(("relu",), ("quad",)))
+    network = VisionTransformer(architecture, NONE, TrainedForm(range_bound=0.01))
+
+    network(make_images(GRID))
+
+    found = [m.excess for m in network.modules() if isinstance(m, Watch)]
+    given = [excess for excess in found if excess is not None]
+    assert len(given) == n_watched
+    assert network.excess() == sum(given) / n_watched > 0
