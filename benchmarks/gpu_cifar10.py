@@ -1,12 +1,12 @@
 """Architectures trained on CIFAR-10 by one GPU, each for a stated time.
 
-    PYTHONPATH=. python benchmarks/gpu_cifar10.py softmax found.json --data FOLDER \
-        --seconds 120 --teacher softmax
+    PYTHONPATH=. python benchmarks/gpu_cifar10.py cnn softmax-vit found.json \
+        --data FOLDER --seconds 120 --teacher cnn --mlp-norm --gradual-activation 0.4
 
 FOLDER holds CIFAR-10 in any form that `mpcvit train --data` reads. An architecture is
-an architecture.json, or a variant that every head of `--model` has. Each leaves a
-folder in `--output`: model.safetensors, which `mpcvit infer` and `mpcvit tune` read,
-and log.jsonl with a line for each epoch. The same command goes on where a killed one
+an architecture.json, or a name of benchmarks/networks.py. Each leaves a folder in
+`--output`: model.safetensors, which `mpcvit infer` and `mpcvit tune` read, and
+log.jsonl with a line for each epoch. The same command goes on where a killed one
 stopped. `--teacher` names one of the list, which is trained first and whose logits the
 others learn beside the labels. `--steps 2` trains so few steps of each, writes nothing,
 and says how many epochs a minute that makes.
@@ -24,13 +24,9 @@ from typing import Final
 
 import torch
 
-from mpcprof.errors import MpcprofError, UsageError
-from mpcprof.nn.architecture import (
-    Architecture,
-    get_model,
-    read_architecture,
-    uniform_architecture,
-)
+from mpcprof.errors import MpcprofError, UsageError, look_up
+from mpcprof.nn.architecture import Architecture, read_architecture
+from networks import NAMED
 from on_device import (
     CLASSES,
     N_CHANNELS,
@@ -42,7 +38,10 @@ from on_device import (
     say,
 )
 
-NUMBERS: Final = ("batch_size", "learning_rate", "weight_decay", "cutmix", "seed")
+NUMBERS: Final = (
+    *("batch_size", "learning_rate", "weight_decay", "cutmix", "mlp_norm"),
+    *("gradual_norm", "gradual_activation", "range_penalty", "range_bound", "seed"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -58,14 +57,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Return the options, typed and default."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add, own = parser.add_argument, DeviceRecipe()
-    add("architectures", nargs="+", help="architecture.json, or a variant")
+    add("architectures", nargs="+", help=f"a file, or {', '.join(NAMED)}")
     add("--data", type=Path, required=True, help="folder with CIFAR-10")
     add_time = parser.add_mutually_exclusive_group(required=True).add_argument
     add_time("--seconds", type=float, help="for each, without compiling")
     add_time("--in-all", type=float, help="seconds for all together, from now on")
     add_time("--epochs", type=int, help="of each, instead of a time")
     add_time("--steps", type=int, help="of each, to learn the speed alone")
-    add("--model", default="cifar", help="sizes of a variant (default: %(default)s)")
     add("--teacher", help="name of one of the list, which is trained first")
     add("--precision", choices=("auto", "bf16", "fp32"), default="auto")
     add("--no-compile", action="store_true", help="as on a CPU, where it never pays")
@@ -74,7 +72,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--fresh", action="store_true", help="begin anew")
     for name in NUMBERS:
         flag, default = f"--{name.replace('_', '-')}", getattr(own, name)
-        add(flag, type=type(default), default=default, help="(default: %(default)s)")
+        if default is False:
+            add(flag, action="store_true")
+        else:
+            add(flag, type=type(default), default=default, help=f"[{default}]")
     return parser.parse_args(arguments)
 
 
@@ -131,7 +132,7 @@ def find_architectures(options: argparse.Namespace) -> dict[str, Architecture]:
         one = found[name] = (
             read_architecture(path)
             if path.suffix == ".json"
-            else uniform_architecture(get_model(options.model), attention=text)
+            else look_up("network", text, NAMED)
         )
         sizes = (one.model.n_channels, one.model.image_size, one.model.n_classes)
         if sizes != (N_CHANNELS, SIZE, len(CLASSES)):

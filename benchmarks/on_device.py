@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ from mpcprof.nn.architecture import Architecture
 from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from mpcvit.data.augmentation import crop, cutmix, draw_box, draw_share, soften
 from mpcvit.data.normalization import WHITE, Normalization, measure_normalization
+from mpcvit.models.layers import TrainedForm
+from mpcvit.models.norm import BatchNorm
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.train.folder import RunFolder, read_state, write_state
 from mpcvit.train.log import EpochRecord, read_log
@@ -137,6 +139,9 @@ def measure_accuracy(model: nn.Module, data: Data) -> float:
     return float(n_right) / len(data.test.labels)
 
 
+Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceRecipe:
     """Everything of a training but network, images and time.
@@ -144,6 +149,14 @@ class DeviceRecipe:
     Attributes:
         cutmix: Probability that a batch is mixed.
         is_bf16: Whether the network is computed in bfloat16.
+        mlp_norm: Whether a BatchNorm, folded in the end, stands in front of each MLP's
+            activation.
+        gradual_norm: Share of the training over which a layernorm gives way to a norm
+            with statistics.
+        gradual_activation: Share of the training over which a GeLU gives way to a
+            square.
+        range_penalty: Weight of the mean of (|x| - range_bound)^2 over the inputs x of
+            squares beyond the bound.
         is_compiled: Whether the network and its loss are compiled.
 
     Raises:
@@ -156,6 +169,11 @@ class DeviceRecipe:
     label_smoothing: float = 0.1
     clip_norm: float = 1.0
     cutmix: float = 0.0
+    mlp_norm: bool = False
+    gradual_norm: float = 0.0
+    gradual_activation: float = 0.0
+    range_penalty: float = 0.0
+    range_bound: float = 4.0
     is_bf16: bool = False
     is_compiled: bool = False
     seed: int = 0
@@ -171,6 +189,28 @@ class DeviceRecipe:
                 f"learning_rate={self.learning_rate}, weight_decay="
                 f"{self.weight_decay}: expected above 0, and from 0 to below 1"
             )
+        shares = (self.gradual_norm, self.gradual_activation)
+        if not (all(0 <= share <= 1 for share in shares) and self.range_penalty >= 0):
+            raise UsageError(
+                f"gradual_norm={self.gradual_norm}, gradual_activation="
+                f"{self.gradual_activation}, range_penalty={self.range_penalty}: "
+                "expected two shares from 0 to 1, and at least 0"
+            )
+
+    @property
+    def form(self) -> TrainedForm:
+        """What a network has while it is trained."""
+        return TrainedForm(
+            has_mlp_norm=self.mlp_norm,
+            norm_until=self.gradual_norm,
+            activation_until=self.gradual_activation,
+            range_bound=self.range_bound if self.range_penalty else None,
+        )
+
+    @property
+    def gradual(self) -> float:
+        """Share of the training in which something still gives way."""
+        return max(self.gradual_norm, self.gradual_activation)
 
 
 class Trainer:
@@ -178,17 +218,23 @@ class Trainer:
 
     def __init__(
         self,
-        model: nn.Module,
+        architecture: Architecture,
         data: Data,
         recipe: DeviceRecipe,
         teacher: nn.Module | None = None,
     ) -> None:
         images, device = data.train, data.train.labels.device
-        self.model, self.images, self.recipe = model.to(device), images, recipe
+        torch.manual_seed(recipe.seed)
+        model = VisionTransformer(architecture, form=recipe.form).to(device)
+        self.model, self.images, self.recipe = model, images, recipe
         self.teacher = None if teacher is None else teacher.to(device)
         self.normalization = data.normalization
         self.batch_size = min(recipe.batch_size, len(images.labels))
         self.n_steps = len(images.labels) // self.batch_size
+        norms = [m for m in model.modules() if isinstance(m, BatchNorm)]
+        left = {id(p) for norm in norms for p in norm.parameters(recurse=False)}
+        # statistics have no gradient, and their gamma and beta are not held back
+        self.clipped = [p for p in model.parameters() if id(p) not in left]
         matrices = [p for p in model.parameters() if p.ndim == 2]
         others = [p for p in model.parameters() if p.ndim != 2]
         self.optimizer = torch.optim.AdamW(
@@ -198,10 +244,10 @@ class Trainer:
             ],
             fused=True,
         )
-        self._compute: Callable[..., Tensor] = self.loss
+        self._compute: Loss = self.loss
 
     def loss(self, images: Tensor, targets: Tensor) -> Tensor:
-        """Return the cross-entropy, and the distance from the teacher if there is one.
+        """Return the cross-entropy, and what the recipe and a teacher add to it.
 
         Args:
             images: (B, c, S, S), normalised.
@@ -213,6 +259,8 @@ class Trainer:
             with torch.no_grad():
                 taught = self.teacher(images) if self.teacher else None
         loss = cross_entropy(logits.float(), targets)
+        if self.recipe.range_penalty:
+            loss = loss + self.recipe.range_penalty * self.model.excess()
         if taught is None:
             return loss
         own, other = log_softmax(logits.float(), 1), log_softmax(taught.float(), 1)
@@ -222,23 +270,24 @@ class Trainer:
         """Compile, by a step that changes no weight; return why that failed, if so."""
         first, why = self.images.first(self.batch_size), ""
         self.model.train()
+        self.model.begin_step(1.0)  # the network that is compiled
         if self.recipe.is_compiled:
             self._compute = torch.compile(self.loss)
             try:
-                self._backward(*first)
+                self._backward(*first, self._compute)
             except Exception as error:  # whatever part of a compiler is missing
                 why = f"not compiled: {str(error).splitlines()[0]}"
                 self._compute = self.loss
-        self._backward(*first)
+        self._backward(*first, self.loss)
         self.optimizer.zero_grad()
         return why
 
-    def _backward(self, pixels: Tensor, labels: Tensor) -> Tensor:
+    def _backward(self, pixels: Tensor, labels: Tensor, compute: Loss) -> Tensor:
         images = self.normalization.apply(pixels / WHITE)
         targets = soften(labels, len(CLASSES), self.recipe.label_smoothing)
         if self.recipe.cutmix and torch.rand(()) < self.recipe.cutmix:
             images, targets = cutmix(images, targets, draw_box(SIZE, draw_share(1.0)))
-        loss = self._compute(images, targets)
+        loss = compute(images, targets)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -267,8 +316,11 @@ class Trainer:
             rate = self.recipe.learning_rate * one_cycle(share)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
-            total += self._backward(pixels[rows], labels[rows])
-            clip_grad_norm_(self.model.parameters(), self.recipe.clip_norm)
+            self.model.begin_step(share)
+            # what changes at each step would be compiled at each step
+            compute = self._compute if share >= self.recipe.gradual else self.loss
+            total += self._backward(pixels[rows], labels[rows], compute)
+            clip_grad_norm_(self.clipped, self.recipe.clip_norm)
             self.optimizer.step()
             self.optimizer.zero_grad()
             n_steps += 1
@@ -300,7 +352,7 @@ def measure_speed(
 ) -> str:
     """Return images a second of so many steps, and the epochs a minute they make."""
     few = data._replace(train=data.train.first(n_steps * recipe.batch_size))
-    trainer = Trainer(VisionTransformer(architecture), few, recipe)
+    trainer = Trainer(architecture, few, recipe)
     note = trainer.warm_up()
     rate = trainer.run_epoch(1, lambda share: share).images_per_s
     speed = f"{rate:.0f} images/s, {60 * rate / N_IMAGES:.2g} epochs a minute"
@@ -345,11 +397,10 @@ class Training:
         with folder.opened(is_fresh=is_fresh):
             if folder.model.exists():
                 return read_checkpoint(folder.model)
-            torch.manual_seed(self.recipe.seed)
-            model = VisionTransformer(self.architecture)
             taught_by = None if teacher is None else teacher.build_model()
-            self._fit(folder, Trainer(model, data, self.recipe, taught_by), data, end_s)
-            return write_result(folder.model, model, data)
+            trainer = Trainer(self.architecture, data, self.recipe, taught_by)
+            self._fit(folder, trainer, data, end_s)
+            return write_result(folder.model, trainer.model, data)
 
     def _fit(
         self, folder: RunFolder, trainer: Trainer, data: Data, end_s: float

@@ -41,8 +41,9 @@ def folder(tmp_path_factory):
         records = torch.randint(256, (N_IMAGES, 3073), generator=generator)
         records[:, 0] %= 10
         (path / f"{name}.bin").write_bytes(bytes(records.flatten().tolist()))
-    for name in ("scale", "relu_softmax"):
-        text = json.dumps({**SIZES, "attention": [[name] * 2]})
+    squares = {"norm": "batchnorm", "activation": ["quad_linear"]}
+    for name, own in (("scale", {}), ("relu_softmax", squares)):
+        text = json.dumps({**SIZES, "attention": [[name] * 2], **own})
         (path / f"{name}.json").write_text(text)
     return path
 
@@ -65,7 +66,8 @@ files = ["relu_softmax.json", "scale.json"]
 common = [*(f"{folder}/{{f}}" for f in files), "--data", "{folder}", "--limit", "32"]
 gpu_cifar10.main([*common, "--batch-size", "16", "--steps", "2", "--precision", "bf16"])
 gpu_cifar10.main([*common, "--epochs", "1", "--teacher", "scale",
-                  "--output", "{tmp_path}"])
+                  "--mlp-norm", "--gradual-norm", "0.5", "--gradual-activation",
+                  "0.9", "--range-penalty", "0.1", "--output", "{tmp_path}"])
 """
 
     done = subprocess.run(
@@ -87,12 +89,15 @@ gpu_cifar10.main([*common, "--epochs", "1", "--teacher", "scale",
         (record,) = read_log(tmp_path / name / "log.jsonl")
         header = read_header(tmp_path / name / "model.safetensors")
         assert record.images_per_s > 0
-        assert header.accuracy == record.metrics["accuracy"]
+        # of the folded network; one image of 48 at most, where two logits are equal
+        assert header.accuracy == pytest.approx(record.metrics["accuracy"], abs=0.04)
     assert done.stdout.index("scale: begins") < done.stdout.index("softmax: begins")
 
 
 def test_a_run_that_was_stopped_ends_as_an_unbroken_one(folder, tmp_path, monkeypatch):
-    call(folder, "--epochs", 3, "--output", tmp_path / "whole")
+    names = ("relu_softmax",)  # its BatchNorms have statistics
+    three = ("--mlp-norm", "--epochs", 3, "--output")
+    call(folder, *three, tmp_path / "whole", names=names)
     measure = gpu_cifar10.Training.run.__globals__["measure_accuracy"]
     n_calls = 0
 
@@ -106,18 +111,18 @@ def test_a_run_that_was_stopped_ends_as_an_unbroken_one(folder, tmp_path, monkey
     monkeypatch.setattr("on_device.SAVE_S", 0.0)
     monkeypatch.setattr("on_device.measure_accuracy", stop)
     with pytest.raises(KeyboardInterrupt):
-        call(folder, "--epochs", 3, "--output", tmp_path / "stopped")
-    call(folder, "--epochs", 3, "--output", tmp_path / "stopped")
-    call(folder, "--epochs", 3, "--output", tmp_path / "stopped")  # is done already
+        call(folder, *three, tmp_path / "stopped", names=names)
+    call(folder, *three, tmp_path / "stopped", names=names)
+    call(folder, *three, tmp_path / "stopped", names=names)  # is done already
 
     assert n_calls == 3 + 1 + 1  # the third epoch again, and the deployed network
     whole, stopped = (
-        read_checkpoint(tmp_path / name / "scale" / "model.safetensors")
+        read_checkpoint(tmp_path / name / "relu_softmax" / "model.safetensors")
         for name in ("whole", "stopped")
     )
     for name, weight in whole.weights.items():
         assert torch.equal(weight, stopped.weights[name]), name
-    assert len(read_log(tmp_path / "stopped" / "scale" / "log.jsonl")) == 3
+    assert len(read_log(tmp_path / "stopped" / "relu_softmax" / "log.jsonl")) == 3
 
 
 def test_the_stated_time_is_kept_and_shared(folder, tmp_path, capsys):
@@ -146,6 +151,7 @@ def test_the_script_explains_itself(capsys):
         (["--teacher", "cnn"], ["scale"], "teacher 'cnn': expected one of scale"),
         ([], ["scale", "scale"], "two architectures called 'scale'"),
         ([], ["absent"], "cannot read architecture"),
+        (["--gradual-norm", "2"], ["scale"], "gradual_norm=2.0, .* shares"),
         (["--cutmix", "2"], ["scale"], "cutmix=2.0: expected .* a probability"),
         (["--learning-rate", "0"], ["scale"], "learning_rate=0.0, .* above 0"),
         (["--data", "no"], ["scale"], "no cifar10 in 'no'"),
@@ -160,10 +166,12 @@ def test_what_cannot_be_is_one_line(folder, tmp_path, options, names, message):
     assert "\n" not in str(caught.value)
 
 
-def test_images_of_another_size_are_refused(folder):
-    given = ["scale", "--model", "digits", "--data", str(folder), "--steps", "1"]
+def test_images_of_another_size_are_refused(folder, tmp_path):
+    other = {**SIZES, "image_size": 64, "attention": [["scale"] * 2]}
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    given = [str(tmp_path / "other.json"), "--data", str(folder), "--steps", "1"]
 
-    with pytest.raises(SystemExit, match=r"scale: .* expected \(3, 32, 10\)"):
+    with pytest.raises(SystemExit, match=r"\(3, 64, 10\): expected \(3, 32, 10\)"):
         gpu_cifar10.main(given)
 
 

@@ -17,7 +17,8 @@ from tests import ROOT
 from tests.studies import PROFILE
 
 SHARED = {  # what the scripts import
-    *("baselines", "candidates", "networks", "on_device", "script", "searches")
+    *("baselines", "candidates", "layers", "networks", "on_device", "script"),
+    "searches",
 }
 SCRIPTS = sorted({p.stem for p in (ROOT / "benchmarks").glob("*.py")} - SHARED)
 STANDALONE = {"gpu_cifar10"}  # has no click, and a test file of its own
