@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from mpcprof.nn.activation import ACTIVATIONS
 from mpcprof.nn.architecture import Architecture, LayerHeads
 from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.nn.mixing import MIXERS
+from mpcprof.nn.norm import NORMS
 from mpcprof.nn.preset import Convolution, ModelPreset
 from mpcprof.terms import LAYER_FREE, TermKind, Terms
 
@@ -131,15 +133,25 @@ def _names(known: list[str], n_tokens: int) -> st.SearchStrategy[tuple[str, ...]
 def architectures(model: ModelPreset = TINY) -> st.SearchStrategy[Architecture]:
     """Any architecture of that model."""
     head = _names([*ATTENTIONS], model.n_tokens)
+    mixers = [name for name, one in MIXERS.items() if not one.needs_grid]
+    layer = st.tuples(*[head] * model.n_heads) | st.sampled_from([*map(_only, mixers)])
     activation = _names([*ACTIVATIONS], model.n_tokens)
-    heads = st.tuples(*[head] * model.n_heads)
+    norm, ratio = st.sampled_from([*NORMS]), st.sampled_from([0.0, 0.5, 2.0])
+    every = {"attention": layer, "activation": activation}
+    every |= {"norm": norm, "mlp_ratio": ratio}
     return st.builds(
-        Architecture,
+        _used,
         model=st.just(model),
         heads=st.sampled_from(["serial", "batched"]),
-        attention=st.tuples(*[heads] * model.n_layers),
-        activation=st.tuples(*[activation] * model.n_layers),
+        **{key: st.tuples(*[one] * model.n_layers) for key, one in every.items()},
     )
+
+
+def _used(**values: Any) -> Architecture:
+    """Return the architecture, with an MLP in layers that do nothing else."""
+    pairs = zip(values["attention"], values["mlp_ratio"], strict=True)
+    ratios = [ratio or 0.5 * (layer == _only("none")) for layer, ratio in pairs]
+    return Architecture(**values | {"mlp_ratio": tuple(ratios)})
 
 
 def sum_of_terms_s(
