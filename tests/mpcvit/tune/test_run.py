@@ -317,14 +317,32 @@ def test_images_far_from_a_tie_are_not_emulated(folder, monkeypatch):
     changed = [0.0] * 4
     assert judge.agrees(None, 1.0)
     assert taken == [*near[:100]]  # the nearest ties, and no more
-    one_label = (
-        np.eye(50)[:, :1] * 100 * (np.arange(10) == judge.plain[near[0]].argmin())
-    )
-    changed[0] = one_label
+    second = judge.plain[near[0]].argsort()[-2]
+    changed[0] = 100 * np.eye(50)[:, :1] * (np.arange(10) == second)  # of one image
     taken.clear()
-    assert judge.agrees(None, 0.99)  # but all, where logits have moved far
+    assert judge.agrees(None, 0.97)  # but all, where logits have moved far
     assert len(taken) == 180
     assert not judge.agrees(None, 1.0)
+
+
+def test_what_any_image_could_have_met_is_expected_to_change_as_well(subject):
+    judge, gaps = subject.judge, np.sort(subject.judge._gaps)
+
+    def emulate(plan, order, **_):
+        second = np.argsort(judge.plain[order])[:, -2]
+        moved = judge.plain[order]  # a copy
+        moved[np.arange(len(order)), second] += moves
+        yield moved
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "emulate", emulate)
+        moves = np.zeros(len(gaps))
+        moves[-1] = 0.9 * gaps[-1]  # the farthest from a tie changes no label
+        n_met = int((gaps < moves[-1]).sum())
+        assert judge._expected_changes(moves) == pytest.approx(n_met / len(gaps))
+        assert n_met / len(gaps) > 0.5
+        assert not judge.agrees(None, 1.0)
+        assert judge.agrees(None, 0.9)
 
 
 def test_no_image_both_decides_and_is_reported(subject):
