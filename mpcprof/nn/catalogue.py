@@ -14,7 +14,7 @@ from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.attention import ATTENTIONS, Attention
 from mpcprof.nn.mixing import MIXERS, Mixer
 from mpcprof.nn.norm import layernorm
-from mpcprof.nn.plan import Plan, unplanned
+from mpcprof.nn.plan import Plan
 from mpcprof.nn.steps import (
     PRIMITIVES,
     Bare,
@@ -30,9 +30,7 @@ from mpcprof.nn.transformer import (
     embed,
     fused_mlp,
     input_shape,
-    layer_weights,
     mlp,
-    transformer_layer,
     vit,
     weight_shapes,
 )
@@ -277,20 +275,4 @@ def trace_model(
     shapes = weight_shapes(architecture, plan)
     weights = {name: Bare(shape) for name, shape in shapes.items()}
     vit(ops, architecture, Bare(input_shape(architecture, n_batch)), weights, plan)
-    return tuple(ops.steps)
-
-
-@functools.lru_cache(maxsize=256)
-def trace_layer(
-    architecture: Architecture, layer: int, n_batch: int = 1, plan: Plan | None = None
-) -> tuple[Step, ...]:
-    """Return the steps of one layer, from 0 on, as in `trace_model`."""
-    ops = CountingAlgebra()
-    plan = plan or unplanned(architecture)
-    deployed, model = plan.apply(architecture), architecture.model
-    shapes = layer_weights(weight_shapes(architecture, plan), layer)
-    weights = {name: Bare(shape) for name, shape in shapes.items()}
-    with ops.part(f"layer {layer + 1}"):
-        x = Bare((n_batch, model.n_tokens, model.width))
-        transformer_layer(ops, deployed, layer, x, weights, plan)
     return tuple(ops.steps)
