@@ -58,6 +58,12 @@ def _parse_kd(text: str) -> frozenset[str]:
     help="Of the epochs, in which GeLU gives way to a square.",
 )
 @click.option(
+    "--frozen-norm",
+    type=float,
+    metavar="SHARE",
+    help="Of the epochs, the last, in which BatchNorms keep their statistics.",
+)
+@click.option(
     "--range-penalty", type=float, help="Weight of squares' inputs out of range."
 )
 @click.option("--range-bound", type=float, help="Magnitude where that begins.")

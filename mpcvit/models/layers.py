@@ -73,6 +73,7 @@ class TrainedForm:
         norm_until: Share of the training in which norms with statistics begin as
             layernorms; 0 for not at all.
         activation_until: Share of the training in which squares begin as GeLUs.
+        frozen: Share of the training, at its end, in which norms keep their statistics.
         range_bound: Magnitude from which on the input of a square, or of an attention
             behind a norm that is folded, counts as an excess; None where nobody asks.
     """
@@ -80,6 +81,7 @@ class TrainedForm:
     has_mlp_norm: bool = False
     norm_until: float = 0.0
     activation_until: float = 0.0
+    frozen: float = 0.0
     range_bound: float | None = None
 
 

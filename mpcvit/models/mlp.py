@@ -82,8 +82,9 @@ class FixedMlp(Branch):
         hidden = hidden or model.hidden
         different = tuple(dict.fromkeys(names))
         self.linear1 = Linear(model.width, hidden)
-        has_norm = form is not None and form.has_mlp_norm
-        self.norm = BatchNorm(hidden) if has_norm else None
+        self.norm: BatchNorm | None = None
+        if form is not None and form.has_mlp_norm:
+            self.norm = BatchNorm(hidden, frozen=form.frozen)
         self.linear2 = Linear(hidden, model.width)
         self.activations = nn.ModuleList(Activate(name, form) for name in different)
         masks = torch.stack([_mask([n == name for n in names]) for name in different])

@@ -102,7 +102,13 @@ class BatchNorm(Gradual):
     """(x - mean) / sqrt(var + epsilon) gamma + beta by channel, in one kernel.
 
     Statistics are of the batch in training, running means of them in evaluation. It may
-    begin as a layernorm, which is dropped in the end.
+    begin as a layernorm, which is dropped in the end. Late in a training the running
+    means may stand still and be used: products of secrets then meet the images that are
+    far out as the deployed network meets them.
+
+    Args:
+        until: Share of the training in which it begins as a layernorm.
+        frozen: Share of the training, at its end, in which statistics stand still.
 
     Source: Ioffe and Szegedy 2015 (arXiv 1502.03167); the mixture is that of SLAB, Guo
         et al. 2024 (arXiv 2405.11582), equation 6.
@@ -111,13 +117,20 @@ class BatchNorm(Gradual):
     mean: Tensor
     variance: Tensor
 
-    def __init__(self, width: int, until: float = 0.0) -> None:
+    def __init__(self, width: int, until: float = 0.0, frozen: float = 0.0) -> None:
         super().__init__(until)
+        self.frozen = frozen
+        self.is_frozen = False
         self.gamma = nn.Parameter(torch.ones(width))
         self.beta = nn.Parameter(torch.zeros(width))
         self.first = LayerNorm(width) if until else None
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("variance", torch.ones(width))
+
+    def begin_step(self, progress: float) -> None:
+        """Set what holds after that share of the training."""
+        super().begin_step(progress)
+        self.is_frozen = self.frozen > 0 and progress >= 1 - self.frozen
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel, the last axis of (..., D)."""
@@ -132,7 +145,8 @@ class BatchNorm(Gradual):
         Raises:
             UsageError: If a batch in training is a single token, which has no variance.
         """
-        if self.training and x.numel() == len(self.gamma):
+        is_of_batch = self.training and not self.is_frozen
+        if is_of_batch and x.numel() == len(self.gamma):
             raise UsageError(
                 "a batch of one image of one token: BatchNorm expects two at least; "
                 "give another --batch-size or smaller patches"
@@ -143,7 +157,7 @@ class BatchNorm(Gradual):
             self.variance,
             self.gamma,
             self.beta,
-            self.training,
+            is_of_batch,
             MOMENTUM,
             NORM_EPSILON,
         )
@@ -161,8 +175,8 @@ class RepBatchNorm(BatchNorm):
     Source: SLAB, Guo et al. 2024 (arXiv 2405.11582), equation 7.
     """
 
-    def __init__(self, width: int, until: float = 0.0) -> None:
-        super().__init__(width, until)
+    def __init__(self, width: int, until: float = 0.0, frozen: float = 0.0) -> None:
+        super().__init__(width, until, frozen)
         self.identity = nn.Parameter(torch.ones(1))
 
     def normalise(self, x: Tensor) -> Tensor:
@@ -178,8 +192,8 @@ class RepBatchNorm(BatchNorm):
 Make: TypeAlias = Callable[[int, TrainedForm], nn.Module]
 NORMS: Final[Mapping[str, Make]] = {  # by the names of `mpcprof.nn.norm`
     "layernorm": lambda width, form: LayerNorm(width),
-    "batchnorm": lambda width, form: BatchNorm(width, form.norm_until),
-    "repbn": lambda width, form: RepBatchNorm(width, form.norm_until),
+    "batchnorm": lambda width, form: BatchNorm(width, form.norm_until, form.frozen),
+    "repbn": lambda width, form: RepBatchNorm(width, form.norm_until, form.frozen),
     "affine": lambda width, form: Affine(width),
     "none": lambda width, form: nn.Identity(),
 }

@@ -26,7 +26,9 @@ class StemConvolution(nn.Module):
         self.weight = nn.Parameter(weight)
         bias = nn.Parameter(torch.zeros(own.channels))
         self.bias = bias if form is None else None
-        self.norm = None if form is None else BatchNorm(own.channels)
+        self.norm = (
+            None if form is None else BatchNorm(own.channels, frozen=form.frozen)
+        )
         self.activation = Activate(own.activation, form)
         self.pool = own.pool
         self.is_summed = form is None

@@ -35,6 +35,7 @@ _BEFORE: Final = {
     "recipe.mlp_norm": False,
     "recipe.gradual_norm": 0.0,
     "recipe.gradual_activation": 0.0,
+    "recipe.frozen_norm": 0.0,
     "recipe.range_penalty": 0.0,
     "recipe.range_bound": 4.0,
 }

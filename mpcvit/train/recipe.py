@@ -102,8 +102,10 @@ class Recipe:
         gradual_norm: Share of the epochs over which a layernorm gives way to a
             BatchNorm or RepBN, in a line; 0 for not at all.
         gradual_activation: Share of the epochs over which a GeLU gives way to a square.
-        range_penalty: Weight of the mean of (|x| - range_bound)^2 over the inputs x of
-            squares beyond the bound.
+        frozen_norm: Share of the epochs, the last ones, in which the statistics of
+            BatchNorms stand still, so that the network is trained as it is deployed.
+        range_penalty: Weight of the mean of (|x| - range_bound)^2 over the inputs x, of
+            squares and of attention behind folded norms, beyond the bound.
 
     Raises:
         UsageError: If a number is out of range.
@@ -125,6 +127,7 @@ class Recipe:
     mlp_norm: bool = False
     gradual_norm: float = 0.0
     gradual_activation: float = 0.0
+    frozen_norm: float = 0.0
     range_penalty: float = 0.0
     range_bound: float = 4.0
     precision: Precision = "32-true"
@@ -165,7 +168,7 @@ class Recipe:
         _ = self.schedule  # checks the epochs
 
     def _check_form(self) -> None:
-        for name in ("gradual_norm", "gradual_activation"):
+        for name in ("gradual_norm", "gradual_activation", "frozen_norm"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(
                     f"{name}={getattr(self, name)}: expected a share of the epochs, "
@@ -193,6 +196,7 @@ class Recipe:
             has_mlp_norm=self.mlp_norm,
             norm_until=self.gradual_norm,
             activation_until=self.gradual_activation,
+            frozen=self.frozen_norm,
             range_bound=self.range_bound if self.range_penalty else None,
         )
 

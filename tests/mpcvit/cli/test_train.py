@@ -91,6 +91,7 @@ def test_what_keeps_squares_in_range_is_asked_for_and_kept(tmp_path):
     text = call(
         *(given, "--mlp-norm", "--gradual-norm", "0.5", "--gradual-activation", "0.5"),
         *("--range-penalty", "0.1", "--range-bound", "0.5", "--clip-batchnorm"),
+        *("--frozen-norm", "0.25"),
         *("--teacher", "cnn", "--output", tmp_path / "run"),
     )
 
@@ -99,7 +100,8 @@ def test_what_keeps_squares_in_range_is_asked_for_and_kept(tmp_path):
     recipe = json.loads((tmp_path / "run" / "config.json").read_text())["recipe"]
     asked = ("mlp_norm", "gradual_norm", "gradual_activation", "range_penalty")
     assert [recipe[name] for name in asked] == [True, 0.5, 0.5, 0.1]
-    assert (recipe["range_bound"], recipe["clip_batchnorm"]) == (0.5, True)
+    assert (recipe["range_bound"], recipe["frozen_norm"]) == (0.5, 0.25)
+    assert recipe["clip_batchnorm"]
     trained = read_checkpoint(Path(document["checkpoint"]))
     dataset = load_dataset("digits", model=trained.architecture.model, limit=40)
     assert evaluate_plain(trained, dataset) == document["accuracy"]

@@ -15,7 +15,7 @@ from mpcprof.nn.transformer import vit, weight_shapes
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcvit.models.layers import NONE, TrainedForm, Watch, to_patches
 from mpcvit.models.mlp import Activate
-from mpcvit.models.norm import BatchNorm, LayerNorm, RepBatchNorm
+from mpcvit.models.norm import BatchNorm, LayerNorm, RepBatchNorm, make_norm
 from mpcvit.models.vit import VisionTransformer
 from tests.architectures import TINY
 
@@ -140,6 +140,20 @@ def test_a_gradual_norm_begins_as_a_layernorm_and_ends_without(kind):
 def test_a_single_token_has_no_statistics():
     with pytest.raises(UsageError, match="one image of one token: BatchNorm expects"):
         BatchNorm(3)(torch.ones(1, 1, 3))
+
+
+@pytest.mark.parametrize("name", ["batchnorm", "repbn"])
+def test_frozen_statistics_make_the_trained_norm_the_deployed_one(name):
+    norm, x = make_norm(name, 3, replace(FORM, frozen=0.25)), torch.randn(4, 3)
+    norm.begin_step(0.7)
+    norm(x)
+    mean = norm.mean.clone()
+
+    norm.begin_step(0.75)
+
+    torch.testing.assert_close(norm(x), norm.eval()(x))
+    assert torch.equal(norm.mean, mean)
+    assert mean.abs().max() > 0
 
 
 def test_a_gradual_square_begins_as_a_gelu_and_ends_as_a_square():

@@ -58,7 +58,7 @@ def test_a_weight_or_temperature_that_is_not_finite_is_refused(name, value):
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan")])
-@pytest.mark.parametrize("name", ["gradual_norm", "gradual_activation"])
+@pytest.mark.parametrize("name", ["gradual_norm", "gradual_activation", "frozen_norm"])
 def test_what_is_no_share_of_the_epochs_is_refused(name, value):
     with pytest.raises(UsageError, match=rf"{name}={value}: expected a share"):
         get_recipe("digits").with_changes(**{name: value})

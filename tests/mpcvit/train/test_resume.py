@@ -122,6 +122,7 @@ def test_statistics_and_what_is_gradual_resume_to_the_same_bits(tmp_path):
         mlp_norm=True,
         gradual_norm=0.8,
         gradual_activation=0.8,
+        frozen_norm=0.2,
         range_penalty=0.1,
         range_bound=0.5,
     )
