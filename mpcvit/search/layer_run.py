@@ -19,6 +19,7 @@ from mpcvit.search.finalists import Finals, hold_out
 from mpcvit.search.layer_cost import Pricer
 from mpcvit.search.layer_result import (
     FINALISTS,
+    Finalist,
     LayerSearchResult,
     layer_family,
     write_layer_result,
@@ -30,7 +31,7 @@ from mpcvit.search.run import search_recipe
 from mpcvit.search.sampling import Numbers, Sampler
 from mpcvit.train.config import RunConfig, choose_model, seed_all
 from mpcvit.train.folder import SCHEMA_VERSION
-from mpcvit.train.loop import fit
+from mpcvit.train.loop import FitResult, fit
 from mpcvit.train.recipe import Recipe
 
 # what squares and BatchNorms are trained well with, in both stages
@@ -195,10 +196,33 @@ def search_layers(
         MissingEntryError: If the profile lacks an operation of the space.
         DivergedError: If the loss of the first stage is not finite.
     """
-    run = config.run
     _check_alone()
-    given = choose_model(config.model, run.dataset)
-    dataset = hold_out(run.load_dataset(given))
+    search = _prepare(config)
+    objective = search.objective()
+    fitted = fit(
+        objective,
+        search.dataset,
+        config.run,
+        asdict(search.settings()),
+        progress,
+        results=(FINALISTS,),
+    )
+    shares = _shares(objective.module.mixture)
+    finalists, finalists_s = search.finals(shares).play(progress)
+    result = search.result(shares, fitted, finalists, finalists_s)
+    write_layer_result(config.run.output, result)
+    return LayerSearchReport(
+        output=config.run.output,
+        result=result,
+        n_resumed=fitted.n_resumed,
+        duration_s=result.duration_s,
+    )
+
+
+def _prepare(config: LayerSearchConfig) -> "_LayerSearch":
+    """Load the images and price the space."""
+    given = choose_model(config.model, config.run.dataset)
+    dataset = hold_out(config.run.load_dataset(given))
     given = replace(given, n_classes=len(dataset.class_names))
     dataset.check_fits(given)
     pricer = Pricer(
@@ -212,67 +236,113 @@ def search_layers(
     target_s = config.target_s
     if target_s is None and config.lambda_per_s is None:
         target_s = sorted(budgets_s)[len(budgets_s) // 2]
-    model = config.space.sized(given)[0]
-    objective = _make_objective(config, model, sampler, dataset, target_s)
-    settings = LayerSearchSettings(
-        model=model,
-        dataset=run.dataset,
-        limit=run.limit,
-        space=config.space,
-        heads=config.heads,
-        plan=config.plan or "",
-        lambda_per_s=config.lambda_per_s,
-        target_s=target_s,
-        network=str(config.network),
-        records_sha256=pricer.cost_model.records_digest,
-        alpha_learning_rate=config.peak_logit_rate,
-        recipe=run.recipe,
-    )
-    fitted = fit(
-        objective, dataset, run, asdict(settings), progress, results=(FINALISTS,)
-    )
-    shares = _shares(objective.module.mixture)
-    finals = Finals(
-        sampler=sampler.with_shares(_explored(config.space, shares)),
-        budgets_s=tuple(budgets_s),
-        n_each=config.n_finalists,
-        run=replace(run, recipe=config.finalist_recipe),
-        n_jobs=config.n_jobs,
-    )
-    finalists, finalists_s = finals.play(progress)
-    metrics = fitted.epochs[-1].metrics
-    result = LayerSearchResult(
-        model=model.to_json(),
-        space=config.space,
-        dataset=run.dataset,
-        network=str(config.network),
-        profile=config.profile.name,
+    return _LayerSearch(
+        config=config,
+        dataset=dataset,
+        model=config.space.sized(given)[0],
         records_digest=pricer.cost_model.records_digest,
-        heads=config.heads,
-        plan=config.plan or "",
+        sampler=sampler,
+        budgets_s=budgets_s,
         target_s=target_s,
-        lambda_per_s=metrics["lambda_per_s"],
-        shares={
-            name: tuple(map(tuple, own.tolist()))
-            for name, own in zip(FACTORS, shares, strict=True)
-        },
-        expected_latency_s=metrics["expected_latency_s"],
-        accuracy=metrics["accuracy"],
-        budgets_s=tuple(budgets_s),
-        finalists=finalists,
-        n_epochs=len(fitted.epochs),
-        finalist_epochs=config.finalist_recipe.epochs,
-        recipe=asdict(config.finalist_recipe),
-        duration_s=finalists_s
-        + sum(epoch.duration_s + epoch.metrics_s for epoch in fitted.epochs),
     )
-    write_layer_result(run.output, result)
-    return LayerSearchReport(
-        output=run.output,
-        result=result,
-        n_resumed=fitted.n_resumed,
-        duration_s=result.duration_s,
-    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _LayerSearch:
+    """A search whose images are loaded and whose space is priced.
+
+    Attributes:
+        model: Model of the first stage.
+    """
+
+    config: LayerSearchConfig
+    dataset: Dataset
+    model: ModelPreset
+    records_digest: str
+    sampler: Sampler
+    budgets_s: tuple[float, ...]
+    target_s: float | None
+
+    def settings(self) -> LayerSearchSettings:
+        """Return what decides the first stage."""
+        config = self.config
+        return LayerSearchSettings(
+            model=self.model,
+            dataset=config.run.dataset,
+            limit=config.run.limit,
+            space=config.space,
+            heads=config.heads,
+            plan=config.plan or "",
+            lambda_per_s=config.lambda_per_s,
+            target_s=self.target_s,
+            network=str(config.network),
+            records_sha256=self.records_digest,
+            alpha_learning_rate=config.peak_logit_rate,
+            recipe=config.run.recipe,
+        )
+
+    def objective(self) -> MixtureObjective:
+        """Return the loss of the first stage, with weights drawn by the seed."""
+        config, recipe = self.config, self.config.run.recipe
+        seed_all(recipe.seed)
+        form = replace(recipe.form, range_bound=None)  # a path not taken has no range
+        n_images = len(self.dataset.train)
+        return MixtureObjective(
+            Mixture(self.model, config.space, form, recipe.regularization),
+            self.sampler.cost,
+            self.dataset,
+            recipe,
+            lambda_per_s=config.lambda_per_s,
+            target_s=self.target_s,
+            logit_rate=config.peak_logit_rate,
+            n_steps_per_epoch=count_batches(n_images, batch_size=recipe.batch_size),
+        )
+
+    def finals(self, shares: Sequence[Numbers]) -> Finals:
+        """Return the second stage by the shares of the first, a part of them equal."""
+        config = self.config
+        joint = config.space.joint(*shares)
+        explored = (1 - _EXPLORED) * joint + _EXPLORED / joint.shape[-1]
+        return Finals(
+            sampler=self.sampler.with_shares(explored),
+            budgets_s=self.budgets_s,
+            n_each=config.n_finalists,
+            run=replace(config.run, recipe=config.finalist_recipe),
+            n_jobs=config.n_jobs,
+        )
+
+    def result(
+        self,
+        shares: Sequence[Numbers],
+        fitted: FitResult,
+        finalists: tuple[Finalist, ...],
+        finalists_s: float,
+    ) -> LayerSearchResult:
+        """Return what is written."""
+        config, metrics = self.config, fitted.epochs[-1].metrics
+        lines = (tuple(map(tuple, own.tolist())) for own in shares)
+        epochs_s = sum(one.duration_s + one.metrics_s for one in fitted.epochs)
+        return LayerSearchResult(
+            model=self.model.to_json(),
+            space=config.space,
+            dataset=config.run.dataset,
+            network=str(config.network),
+            profile=config.profile.name,
+            records_digest=self.records_digest,
+            heads=config.heads,
+            plan=config.plan or "",
+            target_s=self.target_s,
+            lambda_per_s=metrics["lambda_per_s"],
+            shares=dict(zip(FACTORS, lines, strict=True)),
+            expected_latency_s=metrics["expected_latency_s"],
+            accuracy=metrics["accuracy"],
+            budgets_s=self.budgets_s,
+            finalists=finalists,
+            n_epochs=len(fitted.epochs),
+            finalist_epochs=config.finalist_recipe.epochs,
+            recipe=asdict(config.finalist_recipe),
+            duration_s=finalists_s + epochs_s,
+        )
 
 
 def _check_alone() -> None:
@@ -300,37 +370,6 @@ def _default_budgets_s(
     return tuple(s for s in parts_s if s > least_s) or (round(2 * least_s, 3),)
 
 
-def _make_objective(
-    config: LayerSearchConfig,
-    model: ModelPreset,
-    sampler: Sampler,
-    dataset: Dataset,
-    target_s: float | None,
-) -> MixtureObjective:
-    recipe = config.run.recipe
-    seed_all(recipe.seed)
-    form = replace(recipe.form, range_bound=None)  # a path not taken has no range
-    return MixtureObjective(
-        Mixture(model, config.space, form, recipe.regularization),
-        sampler.cost,
-        dataset,
-        recipe,
-        lambda_per_s=config.lambda_per_s,
-        target_s=target_s,
-        logit_rate=config.peak_logit_rate,
-        n_steps_per_epoch=count_batches(
-            len(dataset.train), batch_size=recipe.batch_size
-        ),
-    )
-
-
 def _shares(mixture: Mixture) -> list[Numbers]:
     shares = (own.detach().cpu().double().numpy() for own in mixture.shares())
     return [own / own.sum(-1, keepdims=True) for own in shares]
-
-
-def _explored(space: LayerSpace, shares: Sequence[Numbers]) -> Numbers:
-    """Return the shares of each choice, (L, K), a part of them equal."""
-    joint = space.joint(*shares)
-    mixed: Numbers = (1 - _EXPLORED) * joint + _EXPLORED / joint.shape[-1]
-    return mixed
