@@ -27,6 +27,7 @@ from mpcvit.train.loop import DivergedError
 from mpcvit.train.run import TrainConfig, TrainResult, train
 
 _HELD_OUT: Final = 0.2  # of the training images
+_TOLERANCE: Final = 0.25  # half of them cost at most so much less than their budget
 _N_PARENTS: Final = 3  # the best networks of a budget, which are varied
 
 
@@ -80,8 +81,11 @@ class Finals:
         found: dict[str, Sampled] = {}
         seed = self.run.recipe.seed
         for budget_s in self.budgets_s:
-            drawn = self.sampler.draw(budget_s, n_first, seed=seed)
-            for number, one in enumerate(drawn, 1):
+            dear = self.sampler.draw(
+                budget_s, n_first // 2, seed=seed, tolerance=_TOLERANCE
+            )
+            drawn = self.sampler.draw(budget_s, n_first - n_first // 2, seed=seed)
+            for number, one in enumerate((*dear, *drawn), 1):
                 if one not in found.values():
                     found[f"budget-{budget_s:g}s-{number}"] = one
         return found

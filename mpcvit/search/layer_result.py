@@ -77,7 +77,7 @@ class LayerSearchResult:
     heads: Heads
     plan: str
     target_s: float | None
-    lambda_per_s: float
+    lambda_per_s: float | None
     shares: dict[str, tuple[tuple[float, ...], ...]]
     expected_latency_s: float
     accuracy: float

@@ -14,7 +14,7 @@ from mpcprof.nn.architecture import Heads, uniform_architecture
 from mpcprof.nn.preset import ModelPreset
 from mpcprof.profile.io import read_profile
 from mpcprof.progress import SILENT, Progress
-from mpcvit.data.image_set import Dataset, count_batches
+from mpcvit.data.image_set import Dataset
 from mpcvit.search.finalists import Finals, hold_out
 from mpcvit.search.layer_cost import Pricer
 from mpcvit.search.layer_result import (
@@ -207,7 +207,7 @@ def search_layers(
         progress,
         results=(FINALISTS,),
     )
-    shares = _shares(objective.module.mixture)
+    shares = _shares(objective.module)
     finalists, finalists_s = search.finals(shares).play(progress)
     result = search.result(shares, fitted, finalists, finalists_s)
     write_layer_result(config.run.output, result)
@@ -286,7 +286,6 @@ class _LayerSearch:
         config, recipe = self.config, self.config.run.recipe
         seed_all(recipe.seed)
         form = replace(recipe.form, range_bound=None)  # a path not taken has no range
-        n_images = len(self.dataset.train)
         return MixtureObjective(
             Mixture(self.model, config.space, form, recipe.regularization),
             self.sampler.cost,
@@ -295,7 +294,6 @@ class _LayerSearch:
             lambda_per_s=config.lambda_per_s,
             target_s=self.target_s,
             logit_rate=config.peak_logit_rate,
-            n_steps_per_epoch=count_batches(n_images, batch_size=recipe.batch_size),
         )
 
     def finals(self, shares: Sequence[Numbers]) -> Finals:
@@ -332,7 +330,7 @@ class _LayerSearch:
             heads=config.heads,
             plan=config.plan or "",
             target_s=self.target_s,
-            lambda_per_s=metrics["lambda_per_s"],
+            lambda_per_s=config.lambda_per_s,
             shares=dict(zip(FACTORS, lines, strict=True)),
             expected_latency_s=metrics["expected_latency_s"],
             accuracy=metrics["accuracy"],

@@ -101,7 +101,9 @@ class Sampler:
         for one in self._drawn(budget_s, _DRAWS * n, random, tolerance):
             found.setdefault(one.architecture, one)
             if len(found) == n:
-                return tuple(found.values())
+                break
+        if len(found) == n:
+            return tuple(found.values())
         least = format_at_least(self.least_s)
         below = "" if tolerance is None else f", {tolerance:.2%} below it at most"
         raise UsageError(
