@@ -59,6 +59,15 @@ class LayerCost:
         mlps_s = torch.einsum("ln,la,lr,nar->", norm, activation, ratio, mlp_s)
         return mixed_s + mlps_s + norm[-1] @ rest_s
 
+    def marginal_s(self, shares: Sequence[Tensor]) -> list[Tensor]:
+        """Return the seconds that each option adds, by the other factors' shares.
+
+        They are the derivatives of `expected_s`, (L, O) of each factor.
+        """
+        with torch.enable_grad():
+            own = [share.detach().requires_grad_() for share in shares]
+            return [*torch.autograd.grad(self.expected_s(own), own)]
+
     def layer_s(self, space: LayerSpace) -> NDArray[np.float64]:
         """Return the seconds of each of the space's choices, (K,)."""
         seconds = []

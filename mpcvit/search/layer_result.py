@@ -56,7 +56,8 @@ class LayerSearchResult:
         heads: How private inference runs the heads that the seconds are of.
         plan: `rewrites` if the seconds are of networks with every exact rewrite.
         target_s: Expected seconds that the first stage aimed at; None without a target.
-        shares: Of each factor's options in each layer, (L, O), by the factor's name.
+        shares: Of each factor's options in each layer, (L, O), by the factor's name:
+            what they are worth, before any toll on their seconds.
         expected_latency_s: Seconds of networks drawn by the shares, on average.
         accuracy: Share of the images held out that the likeliest network of the first
             stage labels right, with that stage's weights.

@@ -369,5 +369,5 @@ def _default_budgets_s(
 
 
 def _shares(mixture: Mixture) -> list[Numbers]:
-    shares = (own.detach().cpu().double().numpy() for own in mixture.shares())
+    shares = (own.detach().cpu().double().numpy() for own in mixture.worths())
     return [own / own.sum(-1, keepdims=True) for own in shares]

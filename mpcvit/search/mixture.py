@@ -170,7 +170,8 @@ class Mixture(Classifier):
     """A mixture of all networks of a space of layers.
 
     Attributes:
-        logits: Of each factor (L, O), 0 at first.
+        logits: Of each factor (L, O), 0 at first: what an option is worth.
+        tolls: What its seconds take off each logit, (L, O) by factor; none at first.
     """
 
     def __init__(
@@ -200,6 +201,7 @@ class Mixture(Classifier):
                 for factor, options in zip(FACTORS, space.options, strict=True)
             }
         )
+        self.tolls: dict[str, Tensor] = {}
         self._temperature = _TEMPERATURES[0]
         self._gradual = [m for m in self.modules() if isinstance(m, Gradual)]
 
@@ -222,7 +224,7 @@ class Mixture(Classifier):
 
     def features(self, images: Tensor) -> Tensor:
         """Return all tokens behind the last norm: (B, c, S, S) to (B, N, D)."""
-        drawn = [self._draw(self.logits[factor]) for factor in FACTORS]
+        drawn = [self._draw(logits) for logits in self.tolled()]
         shares = [LayerShares(*one) for one in zip(*drawn, strict=True)]
         tokens = self.embed(images)
         for layer, own in zip(self.layers, shares, strict=True):
@@ -242,9 +244,17 @@ class Mixture(Classifier):
         kept = kept / kept.sum(-1, keepdim=True)
         return torch.zeros_like(logits).scatter(-1, drawn.indices, kept)
 
+    def tolled(self) -> list[Tensor]:
+        """Return the logits of each factor less their tolls, (L, O)."""
+        return [self.logits[name] - self.tolls.get(name, 0.0) for name in FACTORS]
+
     def shares(self) -> list[Tensor]:
         """Return the probability of each factor's options, (L, O), differentiable."""
-        return [functional.softmax(self.logits[factor], -1) for factor in FACTORS]
+        return [functional.softmax(logits, -1) for logits in self.tolled()]
+
+    def worths(self) -> list[Tensor]:
+        """Return the probability that options would have if all took no seconds."""
+        return [functional.softmax(self.logits[name], -1) for name in FACTORS]
 
     def weight_parameters(self) -> list[nn.Parameter]:
         """Return all parameters but the logits."""

@@ -5,10 +5,10 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from mpcvit.data.image_set import Dataset
 from mpcvit.search.layer_cost import LayerCost
+from mpcvit.search.layer_space import FACTORS
 from mpcvit.search.mixture import Mixture
 from mpcvit.train.distillation import soft_cross_entropy
 from mpcvit.train.evaluate import accuracy
@@ -16,17 +16,23 @@ from mpcvit.train.loop import ParameterGroup, decayed_groups
 from mpcvit.train.recipe import Recipe
 
 _WEIGHTS_ALONE: Final = 0.25  # of the steps, before the first option is judged
-_DUE: Final = 2 / 3  # of the steps, when the target is due
-_PRESSURE: Final = 3.0  # loss of twice the seconds that are due
+_DUE: Final = 0.5  # of the steps, when the target is due
+_ROUNDS: Final = 2
+_HALVINGS: Final = 14
+_STEEPEST_PER_S: Final = 100.0  # a price: options 0.1 s apart differ e^10 times
 
 
 class MixtureObjective:
-    """CE + lambda seconds(shares); the shares are the softmax of the logits.
+    """CE, and lambda seconds(shares); or CE with seconds that are kept by a toll.
 
-    Weights are learned alone at first, so that an option is not judged by weights at
-    random; in that time, options that need it are blended in. With a target, seconds
-    count as far as they are above what is due: it falls in a line from those at the
-    start to the target, which it is for the last third of the steps.
+    Logits are learned after the weights had some time, so that an option is not judged
+    by weights at random; in that time, options that need it are blended in.
+
+    With a target, logits follow CE alone and say what an option is worth. Each step
+    subtracts price times the seconds that an option adds, at the price with which
+    networks cost on average what is due. That falls in a line from what they cost at
+    the start to the target, due half-way. A penalty would not do: an optimiser that
+    divides gradients by their size makes small and large seconds count alike.
 
     Args:
         lambda_per_s: Loss per second; None where a target is given.
@@ -52,10 +58,7 @@ class MixtureObjective:
         self._logit_rate = logit_rate
         self._target_s = target_s
         self._lambda_per_s = lambda_per_s or 0.0
-        if target_s is not None:
-            self._lambda_per_s = _PRESSURE / target_s
         self._start_s = self._expected_s()
-        self._due_s = 0.0
 
     @property
     def module(self) -> Mixture:
@@ -77,22 +80,46 @@ class MixtureObjective:
         """Move nothing: costs are plain numbers."""
 
     def begin_step(self, progress: float) -> None:
-        """Set what gives way, and what is due; learn the logits after the weights."""
-        self._module.begin_step(progress)
-        for logits in self._module.logits.values():
+        """Set what gives way, and tolls; learn the logits after the weights."""
+        mixture = self._module
+        mixture.begin_step(progress)
+        for logits in mixture.logits.values():
             logits.requires_grad_(progress >= _WEIGHTS_ALONE)
         if self._target_s is not None:
-            left = (_DUE - progress) / (_DUE - _WEIGHTS_ALONE)
-            above_s = (self._start_s - self._target_s) * min(max(left, 0.0), 1.0)
-            self._due_s = self._target_s + above_s
+            left = max(1 - progress / _DUE, 0.0)
+            above_s = max(self._start_s - self._target_s, 0.0) * left
+            self._set_tolls(self._target_s + above_s)
+
+    @torch.no_grad()
+    def _set_tolls(self, due_s: float) -> None:
+        """Set the tolls at which networks cost `due_s` on average, or less for none.
+
+        An option adds seconds that depend on the other factors' shares, so that these
+        are computed anew with the first tolls.
+        """
+        mixture = self._module
+        mixture.tolls = {}
+        for _ in range(_ROUNDS):
+            seconds = self._cost.marginal_s(mixture.shares())
+            low, high = 0.0, _STEEPEST_PER_S
+            for _ in range(_HALVINGS):
+                price = (low + high) / 2
+                self._charge(price, seconds)
+                low, high = (
+                    (price, high) if self._expected_s() > due_s else (low, price)
+                )
+            self._charge(high if low else 0.0, seconds)
+
+    def _charge(self, price: float, seconds: Sequence[Tensor]) -> None:
+        tolls = (price * own for own in seconds)
+        self._module.tolls = dict(zip(FACTORS, tolls, strict=True))
 
     def losses(self, images: Tensor, targets: Tensor) -> Mapping[str, Tensor]:
-        """Return `ce` and `seconds`, weighted as in `total`."""
-        seconds = self._cost.expected_s(self._module.shares())
-        terms = {
-            "ce": soft_cross_entropy(self._module(images), targets),
-            "seconds": self._lambda_per_s * functional.relu(seconds - self._due_s),
-        }
+        """Return `ce`, and `seconds` under a lambda, weighted as in `total`."""
+        terms = {"ce": soft_cross_entropy(self._module(images), targets)}
+        if self._lambda_per_s:
+            seconds = self._cost.expected_s(self._module.shares())
+            terms["seconds"] = self._lambda_per_s * seconds
         return {"total": torch.stack([*terms.values()]).sum(), **terms}
 
     def after_step(self) -> None:
