@@ -115,7 +115,7 @@ def command(
     is_json: bool,
     **asked: Any,  # one value per option
 ) -> None:
-    """Learn weights and choices together: CE + lambda x seconds.
+    """Learn weights and choices together: CE + lambda x seconds, or at --target.
 
     In the spaces mpcvit and mpcvit+ a choice is the attention of a head and the
     activation of a layer or token; in free, and in a file, the mixing, norm, activation

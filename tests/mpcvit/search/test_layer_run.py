@@ -56,6 +56,7 @@ def make_request(output: Path, **changes: object) -> LayerSearchConfig:
         network=NETWORKS["wan"],
         space=SPACE,
         budgets_s=(2.0, 1.0),
+        target_s=0.8,
         n_finalists=2,
         finalist_epochs=1,
     )
@@ -87,7 +88,7 @@ def test_the_first_stage_logs_its_terms_and_chooses_after_a_quarter(finished):
     epochs = read_log(finished / "log.jsonl")
 
     assert all({*one.losses} == {"total", "ce"} for one in epochs)
-    assert epochs[-1].metrics["expected_latency_s"] == pytest.approx(1.0, rel=0.1)
+    assert epochs[-1].metrics["expected_latency_s"] == pytest.approx(0.8, rel=0.1)
     likeliest = [one.metrics["mean_likeliest"] for one in epochs]
     assert likeliest[0] < likeliest[-1]
 
