@@ -40,7 +40,8 @@ from on_device import (
 
 NUMBERS: Final = (
     *("batch_size", "learning_rate", "weight_decay", "cutmix", "mlp_norm"),
-    *("gradual_norm", "gradual_activation", "range_penalty", "range_bound", "seed"),
+    *("gradual_norm", "gradual_activation", "frozen_norm", "range_penalty"),
+    *("range_bound", "seed"),
 )
 
 

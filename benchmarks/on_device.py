@@ -155,8 +155,9 @@ class DeviceRecipe:
             with statistics.
         gradual_activation: Share of the training over which a GeLU gives way to a
             square.
-        range_penalty: Weight of the mean of (|x| - range_bound)^2 over the inputs x of
-            squares beyond the bound.
+        frozen_norm: Share of the training, at its end, in which statistics stand still.
+        range_penalty: Weight of the mean of (|x| - range_bound)^2 over the inputs x, of
+            squares and of attention behind folded norms, beyond the bound.
         is_compiled: Whether the network and its loss are compiled.
 
     Raises:
@@ -172,6 +173,7 @@ class DeviceRecipe:
     mlp_norm: bool = False
     gradual_norm: float = 0.0
     gradual_activation: float = 0.0
+    frozen_norm: float = 0.0
     range_penalty: float = 0.0
     range_bound: float = 4.0
     is_bf16: bool = False
@@ -189,12 +191,13 @@ class DeviceRecipe:
                 f"learning_rate={self.learning_rate}, weight_decay="
                 f"{self.weight_decay}: expected above 0, and from 0 to below 1"
             )
-        shares = (self.gradual_norm, self.gradual_activation)
+        shares = (self.gradual_norm, self.gradual_activation, self.frozen_norm)
         if not (all(0 <= share <= 1 for share in shares) and self.range_penalty >= 0):
             raise UsageError(
                 f"gradual_norm={self.gradual_norm}, gradual_activation="
-                f"{self.gradual_activation}, range_penalty={self.range_penalty}: "
-                "expected two shares from 0 to 1, and at least 0"
+                f"{self.gradual_activation}, frozen_norm={self.frozen_norm}, "
+                f"range_penalty={self.range_penalty}: expected shares from 0 to 1, "
+                "and at least 0"
             )
 
     @property
@@ -204,6 +207,7 @@ class DeviceRecipe:
             has_mlp_norm=self.mlp_norm,
             norm_until=self.gradual_norm,
             activation_until=self.gradual_activation,
+            frozen=self.frozen_norm,
             range_bound=self.range_bound if self.range_penalty else None,
         )
 
@@ -270,11 +274,14 @@ class Trainer:
         """Compile, by a step that changes no weight; return why that failed, if so."""
         first, why = self.images.first(self.batch_size), ""
         self.model.train()
-        self.model.begin_step(1.0)  # the network that is compiled
+        # what is compiled: once nothing gives way, and once statistics stand still
+        stages = [self.recipe.gradual, *([1.0] if self.recipe.frozen_norm else [])]
         if self.recipe.is_compiled:
             self._compute = torch.compile(self.loss)
             try:
-                self._backward(*first, self._compute)
+                for share in stages:
+                    self.model.begin_step(share)
+                    self._backward(*first, self._compute)
             except Exception as error:  # whatever part of a compiler is missing
                 why = f"not compiled: {str(error).splitlines()[0]}"
                 self._compute = self.loss

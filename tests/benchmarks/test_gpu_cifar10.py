@@ -67,7 +67,8 @@ common = [*(f"{folder}/{{f}}" for f in files), "--data", "{folder}", "--limit", 
 gpu_cifar10.main([*common, "--batch-size", "16", "--steps", "2", "--precision", "bf16"])
 gpu_cifar10.main([*common, "--epochs", "1", "--teacher", "scale",
                   "--mlp-norm", "--gradual-norm", "0.5", "--gradual-activation",
-                  "0.9", "--range-penalty", "0.1", "--output", "{tmp_path}"])
+                  "0.9", "--frozen-norm", "0.1", "--range-penalty", "0.1",
+                  "--output", "{tmp_path}"])
 """
 
     done = subprocess.run(
@@ -96,7 +97,7 @@ gpu_cifar10.main([*common, "--epochs", "1", "--teacher", "scale",
 
 def test_a_run_that_was_stopped_ends_as_an_unbroken_one(folder, tmp_path, monkeypatch):
     names = ("relu_softmax",)  # its BatchNorms have statistics
-    three = ("--mlp-norm", "--epochs", 3, "--output")
+    three = ("--mlp-norm", "--frozen-norm", 0.4, "--epochs", 3, "--output")
     call(folder, *three, tmp_path / "whole", names=names)
     measure = gpu_cifar10.Training.run.__globals__["measure_accuracy"]
     n_calls = 0
