@@ -2,11 +2,22 @@
 
 import shlex
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mpcvit.paper.published import Published
 from mpcvit.search.derive import Derived
 from mpcvit.search.result import SearchResult
+from mpcvit.study.report import Source
 from mpcvit.study.training import Candidate, Outcome, Study, pareto_runs
+
+
+class Chosen(NamedTuple):
+    """A searched network and then random ones of its cost, to be trained."""
+
+    source: Source
+    budget_s: float
+    candidates: list[Candidate]
+    warnings: tuple[str, ...] = ()
 
 
 def make_candidate(

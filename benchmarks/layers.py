@@ -4,13 +4,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from candidates import Chosen
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
 from mpcprof.nn.architecture import Architecture
 from mpcprof.profile.io import read_profile
 from mpcvit.search.layer_cost import Pricer
-from mpcvit.search.layer_result import Found, LayerSearchResult, read_layer_result
+from mpcvit.search.layer_result import (
+    Found,
+    LayerSearchResult,
+    find_within,
+    read_layer_result,
+)
 from mpcvit.search.sampling import Sampled, Sampler
 from mpcvit.study.training import Candidate, Study
 from mpcvit.train.recipe import Recipe
@@ -129,3 +135,29 @@ def describe_layers(architecture: Architecture) -> str:
             strict=True,
         )
     )
+
+
+def choose_layers(
+    study: Study,
+    search: Path,
+    budget: float | None,
+    n_random: int,
+    tolerance: float,
+    seed: int,
+) -> Chosen:
+    """Return what a search over layers found within the budget, and random networks."""
+    found = recall_layers(search)
+    result = found.result
+    budget_s = budget or sorted(result.budgets_s)[len(result.budgets_s) // 2]
+    searched = find_within(result, budget_s)
+    others = draw_layers_at_cost(
+        study, result, searched, n=n_random, tolerance=tolerance, seed=seed
+    )
+    candidates = [
+        make_layer_candidate("searched", searched.label, searched),
+        *(
+            make_layer_candidate("random", f"random-{number}", one)
+            for number, one in enumerate(others, 1)
+        ),
+    ]
+    return Chosen(found, budget_s, candidates)

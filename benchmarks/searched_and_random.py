@@ -14,19 +14,19 @@ interval. On digits 35 minutes with ten random choices and four seeds on two cor
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
 from baselines import draw_at_cost, spread_budgets_s
-from candidates import make_candidate
-from layers import draw_layers_at_cost, make_layer_candidate, recall_layers
+from candidates import Chosen, make_candidate
+from layers import choose_layers
 from mpcprof.progress import Progress
 from mpcprof.units import format_duration, parse_duration_s
 from mpcvit.search.derive import derive_by_budget
-from mpcvit.search.layer_result import find_within, is_layer_search
-from mpcvit.study.report import Source, StudyReport, compare_means
-from mpcvit.study.training import Candidate, Outcome, Study, train_candidates
+from mpcvit.search.layer_result import is_layer_search
+from mpcvit.study.report import StudyReport, compare_means
+from mpcvit.study.training import Outcome, Study, train_candidates
 from script import study_command, tolerance_option
 from searches import recall_search, warn_of_indifference
 
@@ -52,7 +52,7 @@ def main(
     random_seed: int,
 ) -> StudyReport:
     """Train what SEARCH derives, and random choices at its cost, alike."""
-    make = _choose_layers if is_layer_search(search) else _choose_heads
+    make = choose_layers if is_layer_search(search) else _choose_heads
     chosen = make(study, search, budget, n_random, tolerance, random_seed)
     first, *rest = train_candidates(study, chosen.candidates, progress)
     findings, values = compare(first, rest)
@@ -66,15 +66,6 @@ def main(
     )
 
 
-class _Chosen(NamedTuple):
-    """The searched network and then random ones, to be trained."""
-
-    source: Source
-    budget_s: float
-    candidates: list[Candidate]
-    warnings: tuple[str, ...] = ()
-
-
 def _choose_heads(
     study: Study,
     search: Path,
@@ -82,7 +73,7 @@ def _choose_heads(
     n_random: int,
     tolerance: float,
     seed: int,
-) -> _Chosen:
+) -> Chosen:
     found = recall_search(search)
     result, heads = found.result, study.heads
     budget_s = budget or spread_budgets_s(result, 1, heads)[0]
@@ -94,32 +85,7 @@ def _choose_heads(
         make_candidate("searched", searched, result),
         *(make_candidate("random", one, result) for one in others),
     ]
-    return _Chosen(found, budget_s, candidates, warn_of_indifference(result))
-
-
-def _choose_layers(
-    study: Study,
-    search: Path,
-    budget: float | None,
-    n_random: int,
-    tolerance: float,
-    seed: int,
-) -> _Chosen:
-    found = recall_layers(search)
-    result = found.result
-    budget_s = budget or sorted(result.budgets_s)[len(result.budgets_s) // 2]
-    searched = find_within(result, budget_s)
-    others = draw_layers_at_cost(
-        study, result, searched, n=n_random, tolerance=tolerance, seed=seed
-    )
-    candidates = [
-        make_layer_candidate("searched", searched.label, searched),
-        *(
-            make_layer_candidate("random", f"random-{number}", one)
-            for number, one in enumerate(others, 1)
-        ),
-    ]
-    return _Chosen(found, budget_s, candidates)
+    return Chosen(found, budget_s, candidates, warn_of_indifference(result))
 
 
 def compare(
