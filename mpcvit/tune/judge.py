@@ -28,9 +28,8 @@ from mpcvit.secure.fixed_point import (
 from mpcvit.tune.truncation import without_local_truncation
 
 _N_COUNTED: Final = 50  # images of which sizes are taken for failures
-
-
 _N_NEAREST: Final = 100  # images that are emulated whatever their logits
+_N_OUTLIERS: Final = 3  # of them, which left a range
 
 
 class ExactAlgebra(TorchAlgebra):
@@ -152,9 +151,12 @@ class Judge:
             is_all = n_seen == len(order)
             if n_seen < _N_NEAREST and not is_all:
                 continue
-            if self._expected_changes(moves) > max(n_most, 0.5):
+            is_last = is_all or self._gaps[order[n_seen]] > 2 * moves.max()
+            # few that left a range say little until the rest is known
+            kept = moves if is_last else np.sort(moves)[:-_N_OUTLIERS]
+            if self._expected_changes(kept) > max(n_most, 0.5):
                 return False
-            if is_all or self._gaps[order[n_seen]] > 2 * moves.max():
+            if is_last:
                 return True
         return True
 
