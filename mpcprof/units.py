@@ -213,6 +213,15 @@ def parse_size_bytes(text: str) -> int:
     return int(size_bytes)
 
 
+def parse_rounded_size_bytes(text: str) -> float:
+    """Read bytes that somebody rounded, and that need not be whole: `0.989GiB`.
+
+    Raises:
+        UnitError: If the unit is absent or unknown, or there is no number.
+    """
+    return _parse(text, _SIZE)
+
+
 def parse_percent(text: str) -> float:
     """Read the fraction 0.05 from `5%`.
 

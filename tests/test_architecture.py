@@ -43,7 +43,7 @@ LAYERS = (
     ("mpcprof.terms", "mpcprof.predict"),
     ("mpcprof.workloads",),
     ("mpcprof.engine",),
-    ("mpcprof.sweep", "mpcprof.doctor"),
+    ("mpcprof.sweep", "mpcprof.doctor", "mpcprof.reported"),
     ("mpcprof.verify",),
     ("mpcprof.figures",),
     ("mpcprof",),  # re-exports

@@ -23,6 +23,7 @@ COMMANDS: CommandTable = {
     "fit": ("mpcprof.cli.fit", "How good the cost model of a profile is."),
     "log": ("mpcprof.cli.log", "Read an SPU log of any supported build."),
     "predict": ("mpcprof.cli.predict", "What a model costs on any network."),
+    "price": ("mpcprof.cli.price", "Price other people's numbers on any network."),
     "profile": ("mpcprof.cli.profile", "Measure a JAX function of yours."),
     "runtime": ("mpcprof.cli.runtime", "The SPU builds this machine can drive."),
     "sweep": ("mpcprof.cli.sweep", "Measure a grid of workloads into a profile."),
