@@ -19,11 +19,11 @@ from mpcprof.nn.architecture import Architecture
 from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from mpcvit.data.augmentation import crop, cutmix, draw_box, draw_share, soften
 from mpcvit.data.normalization import WHITE, Normalization, measure_normalization
-from mpcvit.models.layers import TrainedForm
 from mpcvit.models.norm import BatchNorm
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.train.folder import RunFolder, read_state, write_state
 from mpcvit.train.log import EpochRecord, read_log
+from mpcvit.train.recipe import StepRecipe, check_numbers
 
 CLASSES: Final = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -143,21 +143,12 @@ Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeviceRecipe:
+class DeviceRecipe(StepRecipe):
     """Everything of a training but network, images and time.
 
     Attributes:
         cutmix: Probability that a batch is mixed.
         is_bf16: Whether the network is computed in bfloat16.
-        mlp_norm: Whether a BatchNorm, folded in the end, stands in front of each MLP's
-            activation.
-        gradual_norm: Share of the training over which a layernorm gives way to a norm
-            with statistics.
-        gradual_activation: Share of the training over which a GeLU gives way to a
-            square.
-        frozen_norm: Share of the training, at its end, in which statistics stand still.
-        range_penalty: Weight of the mean of (|x| - range_bound)^2 over the inputs x, of
-            squares and of attention behind folded norms, beyond the bound.
         is_compiled: Whether the network and its loss are compiled.
 
     Raises:
@@ -170,46 +161,12 @@ class DeviceRecipe:
     label_smoothing: float = 0.1
     clip_norm: float = 1.0
     cutmix: float = 0.0
-    mlp_norm: bool = False
-    gradual_norm: float = 0.0
-    gradual_activation: float = 0.0
-    frozen_norm: float = 0.0
-    range_penalty: float = 0.0
-    range_bound: float = 4.0
     is_bf16: bool = False
     is_compiled: bool = False
-    seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.seed < 0 or not 0 <= self.cutmix <= 1:
-            raise UsageError(
-                f"batch_size={self.batch_size}, seed={self.seed}, cutmix="
-                f"{self.cutmix}: expected at least 1, at least 0, and a probability"
-            )
-        if not (0 < self.learning_rate < math.inf and 0 <= self.weight_decay < 1):
-            raise UsageError(
-                f"learning_rate={self.learning_rate}, weight_decay="
-                f"{self.weight_decay}: expected above 0, and from 0 to below 1"
-            )
-        shares = (self.gradual_norm, self.gradual_activation, self.frozen_norm)
-        if not (all(0 <= share <= 1 for share in shares) and self.range_penalty >= 0):
-            raise UsageError(
-                f"gradual_norm={self.gradual_norm}, gradual_activation="
-                f"{self.gradual_activation}, frozen_norm={self.frozen_norm}, "
-                f"range_penalty={self.range_penalty}: expected shares from 0 to 1, "
-                "and at least 0"
-            )
-
-    @property
-    def form(self) -> TrainedForm:
-        """What a network has while it is trained."""
-        return TrainedForm(
-            has_mlp_norm=self.mlp_norm,
-            norm_until=self.gradual_norm,
-            activation_until=self.gradual_activation,
-            frozen=self.frozen_norm,
-            range_bound=self.range_bound if self.range_penalty else None,
-        )
+        StepRecipe.__post_init__(self)  # super() misses classes with slots
+        check_numbers(self, cutmix=(0 <= self.cutmix <= 1, "a probability"))
 
     @property
     def gradual(self) -> float:

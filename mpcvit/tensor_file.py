@@ -1,40 +1,48 @@
-"""Tensors and texts in one safetensors file, written and read with torch alone.
+"""Tensors and texts in one safetensors file, written by torch or by numpy alone.
 
-The format: the length of the header in 8 bytes, the header as JSON, all bytes.
+It is how every such file of the package is written; a machine with torch alone reads it
+here as well. The format: the length of the header in 8 bytes, the header as JSON, all
+bytes.
 """
 
 import json
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, Union
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
 
-_NAMES: Final = {
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.bfloat16: "BF16",
-    torch.float16: "F16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
+Array: TypeAlias = Union["Tensor", "NDArray[Any]"]  # Any: one of the types below
+_NAMES: Final = {  # by the names that torch and numpy have in common
+    "float32": "F32",
+    "float64": "F64",
+    "bfloat16": "BF16",
+    "float16": "F16",
+    "int64": "I64",
+    "int32": "I32",
+    "uint8": "U8",
+    "bool": "BOOL",
 }
 _TYPES: Final = {name: dtype for dtype, name in _NAMES.items()}
 _METADATA: Final = "__metadata__"
 
 
-def pack_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+def pack_tensors(
+    tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None
+) -> bytes:
     """Return the content of a file; equal tensors and texts are equal bytes."""
-    header: dict[str, object] = {_METADATA: dict(sorted(metadata.items()))}
+    header: dict[str, object] = {}
+    if metadata:
+        header[_METADATA] = dict(sorted(metadata.items()))
     parts, end = [], 0
     # as the library orders them: wide types first, so that none is misaligned
-    for name in sorted(tensors, key=lambda name: (-tensors[name].element_size(), name)):
+    for name in sorted(tensors, key=lambda name: (-tensors[name].dtype.itemsize, name)):
         tensor = tensors[name]
         parts.append(_to_bytes(tensor))
         start, end = end, end + len(parts[-1])
         header[name] = {
-            "dtype": _NAMES[tensor.dtype],
+            "dtype": _NAMES[str(tensor.dtype).removeprefix("torch.")],
             "shape": [*tensor.shape],
             "data_offsets": [start, end],
         }
@@ -43,7 +51,11 @@ def pack_tensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
     return b"".join([len(padded).to_bytes(8, "little"), padded, *parts])
 
 
-def _to_bytes(tensor: Tensor) -> bytes:
+def _to_bytes(tensor: Array) -> bytes:
+    if hasattr(tensor, "tobytes"):  # numpy's
+        return bytes(tensor.tobytes())
+    import torch
+
     data = bytearray(tensor.numel() * tensor.element_size())
     if data:  # torch makes no view of nothing
         view = torch.frombuffer(data, dtype=tensor.dtype).view(tensor.shape)
@@ -51,7 +63,7 @@ def _to_bytes(tensor: Tensor) -> bytes:
     return bytes(data)
 
 
-def unpack_tensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
+def unpack_tensors(content: bytes) -> "tuple[dict[str, Tensor], dict[str, str]]":
     """Return the tensors, on the CPU, and the texts of a file.
 
     Raises:
@@ -69,10 +81,12 @@ def unpack_tensors(content: bytes) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _to_tensor(
     data: bytearray, *, dtype: str, shape: list[int], data_offsets: list[int]
-) -> Tensor:
+) -> "Tensor":
+    import torch
+
     start, end = data_offsets
     own = data[start:end]  # a copy: tensors share no memory
-    kind = _TYPES[dtype]
+    kind = getattr(torch, _TYPES[dtype])
     if not own:
         return torch.empty(shape, dtype=kind)
     return torch.frombuffer(own, dtype=kind).view(shape)

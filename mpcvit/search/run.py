@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
-import safetensors.torch
-
 from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.files import read_json, replace_file
@@ -21,6 +19,7 @@ from mpcvit.search.objective import Penalty, SearchModule, SearchObjective
 from mpcvit.search.result import SETTINGS, TENSORS, SearchResult, write_settings
 from mpcvit.search.space import SearchSpace
 from mpcvit.search.supernet import Supernet
+from mpcvit.tensor_file import pack_tensors
 from mpcvit.train.config import RunConfig, choose_model, seed_all
 from mpcvit.train.folder import SCHEMA_VERSION
 from mpcvit.train.loop import FitResult, fit
@@ -289,9 +288,5 @@ def _result(
 
 
 def _write(folder: Path, result: SearchResult, module: SearchModule) -> None:
-    tensors = {
-        name: value.detach().cpu().contiguous()
-        for name, value in module.supernet.state_dict().items()
-    }
-    replace_file(folder / TENSORS, safetensors.torch.save(tensors))
+    replace_file(folder / TENSORS, pack_tensors(module.supernet.state_dict()))
     write_settings(folder, result)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
 
 from mpcprof.errors import FileError, UsageError
 from mpcprof.nn.folding import fold_weights
 from mpcprof.nn.plan import Plan
 from mpcvit.checkpoint_header import header_of, open_checkpoint
 from mpcvit.secure.owner import answer_request, ask_owner
+from mpcvit.tensor_file import pack_tensors
 
 
 def fold_apart(checkpoint: Path, plan: Plan, folder: Path) -> Path:
@@ -49,7 +49,7 @@ def fold_checkpoint(checkpoint: Path, plan: Plan, folder: Path) -> Path:
     narrow = {name: weight.astype(np.float32) for name, weight in folded.items()}
     path = folder / "folded.safetensors"
     try:
-        path.write_bytes(save(narrow))
+        path.write_bytes(pack_tensors(narrow))
     except OSError as error:
         raise FileError(
             f"cannot write {str(folder)!r}: {error.strerror}; make room, or set TMPDIR "

@@ -87,8 +87,8 @@ class Distillation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """Everything of a training but the model and the images.
+class StepRecipe:
+    """What every training goes by, whatever trains: its steps and the network's form.
 
     Attributes:
         batch_size: Images of one step, over all devices.
@@ -96,13 +96,13 @@ class Recipe:
         weight_decay: AdamW's weight decay of matrices; norms, biases, positions have
             none.
         clip_norm: Norm that gradients are scaled down to; None leaves them.
-        clip_batchnorm: Whether gradients of BatchNorms are counted and scaled, too.
         mlp_norm: Whether a BatchNorm, folded in the end, stands in front of each MLP's
             activation.
-        gradual_norm: Share of the epochs over which a layernorm gives way to a
+        gradual_norm: Share of the training over which a layernorm gives way to a
             BatchNorm or RepBN, in a line; 0 for not at all.
-        gradual_activation: Share of the epochs over which a GeLU gives way to a square.
-        frozen_norm: Share of the epochs, the last ones, in which the statistics of
+        gradual_activation: Share of the training over which a GeLU gives way to a
+            square.
+        frozen_norm: Share of the training, at its end, in which the statistics of
             BatchNorms stand still, so that the network is trained as it is deployed.
         range_penalty: Weight of the mean of (|x| - range_bound)^2 over the inputs x, of
             squares and of attention behind folded norms, beyond the bound.
@@ -111,82 +111,35 @@ class Recipe:
         UsageError: If a number is out of range.
     """
 
-    epochs: int
     batch_size: int
     learning_rate: float
-    min_learning_rate: float
     weight_decay: float
-    warmup_epochs: int
-    cooldown_epochs: int
     label_smoothing: float
-    augmentation: Augmentation
-    regularization: Regularization
-    distillation: Distillation = Distillation()
     clip_norm: float | None = None
-    clip_batchnorm: bool = False
     mlp_norm: bool = False
     gradual_norm: float = 0.0
     gradual_activation: float = 0.0
     frozen_norm: float = 0.0
     range_penalty: float = 0.0
     range_bound: float = 4.0
-    precision: Precision = "32-true"
-    n_threads: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.min_learning_rate <= self.learning_rate < math.inf:
-            raise UsageError(
-                f"min_learning_rate={self.min_learning_rate}, learning_rate="
-                f"{self.learning_rate}: expected 0 <= least <= peak, finite"
-            )
-        if self.batch_size < 1 or self.seed < 0:
-            raise UsageError(
-                f"batch_size={self.batch_size}, seed={self.seed}: expected at least 1 "
-                "and 0"
-            )
-        if not 0 <= self.weight_decay < math.inf:
-            raise UsageError(
-                f"weight_decay={self.weight_decay}: expected 0 or more, finite"
-            )
-        if not 0 <= self.label_smoothing < 1:
-            raise UsageError(
-                f"label_smoothing={self.label_smoothing}: expected from 0 to below 1"
-            )
-        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
-            raise UsageError(
-                f"clip_norm={self.clip_norm}: expected above 0 and finite, or none"
-            )
-        self._check_form()
-        if self.n_threads is not None and self.n_threads < 1:
-            raise UsageError(
-                f"n_threads={self.n_threads}: expected at least 1, or none"
-            )
-        if self.precision not in get_args(Precision):
-            known = " or ".join(get_args(Precision))
-            raise UsageError(f"precision={self.precision!r}: expected {known}")
-        _ = self.schedule  # checks the epochs
-
-    def _check_form(self) -> None:
-        for name in ("gradual_norm", "gradual_activation", "frozen_norm"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(
-                    f"{name}={getattr(self, name)}: expected a share of the epochs, "
-                    "from 0 to 1"
-                )
-        if not (0 <= self.range_penalty < math.inf and 0 < self.range_bound < math.inf):
-            raise UsageError(
-                f"range_penalty={self.range_penalty}, range_bound={self.range_bound}: "
-                "expected at least 0 and above 0, both finite"
-            )
-
-    @property
-    def schedule(self) -> Schedule:
-        """Learning rate over the epochs."""
-        return Schedule(
-            epochs=self.epochs,
-            warmup_epochs=self.warmup_epochs,
-            cooldown_epochs=self.cooldown_epochs,
+        share = "a share of the training, from 0 to 1"
+        clip = 1.0 if self.clip_norm is None else self.clip_norm
+        check_numbers(
+            self,
+            batch_size=(self.batch_size >= 1, "at least 1"),
+            seed=(self.seed >= 0, "at least 0"),
+            learning_rate=(0 < self.learning_rate < math.inf, "above 0 and finite"),
+            weight_decay=(0 <= self.weight_decay < math.inf, "0 or more, finite"),
+            label_smoothing=(0 <= self.label_smoothing < 1, "from 0 to below 1"),
+            clip_norm=(0 < clip < math.inf, "above 0 and finite, or none"),
+            gradual_norm=(0 <= self.gradual_norm <= 1, share),
+            gradual_activation=(0 <= self.gradual_activation <= 1, share),
+            frozen_norm=(0 <= self.frozen_norm <= 1, share),
+            range_penalty=(0 <= self.range_penalty < math.inf, "0 or more, finite"),
+            range_bound=(0 < self.range_bound < math.inf, "above 0 and finite"),
         )
 
     @property
@@ -198,6 +151,65 @@ class Recipe:
             activation_until=self.gradual_activation,
             frozen=self.frozen_norm,
             range_bound=self.range_bound if self.range_penalty else None,
+        )
+
+
+def check_numbers(recipe: StepRecipe, **checks: tuple[bool, str]) -> None:
+    """Refuse the first field whose check failed.
+
+    Args:
+        checks: Of each field whether its value will do, and what is expected of it.
+
+    Raises:
+        UsageError: If one failed.
+    """
+    for name, (is_right, expected) in checks.items():
+        if not is_right:
+            raise UsageError(f"{name}={getattr(recipe, name)!r}: expected {expected}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe(StepRecipe):
+    """Everything of a training but the model and the images.
+
+    Attributes:
+        clip_batchnorm: Whether gradients of BatchNorms are counted and scaled, too.
+
+    Raises:
+        UsageError: If a number is out of range.
+    """
+
+    epochs: int
+    min_learning_rate: float
+    warmup_epochs: int
+    cooldown_epochs: int
+    augmentation: Augmentation
+    regularization: Regularization
+    distillation: Distillation = Distillation()
+    clip_batchnorm: bool = False
+    precision: Precision = "32-true"
+    n_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        StepRecipe.__post_init__(self)  # super() misses classes with slots
+        peak = f"from 0 to the peak, learning_rate={self.learning_rate}, finite"
+        known = get_args(Precision)
+        n_threads = 1 if self.n_threads is None else self.n_threads
+        check_numbers(
+            self,
+            min_learning_rate=(0 <= self.min_learning_rate <= self.learning_rate, peak),
+            n_threads=(n_threads >= 1, "at least 1, or none"),
+            precision=(self.precision in known, " or ".join(known)),
+        )
+        _ = self.schedule  # checks the epochs
+
+    @property
+    def schedule(self) -> Schedule:
+        """Learning rate over the epochs."""
+        return Schedule(
+            epochs=self.epochs,
+            warmup_epochs=self.warmup_epochs,
+            cooldown_epochs=self.cooldown_epochs,
         )
 
     def with_changes(self, **changes: Any) -> "Recipe":  # Any: as dataclasses.replace

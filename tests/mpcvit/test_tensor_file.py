@@ -1,6 +1,8 @@
 """Files of tensors, held against the safetensors library in both directions."""
 
+import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from safetensors.torch import load, save
 
@@ -33,6 +35,18 @@ def test_the_library_reads_what_is_written_and_the_other_way_round():
     assert_same(found)
     assert texts == metadata
     assert unpack_tensors(content)[1] == metadata
+
+
+def test_arrays_of_numpy_are_written_as_the_library_writes_them():
+    arrays = {
+        "weight": np.arange(6.0, dtype=np.float32).reshape(2, 3).T,  # not contiguous
+        "wide": np.array([0.5]),
+    }
+    contiguous = {name: np.ascontiguousarray(one) for name, one in arrays.items()}
+
+    content = pack_tensors(arrays)
+
+    assert content == safetensors.numpy.save(contiguous)
 
 
 def test_equal_tensors_are_equal_bytes_and_share_no_memory():

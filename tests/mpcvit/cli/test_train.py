@@ -202,7 +202,10 @@ def test_ctrl_c_leaves_a_line_that_says_how_to_go_on(tmp_path, monkeypatch):
         (("softmax", "--dataset", "digit"), "no model of its own: give --model"),
         (("softmax", "--model", "digit"), "no model 'digit'; did you mean digits"),
         (("softmax", "--recipe", "quik"), "no recipe 'quik'; did you mean quick"),
-        (("softmax", "--learning-rate", "1e-9"), "expected 0 <= least <= peak"),
+        (
+            ("softmax", "--learning-rate", "1e-9"),
+            "min_learning_rate=1e-05: expected from 0 to the peak",
+        ),
         (("softmax", "--model", "cifar", "--chi", "-1"), "weights of at least 0"),
         (("softmax", "--gradual-norm", "2"), "gradual_norm=2.0: expected a share"),
         (("softmax", "--chi", "nan"), "chi=nan.*all finite"),

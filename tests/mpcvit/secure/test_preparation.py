@@ -94,8 +94,8 @@ def test_no_weight_is_read_for_what_everybody_may_know(checkpoint, monkeypatch):
         assert not hasattr(file, "get_tensor")
 
 
-def test_reading_a_header_loads_no_torch():
-    code = "import sys, mpcvit.checkpoint_header; print('torch' in sys.modules)"
+def test_the_model_owner_loads_no_torch():
+    code = "import sys, mpcvit.secure.model_owner; print('torch' in sys.modules)"
 
     out = subprocess.check_output([sys.executable, "-c", code], text=True)
 

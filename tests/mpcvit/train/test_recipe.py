@@ -68,5 +68,7 @@ def test_what_is_no_share_of_the_epochs_is_refused(name, value):
 def test_a_penalty_that_is_none_is_refused(changes):
     (name, value), *_ = changes.items()
 
-    with pytest.raises(UsageError, match=f"{name}={value}.*at least 0 and above 0"):
+    with pytest.raises(
+        UsageError, match=f"{name}={value}: expected (0 or more|above 0)"
+    ):
         get_recipe("digits").with_changes(**changes)
