@@ -7,9 +7,11 @@ import click
 
 from mpcprof.cli.options import (
     FILE,
+    batch_option,
     emulation_option,
     json_option,
     networks_option,
+    plan_option,
     profile_argument,
     seed_option,
 )
@@ -49,6 +51,8 @@ from mpcprof.units import parse_duration_s, parse_percent
     type=click.IntRange(min=1),
     help="Of each --architecture MODEL:ATTENTION:HEADS, fewer or more.",
 )
+@batch_option
+@plan_option
 @seed_option
 @networks_option
 @emulation_option

@@ -16,6 +16,7 @@ from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import BLOCKS, trace_block, trace_model
 from mpcprof.nn.mixing import MIXERS
 from mpcprof.nn.norm import NORMS
+from mpcprof.nn.plan import Plan
 from mpcprof.nn.preset import MODELS, ModelPreset, Pooling
 from mpcprof.nn.steps import Step
 from mpcprof.sweep.grid import PRESETS
@@ -39,12 +40,14 @@ class Drawn:
 
     Attributes:
         architecture: Architecture of a model; None for a primitive or a block.
+        plan: How a model is deployed.
     """
 
     name: str
     dims: Dims
     steps: tuple[Step, ...]
     architecture: Architecture | None = None
+    plan: Plan | None = None
 
 
 def draw_cases(
@@ -141,15 +144,18 @@ def draw_models(
     return tuple(drawn)
 
 
-def model_case(architecture: Architecture, n_batch: int = 1) -> Drawn:
-    """Return an architecture as a case."""
+def model_case(
+    architecture: Architecture, n_batch: int = 1, plan: Plan | None = None
+) -> Drawn:
+    """Return an architecture as a case, deployed by a plan."""
     from mpcprof.workloads.models import model_workload
 
     return Drawn(
-        name=model_workload(architecture).name,
+        name=model_workload(architecture, plan).name,
         dims=Dims(n_batch=n_batch),
-        steps=trace_model(architecture, n_batch),
+        steps=trace_model(architecture, n_batch, plan),
         architecture=architecture,
+        plan=plan,
     )
 
 

@@ -1,5 +1,6 @@
 """A verification: from what is asked for to predicted and measured seconds."""
 
+import itertools
 import os
 import re
 from collections.abc import Sequence
@@ -11,7 +12,8 @@ from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.engine.measure import Case
 from mpcprof.errors import EngineError, UsageError
 from mpcprof.network import Network
-from mpcprof.nn.architecture import Heads
+from mpcprof.nn.architecture import Architecture, Heads
+from mpcprof.nn.plan import choose_plan
 from mpcprof.predict import choose_architecture
 from mpcprof.pricing import Calibration
 from mpcprof.profile.io import read_profile
@@ -63,6 +65,8 @@ def make_config(
     warmups: int,
     limit_s: float,
     n_layers: int | None = None,
+    n_batch: int = 1,
+    plan: str | None = None,
 ) -> VerifyConfig:
     """Return the named cases, then drawn ones; see `mpcprof verify --help`.
 
@@ -74,8 +78,14 @@ def make_config(
     profile = read_profile(profile_path)
     model = fit_cost_model(profile)
     networks = tuple(dict.fromkeys(networks))
+    deployment = profile.deployment
+    named = [_named_architecture(text, n_layers) for text in architectures]
+    plans = [
+        choose_plan(plan, one, n_batch, deployment=deployment, network=networks[0])
+        for one in named
+    ]
     found = (
-        *(_named_case(text, n_layers) for text in architectures),
+        *(model_case(*pair) for pair in zip(named, itertools.repeat(n_batch), plans)),
         *draw_cases(model, networks, n_cases=n_cases, seed=seed, limit_s=limit_s),
         *draw_models(
             model,
@@ -101,8 +111,8 @@ def make_config(
     )
 
 
-def _named_case(text: str, n_layers: int | None = None) -> Drawn:
-    """Return the case of `cifar:scale:batched`, or of an architecture file."""
+def _named_architecture(text: str, n_layers: int | None = None) -> Architecture:
+    """Return the architecture of `cifar:scale:batched`, or of a file."""
     if text.endswith(".json"):
         model, attention, heads = "", text, None
     elif match := _NAMED.fullmatch(text):
@@ -112,13 +122,11 @@ def _named_case(text: str, n_layers: int | None = None) -> Drawn:
             f"--architecture {text!r}: expected MODEL:ATTENTION:HEADS, such as "
             "cifar:scale:batched, or a file arch.json"
         )
-    return model_case(
-        choose_architecture(
-            model=model,
-            attention=attention,
-            heads=cast("Heads | None", heads),
-            n_layers=n_layers,
-        )
+    return choose_architecture(
+        model=model,
+        attention=attention,
+        heads=cast("Heads | None", heads),
+        n_layers=n_layers,
     )
 
 
@@ -189,7 +197,7 @@ def _sweep_config(config: VerifyConfig, network: Network) -> SweepConfig:
 
 def _workload(case: Drawn) -> Workload:
     if case.architecture is not None:
-        return model_workload(case.architecture)
+        return model_workload(case.architecture, case.plan)
     return get_workload(case.name)
 
 

@@ -16,6 +16,7 @@ from mpcprof.dims import Dims
 from mpcprof.errors import EngineError, UsageError
 from mpcprof.network import NETWORKS, Network, parse_network
 from mpcprof.nn.catalogue import BLOCKS, trace_block, trace_model
+from mpcprof.nn.plan import rewrites_only
 from mpcprof.nn.preset import MODELS
 from mpcprof.profile.io import write_profile
 from mpcprof.sweep.grid import PRESETS
@@ -23,7 +24,7 @@ from mpcprof.sweep.run import LeftOut
 from mpcprof.verify import run
 from mpcprof.verify.draw import draw_cases, draw_models
 from mpcprof.verify.report import CaseResult, VerifyResult, summarise
-from mpcprof.verify.run import VerifyConfig, _named_case, make_config
+from mpcprof.verify.run import VerifyConfig, _workload, make_config
 from mpcprof.workloads.registry import all_workloads
 from tests import PROFILES
 from tests.architectures import make_architecture
@@ -47,6 +48,22 @@ def draw_vits(n_models=6, seed=0, limit_s=1e6, presets=("digits", "cifar")):
         n_models=n_models,
         seed=seed,
         limit_s=limit_s,
+    )
+
+
+def named_models(*architectures: str, networks=(WAN,), **options: Any) -> VerifyConfig:
+    return make_config(
+        PROFILES / "semi2k.parquet",
+        n_cases=0,
+        n_models=0,
+        architectures=architectures,
+        seed=0,
+        networks=networks,
+        emulation="auto",
+        repeats=1,
+        warmups=0,
+        limit_s=60.0,
+        **options,
     )
 
 
@@ -308,17 +325,10 @@ def test_workloads_of_operations_that_were_never_measured_are_passed_over():
 
 
 def test_what_is_asked_for_twice_is_measured_once():
-    config = make_config(
-        PROFILES / "semi2k.parquet",
-        n_cases=0,
-        n_models=0,
-        architectures=["digits:scale:serial"] * 2 + ["digits:scale:batched"],
-        seed=0,
+    config = named_models(
+        *["digits:scale:serial"] * 2,
+        "digits:scale:batched",
         networks=(WAN, parse_network("44MBps,40ms"), LAN),
-        emulation="auto",
-        repeats=1,
-        warmups=0,
-        limit_s=60.0,
     )
 
     assert len(config.cases) == 2
@@ -329,11 +339,25 @@ def test_one_layer_of_a_users_own_sizes_is_a_case(tmp_path):
     path = tmp_path / "own.json"
     path.write_text('{"model": "digits", "width": 96}')
 
-    case = _named_case(f"{path}:softmax:batched", n_layers=1)
+    (case,) = named_models(f"{path}:softmax:batched", n_layers=1).cases
 
     assert case.architecture is not None
     assert case.architecture.model == replace(MODELS["digits"], width=96, n_layers=1)
     assert case.steps == trace_model(case.architecture, 1)
+
+
+def test_a_model_is_a_case_in_a_batch_and_as_a_plan_deploys_it():
+    plain, planned = (
+        named_models("digits:scale:batched", n_batch=3, plan=plan).cases[0]
+        for plan in (None, "rewrites")
+    )
+
+    assert planned.architecture is not None
+    plan = rewrites_only(planned.architecture, 3)
+    assert planned.steps == trace_model(planned.architecture, 3, plan)
+    assert planned.dims == plain.dims == Dims(n_batch=3)
+    assert planned.name != plain.name
+    assert _workload(planned).name == planned.name
 
 
 def scripted_sweep(left_out_on=(WAN, LAN), asked=None):
