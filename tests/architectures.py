@@ -32,6 +32,7 @@ OWN_SIZES = {  # what no preset has
     "biases, wide heads": replace(
         TINY, name="own", mlp_ratio=2.5, has_qkv_bias=True, own_head_dim=6
     ),
+    "norms between": replace(TINY, name="own", norm_order="between", norm_epsilon=1e-3),
     "embedded": replace(TINY, name="own", n_embeddings=4, **_NO_IMAGE),
     "embedded, mean": replace(
         TINY, name="own", n_embeddings=5, pooling="mean", **_NO_IMAGE

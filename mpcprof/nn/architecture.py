@@ -16,7 +16,7 @@ from mpcprof.nn.activation import get_activation
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.mixing import MIXERS, Mixer
 from mpcprof.nn.norm import get_norm
-from mpcprof.nn.preset import MODELS, Convolution, ModelPreset, Pooling
+from mpcprof.nn.preset import MODELS, Convolution, ModelPreset, NormOrder, Pooling
 
 Value = TypeVar("Value")
 
@@ -95,6 +95,18 @@ class Architecture:
             self._check_mixing(layer)
             self._check_mlp(layer)
             get_norm(self.norm[layer])
+        if self.model.is_norm_between:
+            self._check_norms_between()
+
+    def _check_norms_between(self) -> None:
+        """Refuse norms of the residual stream that its weights cannot take over."""
+        for layer, name in enumerate(self.norm):
+            if name != "layernorm" or not self.hidden(layer):
+                raise UsageError(
+                    f"norm_order='between' with norm {name!r} and hidden="
+                    f"{self.hidden(layer)} in layer {layer + 1}: expected a layernorm "
+                    "and an MLP in every layer; give norm_order='pre'"
+                )
 
     def _check_mixing(self, layer: int) -> None:
         heads, model = self.attention[layer], self.model
@@ -147,7 +159,8 @@ class Architecture:
         """
         is_attention = all(self.mixer(layer) is None for layer in range(self.n_layers))
         has_start = self.model.has_embedding or bool(self.model.n_embeddings)
-        return {*self.norm} == {"layernorm"} and is_attention and has_start
+        is_read = {*self.norm} == {"layernorm"} and not self.model.is_norm_between
+        return is_read and is_attention and has_start
 
     @property
     def has_last_norm(self) -> bool:
@@ -257,6 +270,7 @@ _ELSEWHERE: Final = {
     "n_classes": ("num_classes", "num_labels", "classes"),
     "pooling": ("pool", "global_pool", "class_token"),
     "qkv_bias": ("has_qkv_bias", "bias", "biases"),
+    "norm_epsilon": ("layer_norm_eps", "norm_eps"),
 }
 
 
@@ -280,6 +294,8 @@ class _Sizes:
     pooling: Pooling | None = None
     qkv_bias: bool | None = None
     stem: tuple[Convolution, ...] | None = None
+    norm_order: NormOrder | None = None
+    norm_epsilon: float | None = None
 
     def sizes(self) -> ModelPreset:
         """Return the sizes, checked.
@@ -345,7 +361,7 @@ _NEEDED: Final = (
 )
 _SAME_KEYS: Final = (
     *("n_layers", "n_heads", "width", "mlp_ratio", "image_size", "patch"),
-    *("n_channels", "n_classes", "pooling", "stem"),
+    *("n_channels", "n_classes", "pooling", "stem", "norm_order", "norm_epsilon"),
 )
 
 

@@ -34,7 +34,8 @@ def fold_weights(
 ) -> Weights:
     """Return the weights of the network as the plan deploys it.
 
-    - gamma, beta and sqrt(D) of each layernorm go into the linear layer behind it;
+    - gamma, beta and sqrt(D) of each layernorm go into the linear layer behind it, but
+      of those that the residual stream itself goes through;
     - what is added to a residual stream that layernorms alone read has mean 0 over the
       width, and the factor `stream_scale`, so that no norm has to subtract the mean;
     - public factors of attention go into queries, keys and values, head by head;
@@ -181,6 +182,10 @@ def _fold_mlp(
         return {}
     names = architecture.activation[layer]
     factor = _norm_factor(architecture, plan.layers[layer].norm2)
+    folded: Weights = {}
+    if architecture.model.is_norm_between:  # the stream reads the norm as well
+        folded["norm2.gamma"] = factor * weights["norm2.gamma"]
+        weights = {key: weights[key] for key in weights if not key.startswith("norm2")}
     into_stream = _stream_fold(
         architecture, plan, has_relu_behind=has_relu_behind(names)
     )
@@ -188,7 +193,7 @@ def _fold_mlp(
         matrix, bias = _behind_norm(
             _fused(weights), "norm2", "mlp.fused.weight", "mlp.fused.bias", factor
         )
-        return {
+        return folded | {
             "mlp.fused.weight": into_stream(matrix),
             "mlp.fused.bias": into_stream(bias),
         }
@@ -199,7 +204,7 @@ def _fold_mlp(
     if fold := fold_of(names):
         w1, b1 = w1 * fold.in_factor, b1 * fold.in_factor + fold.in_shift
         w2, b2 = w2 * fold.out_factor, b2 + fold.out_shift * w2.sum(axis=0)
-    return {
+    return folded | {
         "mlp.linear1.weight": w1,
         "mlp.linear1.bias": b1,
         "mlp.linear2.weight": into_stream(w2),

@@ -12,7 +12,9 @@ from mpcprof.nn.approximation import InverseBounds, bounded_inverse, times
 NORM_EPSILON: Final = 1e-5
 
 
-def layernorm(ops: Algebra[T], x: T, gamma: T, beta: T) -> T:
+def layernorm(
+    ops: Algebra[T], x: T, gamma: T, beta: T, epsilon: float = NORM_EPSILON
+) -> T:
     """Return (x - mean) / sqrt(var + epsilon) gamma + beta along the last axis.
 
     Source: Ba et al. 2016 (arXiv 1607.06450), equation 4.
@@ -20,7 +22,7 @@ def layernorm(ops: Algebra[T], x: T, gamma: T, beta: T) -> T:
     width = x.shape[-1]
     x = centred(ops, x)
     variance = ops.scale(ops.row_sum(ops.square(x)), 1.0 / width)
-    deviation = ops.rsqrt(ops.shift(variance, NORM_EPSILON))
+    deviation = ops.rsqrt(ops.shift(variance, epsilon))
     return ops.add(ops.mul(ops.mul(x, deviation), gamma), beta)
 
 

@@ -7,8 +7,10 @@ from typing import Any, Final, Literal
 
 from mpcprof.errors import UsageError
 from mpcprof.nn.activation import get_activation
+from mpcprof.nn.norm import NORM_EPSILON
 
 Pooling = Literal["class_token", "mean"]
+NormOrder = Literal["pre", "between"]
 _NAME: Final = re.compile(r"[\w.-]{1,40}", re.ASCII)  # part of a workload's name
 _LARGEST: Final = {  # counted one by one
     "n_layers": 1000,
@@ -67,6 +69,10 @@ class ModelPreset:
         has_qkv_bias: Whether queries, keys and values have a bias.
         own_head_dim: Width of a head where it is not width / n_heads, else 0.
         stem: Convolutions of the image, in front of the patches.
+        norm_order: Whether a norm stands in front of the attention and of the MLP
+            (pre), or in front of the attention and behind its sum (between), where the
+            residual stream itself is normed, as in compact transformers and MPCViT.
+        norm_epsilon: Number added to the variance in a layernorm.
 
     Raises:
         UsageError: If a size is out of range, or sizes do not fit each other.
@@ -86,6 +92,8 @@ class ModelPreset:
     has_qkv_bias: bool = False
     own_head_dim: int = 0
     stem: tuple[Convolution, ...] = ()
+    norm_order: NormOrder = "pre"
+    norm_epsilon: float = NORM_EPSILON
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -113,6 +121,11 @@ class ModelPreset:
             _check_range("head_dim", self.own_head_dim)
         else:
             _check_quotient("width", self.width, "n_heads", self.n_heads)
+        if not 0 <= self.norm_epsilon < 1:
+            raise UsageError(
+                f"norm_epsilon={self.norm_epsilon:g}: expected a number from 0 to 1, "
+                "such as 1e-6"
+            )
         self.hidden_of(self.mlp_ratio)
         _check_range("hidden", self.hidden)
         _check_range("n_tokens", self.n_tokens)
@@ -229,6 +242,11 @@ class ModelPreset:
         return round(self.width * self.mlp_ratio)
 
     @property
+    def is_norm_between(self) -> bool:
+        """Whether a norm behind the attention's sum norms the residual stream."""
+        return self.norm_order == "between"
+
+    @property
     def is_preset(self) -> bool:
         """Whether it is the preset of its name, but for layers and classes."""
         preset = MODELS.get(self.name)
@@ -264,7 +282,14 @@ class ModelPreset:
             "pooling": self.pooling,
             "qkv_bias": self.has_qkv_bias,
             **({"stem": [asdict(one) for one in self.stem]} if self.stem else {}),
+            **self._norm_json(),
         }
+
+    def _norm_json(self) -> dict[str, Any]:  # Any: JSON
+        """Return what is unusual about the norms."""
+        given = {"norm_order": self.norm_order, "norm_epsilon": self.norm_epsilon}
+        usual = {"norm_order": "pre", "norm_epsilon": NORM_EPSILON}
+        return {key: given[key] for key in given if given[key] != usual[key]}
 
 
 def _check_range(key: str, size: int) -> None:

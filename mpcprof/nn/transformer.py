@@ -25,6 +25,7 @@ EMBEDDING_WEIGHTS: Final = tuple(
     f"embedding.{name}" for name in ("weight", "bias", "class_token", "positions")
 )
 MIXING_WEIGHTS: Final = ("mixing.weight", "mixing.bias")
+_STREAM_NORM: Final = ("norm2.gamma", "norm2.beta")  # where norms stand between
 HEAD_WEIGHTS: Final = ("norm.gamma", "norm.beta", "head.weight", "head.bias")
 
 
@@ -43,13 +44,20 @@ def weight_shapes(
 ) -> dict[str, Shape]:
     """Return the shape of every weight by name, in the order that `vit` takes.
 
-    Folded weights have no gamma and beta; queries, keys and values have a bias. So do
-    those of a layer whose norm is no layernorm, folded or not.
+    Folded weights have no gamma and beta, but of norms in the residual stream; queries,
+    keys and values have a bias. So do those of a layer whose norm is no layernorm,
+    folded or not.
     """
     plan = plan or unplanned(architecture)
     shapes = _all_shapes(plan.apply(architecture), has_qkv_bias=plan.is_folded)
-    gone = (".gamma", ".beta") if plan.is_folded else ()
-    return {name: shape for name, shape in shapes.items() if not name.endswith(gone)}
+    if not plan.is_folded:
+        return shapes
+    kept = _STREAM_NORM if architecture.model.is_norm_between else ()
+    return {
+        name: shape
+        for name, shape in shapes.items()
+        if not name.endswith((".gamma", ".beta")) or name.endswith(kept)
+    }
 
 
 def _all_shapes(architecture: Architecture, *, has_qkv_bias: bool) -> dict[str, Shape]:
@@ -244,7 +252,9 @@ def classify(
         x = ops.reshape(ops.cut(x, 1, 0, 1), (n_batch, width))
     if architecture is None or architecture.has_last_norm:
         is_centred = architecture is None or architecture.is_centred
-        x = _normalise(ops, x, weights, "norm", plan, is_centred=is_centred)
+        model = architecture.model if architecture else None
+        epsilon = model.norm_epsilon if model else NORM_EPSILON
+        x = _normalise(ops, x, weights, "norm", epsilon, plan, is_centred=is_centred)
     if pooling == "mean":
         total = ops.row_sum(ops.transpose(x))  # (B, D, 1)
         is_folded = plan is not None and plan.is_folded
@@ -258,22 +268,29 @@ def _normalise(
     x: T,
     weights: Mapping[str, T],
     name: str,
+    epsilon: float,
     plan: Plan | None,
     layer: LayerPlan | None = None,
     *,
     is_centred: bool,
 ) -> T:
-    """Apply the layernorm of that name, or what its folding leaves of it."""
-    if f"{name}.gamma" in weights or plan is None:
-        return layernorm(ops, x, weights[f"{name}.gamma"], weights[f"{name}.beta"])
-    epsilon = NORM_EPSILON
+    """Apply the layernorm of that name, or what its folding leaves of it.
+
+    Folded, a gamma has the factor of `unit_norm`, and is there in the stream alone.
+    """
+    gamma, beta = f"{name}.gamma", f"{name}.beta"
+    if plan is None or not plan.is_folded:
+        return layernorm(ops, x, weights[gamma], weights[beta], epsilon)
     if is_centred:
-        epsilon = x.shape[-1] * NORM_EPSILON * plan.stream_scale**2
+        epsilon *= x.shape[-1] * plan.stream_scale**2
     if layer is None:
         bounds, multiple = plan.last_norm, plan.last_norm_multiple
     else:
         bounds, multiple = layer.norm(name)
-    return unit_norm(ops, x, epsilon, bounds, multiple, is_centred=is_centred)
+    normed = unit_norm(ops, x, epsilon, bounds, multiple, is_centred=is_centred)
+    if gamma not in weights:
+        return normed
+    return ops.add(ops.mul(normed, weights[gamma]), weights[beta])
 
 
 def transformer_layer(
@@ -286,16 +303,21 @@ def transformer_layer(
 ) -> T:
     """Add attention(norm(x)), or a mixer, to x of (B, N, D), then mlp(norm(x)) to that.
 
+    With norms between, mlp(norm(x)) is added to norm(x).
+
     A pruned last layer returns the class token alone, (B, 1, D).
     """
     plan = plan or unplanned(architecture)
     own, is_centred = plan.layers[layer], architecture.is_centred
+    epsilon = architecture.model.norm_epsilon
 
     def normalise(x: T, name: str, has_norm: bool) -> T:
         with ops.part("norm"):  # entered twice a layer, whatever is inside
             if not has_norm:
                 return x
-            return _normalise(ops, x, weights, name, plan, own, is_centred=is_centred)
+            return _normalise(
+                ops, x, weights, name, epsilon, plan, own, is_centred=is_centred
+            )
 
     is_last = layer == architecture.n_layers - 1
     n_rows = 1 if plan.is_pruned and is_last else x.shape[1]
@@ -312,6 +334,7 @@ def transformer_layer(
     normed = normalise(x, "norm2", architecture.has_norm2(layer))
     if not architecture.hidden(layer):
         return x
+    x = normed if architecture.model.is_norm_between else x
     with ops.part("mlp"):
         return _add_mlp(ops, architecture, layer, x, normed, weights, plan)
 

@@ -252,7 +252,9 @@ def _behind(activation: str, x: Array64) -> Array64:
     return relu64(x) if activation == "identity_relu" else x
 
 
-def layernorm64(x: AnyFloat, gamma: AnyFloat, beta: AnyFloat) -> Array64:
+def layernorm64(
+    x: AnyFloat, gamma: AnyFloat, beta: AnyFloat, epsilon: float = NORM_EPSILON
+) -> Array64:
     """Bring tokens of (..., D) to mean 0 and variance 1, times gamma, plus beta.
 
     Source: Ba et al. 2016 (arXiv 1607.06450), equation 4.
@@ -260,7 +262,7 @@ def layernorm64(x: AnyFloat, gamma: AnyFloat, beta: AnyFloat) -> Array64:
     x, gamma, beta = _float64(x, gamma, beta)
     mean = np.mean(x, axis=-1, keepdims=True)
     variance = np.var(x, axis=-1, keepdims=True)
-    return np.asarray((x - mean) * gamma / np.sqrt(variance + NORM_EPSILON) + beta)
+    return np.asarray((x - mean) * gamma / np.sqrt(variance + epsilon) + beta)
 
 
 def patch_embedding64(
@@ -323,21 +325,26 @@ def vit64(
     wide = {name: np.asarray(w, np.float64) for name, w in weights.items()}
     layers = [layer_weights(wide, layer) for layer in range(architecture.n_layers)]
     gamma, beta, weight, bias = (wide.get(name) for name in HEAD_WEIGHTS)
-    is_mean = architecture.model.pooling == "mean"
+    model = architecture.model
     logits = []
-    for tokens in _embedding64(_stem64(architecture.model, patches, wide), wide):
+    for tokens in _embedding64(_stem64(model, patches, wide), wide):
         for layer, own in enumerate(layers):  # tokens of (N, D)
             tokens = tokens + _mix64(architecture, layer, tokens, own)
-            tokens = tokens + _mlp(architecture, layer, tokens, own)
-        normed = _normed64(tokens, gamma, beta)
-        pooled = normed.mean(axis=0) if is_mean else normed[0]
+            norm2 = own.get("norm2.gamma"), own.get("norm2.beta")
+            normed = _normed64(tokens, *norm2, model.norm_epsilon)
+            tokens = normed if model.norm_order == "between" else tokens
+            tokens = tokens + _mlp(architecture, layer, normed, own)
+        normed = _normed64(tokens, gamma, beta, model.norm_epsilon)
+        pooled = normed.mean(axis=0) if model.pooling == "mean" else normed[0]
         logits.append(pooled @ weight + bias)
     return np.stack(logits)
 
 
-def _normed64(x: Array64, gamma: Array64 | None, beta: Array64 | None) -> Array64:
+def _normed64(
+    x: Array64, gamma: Array64 | None, beta: Array64 | None, epsilon: float
+) -> Array64:
     """Apply the layernorm if the network has its weights: no other norm is left."""
-    return x if gamma is None or beta is None else layernorm64(x, gamma, beta)
+    return x if gamma is None or beta is None else layernorm64(x, gamma, beta, epsilon)
 
 
 def _stem64(
@@ -365,7 +372,7 @@ def _mix64(
         return _attention(architecture, layer, x, own)
     ((name,),) = architecture.attention[layer]
     weights = [own[key] for key in MIXING_WEIGHTS if key in own]
-    normed = _normed64(x, own.get("norm1.gamma"), own.get("norm1.beta"))
+    normed = _norm1(architecture, x, own)
     side = architecture.model.grid_side
     return np.asarray(MIXERS64[name](normed[None], side, *weights)[0])
 
@@ -383,10 +390,17 @@ def _embedding64(inputs: AnyFloat, wide: Mapping[str, Array64]) -> Array64:
     return np.asarray(tokens + wide.get("embedding.positions", 0.0))
 
 
+def _norm1(
+    architecture: Architecture, x: Array64, own: Mapping[str, Array64]
+) -> Array64:
+    epsilon = architecture.model.norm_epsilon
+    return _normed64(x, own.get("norm1.gamma"), own.get("norm1.beta"), epsilon)
+
+
 def _attention(
     architecture: Architecture, layer: int, x: Array64, own: Mapping[str, Array64]
 ) -> Array64:
-    normed = _normed64(x, own.get("norm1.gamma"), own.get("norm1.beta"))
+    normed = _norm1(architecture, x, own)
     qkv = normed @ own["attention.qkv"] + own.get("attention.qkv_bias", 0.0)
     queries, keys, values = np.split(qkv, 3, axis=1)
     found = np.empty_like(queries)  # (N, D)
@@ -417,7 +431,6 @@ def _mlp(
 ) -> Array64:
     if not architecture.hidden(layer):
         return np.zeros_like(x)
-    normed = _normed64(x, own.get("norm2.gamma"), own.get("norm2.beta"))
     is_fused = "mlp.fused.weight" in own
     parts = [
         own[f"mlp.{linear}.{part}"]
@@ -428,5 +441,5 @@ def _mlp(
     names = names if len(names) > 1 else names * len(x)
     apply = fused64 if is_fused else mlp64
     return np.stack(
-        [apply(name, x, *parts) for name, x in zip(names, normed, strict=True)]
+        [apply(name, token, *parts) for name, token in zip(names, x, strict=True)]
     )

@@ -66,15 +66,16 @@ class Gradual(nn.Module):
 class LayerNorm(nn.Module):
     """`mpcprof.nn.norm.layernorm` in one kernel."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, epsilon: float = NORM_EPSILON) -> None:
         super().__init__()
+        self.epsilon = epsilon
         self.gamma = nn.Parameter(torch.ones(width))
         self.beta = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis of (..., D)."""
         return functional.layer_norm(
-            x, self.gamma.shape, self.gamma, self.beta, NORM_EPSILON
+            x, self.gamma.shape, self.gamma, self.beta, self.epsilon
         )
 
 
@@ -190,8 +191,7 @@ class RepBatchNorm(BatchNorm):
 
 
 Make: TypeAlias = Callable[[int, TrainedForm], nn.Module]
-NORMS: Final[Mapping[str, Make]] = {  # by the names of `mpcprof.nn.norm`
-    "layernorm": lambda width, form: LayerNorm(width),
+NORMS: Final[Mapping[str, Make]] = {  # those of `mpcprof.nn.norm` that are folded
     "batchnorm": lambda width, form: BatchNorm(width, form.norm_until, form.frozen),
     "repbn": lambda width, form: RepBatchNorm(width, form.norm_until, form.frozen),
     "affine": lambda width, form: Affine(width),
@@ -199,16 +199,19 @@ NORMS: Final[Mapping[str, Make]] = {  # by the names of `mpcprof.nn.norm`
 }
 
 
-def make_norm(name: str, width: int, form: TrainedForm | None) -> nn.Module | None:
+def make_norm(
+    name: str, width: int, form: TrainedForm | None, epsilon: float = NORM_EPSILON
+) -> nn.Module | None:
     """Return the norm of that name.
 
     Args:
         form: How it is trained; None for the deployed network, of whose norms the
             layernorm alone is left.
+        epsilon: What a layernorm adds to the variance.
     """
-    if form is None:
-        return LayerNorm(width) if name == "layernorm" else None
-    return NORMS[name](width, form)
+    if name == "layernorm":
+        return LayerNorm(width, epsilon)
+    return None if form is None else NORMS[name](width, form)
 
 
 def by_channel(norm: nn.Module | None) -> ByChannel | None:

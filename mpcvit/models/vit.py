@@ -32,6 +32,8 @@ from mpcvit.models.stem import Stem
 class Layer(nn.Module):
     """A Transformer layer: x + attention(norm(x)), then x + mlp(norm(x)).
 
+    With norms between, it is norm(x) + mlp(norm(x)) then.
+
     Args:
         attention: None for none.
         mlp: None for none.
@@ -51,12 +53,14 @@ class Layer(nn.Module):
     ) -> None:
         super().__init__()
         if norms is None:
-            norms = (LayerNorm(model.width), LayerNorm(model.width))
+            width, epsilon = model.width, model.norm_epsilon
+            norms = (LayerNorm(width, epsilon), LayerNorm(width, epsilon))
         self.norm1 = norms[0]
         self.attention = attention
         self.mixing = mixing
         self.norm2 = norms[1]
         self.mlp = mlp
+        self.is_norm_between = model.is_norm_between
         self.drop_path = DropPath(path_dropout)
 
     def forward(self, x: Tensor, **shares: Tensor) -> Tensor:
@@ -67,7 +71,10 @@ class Layer(nn.Module):
         """
         for name, norm, branch in self._branches():
             own = [shares[name]] if name in shares else []
-            x = x + self.drop_path(branch(x if norm is None else norm(x), *own))
+            normed = x if norm is None else norm(x)
+            is_stream = self.is_norm_between and name == "mlp"
+            x = normed if is_stream else x
+            x = x + self.drop_path(branch(normed, *own))
         return x
 
     def fold(self) -> dict[str, Tensor]:
@@ -110,7 +117,7 @@ class Classifier(nn.Module):
         self.embedding = Embedding(model)
         self.has_class_token = model.has_class_token
         self.layers = nn.ModuleList(layers)
-        self.norm = LayerNorm(model.width)
+        self.norm = LayerNorm(model.width, model.norm_epsilon)
         self.head = Linear(model.width, model.n_classes)
         nn.init.trunc_normal_(self.head.weight, std=START_DEVIATION)  # logits near 0
 
@@ -182,7 +189,9 @@ class VisionTransformer(Classifier):
             ],
             Stem(model, form) if model.stem else None,
         )
-        self.norm = make_norm(last_norm(architecture), model.width, form)
+        self.norm = make_norm(
+            last_norm(architecture), model.width, form, model.norm_epsilon
+        )
         self.architecture = architecture
         self._gradual = [m for m in self.modules() if isinstance(m, Gradual)]
         self._watches = [m for m in self.modules() if isinstance(m, Watch)]
@@ -250,15 +259,17 @@ def _fixed_layer(
     else:
         mixing = make_mixer(architecture.attention[layer][0][0], model)
     mlp = _mlp(architecture, layer, form)
+
+    def norm_if(there: bool) -> nn.Module | None:
+        own = (norm, model.width, form, model.norm_epsilon)
+        return make_norm(*own) if there else None
+
     return Layer(
         model,
         attention,
         mlp,
         regularization.path_dropout_of(layer, architecture.n_layers),
-        (
-            make_norm(norm, model.width, form) if has_norm1 else None,
-            make_norm(norm, model.width, form) if mlp is not None else None,
-        ),
+        (norm_if(has_norm1), norm_if(mlp is not None)),
         mixing,
     )
 

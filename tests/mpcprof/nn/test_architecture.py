@@ -215,6 +215,9 @@ WRONG_SIZES = {
     sizes(width=10**9, n_heads=1): "width=1000000000: expected at most",
     sizes(model="a b"): "model 'a b': expected a name of letters",
     sizes(pooling="cls"): "pooling='cls': expected class_token or mean",
+    sizes(norm_order="after"): "norm_order='after': expected pre",
+    sizes(norm_epsilon=2): "norm_epsilon=2: expected a number from 0 to 1",
+    sizes(norm_eps=1e-6): "unknown key 'norm_eps'; here it is called norm_epsilon",
     sizes(qkv_bias=1): "qkv_bias=1: expected true or false",
     sizes(widths=192): "unknown key 'widths'; did you mean width?",
     sizes(embed_dim=192): "unknown key 'embed_dim'; here it is called width",
@@ -262,6 +265,9 @@ WRONG = {
     text(attention=[["pool"]] * 3): "attention of layer 1: 'pool' takes tokens of a "
     "square grid, found 17 tokens with pooling='class_token'; give pooling='mean'",
     text(attention=[["none"]] * 3, mlp_ratio=[1, 1, 0]): "layer 3 has mixer 'none' and",
+    text(norm_order="between", mlp_ratio=[1, 0, 1]): "norm_order='between' with norm "
+    "'layernorm' and hidden=0 in layer 2: expected a layernorm and an MLP in every",
+    text(norm_order="between", norm="batchnorm"): "norm 'batchnorm' and hidden=128 in",
     text(mlp_ratio=[2, 2]): "mlp_ratio has 2 layers: the model has 3",
     text(mlp_ratio=[2, -1, 2]): "mlp_ratio=-1 of layer 2: expected a number above 0",
     text(mlp_ratio=[2, 2, 0.3]): "mlp_ratio=0.3 of width=64 makes 19.2 hidden values",

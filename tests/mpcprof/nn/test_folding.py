@@ -58,7 +58,9 @@ def assert_the_same_function(
     np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("name", ["biases, wide heads", "embedded, mean"])
+@pytest.mark.parametrize(
+    "name", ["biases, wide heads", "norms between", "embedded, mean"]
+)
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_any_attention_folded_is_the_same_function(name: str, attention: str) -> None:
     architecture = uniform_architecture(OWN_SIZES[name], attention=attention)
