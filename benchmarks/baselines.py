@@ -11,11 +11,11 @@ from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import Architecture, Heads, uniform_architecture
 from mpcprof.nn.preset import ModelPreset
 from mpcprof.units import format_duration
-from mpcvit.search.budget import choose_within
-from mpcvit.search.cost import SearchCost
-from mpcvit.search.derive import Derived, derive_by_budget, make_derived
-from mpcvit.search.result import SearchResult
-from mpcvit.search.space import Mask, Numbers, SearchSpace
+from mpcvit.search.alpha.budget import choose_within
+from mpcvit.search.alpha.cost import SearchCost
+from mpcvit.search.alpha.derive import Derived, derive_by_budget, make_derived
+from mpcvit.search.alpha.result import SearchResult
+from mpcvit.search.alpha.space import Mask, Numbers, SearchSpace
 
 UNIFORM: Final = ("softmax", "relu_softmax", "scale", "2quad", "linformer")
 _DRAWS: Final = 40  # for each random choice that is wanted

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from mpcvit.paper.published import Published
-from mpcvit.search.derive import Derived
-from mpcvit.search.result import SearchResult
+from mpcvit.search.alpha.derive import Derived
+from mpcvit.search.alpha.result import SearchResult
 from mpcvit.study.report import Source
 from mpcvit.study.training import Candidate, Outcome, Study, pareto_runs
 

@@ -24,9 +24,9 @@ from mpcprof.errors import UsageError
 from mpcprof.figures.canvas import COLORS, add_legend, label_figure, open_figure
 from mpcprof.progress import Progress
 from mpcprof.units import format_duration
-from mpcvit.search.derive import derive_by_mu
-from mpcvit.search.objective import Penalty
-from mpcvit.search.space import SearchedActivation, SearchSpace
+from mpcvit.search.alpha.derive import derive_by_mu
+from mpcvit.search.alpha.objective import Penalty
+from mpcvit.search.alpha.space import SearchedActivation, SearchSpace
 from mpcvit.study.report import StudyReport
 from mpcvit.study.training import Study, train_candidates
 from script import search_epochs_option, study_command

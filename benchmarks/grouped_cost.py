@@ -24,11 +24,11 @@ from mpcprof.errors import UsageError
 from mpcprof.profile.io import read_profile
 from mpcprof.progress import Progress
 from mpcprof.units import format_duration
-from mpcvit.search.cost import CostForm, SearchCost
-from mpcvit.search.derive import Derived, derive_by_budget
-from mpcvit.search.objective import Penalty
-from mpcvit.search.result import SearchResult
-from mpcvit.search.space import SearchedActivation, SearchSpace
+from mpcvit.search.alpha.cost import CostForm, SearchCost
+from mpcvit.search.alpha.derive import Derived, derive_by_budget
+from mpcvit.search.alpha.objective import Penalty
+from mpcvit.search.alpha.result import SearchResult
+from mpcvit.search.alpha.space import SearchedActivation, SearchSpace
 from mpcvit.study.report import StudyReport, compare_means
 from mpcvit.study.training import Candidate, Outcome, Study, train_candidates
 from script import search_options, study_command

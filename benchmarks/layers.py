@@ -10,14 +10,14 @@ from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
 from mpcprof.nn.architecture import Architecture
 from mpcprof.profile.io import read_profile
-from mpcvit.search.layer_cost import Pricer
-from mpcvit.search.layer_result import (
+from mpcvit.search.layers.cost import Pricer
+from mpcvit.search.layers.result import (
     Found,
     LayerSearchResult,
     find_within,
     read_layer_result,
 )
-from mpcvit.search.sampling import Sampled, Sampler
+from mpcvit.search.layers.sampling import Sampled, Sampler
 from mpcvit.study.training import Candidate, Study
 from mpcvit.train.recipe import Recipe
 
@@ -41,7 +41,7 @@ class SearchedLayers:
 
     def to_json(self) -> dict[str, Any]:  # Any: JSON
         """Return the folder and all that the search left."""
-        return {"folder": str(self.folder), **self.result.to_json()}
+        return {"folder": str(self.folder), **self.result.report_json()}
 
     def line(self) -> str:
         """Return space, networks and epochs in one line."""

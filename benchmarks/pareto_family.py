@@ -28,7 +28,7 @@ from mpcprof.cli.options import parse_durations_s
 from mpcprof.errors import UsageError
 from mpcprof.progress import Progress
 from mpcvit.pareto import ParetoConfig, draw_pareto, gather
-from mpcvit.search.derive import derive_by_budget
+from mpcvit.search.alpha.derive import derive_by_budget
 from mpcvit.study.report import StudyReport
 from mpcvit.study.training import (
     Candidate,

@@ -20,7 +20,7 @@ from mpcprof.cli.options import (
 )
 from mpcprof.cli.progress import progress_bar, resumable
 from mpcvit.cli.run_options import loop_options
-from mpcvit.search.objective import LAMBDA_PER_S
+from mpcvit.search.alpha.objective import LAMBDA_PER_S
 
 if TYPE_CHECKING:
     from mpcvit.study.report import StudyReport
@@ -143,7 +143,7 @@ def _run(experiment: Experiment, given: dict[str, Any]) -> "StudyReport":
 def _pop_study(given: dict[str, Any]) -> "Study":
     """Make the study of its options, and leave the script's own ones in `given`."""
     from layers import with_layers
-    from mpcvit.search.layer_result import is_layer_search
+    from mpcvit.search.layers.result import is_layer_search
     from mpcvit.study.training import Study
     from mpcvit.train.config import make_run_config
     from mpcvit.train.recipe import get_recipe

@@ -23,8 +23,8 @@ from candidates import Chosen, make_candidate
 from layers import choose_layers
 from mpcprof.progress import Progress
 from mpcprof.units import format_duration, parse_duration_s
-from mpcvit.search.derive import derive_by_budget
-from mpcvit.search.layer_result import is_layer_search
+from mpcvit.search.alpha.derive import derive_by_budget
+from mpcvit.search.layers.result import is_layer_search
 from mpcvit.study.report import StudyReport, compare_means
 from mpcvit.study.training import Outcome, Study, train_candidates
 from script import study_command, tolerance_option

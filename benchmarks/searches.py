@@ -10,18 +10,18 @@ from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
 from mpcprof.profile.io import read_profile
 from mpcprof.progress import SILENT, Progress
-from mpcvit.search.cost import FORM_OF_HEADS, HEADS_OF_FORM, CostForm
-from mpcvit.search.objective import Penalty
-from mpcvit.search.result import SearchResult, read_result
-from mpcvit.search.run import (
+from mpcvit.search.alpha.cost import FORM_OF_HEADS, HEADS_OF_FORM, CostForm
+from mpcvit.search.alpha.objective import Penalty
+from mpcvit.search.alpha.result import SearchResult, read_result
+from mpcvit.search.alpha.run import (
     SearchConfig,
     SearchReport,
     SearchSettings,
     read_search_settings,
     search,
-    search_recipe,
 )
-from mpcvit.search.space import SearchSpace
+from mpcvit.search.alpha.space import SearchSpace
+from mpcvit.search.base import search_recipe
 from mpcvit.study.training import Study
 from mpcvit.train.jobs import run_jobs
 from mpcvit.train.loop import DivergedError

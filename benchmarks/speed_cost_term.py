@@ -23,9 +23,9 @@ from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.network import NETWORKS
 from mpcprof.nn.preset import MODELS
 from mpcprof.profile.io import read_profile
-from mpcvit.search.cost import CostForm, SearchCost
-from mpcvit.search.space import Granularity, SearchSpace
-from mpcvit.search.supernet import Supernet
+from mpcvit.search.alpha.cost import CostForm, SearchCost
+from mpcvit.search.alpha.space import Granularity, SearchSpace
+from mpcvit.search.alpha.supernet import Supernet
 from mpcvit.train.recipe import get_recipe
 
 REPEATS: Final = 5

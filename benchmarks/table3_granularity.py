@@ -16,9 +16,9 @@ from candidates import find_published, make_candidate
 from mpcprof.cli.options import parse_shares
 from mpcprof.progress import Progress
 from mpcvit.paper.published import TABLE_3
-from mpcvit.search.derive import family
-from mpcvit.search.objective import Penalty
-from mpcvit.search.space import Granularity, SearchSpace
+from mpcvit.search.alpha.derive import family
+from mpcvit.search.alpha.objective import Penalty
+from mpcvit.search.alpha.space import Granularity, SearchSpace
 from mpcvit.study.report import StudyReport
 from mpcvit.study.training import Outcome, Study, train_candidates
 from script import search_options, study_command

@@ -19,8 +19,8 @@ from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import Architecture
 from mpcprof.progress import Progress
 from mpcvit.paper.published import TABLE_4
-from mpcvit.search.derive import derive_by_mu
-from mpcvit.search.result import read_result
+from mpcvit.search.alpha.derive import derive_by_mu
+from mpcvit.search.alpha.result import read_result
 from mpcvit.study.report import StudyReport, compare_outcomes
 from mpcvit.study.training import NO_TEACHER, Candidate, Study, train_candidates
 from mpcvit.train.distillation import KdTerm

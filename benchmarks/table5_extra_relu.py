@@ -18,10 +18,10 @@ from mpcprof.errors import UsageError
 from mpcprof.progress import Progress
 from mpcprof.units import format_duration
 from mpcvit.paper.published import TABLE_5
-from mpcvit.search.derive import SIGMA, Derived, family
-from mpcvit.search.objective import Penalty, parse_eta
-from mpcvit.search.result import SearchResult
-from mpcvit.search.space import SearchedActivation, SearchSpace
+from mpcvit.search.alpha.derive import SIGMA, Derived, family
+from mpcvit.search.alpha.objective import Penalty, parse_eta
+from mpcvit.search.alpha.result import SearchResult
+from mpcvit.search.alpha.space import SearchedActivation, SearchSpace
 from mpcvit.study.report import StudyReport, compare_outcomes
 from mpcvit.study.training import Candidate, Study, train_candidates
 from script import search_options, study_command

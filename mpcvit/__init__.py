@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mpcvit.checkpoint import read_checkpoint
-    from mpcvit.search.derive import derive_by_budget, derive_by_mu
-    from mpcvit.search.result import read_result
-    from mpcvit.search.run import SearchConfig
-    from mpcvit.search.run import search as run_search
+    from mpcvit.search.alpha.derive import derive_by_budget, derive_by_mu
+    from mpcvit.search.alpha.result import read_result
+    from mpcvit.search.alpha.run import SearchConfig
+    from mpcvit.search.alpha.run import search as run_search
     from mpcvit.secure.inference import infer
     from mpcvit.train.config import RunConfig
     from mpcvit.train.evaluate import evaluate_plain
@@ -45,16 +45,16 @@ __all__ = [
 
 _HOMES = {  # sub-packages have the names of their functions `search` and `train`
     "RunConfig": ("mpcvit.train.config", "RunConfig"),
-    "SearchConfig": ("mpcvit.search.run", "SearchConfig"),
+    "SearchConfig": ("mpcvit.search.alpha.run", "SearchConfig"),
     "TrainConfig": ("mpcvit.train.run", "TrainConfig"),
-    "derive_by_budget": ("mpcvit.search.derive", "derive_by_budget"),
-    "derive_by_mu": ("mpcvit.search.derive", "derive_by_mu"),
+    "derive_by_budget": ("mpcvit.search.alpha.derive", "derive_by_budget"),
+    "derive_by_mu": ("mpcvit.search.alpha.derive", "derive_by_mu"),
     "evaluate_plain": ("mpcvit.train.evaluate", "evaluate_plain"),
     "get_recipe": ("mpcvit.train.recipe", "get_recipe"),
     "infer": ("mpcvit.secure.inference", "infer"),
     "read_checkpoint": ("mpcvit.checkpoint", "read_checkpoint"),
-    "read_result": ("mpcvit.search.result", "read_result"),
-    "run_search": ("mpcvit.search.run", "search"),
+    "read_result": ("mpcvit.search.alpha.result", "read_result"),
+    "run_search": ("mpcvit.search.alpha.run", "search"),
     "run_training": ("mpcvit.train.run", "train"),
 }
 

@@ -9,9 +9,9 @@ from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import get_model
 from mpcprof.profile.io import read_profile
-from mpcvit.search.cost import SearchCost
-from mpcvit.search.result import SearchResult
-from mpcvit.search.space import SearchSpace
+from mpcvit.search.alpha.cost import SearchCost
+from mpcvit.search.alpha.result import SearchResult
+from mpcvit.search.alpha.space import SearchSpace
 from mpcvit.study.training import Candidate, Outcome, SeedRun, Study
 from mpcvit.train.config import Hardware, RunConfig
 from tests import ROOT

@@ -62,7 +62,7 @@ def command(
 
     Each goes into an architecture.json; its predicted seconds are printed.
     """
-    from mpcvit.search.derive import derive, write_family
+    from mpcvit.search.family import derive, write_family
 
     derived = derive(
         run, mus=mus or (), budgets_s=budgets_s or (), sigma=sigma, heads=heads

@@ -12,11 +12,11 @@ from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s
 from mpcvit.cli.run_options import run_options
-from mpcvit.search.objective import parse_eta
+from mpcvit.search.alpha.objective import parse_eta
 
 if TYPE_CHECKING:
-    from mpcvit.search.layer_run import LayerSearchConfig
-    from mpcvit.search.run import SearchConfig
+    from mpcvit.search.alpha.run import SearchConfig
+    from mpcvit.search.layers.run import LayerSearchConfig
     from mpcvit.train.config import RunConfig
 
 _PAPER: Final = {"mpcvit": "none", "mpcvit+": "token"}  # activation that is searched
@@ -124,8 +124,9 @@ def command(
     A run that was stopped, by Ctrl-C or by force, goes on by the same command. Derive
     architectures from it with `mpcvit derive`.
     """
-    from mpcvit.search.layer_run import layer_recipe, search_layers
-    from mpcvit.search.run import default_output, search, search_recipe
+    from mpcvit.search.alpha.run import search
+    from mpcvit.search.base import default_output, search_recipe
+    from mpcvit.search.layers.run import layer_recipe, search_layers
     from mpcvit.train.config import make_run_config
 
     is_paper = space in _PAPER
@@ -142,7 +143,7 @@ def command(
         progress_bar("search") as progress,
     ):
         report: Any = (  # Any: one of two reports
-            search(_head_search(run, space, own), progress)
+            search(_alpha_search(run, space, own), progress)
             if is_paper
             else search_layers(_layer_search(run, space, own), progress)
         )
@@ -166,14 +167,14 @@ def _check_options(space: str, others: tuple[str, ...]) -> None:
             )
 
 
-def _head_search(
+def _alpha_search(
     run: "RunConfig",
     space: str,
     own: dict[str, Any],  # Any: one value per option
 ) -> "SearchConfig":
-    from mpcvit.search.objective import choose_penalty
-    from mpcvit.search.run import SearchConfig
-    from mpcvit.search.space import SearchSpace
+    from mpcvit.search.alpha.objective import choose_penalty
+    from mpcvit.search.alpha.run import SearchConfig
+    from mpcvit.search.alpha.space import SearchSpace
 
     names = ("granularity", "activation", "accurate", "cheap", "linear")
     options = {name: own[name] for name in names}
@@ -190,9 +191,9 @@ def _layer_search(
     space: str,
     own: dict[str, Any],  # Any: one value per option
 ) -> "LayerSearchConfig":
-    from mpcvit.search.cost import HEADS_OF_FORM
-    from mpcvit.search.layer_run import LayerSearchConfig
-    from mpcvit.search.layer_space import get_layer_space
+    from mpcvit.search.alpha.cost import HEADS_OF_FORM
+    from mpcvit.search.layers.run import LayerSearchConfig
+    from mpcvit.search.layers.space import get_layer_space
     from mpcvit.train.config import choose_model
 
     kept = {name: own[name] for name in (*_OF_BOTH, *_OF_LAYERS) if name != "form"}

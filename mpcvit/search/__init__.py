@@ -1,1 +1,1 @@
-"""Search: alpha and beta under a loss in seconds, and architectures derived of them."""
+"""Search: `alpha`, the paper's, and `layers`, over all that a layer is made of."""

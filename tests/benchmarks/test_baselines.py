@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from baselines import draw_at_cost, evenly, spread_budgets_s
 from mpcprof.errors import UsageError
-from mpcvit.search.derive import derive_by_budget
+from mpcvit.search.alpha.derive import derive_by_budget
 from tests.studies import make_result
 
 

@@ -9,10 +9,10 @@ import safetensors.numpy
 
 from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
-from mpcvit.search.objective import Penalty
-from mpcvit.search.result import TENSORS, SearchResult, write_settings
-from mpcvit.search.run import SearchConfig
-from mpcvit.search.space import SearchSpace
+from mpcvit.search.alpha.objective import Penalty
+from mpcvit.search.alpha.result import TENSORS, SearchResult, write_settings
+from mpcvit.search.alpha.run import SearchConfig
+from mpcvit.search.alpha.space import SearchSpace
 from searches import plan_layers, recall_search, warn_of_indifference, with_search
 from tests import ROOT
 from tests.studies import PROFILE, make_result, make_study

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from benchmarks.searched_and_random import compare
 from mpcvit.cli.search import command as search_command
-from mpcvit.search.objective import LAMBDA_PER_S
+from mpcvit.search.alpha.objective import LAMBDA_PER_S
 from tests import ROOT
 from tests.committed import small_profile
 from tests.studies import QUICK, make_outcome

@@ -3,29 +3,20 @@
 One search gives a family: every rule reads the same alpha and beta.
 """
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TypeAlias
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mpcprof.errors import UsageError
-from mpcprof.files import replace_file
 from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.units import format_duration
-from mpcvit.search.budget import choose_within
-from mpcvit.search.cost import HEADS_OF_FORM
-from mpcvit.search.layer_result import (
-    Found,
-    is_layer_search,
-    layer_family,
-    read_layer_result,
-)
-from mpcvit.search.result import SearchResult, read_result
-from mpcvit.search.space import Mask, Numbers, choose
+from mpcvit.search.alpha.budget import choose_within
+from mpcvit.search.alpha.cost import HEADS_OF_FORM
+from mpcvit.search.alpha.result import SearchResult
+from mpcvit.search.alpha.space import Mask, Numbers, choose
+from mpcvit.search.base import budget_label
 
 SIGMA = 0.75  # MPCViT section 5.5
 
@@ -64,9 +55,6 @@ class Derived:
     def shortfall(self) -> str:
         """Return the gap as the end of a sentence; nothing where there is none."""
         return f", at most {100 * self.gap:.2g}% short of the best" if self.gap else ""
-
-
-Chosen: TypeAlias = Derived | Found
 
 
 def by_mu(alpha: Numbers, mu: float) -> Mask:
@@ -122,7 +110,7 @@ def derive_by_budget(result: SearchResult, budget_s: float, *, heads: Heads) -> 
     """
     cost = result.cost.for_heads(heads)
     choice = choose_within(cost, result.alpha, result.beta, budget_s)
-    label = f"budget-{budget_s:g}s"
+    label = budget_label(budget_s)
     derived = make_derived(result, label, choice.alpha, choice.beta, heads)
     return replace(derived, gap=choice.gap)
 
@@ -154,27 +142,6 @@ def family(
     return derived
 
 
-def derive(
-    run: Path,
-    *,
-    mus: Sequence[float] = (),
-    budgets_s: Sequence[float] = (),
-    sigma: float = SIGMA,
-    heads: Heads | None = None,
-) -> tuple[Chosen, ...]:
-    """Derive a family from the search in a folder, whatever its space.
-
-    Raises:
-        UsageError: If no search has finished there, or nothing meets what is asked for.
-    """
-    if is_layer_search(run):
-        result = read_layer_result(run)
-        return layer_family(result, mus=mus, budgets_s=budgets_s, heads=heads)
-    return family(
-        read_result(run), mus=mus, budgets_s=budgets_s, sigma=sigma, heads=heads
-    )
-
-
 def make_derived(
     result: SearchResult, label: str, alpha: Mask, beta: Mask | None, heads: Heads
 ) -> Derived:
@@ -188,60 +155,3 @@ def make_derived(
         n_gelu=None if beta is None else int(beta.sum()),
         n_gelu_units=None if beta is None else beta.size,
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenFamily:
-    """Each architecture with its file."""
-
-    members: tuple[tuple[Chosen, Path], ...]
-
-    def to_json(self) -> str:
-        """Return one document: seconds, and what was compared or counted."""
-        return json.dumps(
-            {
-                "architectures": [
-                    asdict(one)
-                    | {
-                        "path": str(path),
-                        "architecture": json.loads(one.architecture.to_json()),
-                    }
-                    for one, path in self.members
-                ]
-            }
-        )
-
-    def __str__(self) -> str:
-        return "\n".join(f"{one.line()}; {path}" for one, path in self.members)
-
-
-def write_family(
-    derived: Sequence[Chosen], run: Path, output: Path | None
-) -> WrittenFamily:
-    """Write each architecture; one alone may go into a file of any name.
-
-    Raises:
-        UsageError: If several are to go into one file.
-    """
-    folder = output or run
-    is_file = folder.suffix == ".json"
-    if is_file and len(derived) > 1:
-        raise UsageError(
-            f"{len(derived)} architectures for {str(folder)!r}: expected a folder"
-        )
-    members = tuple(
-        (one, folder if is_file else folder / f"{one.label}.json") for one in derived
-    )
-    for one, path in members:
-        _write(path, one)
-    return WrittenFamily(members=members)
-
-
-def _write(path: Path, one: Chosen) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {str(path)!r}: {error.strerror}; give another -o"
-        ) from None
-    replace_file(path, one.architecture.to_json() + "\n")

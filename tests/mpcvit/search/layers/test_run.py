@@ -17,14 +17,14 @@ from mpcprof.profile.io import read_profile
 from mpcprof.progress import Silent
 from mpcvit.cli.derive import command as derive_command
 from mpcvit.cli.search import command as search_command
-from mpcvit.search.layer_result import (
+from mpcvit.search.layers.result import (
     FINALISTS,
     find_within,
     layer_family,
     read_layer_result,
 )
-from mpcvit.search.layer_run import LayerSearchConfig, layer_recipe, search_layers
-from mpcvit.search.layer_space import LayerSpace, Sizes
+from mpcvit.search.layers.run import LayerSearchConfig, layer_recipe, search_layers
+from mpcvit.search.layers.space import LayerSpace, Sizes
 from mpcvit.train.config import Hardware, RunConfig
 from mpcvit.train.log import read_log
 from tests.committed import small_profile

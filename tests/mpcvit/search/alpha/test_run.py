@@ -17,10 +17,11 @@ from mpcprof.nn.architecture import read_architecture
 from mpcprof.progress import Silent
 from mpcvit.cli.derive import command as derive_command
 from mpcvit.cli.search import command as search_command
-from mpcvit.search.objective import Penalty
-from mpcvit.search.result import SETTINGS, TENSORS, read_result
-from mpcvit.search.run import SearchConfig, search, search_recipe
-from mpcvit.search.space import SearchSpace
+from mpcvit.search.alpha.objective import Penalty
+from mpcvit.search.alpha.result import SETTINGS, TENSORS, read_result
+from mpcvit.search.alpha.run import SearchConfig, search
+from mpcvit.search.alpha.space import SearchSpace
+from mpcvit.search.base import search_recipe
 from mpcvit.train.config import Hardware, RunConfig
 from mpcvit.train.log import read_log
 from tests.committed import small_profile

@@ -1,36 +1,37 @@
 """Search over layers: shares of every option first, then networks trained alike."""
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Final, Literal
+from typing import ClassVar, Final
 
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UsageError
-from mpcprof.network import Network
 from mpcprof.nn.architecture import Heads, uniform_architecture
 from mpcprof.nn.preset import ModelPreset
 from mpcprof.profile.io import read_profile
 from mpcprof.progress import SILENT, Progress
 from mpcvit.data.image_set import Dataset
-from mpcvit.search.finalists import Finals, hold_out
-from mpcvit.search.layer_cost import Pricer
-from mpcvit.search.layer_result import (
+from mpcvit.search.base import (
+    BaseSearchConfig,
+    BaseSearchReport,
+    BaseSearchSettings,
+    search_recipe,
+)
+from mpcvit.search.layers.cost import Pricer
+from mpcvit.search.layers.finalists import Finals, hold_out
+from mpcvit.search.layers.mixture import Mixture
+from mpcvit.search.layers.objective import MixtureObjective
+from mpcvit.search.layers.result import (
     FINALISTS,
     Finalist,
     LayerSearchResult,
     layer_family,
     write_layer_result,
 )
-from mpcvit.search.layer_space import FACTORS, LayerSpace
-from mpcvit.search.mixture import Mixture
-from mpcvit.search.mixture_objective import MixtureObjective
-from mpcvit.search.run import search_recipe
-from mpcvit.search.sampling import Numbers, Sampler
-from mpcvit.train.config import RunConfig, choose_model, seed_all
-from mpcvit.train.folder import SCHEMA_VERSION
+from mpcvit.search.layers.sampling import Numbers, Sampler
+from mpcvit.search.layers.space import FACTORS, LayerSpace
+from mpcvit.train.config import seed_all
 from mpcvit.train.loop import FitResult, fit
 from mpcvit.train.recipe import Recipe
 
@@ -40,48 +41,33 @@ _PARTS: Final[dict[str, bool | float]] = {
     "gradual_norm": 0.25,
     "gradual_activation": 0.25,
 }
-_LOGIT_RATE: Final = 20.0  # times the weights' learning rate
 _BUDGETS: Final = (16, 8, 4)  # parts of what the model costs with softmax and GeLU
 _ROOM: Final = 1.2  # times the quickest network: a lower budget leaves no choice
 _EXPLORED: Final = 0.25  # of the second stage's shares are equal ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerSearchSettings:
+class LayerSearchSettings(BaseSearchSettings):
     """All that decides the first stage, as it stands in `config.json`."""
 
-    command: Literal["search"] = "search"
-    model: ModelPreset
-    dataset: str
-    limit: int | None
     space: LayerSpace
     heads: Heads
-    plan: str
     lambda_per_s: float | None
     target_s: float | None
-    network: str
-    records_sha256: str
-    alpha_learning_rate: float
-    recipe: Recipe
-    schema_version: int = SCHEMA_VERSION
-    n_processes: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerSearchConfig:
+class LayerSearchConfig(BaseSearchConfig):
     """What to search for, on what, and where to put it.
 
+    The run's recipe is that of the first stage.
+
     Attributes:
-        profile: File of measured seconds.
-        run: Its recipe is that of the first stage.
         space: Options of every layer.
-        model: Name of a preset; None for the data set's own.
         heads: How private inference will run the heads.
-        plan: `rewrites` for the seconds of networks with every exact rewrite.
         lambda_per_s: Loss per second; None where a target finds it.
         target_s: Expected seconds of the first stage; by default, without a lambda,
             the middle one of the budgets.
-        alpha_learning_rate: Peak rate of the logits; None for 20 times the weights'.
         budgets_s: Seconds to find networks for; by default a sixteenth, an eighth and a
             fourth of what the model costs with softmax, layernorm and GeLU.
         n_finalists: Networks to train for each budget.
@@ -92,27 +78,21 @@ class LayerSearchConfig:
         UsageError: If a number is out of range.
     """
 
-    profile: Path
-    run: RunConfig
-    network: Network
+    RATE: ClassVar[float] = 20.0  # of the logits
+
     space: LayerSpace
-    model: str | None = None
     heads: Heads = "batched"
-    plan: str | None = None
     lambda_per_s: float | None = None
     target_s: float | None = None
-    alpha_learning_rate: float | None = None
     budgets_s: tuple[float, ...] | None = None
     n_finalists: int = 8
     finalist_epochs: int | None = None
     n_jobs: int = 1
 
     def __post_init__(self) -> None:
+        BaseSearchConfig.__post_init__(self)  # super() misses classes with slots
         if self.lambda_per_s is not None and self.target_s is not None:
             raise UsageError("lambda and target: expected one of the two")
-        rate = self.alpha_learning_rate
-        if rate is not None and not 0 < rate < float("inf"):
-            raise UsageError(f"alpha_learning_rate={rate}: expected above 0")
         for budget_s in (
             *(self.budgets_s or ()),
             *([self.target_s] if self.target_s else ()),
@@ -121,11 +101,6 @@ class LayerSearchConfig:
                 raise UsageError(f"budget {budget_s:g} s: expected above 0 and finite")
         if self.n_finalists < 1:
             raise UsageError(f"n_finalists={self.n_finalists}: expected at least 1")
-
-    @property
-    def peak_logit_rate(self) -> float:
-        """Learning rate of the logits after warm-up."""
-        return self.alpha_learning_rate or _LOGIT_RATE * self.run.recipe.learning_rate
 
     @property
     def finalist_recipe(self) -> Recipe:
@@ -137,28 +112,8 @@ class LayerSearchConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerSearchReport:
-    """What the command prints.
-
-    Attributes:
-        n_resumed: Number of epochs of the first stage that an earlier run had done.
-    """
-
-    output: Path
-    result: LayerSearchResult
-    n_resumed: int
-    duration_s: float
-    is_first_process: bool = True
-
-    def to_json(self) -> str:
-        """Return one document: `finalists.json`; seconds, shares."""
-        return json.dumps(
-            {
-                "output": str(self.output),
-                **self.result.to_json(),
-                "n_resumed": self.n_resumed,
-            }
-        )
+class LayerSearchReport(BaseSearchReport[LayerSearchResult]):
+    """What the command prints."""
 
     def __str__(self) -> str:
         result = self.result
@@ -221,10 +176,8 @@ def search_layers(
 
 def _prepare(config: LayerSearchConfig) -> "_LayerSearch":
     """Load the images and price the space."""
-    given = choose_model(config.model, config.run.dataset)
-    dataset = hold_out(config.run.load_dataset(given))
-    given = replace(given, n_classes=len(dataset.class_names))
-    dataset.check_fits(given)
+    dataset, given = config.load()
+    dataset = hold_out(dataset)
     pricer = Pricer(
         cost_model=fit_cost_model(read_profile(config.profile)),
         network=config.network,
@@ -267,18 +220,12 @@ class _LayerSearch:
         """Return what decides the first stage."""
         config = self.config
         return LayerSearchSettings(
-            model=self.model,
-            dataset=config.run.dataset,
-            limit=config.run.limit,
+            **config.base_settings(self.model, self.records_digest),
+            plan=config.plan or "",
             space=config.space,
             heads=config.heads,
-            plan=config.plan or "",
             lambda_per_s=config.lambda_per_s,
             target_s=self.target_s,
-            network=str(config.network),
-            records_sha256=self.records_digest,
-            alpha_learning_rate=config.peak_logit_rate,
-            recipe=config.run.recipe,
         )
 
     def objective(self) -> MixtureObjective:
@@ -293,7 +240,7 @@ class _LayerSearch:
             recipe,
             lambda_per_s=config.lambda_per_s,
             target_s=self.target_s,
-            logit_rate=config.peak_logit_rate,
+            logit_rate=config.peak_alpha_rate,
         )
 
     def finals(self, shares: Sequence[Numbers]) -> Finals:

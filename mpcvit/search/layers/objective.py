@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from mpcvit.data.image_set import Dataset
-from mpcvit.search.layer_cost import LayerCost
-from mpcvit.search.layer_space import FACTORS
-from mpcvit.search.mixture import Mixture
+from mpcvit.search.layers.cost import LayerCost
+from mpcvit.search.layers.mixture import Mixture
+from mpcvit.search.layers.space import FACTORS
 from mpcvit.train.distillation import soft_cross_entropy
 from mpcvit.train.evaluate import accuracy
 from mpcvit.train.loop import ParameterGroup, decayed_groups

@@ -26,9 +26,9 @@ from scipy.sparse import coo_array
 
 from mpcprof.errors import UsageError
 from mpcprof.terms import Term
-from mpcprof.units import format_at_least, format_duration
-from mpcvit.search.cost import SearchCost
-from mpcvit.search.space import Mask, Numbers
+from mpcvit.search.alpha.cost import SearchCost
+from mpcvit.search.alpha.space import Mask, Numbers
+from mpcvit.search.base import too_quick
 
 Counts = NDArray[np.int64]
 _SLACK_S: Final = 1e-9  # sums of floats differ by less
@@ -77,11 +77,8 @@ def choose_within(
             break
         limit_s -= found.latency_s - budget_s
     if found is None:
-        least = format_at_least(program.quickest().latency_s)
-        raise UsageError(
-            f"budget {format_duration(budget_s)}: expected at least {least}, what the "
-            "quickest choice costs"
-        )
+        least_s = program.quickest().latency_s
+        raise too_quick("budget", budget_s, least_s, "what the quickest choice costs")
     return found
 
 

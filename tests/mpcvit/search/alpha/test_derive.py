@@ -20,17 +20,12 @@ from mpcprof.nn.architecture import Heads
 from mpcprof.nn.preset import MODELS
 from mpcprof.terms import Term
 from mpcprof.units import parse_duration_s
-from mpcvit.search.budget import choose_within
-from mpcvit.search.cost import SearchCost
-from mpcvit.search.derive import (
-    by_mu,
-    by_threshold,
-    derive_by_budget,
-    family,
-    write_family,
-)
-from mpcvit.search.result import SearchResult, _parse
-from mpcvit.search.space import SearchSpace
+from mpcvit.search.alpha.budget import choose_within
+from mpcvit.search.alpha.cost import SearchCost
+from mpcvit.search.alpha.derive import by_mu, by_threshold, derive_by_budget, family
+from mpcvit.search.alpha.result import SearchResult, _parse
+from mpcvit.search.alpha.space import SearchSpace
+from mpcvit.search.family import write_family
 
 shares = st.floats(0, 1, width=32)
 HEADS: tuple[Heads, ...] = ("serial", "batched")
@@ -149,7 +144,7 @@ def test_rows_of_nearly_equal_worth_are_bought_at_once():
 def test_rows_of_the_papers_models_use_their_budget_to_the_last_row(
     shape, spread, monkeypatch
 ):
-    monkeypatch.setattr("mpcvit.search.budget._TIME_LIMIT_S", 5.0)
+    monkeypatch.setattr("mpcvit.search.alpha.budget._TIME_LIMIT_S", 5.0)
     n_layers, n_heads, n_tokens = shape
     cost = make_cost(n_layers=n_layers, n_heads=n_heads, n_tokens=n_tokens)
     alpha = 0.87 - spread * 0.8 * np.random.default_rng(0).random(shape)
@@ -172,7 +167,7 @@ def stop_at_the_limit(monkeypatch: pytest.MonkeyPatch, bound: float) -> None:
             **(solved | {"status": 1, "mip_dual_bound": bound * solved.fun})
         )
 
-    monkeypatch.setattr("mpcvit.search.budget.milp", stopped)
+    monkeypatch.setattr("mpcvit.search.alpha.budget.milp", stopped)
 
 
 def test_a_solver_stopped_at_its_limit_leaves_a_choice_and_a_gap(monkeypatch):
@@ -192,7 +187,7 @@ def test_a_solver_that_fails_is_quoted(monkeypatch):
     def failing(*_args: object, **_options: object) -> OptimizeResult:
         return OptimizeResult(x=None, status=4, success=False, message="no memory")
 
-    monkeypatch.setattr("mpcvit.search.budget.milp", failing)
+    monkeypatch.setattr("mpcvit.search.alpha.budget.milp", failing)
 
     with pytest.raises(UsageError, match="it says 'no memory'"):
         choose_within(make_cost(form="grouped"), np.ones((2, 2)), None, 1e3)

@@ -11,7 +11,7 @@ from mpcvit.models.attention import MixedAttention
 from mpcvit.models.layers import NONE, Regularization
 from mpcvit.models.mlp import FixedMlp, MixedMlp
 from mpcvit.models.vit import Classifier, Layer
-from mpcvit.search.space import SearchSpace
+from mpcvit.search.alpha.space import SearchSpace
 
 
 class MixedLayer(Layer):

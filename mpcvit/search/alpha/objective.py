@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from mpcprof.errors import UsageError
-from mpcprof.units import format_at_least, format_duration
+from mpcprof.units import format_duration
 from mpcvit.data.image_set import Dataset
-from mpcvit.search.cost import SearchCost
-from mpcvit.search.supernet import Supernet
+from mpcvit.search.alpha.cost import SearchCost
+from mpcvit.search.alpha.supernet import Supernet
+from mpcvit.search.base import too_quick
 from mpcvit.train.distillation import soft_cross_entropy
 from mpcvit.train.evaluate import accuracy
 from mpcvit.train.loop import ParameterGroup, decayed_groups
@@ -173,10 +174,8 @@ class SearchObjective:
         self._start_s = self._uniform_s(supernet, 1.0)
         least_s, target_s = self._uniform_s(supernet, 0.0), penalty.target_s
         if target_s is not None and target_s < least_s:
-            raise UsageError(
-                f"target {format_duration(target_s)}: expected at least "
-                f"{format_at_least(least_s)}, what the cheapest choice costs"
-            )
+            ending = "what the cheapest choice costs"
+            raise too_quick("target", target_s, least_s, ending)
         first = penalty.lambda_per_s
         lambda_per_s = FIRST_LAMBDA_PER_S if first is None else first
         self._module = SearchModule(supernet, (lambda_per_s, self._eta(lambda_per_s)))

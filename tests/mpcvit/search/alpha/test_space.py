@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mpcprof.errors import UnknownNameError, UsageError
-from mpcvit.search.space import SearchSpace, choose
+from mpcvit.search.alpha.space import SearchSpace, choose
 from tests.architectures import TINY
 
 GRANULARITIES = {"layer": (2,), "head": (2, 3), "row": (2, 3, 5)}
@@ -107,7 +107,7 @@ def test_a_mask_of_what_is_not_searched_is_refused():
 
 
 def test_a_choice_needs_no_torch():
-    script = "import mpcvit.search.space, sys; print('torch' in sys.modules)"
+    script = "import mpcvit.search.alpha.space, sys; print('torch' in sys.modules)"
 
     out = subprocess.check_output([sys.executable, "-c", script], text=True)
 

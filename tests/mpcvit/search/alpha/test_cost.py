@@ -18,8 +18,8 @@ from mpcprof.nn.plan import LayerPlan, Plan, choose_planner, write_plan
 from mpcprof.nn.preset import MODELS
 from mpcprof.profile.io import read_profile
 from mpcprof.terms import Terms, compute_terms
-from mpcvit.search.cost import HEADS_OF_FORM, CostForm, SearchCost
-from mpcvit.search.space import SearchSpace, choose
+from mpcvit.search.alpha.cost import HEADS_OF_FORM, CostForm, SearchCost
+from mpcvit.search.alpha.space import SearchSpace, choose
 from tests import PROFILES
 from tests.architectures import sum_of_terms_s
 from tests.committed import committed_model

@@ -29,7 +29,7 @@ from mpcvit.models.mlp import Activate
 from mpcvit.models.norm import BatchNorm, Gradual, make_norm
 from mpcvit.models.stem import Stem
 from mpcvit.models.vit import Classifier
-from mpcvit.search.layer_space import FACTORS, NO_MIXING, LayerSpace, Mixing
+from mpcvit.search.layers.space import FACTORS, NO_MIXING, LayerSpace, Mixing
 
 _N_DRAWN: Final = 2  # options of a factor in a step
 _TEMPERATURES: Final = (1.0, 0.2)  # at the beginning and at the end

@@ -19,8 +19,9 @@ import numpy as np
 from mpcprof.progress import Progress
 from mpcvit.data.dataset import load_dataset
 from mpcvit.data.image_set import Dataset, ImageSet, choose_evenly
-from mpcvit.search.layer_result import Finalist
-from mpcvit.search.sampling import Sampled, Sampler
+from mpcvit.search.base import budget_label
+from mpcvit.search.layers.result import Finalist
+from mpcvit.search.layers.sampling import Sampled, Sampler
 from mpcvit.train.config import RunConfig
 from mpcvit.train.jobs import run_jobs
 from mpcvit.train.loop import DivergedError
@@ -87,7 +88,7 @@ class Finals:
             drawn = self.sampler.draw(budget_s, n_first - n_first // 2, seed=seed)
             for number, one in enumerate((*dear, *drawn), 1):
                 if one not in found.values():
-                    found[f"budget-{budget_s:g}s-{number}"] = one
+                    found[f"{budget_label(budget_s)}-{number}"] = one
         return found
 
     def _vary(
@@ -104,7 +105,7 @@ class Finals:
                 child = self.sampler.vary(parent, budget_s, seed=seed)
                 known = {one.architecture for one in (*drawn.values(), *found.values())}
                 if child is not None and child.architecture not in known:
-                    found[f"budget-{budget_s:g}s-varied-{number + 1}"] = child
+                    found[f"{budget_label(budget_s)}-varied-{number + 1}"] = child
         return found
 
     def _train(

@@ -14,8 +14,8 @@ from mpcvit.models.attention import MixedAttention
 from mpcvit.models.layers import Regularization
 from mpcvit.models.mlp import MixedMlp
 from mpcvit.models.vit import VisionTransformer
-from mpcvit.search.space import SearchSpace, choose
-from mpcvit.search.supernet import Supernet
+from mpcvit.search.alpha.space import SearchSpace, choose
+from mpcvit.search.alpha.supernet import Supernet
 from tests.architectures import TINY, make_architecture
 
 SPACES = [

@@ -10,16 +10,16 @@ from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
 from mpcprof.nn.preset import MODELS
 from mpcvit.data.dataset import load_dataset
-from mpcvit.search.cost import SearchCost
-from mpcvit.search.objective import (
+from mpcvit.search.alpha.cost import SearchCost
+from mpcvit.search.alpha.objective import (
     LAMBDA_PER_S,
     Penalty,
     SearchObjective,
     choose_penalty,
     parse_eta,
 )
-from mpcvit.search.space import SearchSpace
-from mpcvit.search.supernet import Supernet
+from mpcvit.search.alpha.space import SearchSpace
+from mpcvit.search.alpha.supernet import Supernet
 from mpcvit.train.recipe import get_recipe
 from tests.committed import committed_model
 

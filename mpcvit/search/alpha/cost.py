@@ -18,7 +18,7 @@ from mpcprof.nn.architecture import Heads
 from mpcprof.nn.plan import Planner
 from mpcprof.nn.preset import ModelPreset
 from mpcprof.terms import LAYER_FREE, Term, TermKind, Terms, compute_terms
-from mpcvit.search.space import Mask, SearchSpace
+from mpcvit.search.alpha.space import Mask, SearchSpace
 
 if TYPE_CHECKING:
     import numpy as np

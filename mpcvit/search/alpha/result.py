@@ -17,9 +17,9 @@ from mpcprof.errors import UsageError
 from mpcprof.files import replace_file
 from mpcprof.nn.architecture import parse_model
 from mpcprof.nn.preset import ModelPreset
-from mpcvit.search.cost import SearchCost
-from mpcvit.search.layer_result import is_layer_search
-from mpcvit.search.space import Numbers, SearchSpace
+from mpcvit.search.alpha.cost import SearchCost
+from mpcvit.search.alpha.space import Numbers, SearchSpace
+from mpcvit.search.layers.result import is_layer_search
 
 SCHEMA_VERSION: Final = 1
 SETTINGS: Final = "search.json"
@@ -85,6 +85,11 @@ class SearchResult:
             "space": asdict(self.space),
             "cost": self.cost.to_json(),
         }
+
+    def report_json(self) -> dict[str, Any]:  # Any: JSON
+        """Return all of it, alpha and beta as lists."""
+        beta = None if self.beta is None else self.beta.tolist()
+        return self.to_json() | {"alpha": self.alpha.tolist(), "beta": beta}
 
 
 def write_settings(folder: Path, result: SearchResult) -> None:

@@ -8,8 +8,8 @@ import torch
 from mpcprof.nn.architecture import get_model
 from mpcvit.models.layers import NONE, TrainedForm
 from mpcvit.models.vit import VisionTransformer
-from mpcvit.search.layer_space import FACTORS, SPACES, LayerChoice, make_architecture
-from mpcvit.search.mixture import Mixture
+from mpcvit.search.layers.mixture import Mixture
+from mpcvit.search.layers.space import FACTORS, SPACES, LayerChoice, make_architecture
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 MODEL = replace(get_model("digits"), pooling="mean")

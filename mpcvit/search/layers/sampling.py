@@ -21,8 +21,8 @@ from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.preset import ModelPreset
 from mpcprof.units import format_at_least, format_duration
-from mpcvit.search.layer_cost import Pricer
-from mpcvit.search.layer_space import LayerSpace, make_architecture
+from mpcvit.search.layers.cost import Pricer
+from mpcvit.search.layers.space import LayerSpace, make_architecture
 
 Numbers: TypeAlias = NDArray[np.float64]
 Places: TypeAlias = NDArray[np.int64]

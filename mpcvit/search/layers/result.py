@@ -14,8 +14,9 @@ from mpcprof.errors import UsageError
 from mpcprof.files import read_json, replace_file
 from mpcprof.nn.architecture import Architecture, Heads, parse_architecture, parse_model
 from mpcprof.nn.preset import ModelPreset
-from mpcprof.units import format_at_least, format_duration
-from mpcvit.search.layer_space import LayerSpace
+from mpcprof.units import format_duration
+from mpcvit.search.base import budget_label, too_quick
+from mpcvit.search.layers.space import LayerSpace
 
 FINALISTS: Final = "finalists.json"
 
@@ -95,14 +96,14 @@ class LayerSearchResult:
         """Sizes that the first stage was of."""
         return parse_model(self.model)
 
-    def to_json(self) -> dict[str, Any]:  # Any: JSON
-        """Return the document of `finalists.json`."""
+    def report_json(self) -> dict[str, Any]:  # Any: JSON
+        """Return the document of `finalists.json`, which has all of it."""
         return asdict(self)
 
 
 def write_layer_result(folder: Path, result: LayerSearchResult) -> None:
     """Write `finalists.json`, the last file of a search over layers."""
-    text = json.dumps(result.to_json(), indent=1) + "\n"
+    text = json.dumps(result.report_json(), indent=1) + "\n"
     replace_file(folder / FINALISTS, text)
 
 
@@ -162,14 +163,14 @@ def find_within(result: LayerSearchResult, budget_s: float) -> Found:
     ]
     if not within:
         least_s = min(one.predicted_s for one in result.finalists)
-        raise UsageError(
-            f"budget {format_duration(budget_s)}: expected at least "
-            f"{format_at_least(least_s)}, what the quickest trained network costs; "
-            f"search with --budget {format_duration(budget_s)} to train quicker ones"
+        ending = (
+            "what the quickest trained network costs; search with --budget "
+            f"{format_duration(budget_s)} to train quicker ones"
         )
+        raise too_quick("budget", budget_s, least_s, ending)
     accuracy, _, best = max(within, key=lambda one: one[:2])
     return Found(
-        label=f"budget-{budget_s:g}s",
+        label=budget_label(budget_s),
         architecture=best.architecture,
         predicted_s=best.predicted_s,
         finalist=best.label,

@@ -12,8 +12,9 @@ import torch
 from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import get_model
-from mpcvit.search.layer_cost import Pricer
-from mpcvit.search.layer_space import (
+from mpcvit.search.layers.cost import Pricer
+from mpcvit.search.layers.sampling import Sampler
+from mpcvit.search.layers.space import (
     FACTORS,
     SPACES,
     LayerChoice,
@@ -22,7 +23,6 @@ from mpcvit.search.layer_space import (
     get_layer_space,
     make_architecture,
 )
-from mpcvit.search.sampling import Sampler
 from tests.committed import committed_model
 
 DIGITS = replace(get_model("digits"), pooling="mean")

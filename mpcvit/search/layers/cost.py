@@ -16,7 +16,7 @@ from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.plan import REWRITES, Planner, choose_planner
 from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.steps import Step
-from mpcvit.search.layer_space import (
+from mpcvit.search.layers.space import (
     NO_MIXING,
     LayerChoice,
     LayerSpace,

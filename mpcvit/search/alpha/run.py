@@ -1,60 +1,34 @@
 """Search: learn weights, alpha and beta together, on one data set."""
 
-import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import ClassVar
 
 from mpcprof.costmodel.model import CostModel, fit_cost_model
-from mpcprof.errors import UsageError
 from mpcprof.files import read_json, replace_file
-from mpcprof.network import Network
 from mpcprof.nn.plan import choose_planner, plan_identity
 from mpcprof.nn.preset import ModelPreset
 from mpcprof.profile.io import read_profile
 from mpcprof.progress import SILENT, Progress
 from mpcvit.data.image_set import Dataset, count_batches
-from mpcvit.search.cost import CostForm, SearchCost
-from mpcvit.search.objective import Penalty, SearchModule, SearchObjective
-from mpcvit.search.result import SETTINGS, TENSORS, SearchResult, write_settings
-from mpcvit.search.space import SearchSpace
-from mpcvit.search.supernet import Supernet
+from mpcvit.search.alpha.cost import CostForm, SearchCost
+from mpcvit.search.alpha.objective import Penalty, SearchModule, SearchObjective
+from mpcvit.search.alpha.result import SETTINGS, TENSORS, SearchResult, write_settings
+from mpcvit.search.alpha.space import SearchSpace
+from mpcvit.search.alpha.supernet import Supernet
+from mpcvit.search.base import BaseSearchConfig, BaseSearchReport, BaseSearchSettings
 from mpcvit.tensor_file import pack_tensors
-from mpcvit.train.config import RunConfig, choose_model, seed_all
-from mpcvit.train.folder import SCHEMA_VERSION
+from mpcvit.train.config import seed_all
 from mpcvit.train.loop import FitResult, fit
-from mpcvit.train.recipe import Recipe, get_recipe
-
-_EPOCHS: Final = {"digits": 20, "quick": 8}  # by recipe; the paper's 300 elsewhere
-_ALPHA_RATE: Final = 5.0  # times the weights' learning rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchSettings:
-    """All that decides the result of a search, as it stands in `config.json`.
+class SearchSettings(BaseSearchSettings):
+    """All that decides the result of a search, as it stands in `config.json`."""
 
-    Attributes:
-        limit: Number of images of each split; None for all.
-        records_sha256: Digest of the records that the seconds come from.
-        alpha_learning_rate: Peak rate of alpha and beta.
-        recipe: Recipe of the supernet's weights.
-        plan: `rewrites`, or the digest of a plan; "" without one.
-    """
-
-    command: Literal["search"] = "search"
-    model: ModelPreset
-    dataset: str
-    limit: int | None
     space: SearchSpace
     cost: CostForm
     penalty: Penalty
-    network: str
-    records_sha256: str
-    alpha_learning_rate: float
-    recipe: Recipe
-    schema_version: int = SCHEMA_VERSION
-    n_processes: int = 1
-    plan: str = ""
 
 
 def read_search_settings(folder: Path) -> SearchSettings:
@@ -67,16 +41,11 @@ def read_search_settings(folder: Path) -> SearchSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchConfig:
+class SearchConfig(BaseSearchConfig):
     """What to search for, on what, and where to put it.
 
-    Attributes:
-        profile: File of measured seconds.
-        model: Name of a preset; None for the data set's own.
-        run: Its recipe is for the supernet's weights; its schedule is that of alpha and
-            beta, too.
-        alpha_learning_rate: Peak rate of alpha and beta; None for 5 times the weights'.
-        plan: File of a plan that networks are priced by, or `rewrites`; None for none.
+    The run's recipe is for the supernet's weights; its schedule is that of alpha and
+    beta, too.
 
         >>> mpcvit.SearchConfig(
         ...     profile=Path("profiles/semi2k.parquet"),
@@ -86,69 +55,26 @@ class SearchConfig:
         'head'
     """
 
-    profile: Path
-    run: RunConfig
-    network: Network
-    model: str | None = None
+    RATE: ClassVar[float] = 5.0
+
     space: SearchSpace = field(default_factory=SearchSpace)
     form: CostForm = "additive"
     penalty: Penalty = field(default_factory=Penalty)
-    alpha_learning_rate: float | None = None
-    plan: str | None = None
-
-    def __post_init__(self) -> None:
-        rate = self.alpha_learning_rate
-        if rate is not None and not 0 < rate < float("inf"):
-            raise UsageError(f"alpha_learning_rate={rate}: expected above 0")
-
-    @property
-    def peak_alpha_rate(self) -> float:
-        """Learning rate of alpha and beta after warm-up."""
-        return self.alpha_learning_rate or _ALPHA_RATE * self.run.recipe.learning_rate
 
     def settings(self, model: ModelPreset, records_digest: str) -> SearchSettings:
         """Return what decides the result."""
         return SearchSettings(
-            model=model,
-            dataset=self.run.dataset,
-            limit=self.run.limit,
+            **self.base_settings(model, records_digest),
+            plan=plan_identity(self.plan),
             space=self.space,
             cost=self.form,
             penalty=self.penalty,
-            network=str(self.network),
-            records_sha256=records_digest,
-            alpha_learning_rate=self.peak_alpha_rate,
-            recipe=self.run.recipe,
-            plan=plan_identity(self.plan),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SearchReport:
-    """What the command prints.
-
-    Attributes:
-        n_resumed: Number of epochs that an earlier run had done.
-    """
-
-    output: Path
-    result: SearchResult
-    n_resumed: int
-    duration_s: float
-    is_first_process: bool
-
-    def to_json(self) -> str:
-        """Return one document: `search.json`, alpha and beta; seconds, shares."""
-        result = self.result
-        return json.dumps(
-            {
-                "output": str(self.output),
-                **result.to_json(),
-                "alpha": result.alpha.tolist(),
-                "beta": None if result.beta is None else result.beta.tolist(),
-                "n_resumed": self.n_resumed,
-            }
-        )
+class SearchReport(BaseSearchReport[SearchResult]):
+    """What the command prints."""
 
     def __str__(self) -> str:
         result = self.result
@@ -158,23 +84,6 @@ class SearchReport:
             f"accuracy {result.accuracy:.2%}, {result.n_epochs} epochs "
             f"({self.n_resumed} of an earlier run) in {self.duration_s:.1f} s"
         )
-
-
-def search_recipe(dataset: str, name: str | None = None) -> Recipe:
-    """Return the recipe of `get_recipe` with the epochs of a search.
-
-    Source: MPCViT section 5.1: 300 epochs.
-
-    Raises:
-        UnknownNameError: If there is none of that name.
-    """
-    epochs = _EPOCHS.get(name or dataset, 300)
-    return get_recipe(dataset, name).with_changes(epochs=epochs)
-
-
-def default_output(dataset: str) -> Path:
-    """Return `runs/search-DATASET`."""
-    return Path("runs") / f"search-{Path(dataset).name}"
 
 
 def search(
@@ -203,10 +112,7 @@ def search(
     """
     cost_model = fit_cost_model(read_profile(config.profile))
     run = config.run
-    preset = choose_model(config.model, run.dataset)
-    dataset = dataset or run.load_dataset(preset)
-    model = replace(preset, n_classes=len(dataset.class_names))
-    dataset.check_fits(model)
+    dataset, model = config.load(dataset)
     cost = SearchCost.from_model(
         cost_model,
         model,

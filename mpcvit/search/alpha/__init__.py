@@ -1,0 +1,1 @@
+"""The paper's search: alpha mixes two attentions, beta two activations."""

@@ -1,0 +1,1 @@
+"""Search over layers: the mixing, norm, activation and MLP of each, or none."""
