@@ -13,6 +13,12 @@ from mpcprof.costmodel.model import (
     add_by_name,
     fit_cost_model,
 )
+from mpcprof.costmodel.offline import (
+    OfflineCosts,
+    OfflineRow,
+    count_randomness,
+    price_offline,
+)
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcprof.network import Network, parse_network
 from mpcprof.nn.architecture import (
@@ -141,6 +147,7 @@ class PredictionReport:
 
     Attributes:
         predictions: One prediction for each network, in their order.
+        offline: Priced offline phase, if it was asked for; in no prediction.
     """
 
     title: str
@@ -148,6 +155,7 @@ class PredictionReport:
     hosts: str
     networks: tuple[Network, ...]
     predictions: tuple[Prediction, ...]
+    offline: OfflineCosts | None = None
 
     def to_json(self) -> str:
         """Return the document of `predict --json`: the first network, and all."""
@@ -169,8 +177,23 @@ class PredictionReport:
                 "layers": [asdict(part) for part in sum_by_layer(first)],
                 **asdict(first),
                 "networks": every,
+                **self._offline_document(),
             }
         )
+
+    def _offline_document(self) -> dict[str, object]:
+        """Return the offline phase under a key of its own; nothing without one."""
+        if self.offline is None:
+            return {}
+        networks = [
+            {
+                "network": str(network),
+                "offline_s": self.offline.latency_s(network),
+                "with_offline_s": one.latency_s + self.offline.latency_s(network),
+            }
+            for network, one in zip(self.networks, self.predictions, strict=True)
+        ]
+        return {"offline": {**asdict(self.offline), "networks": networks}}
 
     def lines(self) -> list[str]:
         """Return a line per network, then the split on the first one."""
@@ -190,6 +213,24 @@ class PredictionReport:
         lines += [f"note: {note}" for note in dict.fromkeys(notes)]
         lines += [f"by layer, on {self.networks[0]}:", *_split(sum_by_layer(first))]
         lines += ["by operation:", *_split(first.operations)]
+        return lines + self._offline_lines()
+
+    def _offline_lines(self) -> list[str]:
+        """Return the table of the offline phase; nothing without one."""
+        if self.offline is None:
+            return []
+        lines = [
+            "offline, priced and not measured, network alone: by "
+            f"{self.offline.protocol}, {self.offline.meaning}",
+            *(_offline_line(row) for row in self.offline.rows),
+            f"  all: {format_bytes(self.offline.total_bytes, digits=4)} by both parties"
+            f" together, {self.offline.hops:g} hops",
+        ]
+        for network, prediction in zip(self.networks, self.predictions, strict=True):
+            offline_s = self.offline.latency_s(network)
+            parts = (offline_s, prediction.latency_s, offline_s + prediction.latency_s)
+            texts = (format_duration(seconds, digits=4) for seconds in parts)
+            lines.append("{}: {} offline + {} = {}".format(network, *texts))
         return lines
 
 
@@ -264,6 +305,38 @@ def sum_by_layer(prediction: Prediction) -> tuple[Part, ...]:
     """Return the parts of a prediction, added up by the first word of their name."""
     return add_by_name(
         replace(part, name=part.name.split("/")[0]) for part in prediction.parts
+    )
+
+
+def predict_offline(
+    profile: Profile,
+    architecture: Architecture,
+    n_batch: int = 1,
+    plan: Plan | None = None,
+    *,
+    protocol: str = "bfv",
+) -> OfflineCosts:
+    """Return what making the correlated randomness of one call costs, priced.
+
+    Args:
+        protocol: Name in `mpcprof.costmodel.offline.PROTOCOLS`.
+
+    Raises:
+        UsageError: If the profile's protocol has no offline phase, or no way of making
+            one has that name.
+        MissingEntryError: If the profile lacks an operation of the architecture.
+    """
+    steps = trace_model(architecture, n_batch, plan)
+    return price_offline(count_randomness(profile, steps), protocol)
+
+
+def _offline_line(row: OfflineRow) -> str:
+    name: str = row.kind
+    if row.kind == "matrix triple":
+        name += " {}x{}x{}".format(*row.size)
+    return (
+        f"  {name:28} {row.width_bits:3} bits {row.count:14,.0f} "
+        f"{format_bytes(row.total_bytes, digits=3):>9}"
     )
 
 

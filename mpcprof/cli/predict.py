@@ -14,10 +14,14 @@ from mpcprof.cli.options import (
     plan_option,
     profile_argument,
 )
+from mpcprof.errors import UsageError
 
 if TYPE_CHECKING:
     from mpcprof.network import Network
     from mpcprof.nn.architecture import Heads
+
+# as costmodel.offline.PROTOCOLS, which costs half a second to import; a test compares
+OFFLINE_PROTOCOLS = ("bfv", "ferret", "iknp", "dealer")
 
 
 @click.command("predict")
@@ -40,6 +44,16 @@ if TYPE_CHECKING:
 @heads_option("One by one or together. [default: as in the file, else serial]")
 @plan_option
 @click.option("--layers", "n_layers", type=click.IntRange(min=1), help="Fewer or more.")
+@click.option(
+    "--with-offline",
+    is_flag=True,
+    help="Price the offline phase of semi2k as well: triples by kind and number.",
+)
+@click.option(
+    "--offline-protocol",
+    type=click.Choice(OFFLINE_PROTOCOLS),
+    help="How they are made, with --with-offline. [default: bfv]",
+)
 @json_option
 def command(
     profile: Path,
@@ -52,15 +66,20 @@ def command(
     heads: "Heads | None",
     plan: str | None,
     n_layers: int | None,
+    with_offline: bool,
+    offline_protocol: str | None,
     is_json: bool,
 ) -> None:
     """Predict a whole Transformer from the measurements in PROFILE.
 
-    Seconds with an interval, bytes, hops, and the split by layer and by operation.
+    Seconds with an interval, bytes, hops, and the split by layer and by operation. With
+    --with-offline, also a table of what a trusted party deals, and its price without.
     """
+    from dataclasses import replace
+
     from mpcprof.costmodel.model import fit_cost_model
     from mpcprof.nn.plan import choose_plan
-    from mpcprof.predict import choose_architecture, predict_model
+    from mpcprof.predict import choose_architecture, predict_model, predict_offline
     from mpcprof.profile.io import read_profile
 
     architecture = choose_architecture(
@@ -71,7 +90,13 @@ def command(
         heads=heads,
         n_layers=n_layers,
     )
-    cost_model = fit_cost_model(read_profile(profile))
+    if offline_protocol and not with_offline:
+        raise UsageError(
+            f"--offline-protocol {offline_protocol} prices nothing by itself; add "
+            "--with-offline"
+        )
+    records = read_profile(profile)
+    cost_model = fit_cost_model(records)
     chosen = choose_plan(
         plan,
         architecture,
@@ -81,4 +106,10 @@ def command(
         heads=heads,
     )
     report = predict_model(cost_model, architecture, networks, n_batch, chosen)
+    if with_offline:
+        offline = predict_offline(
+            *(records, architecture, n_batch, chosen),
+            protocol=offline_protocol or "bfv",
+        )
+        report = replace(report, offline=offline)
     click.echo(report.to_json() if is_json else "\n".join(report.lines()))
