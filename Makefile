@@ -90,7 +90,7 @@ $(INSTALLED): setup.py pyproject.toml constraints.txt constraints-3.10.txt
 		--editable '.[$(EXTRAS)]'; \
 	touch $@
 
-demo: $(INSTALLED) ## sweep real SPU, predict and measure a model, search and train one, run it; all in demo/
+demo: $(INSTALLED) ## sweep real SPU, predict and measure a model, find one, run it beside a softmax ViT; in demo/
 	@mkdir -p demo
 	$(BIN)/python -m mpcprof doctor
 	$(BIN)/python -m mpcprof sweep --protocol semi2k --preset quick --output demo/semi2k.parquet
@@ -99,15 +99,19 @@ demo: $(INSTALLED) ## sweep real SPU, predict and measure a model, search and tr
 	$(BIN)/python -m mpcprof predict demo/semi2k.parquet --model digits --attention relu_softmax --heads batched
 	$(BIN)/python -m mpcprof verify demo/semi2k.parquet --cases 4 --limit 2s --repeats 2 --tolerance 50% \
 		--architecture digits:relu_softmax:batched --report demo/predicted-against-measured.md
-	$(BIN)/python -m mpcvit search --cost-table demo/semi2k.parquet --cost grouped --activation layer \
-		--lambda 0.03 --epochs 12 --output demo/search --fresh
-	$(BIN)/python -m mpcvit derive demo/search --budget 14s,10s --heads batched -o demo/architectures
-	for budget in 14s 10s; do \
-		$(BIN)/python -m mpcvit train demo/architectures/budget-$$budget.json --epochs 15 \
-			--output demo/searched/$$budget --fresh; \
+	$(BIN)/python -m mpcvit search --space free --cost-table demo/semi2k.parquet --budget 0.5s \
+		--finalists 6 --epochs 12 --jobs 2 --output demo/search --fresh
+	$(BIN)/python -m mpcvit derive demo/search -o demo/found.json
+	$(BIN)/python -m mpcvit train demo/found.json --mlp-norm --gradual-norm 0.25 --gradual-activation 0.25 \
+		--epochs 15 --output demo/trained/found --fresh
+	$(BIN)/python -m mpcvit train softmax --heads batched --epochs 15 --output demo/trained/softmax --fresh
+	for network in softmax found; do \
+		$(BIN)/python -m mpcvit tune demo/trained/$$network/model.safetensors --cost-table demo/semi2k.parquet; \
 	done
-	$(BIN)/python -m mpcvit infer demo/searched/10s/model.safetensors digits:17 --profile demo/semi2k.parquet
-	$(BIN)/python -m mpcvit pareto demo/searched --cost-table demo/semi2k.parquet -o demo/pareto.png
+	$(BIN)/python -m mpcvit infer demo/trained/found/model.safetensors digits:17 \
+		--plan demo/trained/found/plan.json --profile demo/semi2k.parquet
+	$(BIN)/python -m mpcvit pareto "softmax ViT=demo/trained/softmax" found=demo/trained/found \
+		--plan plan.json --cost-table demo/semi2k.parquet --measured -o demo/pareto.png
 
 check: $(INSTALLED) ## format, lint, types, and every test without parties or links: the daily loop
 	@$(MAKE) --jobs 2 lint test-without-parties PYTEST_ARGS="--hypothesis-profile daily $(PYTEST_ARGS)"

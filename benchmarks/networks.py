@@ -1,15 +1,16 @@
-"""Whole networks for CIFAR-10's images that several scripts compare."""
+"""Whole networks that several scripts compare, for CIFAR-10's images or others."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.architecture import Architecture, uniform_architecture
 from mpcprof.nn.mixing import MIXERS
 from mpcprof.nn.preset import MODELS, Convolution, ModelPreset
 
 MODEL: Final = replace(MODELS["cifar"], name="cifar-mean", pooling="mean")
-_CNN: Final = ((64, 1), (64, 2), (128, 1), (128, 2), (256, 1), (256, 2), (256, 4))
+# parts of the width, and pools but the last, which leaves one place
+_CNN: Final = ((4, 1), (4, 2), (2, 1), (2, 2), (1, 1), (1, 2))
 
 
 def make_network(
@@ -34,24 +35,36 @@ def make_network(
     )
 
 
-def make_cnn(activation: str) -> Architecture:
+def make_cnn(activation: str, model: ModelPreset = MODEL) -> Architecture:
     """Return seven convolutions, means of their maps, and a classifier."""
+    sizes = [(model.width // part, pool) for part, pool in _CNN]
+    sizes.append((model.width, model.image_size // 8))
     stem = tuple(
         Convolution(channels=channels, activation=activation, pool=pool)
-        for channels, pool in _CNN
+        for channels, pool in sizes
     )
-    return make_network(stem=stem, patch=1, n_layers=0, name="cnn")
+    return make_network(model=model, stem=stem, patch=1, n_layers=0, name="cnn")
+
+
+def make_stemmed(model: ModelPreset = MODEL, **choices: Any) -> Architecture:
+    """Return two layers behind two convolutions, with as many tokens as without them.
+
+    Args:
+        choices: Mixing, norm, activation and ratio, as `make_network` takes them.
+    """
+    patch, stem = model.patch, []
+    for part in (4, 2):
+        pool = 1 if patch % 2 else 2
+        patch //= pool
+        stem.append(Convolution(channels=model.width // part, pool=pool))
+    sizes = {"stem": tuple(stem), "patch": patch, "name": "stem"}
+    return make_network(**choices, n_layers=2, model=model, **sizes)
 
 
 def _paper(attention: str) -> Architecture:
     return make_network(
         attention, "layernorm", "gelu_tanh", n_layers=7, model=MODELS["cifar"]
     )
-
-
-def _two_layers() -> Architecture:
-    stem = tuple(Convolution(channels=n, pool=2) for n in (64, 128))
-    return make_network("token_mix", n_layers=2, stem=stem, patch=1, name="stem")
 
 
 NAMED: Final[Mapping[str, Architecture]] = {
@@ -65,5 +78,35 @@ NAMED: Final[Mapping[str, Architecture]] = {
     "shift-squares": make_network("shift", n_layers=7),
     "cnn": make_cnn("relu"),
     "cnn-squares": make_cnn("quad_linear"),
-    "stem-squares": _two_layers(),
+    "stem-squares": make_stemmed(mixing="token_mix"),
 }
+
+
+def families(model: ModelPreset) -> Mapping[tuple[str, str], Architecture]:
+    """Return networks of several families for a model's images, by group and name.
+
+    Source: ResMLP (arXiv 2105.03404), ConvMixer (arXiv 2201.09792), and the cited
+        sources of each attention.
+    Differs: ConvMixer's layers have a shortcut around both parts, kernels of 3x3 and
+        one activation; the model's number of layers, width and MLP ratio hold for all.
+    """
+    mean = replace(model, name=f"{model.name}-mean", pooling="mean")
+    sizes = {"model": mean, "n_layers": model.n_layers, "ratio": model.mlp_ratio}
+    paper = {
+        ("ViT", name): uniform_architecture(model, attention=name, heads="batched")
+        for name in ("softmax", "relu_softmax", "2quad", "scale")
+    }
+    two = {"mixing": "softmax", "norm": "layernorm", "activation": "gelu_tanh"}
+    return paper | {
+        ("CNN", "relu"): make_cnn("relu", mean),
+        ("CNN", "squares"): make_cnn("quad_linear", mean),
+        ("ResMLP", "gelu"): make_network("token_mix", "affine", "gelu_tanh", **sizes),
+        ("ResMLP", "squares"): make_network("token_mix", **sizes),
+        ("ConvMixer", "gelu"): make_network(
+            "depthwise", activation="gelu_tanh", **{**sizes, "ratio": 1.0}
+        ),
+        ("ConvMixer", "squares"): make_network("depthwise", **{**sizes, "ratio": 1.0}),
+        ("conv-stem", "softmax"): make_stemmed(mean, **two),
+        ("conv-stem", "squares"): make_stemmed(mean, mixing="token_mix"),
+        ("shift", "squares"): make_network("shift", **sizes),
+    }

@@ -27,7 +27,8 @@ from candidates import make_candidate, pareto_command
 from mpcprof.cli.options import parse_durations_s
 from mpcprof.errors import UsageError
 from mpcprof.progress import Progress
-from mpcvit.pareto import ParetoConfig, draw_pareto, gather
+from mpcvit.front import draw_pareto
+from mpcvit.pareto import ParetoConfig, gather
 from mpcvit.search.alpha.derive import derive_by_budget
 from mpcvit.study.report import StudyReport
 from mpcvit.study.training import (

@@ -3,29 +3,22 @@
 Seconds by real parties are kept in `measured.json`, beside the checkpoint that ran.
 """
 
+import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.errors import UsageError
-from mpcprof.figures.canvas import (
-    COLORS,
-    add_legend,
-    check_format,
-    label_figure,
-    open_figure,
-)
 from mpcprof.files import read_json, replace_file
 from mpcprof.network import Network
 from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.plan import REWRITES, Plan, choose_plan
 from mpcprof.profile.io import read_profile
-from mpcprof.units import format_duration
 from mpcvit.checkpoint import read_checkpoint
 from mpcvit.secure.model_owner import check_made_for
 
@@ -111,6 +104,9 @@ class Member:
         accuracy: Accuracy on the test images, in [0, 1].
         predicted_s: Predicted seconds of a private inference of one image.
         measured_s: Seconds of one by real parties; None if nobody measured it.
+        dataset: Name of the data set that it was trained on.
+        training: Digest of its architecture and of all that was asked of its training
+            but the seed; "" if nobody knows.
     """
 
     group: str
@@ -118,6 +114,8 @@ class Member:
     accuracy: float
     predicted_s: float
     measured_s: float | None = None
+    dataset: str = ""
+    training: str = ""
 
     @property
     def latency_s(self) -> float:
@@ -213,7 +211,25 @@ def _member(
         accuracy=checkpoint.accuracy,
         predicted_s=predict_s(model, architecture, config.network, plan),
         measured_s=_measured_s(config, model, path, architecture, plan, measure),
+        dataset=checkpoint.dataset,
+        training=_digest_training(architecture, path),
     )
+
+
+def _digest_training(architecture: Architecture, path: Path) -> str:
+    """Return what trainings share that differ in nothing but the seed.
+
+    Without the folder's settings, which a copied checkpoint has not, only the
+    architecture tells them apart.
+    """
+    try:
+        settings = read_json(path.with_name("config.json"), dict)
+    except UsageError:
+        settings = {}
+    recipe = {**settings.get("recipe", {}), "seed": None}
+    told = {**settings, "recipe": recipe, "architecture": architecture.to_json()}
+    text = json.dumps(told, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _plan_of(asked: str | None, checkpoint: Path) -> str | None:
@@ -259,90 +275,3 @@ def _measured_s(
     latency_s = measure(path, config.heads, _plan_of(config.plan, path))
     write_measured(file, Measured(conditions=conditions, latency_s=latency_s))
     return latency_s
-
-
-def is_on_front(member: Member, members: Sequence[Member]) -> bool:
-    """Tell whether no other is as accurate and quicker, or as quick and better."""
-    return not any(
-        other.accuracy >= member.accuracy
-        and other.latency_s <= member.latency_s
-        and (other.accuracy, other.latency_s) != (member.accuracy, member.latency_s)
-        for other in members
-    )
-
-
-def pareto_table(members: Sequence[Member]) -> str:
-    """Return a table in Markdown; `*` marks those that no other beats in both."""
-    lines = [
-        "| | group | name | accuracy | predicted | measured |",
-        "|---|---|---|---|---|---|",
-    ]
-    for member in members:
-        mark = "*" if is_on_front(member, members) else ""
-        measured_s, measured = member.measured_s, ""
-        if measured_s is not None:
-            measured = format_duration(measured_s, digits=4)
-        lines.append(
-            f"| {mark} | {member.group} | {member.name} | {member.accuracy:.2%} | "
-            f"{format_duration(member.predicted_s, digits=4)} | {measured} |"
-        )
-    return "\n".join(lines)
-
-
-def pareto_json(members: Sequence[Member]) -> str:
-    """Return the members as one JSON document, in seconds and shares."""
-    rows = [{**asdict(m), "is_on_front": is_on_front(m, members)} for m in members]
-    return json.dumps({"members": rows})
-
-
-_MARKERS = "os^Dv<>P"
-
-
-def draw_pareto(members: Sequence[Member], title: str, path: Path) -> None:
-    """Draw test accuracy in percent over seconds of a private inference.
-
-    Filled marks were measured by real parties, open ones are predicted; the line joins
-    those that no other beats in both.
-
-    Raises:
-        UsageError: If the name ends in neither .png nor .svg.
-        FileError: If the file cannot be written.
-    """
-    check_format(path)
-    colors = [*COLORS.values()]
-    with open_figure(1.6, 1.2, path) as figure:
-        axes = figure.subplots()
-        front = sorted(
-            (m.latency_s, m.accuracy) for m in members if is_on_front(m, members)
-        )
-        axes.plot(
-            [latency_s for latency_s, _ in front],
-            [100 * accuracy for _, accuracy in front],
-            color="0.6",
-            zorder=1,
-        )
-        handles = {}
-        for index, group in enumerate(dict.fromkeys(m.group for m in members)):
-            color = colors[index % len(colors)]
-            for member in (m for m in members if m.group == group):
-                is_measured = member.measured_s is not None
-                handles[group] = axes.scatter(
-                    member.latency_s,
-                    100 * member.accuracy,
-                    s=28,
-                    marker=_MARKERS[index % len(_MARKERS)],
-                    edgecolors=color,
-                    facecolors=color if is_measured else "white",
-                    zorder=2,
-                )
-        axes.set_xlabel("seconds of a private inference of one image")
-        axes.set_ylabel("test accuracy (%)")
-        axes.set_xlim(left=0)
-        axes.set_ylim(top=min(axes.get_ylim()[1], 100.2))
-        add_legend(figure, handles, is_sorted=False)
-        label_figure(
-            figure,
-            title,
-            "Filled: measured by real parties; open: predicted. Line: no other network "
-            "is both quicker and more accurate.",
-        )

@@ -56,6 +56,7 @@ LAYERS = (
     ("mpcvit.secure",),
     ("mpcvit.tune",),
     ("mpcvit.paper", "mpcvit.pareto"),
+    ("mpcvit.front",),
     ("mpcvit.study",),
     ("mpcvit",),  # re-exports
     ("mpcvit.cli", "mpcvit.__main__"),

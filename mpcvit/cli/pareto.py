@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 @click.option(
     "--measured", "is_measured", is_flag=True, help="By real parties besides; resumes."
 )
+@click.option(
+    "--published", "is_published", is_flag=True, help="The paper's points besides."
+)
 @click.option("-o", "--output", type=FILE, help="Picture: FILE.png or FILE.svg.")
 @json_option
 def command(
@@ -45,31 +48,30 @@ def command(
     heads: "Heads | None",
     plan: str | None,
     is_measured: bool,
+    is_published: bool,
     output: Path | None,
     is_json: bool,
 ) -> None:
     """Compare the trained networks in and below each of RUNS.
 
     A run is a folder, or GROUP=FOLDER to name it in the legend:
-    searched=runs/searched random=runs/random. With --plan plan.json, each network is
-    deployed by the plan of that name beside it.
+    searched=runs/searched random=runs/random. Trainings of a group that differ in
+    nothing but the seed are one network, with the interval of its mean. With --plan
+    plan.json, each network is deployed by the plan of that name beside it.
     """
-    from mpcvit.pareto import (
-        ParetoConfig,
-        draw_pareto,
-        gather,
-        pareto_json,
-        pareto_table,
-    )
+    from mpcvit.front import draw_pareto, find_published, pareto_json, pareto_table
+    from mpcvit.pareto import ParetoConfig, gather
 
     config = ParetoConfig(
         runs=runs, profile=profile, network=network, heads=heads, plan=plan
     )
     measure = _by_parties(profile, network) if is_measured else None
     members = gather(config, measure)
+    published = find_published(members) if is_published else ()
     if output:
-        draw_pareto(members, f"{network}, {profile.stem}", output)
-    click.echo(pareto_json(members) if is_json else pareto_table(members))
+        draw_pareto(members, f"{network}, {profile.stem}", output, published)
+    show = pareto_json if is_json else pareto_table
+    click.echo(show(members, published))
 
 
 def _by_parties(profile: Path, network: "Network") -> "Measure":

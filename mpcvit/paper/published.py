@@ -1,13 +1,15 @@
 """Every latency and accuracy that the paper's text prints, and where it stands.
 
-Source: MPCViT, arXiv 2211.13955: abstract, Tables 2 to 5, section 5.2. What only its
-figures show is not here.
+Source: MPCViT, arXiv 2211.13955: abstract, Tables 2 to 5, section 5.2. Of what only its
+figures show, Figure 7 is here, from the scripts that drew it.
 """
 
 from dataclasses import dataclass
 from typing import Final, Literal
 
-Dataset = Literal["CIFAR-10", "CIFAR-10/100", "Tiny-ImageNet"]
+from mpcprof.errors import UsageError
+
+Dataset = Literal["CIFAR-10", "CIFAR-100", "CIFAR-10/100", "Tiny-ImageNet"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,3 +149,86 @@ RATIOS: Final = (
 
 PUBLISHED: Final = TABLE_2 + TABLE_3 + TABLE_4 + TABLE_5 + RATIOS
 """All numbers in the order of the paper's tables, the ratios of its text last."""
+
+_MUS: Final = (0.1, 0.3, 0.5, 0.7)
+_CIFAR_S: Final = (48.03, 52.88, 58.66, 63.56)
+_TINY_S: Final = (220.69, 316.77, 621.75, 823.74)
+_Line = tuple[str, tuple[float, ...], tuple[float, ...]]  # what, seconds, percent
+_FIGURE_7: Final[dict[Dataset, tuple[_Line, ...]]] = {
+    "CIFAR-10": (
+        ("MPCViT", _CIFAR_S, (92.86, 93.01, 93.21, 93.38)),
+        ("MPCViT with KD", _CIFAR_S, (93.59, 94.08, 94.22, 94.27)),
+        ("softmax ViT", (112.23,), (93.97,)),
+        ("softmax-ScaleAttn ViT", (91.05,), (93.85,)),
+        ("ReLU softmax ViT", (71.82,), (93.52,)),
+        ("ScaleAttn ViT", (44.63,), (92.23,)),
+        ("MPCFormer", (66.98,), (92.93,)),
+        ("MPCFormer with KD", (66.98,), (93.97,)),
+        ("THE-X", (52.39,), (89.66,)),
+        ("Linformer", (102.78, 109.32, 119.94), (92.32, 91.85, 92.33)),
+    ),
+    "CIFAR-100": (
+        ("MPCViT", _CIFAR_S, (73.17, 74.51, 74.45, 75.38)),
+        ("MPCViT with KD", _CIFAR_S, (76.40, 76.93, 76.92, 77.76)),
+        ("softmax ViT", (112.23,), (76.34,)),
+        ("softmax-ScaleAttn ViT", (91.98,), (75.42,)),
+        ("ReLU softmax ViT", (72.55,), (75.27,)),
+        ("ScaleAttn ViT", (45.13,), (73.57,)),
+        ("MPCFormer", (67.45,), (73.98,)),
+        ("MPCFormer with KD", (67.45,), (77.01,)),
+        ("THE-X", (53.24,), (68.73,)),
+        ("Linformer", (102.78, 109.32, 119.94), (72.64, 73.10, 73.55)),
+    ),
+    "Tiny-ImageNet": (
+        ("MPCViT", _TINY_S, (56.75, 58.05, 58.39, 59.02)),
+        ("MPCViT with KD", _TINY_S, (62.65, 63.38, 63.45, 63.03)),
+        ("softmax ViT", (1370.61,), (60.71,)),
+        ("softmax-ScaleAttn ViT", (997.97,), (59.94,)),
+        ("ReLU softmax ViT", (1128.39,), (60.26,)),
+        ("ScaleAttn ViT", (121.57,), (55.54,)),
+        ("MPCFormer", (903.57,), (57.27,)),
+        ("MPCFormer with KD", (903.57,), (62.11,)),
+        ("THE-X", (421.98,), (52.17,)),
+        ("Linformer", (522.17, 780.31, 1093.23), (56.00, 55.85, 56.18)),
+    ),
+}
+FIGURE_7: Final = tuple(
+    Published(
+        where="Figure 7",
+        dataset=dataset,
+        what=what,
+        accuracy_percent=percent,
+        latency_s=latency_s,
+        mu=_MUS[number] if what.startswith("MPCViT") else None,
+    )
+    for dataset, lines in _FIGURE_7.items()
+    for what, latencies_s, percents in lines
+    for number, (latency_s, percent) in enumerate(
+        zip(latencies_s, percents, strict=True)
+    )
+)
+"""Whole networks. Source: figures/pareto_*.py of github.com/PKU-SEC-Lab/mpcvit."""
+
+_DATASETS_HERE: Final[dict[str, Dataset]] = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "tiny-imagenet": "Tiny-ImageNet",
+}
+
+
+def whole_networks(dataset: str) -> tuple[Published, ...]:
+    """Return the paper's networks of a data set with both accuracy and seconds.
+
+    Args:
+        dataset: Our name of it, such as cifar10.
+
+    Raises:
+        UsageError: If the paper has none of that data set.
+    """
+    if dataset not in _DATASETS_HERE:
+        raise UsageError(
+            f"the paper has no network of {dataset!r}: expected "
+            f"{', '.join(_DATASETS_HERE)}; leave --published out"
+        )
+    named = _DATASETS_HERE[dataset]
+    return tuple(one for one in (*FIGURE_7, *TABLE_5) if one.dataset == named)

@@ -253,7 +253,8 @@ def _rewrites(subject: Subject) -> Iterator[tuple[str, Plan]]:
         for layer, own in zip(untuned.layers, done.layers, strict=True)
     ]
     together = replace(untuned, heads=done.heads, layers=tuple(plain))
-    yield "heads in one product", replace(together, deployment=done.deployment)
+    if any(own.n_together > 1 for own in done.layers):
+        yield "heads in one product", replace(together, deployment=done.deployment)
     yield "weights folded", replace(done, is_pruned=False)
     if done.is_pruned:
         yield "last layer of the class token alone", done

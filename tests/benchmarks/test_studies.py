@@ -2,12 +2,15 @@
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.networks import NAMED, families
 from benchmarks.searched_and_random import compare
+from mpcprof.nn.architecture import get_model, read_architecture
 from mpcvit.cli.search import command as search_command
 from mpcvit.search.alpha.objective import LAMBDA_PER_S
 from tests import ROOT
@@ -228,6 +231,38 @@ def test_random_networks_of_a_space_of_layers_cost_what_the_found_one_does(tmp_p
     assert compared["conditions"]["recipe"]["mlp_norm"] is True
     assert compared["conditions"]["searches"][0]["space"]["name"] == "mine"
     assert {one["group"] for one in compared["outcomes"]} == {"searched", "random"}
+
+
+def test_families_and_a_found_network_are_trained_alike_and_drawn(tmp_path):
+    found = families(get_model("digits"))["ResMLP", "squares"]
+    (tmp_path / "a.json").write_text(found.to_json())
+
+    document = run_study(
+        *("pareto_spaces", "--only", "CNN", "--also", f"found={tmp_path / 'a.json'}"),
+        *("--teacher", "none", "--seeds", "0,1", "--output", tmp_path),
+    )
+
+    named = [(one["group"], one["name"]) for one in document["outcomes"]]
+    assert named == [("CNN", "relu"), ("CNN", "squares"), ("found", "a")]
+    assert document["conditions"]["recipe"]["mlp_norm"] is True
+    assert [len(one["runs"]) for one in document["outcomes"]] == [2, 2, 2]
+    written = tmp_path / "architectures" / "CNN-relu.json"
+    assert read_architecture(written).model.stem[6].channels == 64
+    assert (tmp_path / "pareto.png").exists()
+
+
+@pytest.mark.parametrize("name", ["digits", "cifar-small", "cifar"])
+def test_families_fit_every_model_and_those_of_cifar_are_the_ones_that_were_measured(
+    name,
+):
+    found = families(get_model(name))
+
+    assert len(found) == 13
+    if name == "cifar":
+        names = {"cnn": ("CNN", "relu"), "stem-squares": ("conv-stem", "squares")}
+        for own, key in names.items():
+            sizes = {"model": replace(found[key].model, name=NAMED[own].model.name)}
+            assert replace(found[key], **sizes) == NAMED[own]
 
 
 def test_one_random_choice_is_held_against_by_its_own_seeds():

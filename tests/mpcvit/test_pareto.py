@@ -21,15 +21,16 @@ from mpcvit.checkpoint_header import read_header
 from mpcvit.cli.pareto import command
 from mpcvit.data.fitting import read_image
 from mpcvit.data.normalization import Normalization
-from mpcvit.models.vit import VisionTransformer
-from mpcvit.pareto import (
-    Member,
-    ParetoConfig,
+from mpcvit.front import (
     draw_pareto,
-    gather,
+    find_published,
+    gather_points,
     is_on_front,
+    pareto_json,
     pareto_table,
 )
+from mpcvit.models.vit import VisionTransformer
+from mpcvit.pareto import Member, ParetoConfig, gather
 from mpcvit.secure.model_owner import checkpoint_digest
 from tests import PROFILES
 
@@ -269,6 +270,70 @@ def test_what_was_measured_that_is_no_text_is_one_line(tmp_path, make):
 
     with pytest.raises(UsageError, match=r"cannot read file .*measured.*move it"):
         gather(request(tmp_path))
+
+
+def write_seeds(folder, *accuracies):
+    for seed, accuracy in enumerate(accuracies):
+        write(folder / f"scale-seed-{seed}", "scale", accuracy)
+        settings = {"recipe": {"seed": seed, "epochs": 5}, "dataset": "digits"}
+        (folder / f"scale-seed-{seed}" / "config.json").write_text(json.dumps(settings))
+
+
+def test_seeds_of_one_network_are_a_point_with_the_interval_of_its_mean(tmp_path):
+    write_seeds(tmp_path, 0.94, 0.96, 0.98)
+
+    members = gather(request(f"uniform={tmp_path}"))
+    (point,) = gather_points(members)
+    document = json.loads(pareto_json(members))
+
+    half = 4.302653 * 0.02 / 3**0.5  # Student's t, two degrees of freedom
+    assert point.name == "scale"
+    assert point.accuracy == 0.96
+    assert point.interval == pytest.approx((0.96 - half, 0.96 + half))
+    assert f"| uniform | scale | 96.00% ± {half:.2%} | 3 |" in pareto_table(members)
+    assert len(document["members"]) == 3
+    assert [one["n_trainings"] for one in document["networks"]] == [3]
+
+
+def test_trainings_that_differ_in_more_than_the_seed_are_networks_of_their_own(
+    tmp_path,
+):
+    write_seeds(tmp_path, 0.94, 0.96)
+    longer = tmp_path / "scale-seed-1" / "config.json"
+    settings = {"recipe": {"seed": 1, "epochs": 9}, "dataset": "digits"}
+    longer.write_text(json.dumps(settings))
+
+    points = gather_points(gather(request(f"uniform={tmp_path}")))
+
+    assert [one.name for one in points] == ["scale-seed-0", "scale-seed-1"]
+
+
+def test_measured_seconds_of_some_seeds_are_those_of_the_network():
+    seeds = [
+        replace(member(10.0, 0.9), training="a", measured_s=measured_s)
+        for measured_s in (9.0, 11.5, None)
+    ]
+
+    (point,) = gather_points(seeds)
+
+    assert point.latency_s == 10.25
+    assert point.measured_range_s == (9.0, 11.5)
+
+
+def test_points_of_the_paper_stand_beside_ours_and_are_on_no_front(tmp_path):
+    own = [replace(member(2.0, 0.5), dataset="cifar10")]
+    published = find_published(own)
+
+    table = pareto_table(own, published)
+    draw_pareto(own, "title", tmp_path / "p.png", published)
+
+    assert "| * | g | n | 50.00% | 2 s |" in table
+    assert "|  | published | softmax ViT | 93.97% |  | 112.2 s |" in table
+    assert (tmp_path / "p.png").exists()
+    with pytest.raises(UsageError, match="no network of 'digits': expected cifar10"):
+        find_published([replace(own[0], dataset="digits")])
+    with pytest.raises(UsageError, match="networks of cifar10, digits: expected one"):
+        find_published([*own, replace(own[0], dataset="digits")])
 
 
 def test_a_folder_without_a_checkpoint_is_named(tmp_path):

@@ -6,6 +6,7 @@ from benchmarks.published import compare
 from mpcprof.network import NETWORKS
 from mpcvit.paper.cases import CaseConfig, mpcvit
 from mpcvit.paper.published import (
+    FIGURE_7,
     PUBLISHED,
     RATIOS,
     TABLE_2,
@@ -13,6 +14,7 @@ from mpcvit.paper.published import (
     TABLE_4,
     TABLE_5,
     Published,
+    whole_networks,
 )
 from tests.committed import committed_fit
 
@@ -99,3 +101,21 @@ def test_a_number_names_its_place_in_the_paper():
     assert len({(o.where, o.dataset, o.what, o.than, o.mu) for o in PUBLISHED}) == len(
         PUBLISHED
     )
+
+
+def test_ratios_and_tables_agree_with_figure_7():
+    """It comes from scripts, so the paper's own text has to confirm it."""
+    found = {(o.dataset, o.what, o.mu): o for o in FIGURE_7}
+    softmax = found["Tiny-ImageNet", "softmax ViT", None]
+    taught = found["Tiny-ImageNet", "MPCViT with KD", 0.1]
+    without, with_kd = (
+        next(o for o in TABLE_4 if o.dataset == "CIFAR-10" and o.what.endswith(end))
+        for end in (" CE", "feature")
+    )
+
+    assert softmax.latency_s / taught.latency_s == pytest.approx(6.2, abs=0.05)
+    assert taught.accuracy_percent - softmax.accuracy_percent == pytest.approx(1.94)
+    assert found["CIFAR-10", "MPCViT", 0.7].accuracy_percent == without.accuracy_percent
+    assert with_kd.what == "MPCViT, CE + feature"
+    assert found["CIFAR-10", "MPCViT with KD", 0.7].accuracy_percent == 94.27
+    assert all(o.latency_s and o.accuracy_percent for o in whole_networks("cifar10"))

@@ -22,6 +22,7 @@ from mpcprof.progress import SILENT
 from mpcvit.checkpoint import Checkpoint, write_checkpoint
 from mpcvit.cli import main
 from mpcvit.data.dataset import load_dataset
+from mpcvit.search.layers.space import LayerChoice, get_layer_space, make_architecture
 from mpcvit.tune import run
 from mpcvit.tune.config import TuneConfig
 from mpcvit.tune.ranges import Place
@@ -34,17 +35,20 @@ N_IMAGES = 40
 PROFILE = ROOT / "profiles" / "semi2k.parquet"
 
 
-def write_network(path, attention="softmax"):
+def write_network(path, attention="softmax", architecture=None):
     """Write a network of one layer whose logits lie far apart, without training."""
     model = replace(get_model("digits"), n_layers=1)
-    architecture = uniform_architecture(model, attention=attention)
+    is_free = architecture is not None  # squares keep what weights of size 0.2 blow up
+    architecture = architecture or uniform_architecture(model, attention=attention)
+    model = architecture.model
     generator = torch.Generator().manual_seed(0)
     dataset = load_dataset("digits", model=model)
 
     def draw(name, shape):
         if name.endswith("gamma"):
             return torch.ones(shape)
-        size = 3.0 if name == "head.weight" else 0.2
+        size = shape[0] ** -0.5 if is_free else 0.2
+        size = 3.0 if name == "head.weight" else size
         return size * torch.randn(shape, generator=generator)
 
     shapes = weight_shapes(architecture).items()
@@ -96,6 +100,41 @@ def test_a_tuned_network_is_faster_and_says_the_same(result):
     assert after.prediction.hops < 0.6 * before.prediction.hops
     assert after.logits.agreement >= 0.95
     assert after.logits.n_images == N_IMAGES
+
+
+def test_a_network_of_the_space_free_is_tuned_and_keeps_its_labels(tmp_path):
+    """Stem, mixer, folded norm, square, GeLU, and a layer without an MLP."""
+    found = LayerChoice("convolution", "batchnorm", "quad_linear", 0.0)
+    layers = [found, LayerChoice("scale", "batchnorm", "gelu_tanh", 1.0)]
+    (*_, model) = get_layer_space("free", get_model("digits")).sized(
+        get_model("digits")
+    )
+    write_network(
+        tmp_path / "model.safetensors", architecture=make_architecture(model, layers)
+    )
+
+    result = tune(make_config(tmp_path, n_images=12, n_calibration=12))
+
+    before, after = result.before, result.after
+    assert after.prediction.latency_s < 0.7 * before.prediction.latency_s
+    assert after.logits.agreement >= 0.9
+    assert [(one.place.layer, one.place.kind) for one in result.choices] == [
+        (1, "activation")
+    ]
+    read_plan(tmp_path / "plan.json").check_fits(make_architecture(model, layers))
+
+
+def test_a_network_without_heads_has_no_step_for_them(tmp_path):
+    model = replace(get_model("digits"), pooling="mean", n_layers=1)
+    layers = [LayerChoice("token_mix", "batchnorm", "relu", 1.0)]
+    write_network(
+        tmp_path / "model.safetensors", architecture=make_architecture(model, layers)
+    )
+
+    result = tune(make_config(tmp_path, n_images=12, n_calibration=12))
+
+    assert [step.name for step in result.steps] == ["weights folded"]
+    assert "nothing to choose" in "\n".join(tune_lines(result))
 
 
 def test_the_plan_on_file_is_the_one_that_was_judged(folder, result):
