@@ -46,19 +46,18 @@ def make_cnn(activation: str, model: ModelPreset = MODEL) -> Architecture:
     return make_network(model=model, stem=stem, patch=1, n_layers=0, name="cnn")
 
 
-def make_stemmed(model: ModelPreset = MODEL, **choices: Any) -> Architecture:
-    """Return two layers behind two convolutions, with as many tokens as without them.
-
-    Args:
-        choices: Mixing, norm, activation and ratio, as `make_network` takes them.
-    """
+def make_stemmed(
+    model: ModelPreset = MODEL,
+    **choices: Any,  # Any: mixing, norm, activation and ratio of `make_network`
+) -> Architecture:
+    """Return two layers behind two convolutions, with as many tokens as without."""
     patch, stem = model.patch, []
     for part in (4, 2):
         pool = 1 if patch % 2 else 2
         patch //= pool
         stem.append(Convolution(channels=model.width // part, pool=pool))
-    sizes = {"stem": tuple(stem), "patch": patch, "name": "stem"}
-    return make_network(**choices, n_layers=2, model=model, **sizes)
+    choices |= {"stem": tuple(stem), "patch": patch, "name": "stem"}
+    return make_network(n_layers=2, model=model, **choices)
 
 
 def _paper(attention: str) -> Architecture:
@@ -91,22 +90,29 @@ def families(model: ModelPreset) -> Mapping[tuple[str, str], Architecture]:
         one activation; the model's number of layers, width and MLP ratio hold for all.
     """
     mean = replace(model, name=f"{model.name}-mean", pooling="mean")
-    sizes = {"model": mean, "n_layers": model.n_layers, "ratio": model.mlp_ratio}
+
+    def equal(
+        mixing: str,
+        norm: str = "batchnorm",
+        activation: str = "quad_linear",
+        ratio: float = model.mlp_ratio,
+    ) -> Architecture:
+        return make_network(mixing, norm, activation, ratio, model.n_layers, mean)
+
     paper = {
         ("ViT", name): uniform_architecture(model, attention=name, heads="batched")
         for name in ("softmax", "relu_softmax", "2quad", "scale")
     }
-    two = {"mixing": "softmax", "norm": "layernorm", "activation": "gelu_tanh"}
     return paper | {
         ("CNN", "relu"): make_cnn("relu", mean),
         ("CNN", "squares"): make_cnn("quad_linear", mean),
-        ("ResMLP", "gelu"): make_network("token_mix", "affine", "gelu_tanh", **sizes),
-        ("ResMLP", "squares"): make_network("token_mix", **sizes),
-        ("ConvMixer", "gelu"): make_network(
-            "depthwise", activation="gelu_tanh", **{**sizes, "ratio": 1.0}
+        ("ResMLP", "gelu"): equal("token_mix", "affine", "gelu_tanh"),
+        ("ResMLP", "squares"): equal("token_mix"),
+        ("ConvMixer", "gelu"): equal("depthwise", "batchnorm", "gelu_tanh", ratio=1),
+        ("ConvMixer", "squares"): equal("depthwise", ratio=1),
+        ("conv-stem", "softmax"): make_stemmed(
+            mean, mixing="softmax", norm="layernorm", activation="gelu_tanh"
         ),
-        ("ConvMixer", "squares"): make_network("depthwise", **{**sizes, "ratio": 1.0}),
-        ("conv-stem", "softmax"): make_stemmed(mean, **two),
         ("conv-stem", "squares"): make_stemmed(mean, mixing="token_mix"),
-        ("shift", "squares"): make_network("shift", **sizes),
+        ("shift", "squares"): equal("shift"),
     }
