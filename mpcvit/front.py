@@ -10,27 +10,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import Final, Protocol
 
 from scipy.stats import t as student_t
 
 from mpcprof.errors import UsageError
-from mpcprof.figures.canvas import (
-    COLORS,
-    MIN_LOG_RANGE,
-    add_legend,
-    check_format,
-    label_figure,
-    make_log,
-    open_figure,
-)
+from mpcprof.figures.tradeoff import Mark, draw_tradeoff
 from mpcprof.units import format_duration
 from mpcvit.paper.published import Published, whole_networks
 from mpcvit.pareto import Member
-
-if TYPE_CHECKING:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
 
 _LEVEL: Final = 0.95
 _SEED: Final = re.compile(r"[-_]?seed[-_]?\d+$")
@@ -225,10 +213,6 @@ def pareto_json(members: Sequence[Member], published: Sequence[Published] = ()) 
     return json.dumps(document | {"published": [asdict(one) for one in published]})
 
 
-_MARKERS: Final = "os^Dv<>P"
-_PAPER_MARKERS: Final = "x+1234|_*"  # without a face, so that none looks like ours
-
-
 def draw_pareto(
     members: Sequence[Member],
     title: str,
@@ -245,23 +229,35 @@ def draw_pareto(
         UsageError: If the name ends in neither .png nor .svg.
         FileError: If the file cannot be written.
     """
-    check_format(path)
     points = gather_points(members)
-    with open_figure(1.6, 1.2, path) as figure:
-        axes = figure.subplots()
-        _draw_front(axes, points)
-        handles = _draw_groups(axes, points) | _draw_published(axes, published)
-        axes.set_xlabel("seconds of a private inference of one image")
-        axes.set_ylabel("test accuracy (%)")
-        seconds = [one.latency_s for one in points]
-        seconds += [one.latency_s or 0.0 for one in published]
-        if max(seconds) >= MIN_LOG_RANGE * min(seconds):
-            make_log(axes, "x", (1, 2, 5))
-        else:
-            axes.set_xlim(left=0)
-        axes.set_ylim(top=min(axes.get_ylim()[1], 100.2))
-        add_legend(figure, handles, is_sorted=False)
-        label_figure(figure, title, _caption(points, published))
+    draw_tradeoff(
+        [_mark(one) for one in points],
+        [_mark(one) for one in points if is_on_front(one, points)],
+        title,
+        _caption(points, published),
+        path,
+        [_published_mark(one) for one in published],
+    )
+
+
+def _mark(point: Point) -> Mark:
+    low, high = point.interval or (0.0, 0.0)
+    return Mark(
+        group=point.group,
+        latency_s=point.latency_s,
+        percent=100 * point.accuracy,
+        range_s=point.measured_range_s,
+        interval_percent=(100 * low, 100 * high) if point.interval else None,
+        is_measured=point.measured_s is not None,
+    )
+
+
+def _published_mark(one: Published) -> Mark:
+    return Mark(
+        group=f"paper: {one.what}",
+        latency_s=one.latency_s or 0.0,
+        percent=one.accuracy_percent or 0.0,
+    )
 
 
 def _caption(points: Sequence[Point], published: Sequence[Published]) -> str:
@@ -273,68 +269,3 @@ def _caption(points: Sequence[Point], published: Sequence[Published]) -> str:
         *([_PUBLISHED] if published else []),
     ]
     return " ".join(parts)
-
-
-def _draw_front(axes: "Axes", points: Sequence[Point]) -> None:
-    front = sorted((p.latency_s, p.accuracy) for p in points if is_on_front(p, points))
-    axes.plot(
-        [latency_s for latency_s, _ in front],
-        [100 * accuracy for _, accuracy in front],
-        color="0.6",
-        zorder=1,
-    )
-
-
-def _draw_groups(axes: "Axes", points: Sequence[Point]) -> "dict[str, Artist]":
-    colors = [*COLORS.values()]
-    handles: dict[str, Artist] = {}
-    for index, group in enumerate(dict.fromkeys(point.group for point in points)):
-        color = colors[index % len(colors)]
-        for point in (point for point in points if point.group == group):
-            _draw_bars(axes, point, color)
-            is_measured = point.measured_s is not None
-            handles[group] = axes.scatter(
-                point.latency_s,
-                100 * point.accuracy,
-                s=28,
-                marker=_MARKERS[index % len(_MARKERS)],
-                edgecolors=color,
-                facecolors=color if is_measured else "white",
-                zorder=3,
-            )
-    return handles
-
-
-def _draw_bars(axes: "Axes", point: Point, color: str) -> None:
-    """Draw the interval of the accuracy, and the range of the measured seconds."""
-    x, y = point.latency_s, 100 * point.accuracy
-    vertical, horizontal = point.interval, point.measured_range_s
-    axes.errorbar(
-        x,
-        y,
-        yerr=vertical and [[y - 100 * vertical[0]], [100 * vertical[1] - y]],
-        xerr=horizontal and [[x - horizontal[0]], [horizontal[1] - x]],
-        fmt="none",
-        ecolor=color,
-        elinewidth=0.8,
-        capsize=2,
-        zorder=2,
-    )
-
-
-def _draw_published(
-    axes: "Axes", published: Sequence[Published]
-) -> "dict[str, Artist]":
-    handles: dict[str, Artist] = {}
-    for index, what in enumerate(dict.fromkeys(one.what for one in published)):
-        own = [one for one in published if one.what == what]
-        handles[f"paper: {what}"] = axes.scatter(
-            [one.latency_s or 0.0 for one in own],
-            [one.accuracy_percent or 0.0 for one in own],
-            s=24,
-            marker=_PAPER_MARKERS[index % len(_PAPER_MARKERS)],
-            color="0.45",
-            linewidths=0.9,
-            zorder=2,
-        )
-    return handles
