@@ -51,6 +51,7 @@ LAYERS = (
     ("mpcvit.data",),
     ("mpcvit.models",),
     ("mpcvit.tensor_file", "mpcvit.checkpoint_header", "mpcvit.checkpoint"),
+    ("mpcvit.importing",),
     ("mpcvit.train",),
     ("mpcvit.search",),
     ("mpcvit.secure",),

@@ -24,6 +24,7 @@ from mpcprof.nn.approximation import (
 # Added to a sum before its reciprocal is taken. The paper's 1e-8 is below what 18
 # fraction bits resolve (4e-6); below 1e-3 SPU's reciprocal is off by more than 0.5 %.
 EPSILON: Final = 2.0**-10
+MPCVIT_EPSILON: Final = 1e-5  # of MPCViT's code
 PUMA_SQUARINGS: Final = 5
 SPARSEMAX_STEPS: Final = 6  # at 257 tokens rows then sum to 1.02 at most
 SPARSEMAX_WIDTH: Final = 2.0**-6  # step of the difference that gives the slope
@@ -87,15 +88,20 @@ def puma_softmax_rows(ops: Algebra[T], scores: T, *, values: T | None = None) ->
 
 
 def relu_softmax_rows(
-    ops: Algebra[T], scores: T, *, is_by_entry: bool = False, values: T | None = None
+    ops: Algebra[T],
+    scores: T,
+    *,
+    epsilon: float = EPSILON,
+    is_by_entry: bool = False,
+    values: T | None = None,
 ) -> T:
     """Return relu(s) over its sum + epsilon along each row; by entry as in softmax.
 
     Source: MPCViT section 2.2, RSAttn.
-    Differs: the epsilon of MPCViT's code is 1e-5.
+    Differs: the epsilon of MPCViT's code is 1e-5, as in `relu_softmax_mpcvit`.
     """
     weights = ops.relu(scores)
-    return _normalise(ops, weights, EPSILON, is_by_entry=is_by_entry, values=values)
+    return _normalise(ops, weights, epsilon, is_by_entry=is_by_entry, values=values)
 
 
 def two_quad_rows(ops: Algebra[T], scores: T, *, values: T | None = None) -> T:
@@ -358,6 +364,15 @@ ATTENTIONS: Final = {
         bounds=(2.0, 2.0, 1.0),
         atol=1e-3,
     ),
+    # of a row whose sum is below 1e-3 the reciprocal is off by more than 0.5 %
+    "relu_softmax_mpcvit": Attention(
+        function=attend_by(
+            functools.partial(relu_softmax_rows, epsilon=MPCVIT_EPSILON), has_sums=True
+        ),
+        source="RSAttn with the epsilon of MPCViT's code, 1e-5; for imported weights",
+        bounds=(2.0, 2.0, 1.0),
+        atol=1e-3,
+    ),
     # reciprocal of a sum up to 300, within 1e-3, and truncated squares: 5e-4
     "2quad": Attention(
         function=attend_by(two_quad_rows, has_sums=True),
@@ -434,7 +449,11 @@ def get_attention(name: str) -> Attention:
 
 
 SOFTMAXES: Final = ("softmax", "softmax_by_entry")
-RELU_SOFTMAXES: Final = ("relu_softmax", "relu_softmax_by_entry")
+RELU_SOFTMAXES: Final = {  # what each adds to a sum
+    "relu_softmax": EPSILON,
+    "relu_softmax_by_entry": EPSILON,
+    "relu_softmax_mpcvit": MPCVIT_EPSILON,
+}
 
 
 def within_scores(bounds: SoftmaxBounds) -> Attention:
@@ -452,7 +471,7 @@ def within_scores(bounds: SoftmaxBounds) -> Attention:
     return replace(ATTENTIONS["softmax"], function=attend, factors=factors)
 
 
-def within_totals(bounds: InverseBounds) -> Attention:
+def within_totals(bounds: InverseBounds, epsilon: float = EPSILON) -> Attention:
     """Return a ReLU softmax for rows whose sums, epsilon added, are in their range.
 
     The reciprocal is multiplied behind the product with V, once for a row.
@@ -462,7 +481,7 @@ def within_totals(bounds: InverseBounds) -> Attention:
     def attend(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
         scaled = q if is_folded else ops.scale(q, q.shape[-1] ** -0.5)
         weights = ops.relu(ops.matmul(scaled, ops.transpose(k)))  # (G, M, N)
-        total = ops.shift(ops.row_sum(weights), EPSILON)
+        total = ops.shift(ops.row_sum(weights), epsilon)
         own = factor if is_folded else 1.0
         inverse = bounded_inverse(ops, total, bounds, -1.0, own)  # (G, M, 1)
         return ops.mul(ops.matmul(weights, v), inverse)

@@ -80,7 +80,7 @@ class LayerPlan:
         if self.softmax and name in SOFTMAXES:
             return within_scores(self.softmax)
         if self.total and name in RELU_SOFTMAXES:
-            return within_totals(self.total)
+            return within_totals(self.total, RELU_SOFTMAXES[name])
         return get_attention(name)
 
     def deployed_activation(self, names: LayerActivation) -> LayerActivation:

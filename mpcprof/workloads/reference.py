@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mpcprof.nn.activation import get_activation
 from mpcprof.nn.architecture import Architecture, Head
-from mpcprof.nn.attention import EPSILON
+from mpcprof.nn.attention import EPSILON, MPCVIT_EPSILON
 from mpcprof.nn.catalogue import grid_rows
 from mpcprof.nn.norm import NORM_EPSILON
 from mpcprof.nn.preset import ModelPreset
@@ -78,10 +78,10 @@ def sparsemax_rows64(scores: Array64) -> Array64:
     return projected
 
 
-def relu_softmax_rows64(scores: Array64) -> Array64:
+def relu_softmax_rows64(scores: Array64, epsilon: float = EPSILON) -> Array64:
     """Return relu(x) over its sum + epsilon in each row."""
     positive = relu64(scores)
-    return np.asarray(positive / (positive.sum(axis=1)[:, None] + EPSILON))
+    return np.asarray(positive / (positive.sum(axis=1)[:, None] + epsilon))
 
 
 def _two_quad_rows64(scores: Array64) -> Array64:
@@ -124,6 +124,9 @@ ATTENTIONS64: Final[dict[str, Callable[..., Array64]]] = {
     "softmax_puma": attend_by64(puma_softmax_rows64),
     "softmax_by_entry": attend_by64(softmax_rows64),
     "relu_softmax_by_entry": attend_by64(relu_softmax_rows64),
+    "relu_softmax_mpcvit": attend_by64(
+        functools.partial(relu_softmax_rows64, epsilon=MPCVIT_EPSILON)
+    ),
     "scale": scale64,
     "scale_plain": scale64,
     "2quad": attend_by64(_two_quad_rows64),

@@ -9,6 +9,7 @@ COMMANDS: CommandTable = {
     "derive": ("mpcvit.cli.derive", "Architectures of a search, by share or seconds."),
     "train": ("mpcvit.cli.train", "Train an architecture, with a teacher or without."),
     "evaluate": ("mpcvit.cli.evaluate", "Accuracy, in the clear or by real parties."),
+    "import": ("mpcvit.cli.import_", "A ViT of MPCViT, timm or Hugging Face."),
     "infer": ("mpcvit.cli.infer", "Private inference by real parties."),
     "tune": ("mpcvit.cli.tune", "The fastest plan under which labels stay the same."),
     "pareto": ("mpcvit.cli.pareto", "Accuracy against seconds of a family."),

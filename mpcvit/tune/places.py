@@ -21,8 +21,9 @@ from mpcprof.nn.approximation import (
     inverse_error,
 )
 from mpcprof.nn.architecture import Architecture
-from mpcprof.nn.attention import EPSILON
+from mpcprof.nn.attention import RELU_SOFTMAXES
 from mpcprof.nn.plan import Plan
+from mpcprof.nn.transformer import layer_variants
 from mpcvit.models.algebra import OPS
 from mpcvit.secure.fixed_point import FixedPointAlgebra
 from mpcvit.tune.judge import ExactAlgebra
@@ -74,8 +75,10 @@ def values_of(
         case "norm1" | "norm2" | "last_norm":
             yield from _norms(seen, margin)
         case "total":
+            names = layer_variants(architecture.attention[place.layer])
+            added = [RELU_SOFTMAXES[one] for one in names if one in RELU_SOFTMAXES]
             yield from _inverses(*seen.stretched(margin), -1.0)
-            yield from _damped(seen, margin, -1.0)
+            yield from _damped(seen, margin, -1.0, epsilon=max(added))
         case "scores":
             n_tokens = architecture.model.n_tokens
             yield from _softmaxes(ranges, place, margin, n_tokens)
@@ -115,7 +118,12 @@ def _inverses(
 
 
 def _damped(
-    seen: SeenRange, margin: float, power: float, factor: float = 1.0
+    seen: SeenRange,
+    margin: float,
+    power: float,
+    factor: float = 1.0,
+    *,
+    epsilon: float = 0.0,
 ) -> Iterator[tuple[InverseBounds, float]]:
     """Yield bounds that damp the lowest values, with the error of all values alike.
 
@@ -127,7 +135,7 @@ def _damped(
         return
     lows = np.geomspace(max(values[0], high / _WIDEST), high / 2, _N_LOWS)[1:]
     # of a ReLU softmax: a row without a score above 0 is 0 whatever divides it
-    shares = 1 - EPSILON / values if power == -1.0 else np.ones_like(values)
+    shares = 1 - epsilon / values
     ops = FixedPointAlgebra()
     x = ops.encode(values)
 

@@ -118,6 +118,9 @@ SCORES = SoftmaxBounds(
 KNOWN = LayerPlan(norm1=NORM, norm2=NORM, softmax=SCORES, n_together=6)
 SOFTMAX = uniform_architecture(TINY, attention="softmax", activation="quad")
 EMBEDDED = uniform_architecture(OWN_SIZES["embedded, mean"], attention="relu_softmax")
+BETWEEN = uniform_architecture(
+    OWN_SIZES["norms between"], attention="relu_softmax_mpcvit", activation="quad"
+)
 _TOKEN_MIX = uniform_architecture(
     MODELS["digits"], attention="token_mix", activation="quad_linear", norm="batchnorm"
 )
@@ -126,6 +129,7 @@ PLANNED = {
     **{name: (CHEAP[name], {}) for name in ("convolutions", "stem of tokens", "cnn")},
     "mixed": (make_architecture(), {}),
     "embedded": (EMBEDDED, {}),
+    "norms between": (BETWEEN, {}),
     # without SPU's own exp, max, reciprocal and rsqrt
     "on known ranges": (SOFTMAX, {"layers": (KNOWN,) * 2, "last_norm": NORM}),
 }

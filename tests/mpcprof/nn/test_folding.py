@@ -12,7 +12,7 @@ from mpcprof.dims import Dims
 from mpcprof.nn.activation import ACTIVATIONS
 from mpcprof.nn.approximation import InverseBounds, SoftmaxBounds, choose_inverse
 from mpcprof.nn.architecture import Architecture, uniform_architecture
-from mpcprof.nn.attention import ATTENTIONS, RELU_SOFTMAXES, SOFTMAXES
+from mpcprof.nn.attention import ATTENTIONS, SOFTMAXES
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.folding import fold_weights
 from mpcprof.nn.plan import LayerPlan, Plan, rewrites_only
@@ -118,7 +118,10 @@ BOUNDED = LayerPlan(
 )
 
 
-@pytest.mark.parametrize("attention", [*SOFTMAXES, *RELU_SOFTMAXES, "mixed"])
+# an epsilon of 1e-5 is below the range
+@pytest.mark.parametrize(
+    "attention", [*SOFTMAXES, "relu_softmax", "relu_softmax_by_entry", "mixed"]
+)
 def test_on_its_ranges_a_bounded_network_is_nearly_the_same_function(
     attention: str,
 ) -> None:

@@ -32,6 +32,7 @@ FORMULAS = {
     "attn.softmax_by_entry": "attn.softmax",
     "attn.softmax_puma": "attn.softmax",
     "attn.relu_softmax_by_entry": "attn.relu_softmax",
+    "attn.relu_softmax_mpcvit": "attn.relu_softmax",
     **{
         f"mlp.{name}": f"mlp.{activation.approximates}"
         for name, activation in ACTIVATIONS.items()
