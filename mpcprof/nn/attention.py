@@ -3,10 +3,13 @@
 Every function takes q of shape (G, M, K), k and v of (G, N, K), G being what is worked
 on together: images, or images times heads. M is N, or fewer rows of it. It returns
 (G, M, K). Folded, it leaves out the public factors that `Attention.factors` names: the
-weights' owner has multiplied them into queries, keys and values.
+weights' owner has multiplied them into queries, keys and values. A bias of the scores,
+(M, N) or (1, M, N), is added to the product of queries and keys; folded, it has their
+factors too.
 """
 
 import functools
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -155,10 +158,18 @@ def attend_by(rows: Function, *, has_sums: bool = False) -> Function:
             the product with V where V is narrower than a row is long.
     """
 
-    def attend(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
+    def attend(
+        ops: Algebra[T],
+        q: T,
+        k: T,
+        v: T,
+        *,
+        is_folded: bool = False,
+        bias: T | None = None,
+    ) -> T:
         # scaled where it is smallest: one truncation of (G, M, K)
         scaled = q if is_folded else ops.scale(q, q.shape[-1] ** -0.5)
-        scores = ops.matmul(scaled, ops.transpose(k))  # (G, M, N)
+        scores = _score(ops, scaled, k, bias)
         if is_folded and has_sums and v.shape[-1] < v.shape[-2]:
             divided: T = rows(ops, scores, values=v)
             return divided
@@ -167,22 +178,36 @@ def attend_by(rows: Function, *, has_sums: bool = False) -> Function:
     return attend
 
 
-def scale_plain(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
+def _score(ops: Algebra[T], q: T, k: T, bias: T | None) -> T:
+    """Return Q K^T + bias, (G, M, N)."""
+    scores = ops.matmul(q, ops.transpose(k))
+    return scores if bias is None else ops.add(scores, bias)
+
+
+def scale_plain(
+    ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False, bias: T | None = None
+) -> T:
     """((Q K^T) / (N sqrt K)) V, products from the left: quadratic in tokens.
 
     Source: MPCViT section 2.1 and equation 2, ScaleAttn.
     """
-    scores = ops.matmul(q, ops.transpose(k))  # (G, M, N)
+    scores = _score(ops, q, k, bias)
     factor = k.shape[-2] ** -1.0 * k.shape[-1] ** -0.5
     return ops.matmul(scores if is_folded else ops.scale(scores, factor), v)
 
 
-def scale(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
+def scale(
+    ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False, bias: T | None = None
+) -> T:
     """Q ((K^T V) / (N sqrt K)), re-parametrised: linear in tokens.
+
+    With a bias it is `scale_plain`, which has scores to add it to.
 
     Source: MPCViT section 2.1, ScaleAttn.
     Differs: one scaling of the (K, K) product instead of one of Q and one of K.
     """
+    if bias is not None:
+        return scale_plain(ops, q, k, v, is_folded=is_folded, bias=bias)
     context = ops.matmul(ops.transpose(k), v)  # (G, K, K)
     factor = k.shape[-2] ** -1.0 * k.shape[-1] ** -0.5
     return ops.matmul(q, context if is_folded else ops.scale(context, factor))
@@ -303,6 +328,11 @@ class Attention:
     rtol: float = 0.0
     weight_shapes: Callable[[int], tuple[tuple[int, ...], ...]] = lambda n_tokens: ()
     factors: Callable[[int, int], Factors] = _of_queries
+
+    @property
+    def takes_bias(self) -> bool:
+        """Whether `function` has scores to which it adds a bias."""
+        return "bias" in inspect.signature(self.function).parameters
 
 
 # Tolerances are what the errors of the primitives make of such inputs at 18 fraction

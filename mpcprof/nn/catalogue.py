@@ -12,6 +12,7 @@ from mpcprof.nn.activation import ACTIVATIONS, Activation
 from mpcprof.nn.algebra import Interval, Shape
 from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.attention import ATTENTIONS, Attention
+from mpcprof.nn.efficientvit import EfficientViT, trace_efficientvit
 from mpcprof.nn.mixing import MIXERS, Mixer
 from mpcprof.nn.norm import layernorm
 from mpcprof.nn.plan import Plan
@@ -36,6 +37,7 @@ from mpcprof.nn.transformer import (
 )
 
 Shapes: TypeAlias = tuple[Shape, ...]
+AnyNetwork: TypeAlias = Architecture | EfficientViT
 _Function: TypeAlias = Callable[..., Any]  # Any: the algebra's own array
 
 
@@ -268,9 +270,11 @@ def trace_block(name: str, dims: Dims) -> tuple[Step, ...]:
 
 @functools.lru_cache(maxsize=256)
 def trace_model(
-    architecture: Architecture, n_batch: int = 1, plan: Plan | None = None
+    architecture: AnyNetwork, n_batch: int = 1, plan: Plan | None = None
 ) -> tuple[Step, ...]:
     """Return the steps of a whole model for a batch of images, deployed by a plan."""
+    if isinstance(architecture, EfficientViT):
+        return trace_efficientvit(architecture, n_batch)
     ops = CountingAlgebra()
     shapes = weight_shapes(architecture, plan)
     weights = {name: Bare(shape) for name, shape in shapes.items()}

@@ -4,6 +4,7 @@ Every function takes x of (B, N, D), the number of rows of the grid that its N t
 form, and the mixer's weights. It returns the branch of (B, N, D) that is added to x.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -16,7 +17,9 @@ N_COPIES: Final = 9  # of a grid, by what a 3x3 kernel reaches
 _SHIFT_PARTS: Final = 12  # a twelfth of the channels moves in each direction
 
 
-def convolve(ops: Algebra[T], x: T, n_rows: int, weight: T, bias: T) -> T:
+def convolve(
+    ops: Algebra[T], x: T, n_rows: int, weight: T, bias: T, stride: int = 1
+) -> T:
     """Return the 3x3 convolution of a grid, zeros around it, as one product.
 
     Shifted copies are laid side by side: (B N, 9 c) times (9 c, d), plus the bias. Row
@@ -26,49 +29,100 @@ def convolve(ops: Algebra[T], x: T, n_rows: int, weight: T, bias: T) -> T:
     Args:
         x: (B, N, c).
         bias: (d,), or (N, d).
+        stride: Tokens from one place of the kernel to the next, in rows and columns.
     """
-    n_batch, n_tokens, width = x.shape
-    copies = [
-        ops.reshape(copy, (n_batch * n_tokens, width))
-        for copy in _copies(ops, x, n_rows)
-    ]
-    product = ops.matmul(ops.join(copies, 1), weight)  # (B N, d)
-    grid = ops.reshape(product, (n_batch, n_tokens, weight.shape[-1]))
+    n_batch, _, width = x.shape
+    copies = _copies(ops, x, n_rows, stride=stride)
+    n_places = math.prod(copies[0].shape[1:3])
+    flat = [ops.reshape(copy, (n_batch * n_places, width)) for copy in copies]
+    product = ops.matmul(ops.join(flat, 1), weight)  # (B N, d)
+    grid = ops.reshape(product, (n_batch, n_places, weight.shape[-1]))
     return ops.add(grid, bias)
 
 
-def _copies(ops: Algebra[T], x: T, n_rows: int) -> list[T]:
-    """Return the nine copies (B, R, C, c) of a grid, moved by one token or none."""
+def _copies(
+    ops: Algebra[T],
+    x: T,
+    n_rows: int,
+    kernel: int = 3,
+    stride: int = 1,
+    taps: range | None = None,
+) -> list[T]:
+    """Return the copies (B, R, C, c) of a grid that the entries of a kernel meet.
+
+    Args:
+        taps: Rows and columns of the kernel that are wanted; None for all.
+    """
     n_batch, n_tokens, width = x.shape
-    n_columns = n_tokens // n_rows
-    grid = ops.reshape(x, (n_batch, n_rows, n_columns, width))
-    grid = _pad(ops, _pad(ops, grid, 1), 2)
-    rows = [ops.cut(grid, 1, i, i + n_rows) for i in range(3)]
-    return [ops.cut(row, 2, j, j + n_columns) for row in rows for j in range(3)]
+    sides = (n_rows, n_tokens // n_rows)
+    n_places = [(side - 1) // stride + 1 for side in sides]
+    grid = ops.reshape(x, (n_batch, *sides, width))
+    for axis, side, n in zip((1, 2), sides, n_places, strict=True):
+        front = kernel // 2
+        grid = _pad(ops, grid, axis, front, stride * n + kernel - 1 - side - front)
+    taps = taps or range(kernel)
+    rows = [_take(ops, grid, 1, i, n_places[0], stride) for i in taps]
+    return [_take(ops, row, 2, j, n_places[1], stride) for row in rows for j in taps]
 
 
-def _pad(ops: Algebra[T], x: T, axis: int) -> T:
-    """Put zeros of length 1 in front of an axis and behind it, made locally."""
+def _pad(ops: Algebra[T], x: T, axis: int, n_front: int = 1, n_behind: int = 1) -> T:
+    """Put zeros in front of an axis and behind it, made locally."""
     edge = ops.cut(x, axis, 0, 1)
     zero = ops.subtract(edge, edge)  # where a constant would be encoded
-    return ops.join([zero, x, zero], axis)
+    return ops.join([*[zero] * n_front, x, *[zero] * n_behind], axis)
 
 
-def _depthwise(ops: Algebra[T], x: T, n_rows: int, weight: T, bias: T) -> T:
-    """Return the 3x3 convolution of each channel by itself, as one product of entries.
+def _take(ops: Algebra[T], x: T, axis: int, start: int, n: int, stride: int) -> T:
+    """Take n indices of an axis, every `stride` of them, from `start` on."""
+    run = ops.cut(x, axis, start, start + n * stride)
+    if stride == 1:
+        return run
+    before, behind = x.shape[:axis], x.shape[axis + 1 :]
+    pairs = ops.reshape(run, (*before, n, stride, *behind))
+    return ops.reshape(ops.cut(pairs, axis + 1, 0, 1), (*before, n, *behind))
+
+
+def depthwise(
+    ops: Algebra[T],
+    x: T,
+    n_rows: int,
+    weight: T,
+    bias: T,
+    stride: int = 1,
+    taps: range | None = None,
+) -> T:
+    """Return the convolution of each channel by itself, as one product of entries.
+
+    Args:
+        x: (B, N, D).
+        weight: (k k, D), k being odd.
+        bias: (D,), or (N, D).
+        stride: Tokens from one place of the kernel to the next, in rows and columns.
+        taps: Rows and columns of the kernel that meet a token at all; None for all.
 
     Source: ConvMixer, Trockman and Kolter 2022 (arXiv 2201.09792).
     Differs: 3x3 instead of 9x9; no activation and no norm behind it.
     """
-    n_batch, n_tokens, width = x.shape
-    copies = [
-        ops.reshape(copy, (1, n_batch, n_tokens, width))
-        for copy in _copies(ops, x, n_rows)
-    ]
-    factors = ops.reshape(weight, (N_COPIES, 1, 1, width))
-    products = ops.mul(ops.join(copies, 0), factors)  # (9, B, N, D)
-    each = [ops.cut(products, 0, i, i + 1) for i in range(N_COPIES)]
-    return ops.add(ops.reshape(add_up(ops, each), x.shape), bias)
+    n_batch, _, width = x.shape
+    kernel = math.isqrt(weight.shape[0])
+    copies = _copies(ops, x, n_rows, kernel, stride, taps)
+    n_places = math.prod(copies[0].shape[1:3])
+    shape = (1, n_batch, n_places, width)
+    met = weight if taps is None else _cut_kernel(ops, weight, kernel, taps)
+    factors = ops.reshape(met, (len(copies), 1, 1, width))
+    flat = [ops.reshape(copy, shape) for copy in copies]
+    products = ops.mul(ops.join(flat, 0), factors)  # (9, B, N, D)
+    each = [ops.cut(products, 0, i, i + 1) for i in range(len(copies))]
+    total = ops.reshape(add_up(ops, each), (n_batch, n_places, width))
+    return ops.add(total, bias)
+
+
+def _cut_kernel(ops: Algebra[T], weight: T, kernel: int, taps: range) -> T:
+    """Take the rows and columns of the kernels of (k k, D) that are wanted."""
+    square = ops.reshape(weight, (kernel, kernel, weight.shape[1]))
+    for axis in (0, 1):
+        square = ops.cut(square, axis, taps[0], taps[-1] + 1)
+    return square
 
 
 def add_up(ops: Algebra[T], arrays: list[T]) -> T:
@@ -177,7 +231,7 @@ MIXERS: Final = {
     ),
     # nine truncations
     "depthwise": Mixer(
-        function=_depthwise,
+        function=depthwise,
         source="ConvMixer, Trockman and Kolter 2022 (arXiv 2201.09792), 3x3",
         needs_grid=True,
         takes_scale=True,
