@@ -20,7 +20,7 @@ from typing import Final, Generic, Literal, TypeAlias
 from mpcprof.errors import UsageError, did_you_mean, look_up
 from mpcprof.files import convert_json, decode_json, read_json
 from mpcprof.nn.algebra import Algebra, Shape, T
-from mpcprof.nn.attention import ATTENTIONS, Attention, get_attention
+from mpcprof.nn.attention import ATTENTIONS, SOFTMAXES, Attention, get_attention
 from mpcprof.nn.mixing import convolve, depthwise
 from mpcprof.nn.rewrite import grouped
 from mpcprof.nn.steps import Bare, CountingAlgebra, Step
@@ -34,6 +34,7 @@ _PREFIX: Final = "efficientvit"
 _STRIDE: Final = 2**N_STEMS
 _LARGEST_IMAGE: Final = 2048
 _MOST_TOGETHER: Final = 16  # windows; the bytes of one product grow with their square
+_SUM_TO_ONE: Final = (*SOFTMAXES, "softmax_puma", "sparsemax")  # a single weight is 1
 _Sizes3: TypeAlias = tuple[int, int, int]
 
 
@@ -244,7 +245,8 @@ class _EfficientViTFile:
         missing = [key for key in ("widths", "n_heads") if key not in own]
         if missing:
             raise UsageError(
-                f"no model {self.model!r}; {did_you_mean(self.model, [*EFFICIENTVITS])}; "
+                f"no model {self.model!r}; "
+                f"{did_you_mean(self.model, [*EFFICIENTVITS])}; "
                 f"or give its sizes: {', '.join(missing)}"
             )
         return EfficientViT(name=self.model, **own)
@@ -397,9 +399,9 @@ class _Layers(Generic[T]):
     def unit(self, x: T, side: int, dw: str, ffn: str) -> T:
         """Add a depthwise convolution to a map, then an MLP of two linear layers."""
         ops = self.ops
-        with ops.part(dw.rpartition(".")[2]):
+        with ops.part(_label(dw)):
             x = ops.add(x, self.depthwise(x, side, f"{dw}.m"))
-        with ops.part(ffn.rpartition(".")[2]):
+        with ops.part(_label(ffn)):
             hidden = ops.relu(self.linear(x, f"{ffn}.m.pw1"))
             return ops.add(x, self.linear(hidden, f"{ffn}.m.pw2"))
 
@@ -450,8 +452,10 @@ class _Layers(Generic[T]):
         """Attend within windows (G, w w, c)."""
         ops = self.ops
         qkv = self.linear(x, f"{name}.qkvs.{head}")
-        q, k = (ops.cut(qkv, 2, i * KEY_DIM, (i + 1) * KEY_DIM) for i in range(2))
         v = ops.cut(qkv, 2, 2 * KEY_DIM, qkv.shape[2])
+        if window == 1 and self.network.attention in _SUM_TO_ONE:
+            return v
+        q, k = (ops.cut(qkv, 2, i * KEY_DIM, (i + 1) * KEY_DIM) for i in range(2))
         q = self.depthwise(q, window, f"{name}.dws.{head}")
         table = self.weights[f"{name}.attention_biases"]
         bias = ops.cut(table, 0, head, head + 1)  # (1, w w, w w)
@@ -461,6 +465,11 @@ class _Layers(Generic[T]):
                 grouped(ops, together), q, k, v, is_folded=True, bias=bias
             )
         return values
+
+
+def _label(name: str) -> str:
+    """Return the last part of a name that is no number."""
+    return [part for part in name.split(".") if not part.isdecimal()][-1]
 
 
 def _taps(side: int, kernel: int, stride: int) -> range | None:
