@@ -394,7 +394,7 @@ class _Layers(Generic[T]):
         weight, bias = self._own(name)
         taps = _taps(side, math.isqrt(weight.shape[0]), stride)
         with self.ops.part("depthwise"):
-            return depthwise(self.ops, x, side, weight, bias, stride, taps)
+            return depthwise(self.ops, x, side, weight, bias, stride=stride, taps=taps)
 
     def unit(self, x: T, side: int, dw: str, ffn: str) -> T:
         """Add a depthwise convolution to a map, then an MLP of two linear layers."""

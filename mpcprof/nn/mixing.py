@@ -18,7 +18,7 @@ _SHIFT_PARTS: Final = 12  # a twelfth of the channels moves in each direction
 
 
 def convolve(
-    ops: Algebra[T], x: T, n_rows: int, weight: T, bias: T, stride: int = 1
+    ops: Algebra[T], x: T, n_rows: int, weight: T, bias: T, *, stride: int = 1
 ) -> T:
     """Return the 3x3 convolution of a grid, zeros around it, as one product.
 
@@ -88,6 +88,7 @@ def depthwise(
     n_rows: int,
     weight: T,
     bias: T,
+    *,
     stride: int = 1,
     taps: range | None = None,
 ) -> T:
