@@ -32,7 +32,7 @@ from mpcprof.nn.architecture import (
 )
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.plan import Plan
-from mpcprof.nn.preset import ModelPreset
+from mpcprof.nn.preset import Embedding, ModelPreset
 from mpcprof.nn.steps import Step
 from mpcprof.profile.record import Profile
 from mpcprof.units import format_bytes, format_duration
@@ -83,6 +83,8 @@ def choose_architecture(
     norm: str | None = None,
     heads: Heads | None = None,
     n_layers: int | None = None,
+    n_tokens: int | None = None,
+    embedding: Embedding | None = None,
 ) -> Architecture:
     """Return a variant in every head of a model, a mixer in every layer, or a file's.
 
@@ -96,6 +98,8 @@ def choose_architecture(
         norm: None for layernorm, or as the file says.
         heads: None for heads one by one, or as the file says.
         n_layers: None for the preset's number of layers.
+        n_tokens: Length of texts; None for the preset's.
+        embedding: How words are embedded; None as the preset says.
 
     Raises:
         UsageError: If a name is unknown, or the file says otherwise.
@@ -105,6 +109,7 @@ def choose_architecture(
         attention, model = (str(model), None) if is_whole else ("softmax", model)
     if attention in MIXING:
         preset = preset or get_model(model or "cifar")
+        preset = preset.resized(n_tokens=n_tokens, embedding=embedding)
         return uniform_architecture(
             replace(preset, n_layers=n_layers or preset.n_layers),
             attention=attention,
@@ -138,7 +143,8 @@ def choose_architecture(
         raise UsageError(
             f"--layers {n_layers}: {attention} has {read.n_layers}; leave it out"
         )
-    return replace(read, heads=heads or read.heads)
+    sizes = read.model.resized(n_tokens=n_tokens, embedding=embedding)
+    return replace(read, heads=heads or read.heads, model=sizes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,11 +256,41 @@ def predict_model(
     preset, heads = architecture.model, plan.heads if plan else architecture.heads
     title = (
         f"{preset.name}, {preset.n_layers} layers, {preset.n_heads} heads "
-        f"{heads}, {preset.n_tokens} tokens"
-        f"{' given embedded' * bool(preset.n_embeddings)}, width {preset.width}, "
+        f"{heads}, {preset.n_tokens} tokens{_embedded(preset)}, width {preset.width}, "
         f"batch {n_batch}{', by a plan' * bool(plan)}"
     )
-    return predict_steps(model, title, steps, networks)
+    report = predict_steps(model, title, steps, networks)
+    predictions = (_with_embedding_note(preset, one) for one in report.predictions)
+    return replace(report, predictions=tuple(predictions))
+
+
+def _embedded(model: ModelPreset) -> str:
+    """Return how the tokens of a model come to be; "" for those of an image."""
+    if not model.n_words:
+        return " given embedded" * bool(model.n_embeddings)
+    return " as one-hot rows" if model.is_one_hot else " looked up by the client"
+
+
+def _with_embedding_note(model: ModelPreset, prediction: Prediction) -> Prediction:
+    """Add what the embedding of words costs, or what the client must hold for it."""
+    if not model.n_words:
+        return prediction
+    if model.is_one_hot:
+        own = next(p for p in prediction.parts if p.name == "embedding")
+        note = (
+            f"the one-hot product with {model.n_rows} rows sends "
+            f"{format_bytes(own.bytes_sent, digits=3)}, "
+            f"{own.bytes_sent / prediction.bytes_sent:.0%} of all, in "
+            f"{format_duration(own.latency_s, digits=3)}, besides the rows that the "
+            "client shares; --embedding client looks words up instead"
+        )
+    else:
+        note = (
+            f"the client looks words up, so it holds the table of {model.n_rows} x "
+            f"{model.width}, which is no secret to it then; --embedding one_hot keeps "
+            "it secret"
+        )
+    return replace(prediction, notes=(*prediction.notes, note))
 
 
 def predict_architecture(

@@ -30,12 +30,12 @@ from mpcprof.nn.activation import ACTIVATIONS, fold_of, get_activation
 from mpcprof.nn.architecture import uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.mlp import fused_mlp, mlp
 from mpcprof.nn.norm import centred
 from mpcprof.nn.plan import Plan, Planner, unplanned
 from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.rewrite import grouped
 from mpcprof.nn.steps import Bare, CountingAlgebra, Step
-from mpcprof.nn.transformer import fused_mlp, mlp
 from mpcprof.profile.export import EXPORT_FORMATS
 
 TermKind = Literal[

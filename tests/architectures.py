@@ -11,7 +11,7 @@ from mpcprof.nn.architecture import Architecture, LayerHeads
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.mixing import MIXERS
 from mpcprof.nn.norm import NORMS
-from mpcprof.nn.preset import Convolution, ModelPreset
+from mpcprof.nn.preset import MODELS, Convolution, ModelPreset
 from mpcprof.terms import LAYER_FREE, TermKind, Terms
 
 TINY = ModelPreset(
@@ -37,7 +37,16 @@ OWN_SIZES = {  # what no preset has
     "embedded, mean": replace(
         TINY, name="own", n_embeddings=5, pooling="mean", **_NO_IMAGE
     ),
+    "embedded, post-norm": replace(
+        TINY, name="own", n_embeddings=4, norm_order="post", **_NO_IMAGE
+    ),
 }
+BERT = replace(
+    MODELS["bert-base"],
+    **{"name": "small", "n_layers": 2, "n_heads": 3, "width": 24, "mlp_ratio": 2},
+    **{"n_embeddings": 6, "n_classes": 3, "n_words": 11},
+)
+OWN_SIZES |= {"BERT": BERT, "BERT, one-hot": replace(BERT, embedding="one_hot")}
 
 
 GRID = replace(TINY, name="own", pooling="mean", image_size=6)  # 3 x 3 tokens

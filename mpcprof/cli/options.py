@@ -93,7 +93,8 @@ def heads_option(text: str, default: str | None = None) -> Decorator[Any]:
     )
 
 
-MODELS = "digits, cifar, cifar-small, tiny-imagenet, or a file of sizes FILE.json"
+IMAGE_MODELS = "digits, cifar, cifar-small, tiny-imagenet, or a file of sizes FILE.json"
+MODELS = IMAGE_MODELS.replace("or a", "bert-base, bert-large, or a")
 _NETWORK = "wan, lan, or bandwidth and round trip: 44MBps,40ms"
 
 profile_argument = click.argument("profile", type=FILE)

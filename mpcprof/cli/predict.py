@@ -19,6 +19,7 @@ from mpcprof.errors import UsageError
 if TYPE_CHECKING:
     from mpcprof.network import Network
     from mpcprof.nn.architecture import Heads
+    from mpcprof.nn.preset import Embedding
 
 # as costmodel.offline.PROTOCOLS, which costs half a second to import; a test compares
 OFFLINE_PROTOCOLS = ("bfv", "ferret", "iknp", "dealer")
@@ -38,6 +39,18 @@ OFFLINE_PROTOCOLS = ("bfv", "ferret", "iknp", "dealer")
 )
 @click.option(
     "--norm", help="Norm of every layer, unless in the file. [default: layernorm]"
+)
+@click.option(
+    "--tokens",
+    "n_tokens",
+    type=click.IntRange(min=1),
+    help="Length of the texts of a model of tokens. [default: as the model says]",
+)
+@click.option(
+    "--embedding",
+    type=click.Choice(["client", "one_hot"]),
+    help="Words looked up by the client, or a product of one-hot rows and the secret "
+    "table. [default: as the model says, else client]",
 )
 @networks_option
 @batch_option
@@ -61,6 +74,8 @@ def command(
     attention: str | None,
     activation: str | None,
     norm: str | None,
+    n_tokens: int | None,
+    embedding: "Embedding | None",
     networks: "tuple[Network, ...]",
     n_batch: int,
     heads: "Heads | None",
@@ -89,6 +104,8 @@ def command(
         norm=norm,
         heads=heads,
         n_layers=n_layers,
+        n_tokens=n_tokens,
+        embedding=embedding,
     )
     if offline_protocol and not with_offline:
         raise UsageError(

@@ -75,6 +75,9 @@ class Algebra(Protocol[T]):
     def gelu_tanh(self, x: T) -> T:
         """GeLU by tanh."""
 
+    def tanh(self, x: T) -> T:
+        """Hyperbolic tangent of each entry."""
+
     def row_max(self, x: T) -> T:
         """Largest entry along the last axis, which stays with length 1."""
 

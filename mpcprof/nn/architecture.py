@@ -16,7 +16,15 @@ from mpcprof.nn.activation import get_activation
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.mixing import MIXERS, Mixer
 from mpcprof.nn.norm import get_norm
-from mpcprof.nn.preset import MODELS, Convolution, ModelPreset, NormOrder, Pooling
+from mpcprof.nn.preset import (
+    MODELS,
+    Convolution,
+    Embedding,
+    ModelPreset,
+    NormOrder,
+    Pooling,
+    count_embeddings,
+)
 
 Value = TypeVar("Value")
 
@@ -95,17 +103,17 @@ class Architecture:
             self._check_mixing(layer)
             self._check_mlp(layer)
             get_norm(self.norm[layer])
-        if self.model.is_norm_between:
-            self._check_norms_between()
+        if self.model.stream_norms:
+            self._check_stream_norms()
 
-    def _check_norms_between(self) -> None:
+    def _check_stream_norms(self) -> None:
         """Refuse norms of the residual stream that its weights cannot take over."""
         for layer, name in enumerate(self.norm):
-            if name != "layernorm" or not self.hidden(layer):
+            if get_norm(name).is_folded or not self.hidden(layer):
                 raise UsageError(
-                    f"norm_order='between' with norm {name!r} and hidden="
-                    f"{self.hidden(layer)} in layer {layer + 1}: expected a layernorm "
-                    "and an MLP in every layer; give norm_order='pre'"
+                    f"norm_order={self.model.norm_order!r} with norm {name!r} and "
+                    f"hidden={self.hidden(layer)} in layer {layer + 1}: expected a "
+                    "layernorm and an MLP in every layer; give norm_order='pre'"
                 )
 
     def _check_mixing(self, layer: int) -> None:
@@ -155,26 +163,35 @@ class Architecture:
     def is_centred(self) -> bool:
         """Whether the residual stream of the folded network has mean 0 over the width.
 
-        It has where nothing but layernorms reads it, behind linear layers alone.
+        It has where nothing but layernorms reads it, behind linear layers alone. Behind
+        sums, layernorms feed it instead, with a gamma and a beta of their own.
         """
         is_attention = all(self.mixer(layer) is None for layer in range(self.n_layers))
         has_start = self.model.has_embedding or bool(self.model.n_embeddings)
-        is_read = {*self.norm} == {"layernorm"} and not self.model.is_norm_between
+        is_read = {*self.norm} == {"layernorm"} and not self.model.stream_norms
         return is_read and is_attention and has_start
 
     @property
     def has_last_norm(self) -> bool:
         """Whether a layernorm stands before the classifier."""
-        return self.norm[-1:] == ("layernorm",)
+        return self.norm[-1:] == ("layernorm",) and not self.model.is_post_norm
+
+    @property
+    def has_embedding_norm(self) -> bool:
+        """Whether a layernorm, that of the first layer, stands behind the embedding."""
+        return self.norm[:1] == ("layernorm",) and self.model.is_post_norm
 
     def has_norm1(self, layer: int) -> bool:
-        """Return whether a layernorm stands before the attention or the mixer."""
-        mixer = self.mixer(layer)
-        takes_norm = mixer is None or mixer.takes_scale
+        """Return whether a layernorm stands before the attention or the mixer.
+
+        In a post-norm model, behind their sum with what they take in.
+        """
+        mixer, is_post_norm = self.mixer(layer), self.model.is_post_norm
+        takes_norm = mixer is None or mixer.takes_scale or is_post_norm
         return takes_norm and self.norm[layer] == "layernorm"
 
     def has_norm2(self, layer: int) -> bool:
-        """Return whether a layernorm stands before the MLP."""
+        """Return whether a layernorm stands before the MLP, or behind its sum."""
         return bool(self.hidden(layer)) and self.norm[layer] == "layernorm"
 
     def mixer(self, layer: int) -> Mixer | None:
@@ -271,6 +288,9 @@ _ELSEWHERE: Final = {
     "pooling": ("pool", "global_pool", "class_token"),
     "qkv_bias": ("has_qkv_bias", "bias", "biases"),
     "norm_epsilon": ("layer_norm_eps", "norm_eps"),
+    "norm_order": ("norm_first",),
+    "n_words": ("vocab_size", "vocabulary"),
+    "n_types": ("type_vocab_size",),
 }
 
 
@@ -294,8 +314,12 @@ class _Sizes:
     pooling: Pooling | None = None
     qkv_bias: bool | None = None
     stem: tuple[Convolution, ...] | None = None
+    n_words: int | None = None
+    n_types: int | None = None
+    embedding: Embedding | None = None
     norm_order: NormOrder | None = None
     norm_epsilon: float | None = None
+    pooler: bool | None = None
 
     def sizes(self) -> ModelPreset:
         """Return the sizes, checked.
@@ -361,7 +385,8 @@ _NEEDED: Final = (
 )
 _SAME_KEYS: Final = (
     *("n_layers", "n_heads", "width", "mlp_ratio", "image_size", "patch"),
-    *("n_channels", "n_classes", "pooling", "stem", "norm_order", "norm_epsilon"),
+    *("n_channels", "n_classes", "pooling", "stem", "n_words", "n_types"),
+    *("embedding", "norm_order", "norm_epsilon"),
 )
 
 
@@ -369,31 +394,30 @@ def _model_keys(start: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
     """Return the attributes of `ModelPreset` that are a preset's, or the file's own."""
     sizes = {**start, **own}  # Any: a size, as in the keys of a file
     keys: dict[str, Any] = {key: sizes[key] for key in _SAME_KEYS if key in sizes}
-    keys["has_qkv_bias"] = own.get("qkv_bias", False)
+    for name, key in (("has_qkv_bias", "qkv_bias"), ("has_pooler", "pooler")):
+        keys[name] = own.get(key, start.get(name, False))
     width = max(sizes["width"], 1)
     if "hidden" in own and "mlp_ratio" not in own:
         keys["mlp_ratio"] = own["hidden"] / width
     head_dim = own.get("head_dim", 0)
     if head_dim * sizes["n_heads"] != width:
         keys["own_head_dim"] = head_dim
-    if "image_size" not in sizes:
-        keys["n_embeddings"] = _n_embeddings(own)
+    if not start.get("image_size") and "image_size" not in own:
+        keys["n_embeddings"] = _n_embeddings(start, own)
     return keys
 
 
-def _n_embeddings(own: Mapping[str, Any]) -> int:  # Any: a size
+def _n_embeddings(start: Mapping[str, Any], own: Mapping[str, Any]) -> int:
+    """Return the number of embedded tokens; see `_model_keys`."""
+    if "n_tokens" not in own:
+        return int(start["n_embeddings"])
     if "n_channels" in own:
         raise UsageError(
             f"n_channels={own['n_channels']} says nothing of a model of n_tokens="
             f"{own['n_tokens']} without an image: leave it out, or give image_size"
         )
-    n_class_tokens = int(own.get("pooling") != "mean")
-    if own["n_tokens"] <= n_class_tokens:
-        raise UsageError(
-            f"n_tokens={own['n_tokens']}: expected at least {1 + n_class_tokens}"
-            f"{', the class token and another' * n_class_tokens}"
-        )
-    return int(own["n_tokens"]) - n_class_tokens
+    pooling = {"pooling": "class_token", **start, **own}["pooling"]
+    return count_embeddings(own["n_tokens"], pooling)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.attention import ATTENTIONS, Attention
 from mpcprof.nn.efficientvit import EfficientViT, trace_efficientvit
 from mpcprof.nn.mixing import MIXERS, Mixer
+from mpcprof.nn.mlp import fused_mlp, mlp
 from mpcprof.nn.norm import layernorm
 from mpcprof.nn.plan import Plan
 from mpcprof.nn.steps import (
@@ -29,9 +30,7 @@ from mpcprof.nn.transformer import (
     HEAD_WEIGHTS,
     classify,
     embed,
-    fused_mlp,
     input_shape,
-    mlp,
     vit,
     weight_shapes,
 )

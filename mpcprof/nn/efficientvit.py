@@ -22,9 +22,9 @@ from mpcprof.files import convert_json, decode_json, read_json
 from mpcprof.nn.algebra import Algebra, Shape, T
 from mpcprof.nn.attention import ATTENTIONS, SOFTMAXES, Attention, get_attention
 from mpcprof.nn.mixing import convolve, depthwise
+from mpcprof.nn.mlp import linear
 from mpcprof.nn.rewrite import grouped
 from mpcprof.nn.steps import Bare, CountingAlgebra, Step
-from mpcprof.nn.transformer import linear
 
 KEY_DIM: Final = 16  # width of queries and keys
 WINDOW: Final = 7  # height and width of the windows of attention

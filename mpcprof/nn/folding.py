@@ -14,15 +14,11 @@ from mpcprof.nn.activation import ActivationFold, fold_of
 from mpcprof.nn.approximation import InverseBounds
 from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.mixing import N_COPIES
+from mpcprof.nn.mlp import has_relu_behind
 from mpcprof.nn.norm import norm_factor
 from mpcprof.nn.plan import LayerPlan, Plan
 from mpcprof.nn.preset import ModelPreset
-from mpcprof.nn.transformer import (
-    has_relu_behind,
-    is_pure,
-    layer_weights,
-    weight_shapes,
-)
+from mpcprof.nn.transformer import is_pure, layer_weights, weight_shapes
 
 Matrix = NDArray[np.float64]
 Weights = dict[str, Matrix]
@@ -65,6 +61,11 @@ def _fold_ends(architecture: Architecture, plan: Plan, weights: Weights) -> Weig
     names = [f"embedding.{name}" for name in _INTO_STREAM]
     into_stream = _stream_fold(architecture, plan)
     folded = {name: into_stream(weights[name]) for name in names if name in weights}
+    folded |= {
+        name: weight
+        for name, weight in weights.items()
+        if name.startswith(("embedding.norm.", "pooler."))
+    }
     model = architecture.model
     folded |= _fold_stem(model, weights)
     n_summed = model.n_tokens if model.pooling == "mean" else 1
@@ -121,9 +122,16 @@ def _fold_layer(
 ) -> Weights:
     own = plan.layers[layer]
     factor = _norm_factor(architecture, own.norm1)
-    folded = {**weights, **_fold_mlp(architecture, layer, plan, weights)}
+    folded = dict(weights)
+    for norm in architecture.model.stream_norms:  # which reads what they make
+        gamma = f"{norm}.gamma"
+        if gamma in weights:
+            bounds, _ = own.norm(norm)
+            folded[gamma] = _norm_factor(architecture, bounds) * weights[gamma]
+        weights = {key: w for key, w in weights.items() if not key.startswith(norm)}
+    folded |= _fold_mlp(architecture, layer, plan, weights)
     if architecture.mixer(layer):
-        if architecture.has_norm1(layer):
+        if "norm1.gamma" in weights:
             folded |= _fold_mixing(weights, architecture.model.grid_side, factor)
         return folded
     qkv = _behind_norm(weights, "norm1", "attention.qkv", "attention.qkv_bias", factor)
@@ -182,10 +190,6 @@ def _fold_mlp(
         return {}
     names = architecture.activation[layer]
     factor = _norm_factor(architecture, plan.layers[layer].norm2)
-    folded: Weights = {}
-    if architecture.model.is_norm_between:  # the stream reads the norm as well
-        folded["norm2.gamma"] = factor * weights["norm2.gamma"]
-        weights = {key: weights[key] for key in weights if not key.startswith("norm2")}
     into_stream = _stream_fold(
         architecture, plan, has_relu_behind=has_relu_behind(names)
     )
@@ -193,7 +197,7 @@ def _fold_mlp(
         matrix, bias = _behind_norm(
             _fused(weights), "norm2", "mlp.fused.weight", "mlp.fused.bias", factor
         )
-        return folded | {
+        return {
             "mlp.fused.weight": into_stream(matrix),
             "mlp.fused.bias": into_stream(bias),
         }
@@ -204,7 +208,7 @@ def _fold_mlp(
     if fold := fold_of(names):
         w1, b1 = w1 * fold.in_factor, b1 * fold.in_factor + fold.in_shift
         w2, b2 = w2 * fold.out_factor, b2 + fold.out_shift * w2.sum(axis=0)
-    return folded | {
+    return {
         "mlp.linear1.weight": w1,
         "mlp.linear1.bias": b1,
         "mlp.linear2.weight": into_stream(w2),

@@ -115,7 +115,7 @@ class Plan:
         is_folded: Whether the weights' owner folds into the weights what is linear.
         stream_scale: Factor of the folded residual stream, which norms undo; 1 where
             other things than layernorms read it.
-        is_pruned: Whether the last layer computes the class token alone, which is all
+        is_pruned: Whether the last layer computes the first token alone, which is all
             that the classifier reads.
         heads: How heads run.
         model: Name of the model; "" for any.
@@ -202,7 +202,7 @@ class Plan:
                 f"the plan is for another architecture of model {model}, with other "
                 f"attention, activations or sizes; {remedy}"
             )
-        if self.is_pruned and not architecture.model.has_class_token:
+        if self.is_pruned and not architecture.model.reads_one_token:
             raise UsageError(
                 f"is_pruned=true: expected false for model {model}, which classifies "
                 f"by the mean of all tokens; {remedy}"
@@ -326,7 +326,7 @@ def rewrites_only(
             for heads in architecture.attention
         ),
         stream_scale=model.width**-0.5 if architecture.is_centred else 1.0,
-        is_pruned=model.has_class_token,
+        is_pruned=model.reads_one_token,
         model=model.name,
         architecture=architecture_digest(architecture),
         deployment=deployment,

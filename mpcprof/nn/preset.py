@@ -2,15 +2,16 @@
 
 import math
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final, Literal
 
 from mpcprof.errors import UsageError
 from mpcprof.nn.activation import get_activation
 from mpcprof.nn.norm import NORM_EPSILON
 
-Pooling = Literal["class_token", "mean"]
-NormOrder = Literal["pre", "between"]
+Pooling = Literal["class_token", "mean", "first"]
+NormOrder = Literal["pre", "between", "post"]
+Embedding = Literal["client", "one_hot"]
 _NAME: Final = re.compile(r"[\w.-]{1,40}", re.ASCII)  # part of a workload's name
 _LARGEST: Final = {  # counted one by one
     "n_layers": 1000,
@@ -18,6 +19,17 @@ _LARGEST: Final = {  # counted one by one
     "n_tokens": 1_000_000,
 }
 _LARGEST_SIZE: Final = 10_000_000
+_UNUSUAL: Final = {  # attributes that a file says if they are, by their keys there
+    **{key: key for key in ("norm_order", "norm_epsilon")},
+    **{key: key for key in ("n_words", "n_types", "embedding")},
+    "has_pooler": "pooler",
+}
+_OF_IMAGES: Final = ("norm_order", "norm_epsilon", "pooling")
+_STREAM_NORMS: Final = {
+    "pre": (),
+    "between": ("norm2",),
+    "post": ("embedding.norm", "norm1", "norm2"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,15 +76,23 @@ class ModelPreset:
         image_size: Height and width in pixels; 0 where tokens are given embedded.
         patch: Height and width of a patch, in pixels or, behind a stem, in places.
         n_embeddings: Number of embedded tokens that are the input, instead of an image.
-        pooling: Whether the classifier reads a class token in front of the others, or
-            the mean of all tokens.
+        pooling: Whether the classifier reads a class token in front of the others, the
+            mean of all tokens, or the first of those that are given, such as BERT's.
         has_qkv_bias: Whether queries, keys and values have a bias.
         own_head_dim: Width of a head where it is not width / n_heads, else 0.
         stem: Convolutions of the image, in front of the patches.
+        n_words: Number of words of the vocabulary; 0 where tokens are given embedded by
+            a way that the model does not say.
+        n_types: Number of token types, such as BERT's two sentences.
+        embedding: Whether the client looks words up, in a table that it holds, and
+            shares their vectors; or shares a one-hot row for each word and type, which
+            the parties multiply by the secret table.
         norm_order: Whether a norm stands in front of the attention and of the MLP
-            (pre), or in front of the attention and behind its sum (between), where the
-            residual stream itself is normed, as in compact transformers and MPCViT.
+            (pre); or in front of the attention and behind its sum (between), where the
+            residual stream itself is normed, as in compact transformers and MPCViT; or
+            behind both sums and behind the embedding (post), as in BERT.
         norm_epsilon: Number added to the variance in a layernorm.
+        has_pooler: Whether a linear layer and a tanh stand in front of the classifier.
 
     Raises:
         UsageError: If a size is out of range, or sizes do not fit each other.
@@ -92,8 +112,12 @@ class ModelPreset:
     has_qkv_bias: bool = False
     own_head_dim: int = 0
     stem: tuple[Convolution, ...] = ()
+    n_words: int = 0
+    n_types: int = 0
+    embedding: Embedding = "client"
     norm_order: NormOrder = "pre"
     norm_epsilon: float = NORM_EPSILON
+    has_pooler: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -126,9 +150,29 @@ class ModelPreset:
                 f"norm_epsilon={self.norm_epsilon:g}: expected a number from 0 to 1, "
                 "such as 1e-6"
             )
+        self._check_text()
         self.hidden_of(self.mlp_ratio)
         _check_range("hidden", self.hidden)
         _check_range("n_tokens", self.n_tokens)
+
+    def _check_text(self) -> None:
+        """Refuse what says how a text is read where there is none, or half of it."""
+        given = self._unusual() | {"pooling": self.pooling}
+        for key, value in given.items():
+            is_text = key not in _OF_IMAGES or value in ("first", "post")
+            if is_text and not self.n_embeddings:
+                raise UsageError(
+                    f"{key}={value!r} of a model of images: only one of tokens has it; "
+                    "give n_tokens instead of image_size and patch, or leave it out"
+                )
+        for key in ("n_words", "n_types"):
+            if getattr(self, key):
+                _check_range(key, getattr(self, key))
+        if not self.n_words and (self.n_types or self.embedding != "client"):
+            raise UsageError(
+                f"n_types={self.n_types} and embedding={self.embedding!r} without "
+                "n_words: expected the number of words of the vocabulary"
+            )
 
     def _check_stem(self) -> None:
         if self.n_embeddings:
@@ -178,15 +222,30 @@ class ModelPreset:
 
     @property
     def has_embedding(self) -> bool:
-        """Whether patches are projected; a stem may make tokens of the width itself.
+        """Whether the input is projected; a stem may make tokens of the width itself.
 
-        Behind a pool they are, as the 1 / pool^2 has to be in a weight.
+        Behind a pool it is, as the 1 / pool^2 has to be in a weight.
         """
         if not self.stem:
-            return not self.n_embeddings
+            return not self.n_embeddings or self.is_one_hot
         is_width = self.patch == 1 and self.map_channels == self.width
         is_mean = self.stem[-1].pool == 1 or not self.n_layers
         return not (is_width and is_mean)
+
+    @property
+    def is_one_hot(self) -> bool:
+        """Whether words are embedded by a product of one-hot rows and a table."""
+        return self.embedding == "one_hot"
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows of the table of words, those of token types behind them."""
+        return self.n_words + self.n_types
+
+    @property
+    def reads_one_token(self) -> bool:
+        """Whether the classifier reads the first token alone."""
+        return self.pooling != "mean"
 
     @property
     def n_patches(self) -> int:
@@ -221,9 +280,9 @@ class ModelPreset:
 
     @property
     def input_dim(self) -> int:
-        """Number of values in a patch, an embedding or a pixel of the input."""
+        """Number of values in a patch, an embedding, a pixel or a word of the input."""
         if self.n_embeddings:
-            return self.width
+            return self.n_rows if self.is_one_hot else self.width
         return self.input_patch**2 * self.n_channels
 
     @property
@@ -247,11 +306,56 @@ class ModelPreset:
         return self.norm_order == "between"
 
     @property
+    def is_post_norm(self) -> bool:
+        """Whether norms stand behind both sums of a layer, and behind the embedding."""
+        return self.norm_order == "post"
+
+    @property
+    def stream_norms(self) -> tuple[str, ...]:
+        """Names of the norms that the residual stream itself goes through."""
+        return _STREAM_NORMS[self.norm_order]
+
+    @property
     def is_preset(self) -> bool:
-        """Whether it is the preset of its name, but for layers and classes."""
+        """Whether it is the preset of its name, but for layers and classes.
+
+        Of a text, the length and how it is embedded may differ, too.
+        """
         preset = MODELS.get(self.name)
-        return preset is not None and preset == replace(
-            self, n_layers=preset.n_layers, n_classes=preset.n_classes
+        if preset is None:
+            return False
+        free: tuple[str, ...] = ("n_layers", "n_classes")
+        if preset.n_words and self.n_embeddings:
+            free = (*free, "n_embeddings", "embedding")
+        return preset == replace(self, **{key: getattr(preset, key) for key in free})
+
+    def resized(
+        self, *, n_tokens: int | None = None, embedding: Embedding | None = None
+    ) -> "ModelPreset":
+        """Return the model for texts of another length, or embedded otherwise.
+
+        Args:
+            n_tokens: Number of tokens; None for the model's own.
+            embedding: As the attribute; None for the model's own.
+
+        Raises:
+            UsageError: If it is a model of images, or of no vocabulary.
+        """
+        if n_tokens is not None and not self.n_embeddings:
+            raise UsageError(
+                f"--tokens {n_tokens}: model {self.name} has {self.n_tokens} tokens, "
+                "made of an image; give a model of tokens, such as bert-base"
+            )
+        if embedding is not None and not self.n_words:
+            raise UsageError(
+                f"--embedding {embedding}: model {self.name} has no vocabulary; give "
+                "one that has, such as bert-base, or n_words in a file of sizes"
+            )
+        own = self.n_embeddings
+        return replace(
+            self,
+            n_embeddings=count_embeddings(n_tokens, self.pooling) if n_tokens else own,
+            embedding=embedding or self.embedding,
         )
 
     def check_takes_images(self) -> None:
@@ -271,6 +375,8 @@ class ModelPreset:
         """Return the keys of `arch.json` that say the sizes."""
         keys: dict[str, Any] = {"model": self.name}  # Any: a size
         keys |= {"n_layers": self.n_layers, "n_classes": self.n_classes}
+        if self.is_preset and self.n_words:
+            keys |= {"n_tokens": self.n_tokens, "embedding": self.embedding}
         if self.is_preset:
             return keys
         image = {key: getattr(self, key) for key in ("image_size", "patch")}
@@ -282,14 +388,33 @@ class ModelPreset:
             "pooling": self.pooling,
             "qkv_bias": self.has_qkv_bias,
             **({"stem": [asdict(one) for one in self.stem]} if self.stem else {}),
-            **self._norm_json(),
+            **self._unusual(),
         }
 
-    def _norm_json(self) -> dict[str, Any]:  # Any: JSON
-        """Return what is unusual about the norms."""
-        given = {"norm_order": self.norm_order, "norm_epsilon": self.norm_epsilon}
-        usual = {"norm_order": "pre", "norm_epsilon": NORM_EPSILON}
-        return {key: given[key] for key in given if given[key] != usual[key]}
+    def _unusual(self) -> dict[str, Any]:  # Any: JSON
+        """Return what is unusual about norms, words and the classifier."""
+        usual = {one.name: one.default for one in fields(self)}
+        given = {name: getattr(self, name) for name in _UNUSUAL}
+        return {
+            key: given[name]
+            for name, key in _UNUSUAL.items()
+            if given[name] != usual[name]
+        }
+
+
+def count_embeddings(n_tokens: int, pooling: Pooling) -> int:
+    """Return the number of embedded tokens, without the class token.
+
+    Raises:
+        UsageError: If none is left.
+    """
+    n_class_tokens = int(pooling == "class_token")
+    if n_tokens <= n_class_tokens:
+        raise UsageError(
+            f"n_tokens={n_tokens}: expected at least {1 + n_class_tokens}"
+            f"{', the class token and another' * n_class_tokens}"
+        )
+    return n_tokens - n_class_tokens
 
 
 def _check_range(key: str, size: int) -> None:
@@ -318,6 +443,22 @@ _CIFAR: Final = ModelPreset(
     n_channels=3,
     n_classes=10,
 )
+_BERT: Final = ModelPreset(
+    name="bert-base",
+    n_layers=12,
+    n_heads=12,
+    width=768,
+    mlp_ratio=4,
+    n_embeddings=128,
+    n_classes=2,
+    pooling="first",
+    has_qkv_bias=True,
+    n_words=30_522,
+    n_types=2,
+    norm_order="post",
+    norm_epsilon=1e-12,
+    has_pooler=True,
+)
 MODELS: Final = {
     "digits": ModelPreset(  # scikit-learn's 8x8 digits
         name="digits",
@@ -341,5 +482,10 @@ MODELS: Final = {
         patch=4,
         n_channels=3,
         n_classes=200,
+    ),
+    # Devlin et al. 2018 (arXiv 1810.04805), section 3; the vocabulary of `uncased`
+    "bert-base": _BERT,
+    "bert-large": replace(
+        _BERT, name="bert-large", n_layers=24, n_heads=16, width=1024
     ),
 }

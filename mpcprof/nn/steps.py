@@ -169,6 +169,7 @@ class CountingAlgebra:
     relu = partialmethod(_entries, "relu")
     gelu_exact = partialmethod(_entries, "gelu_exact")
     gelu_tanh = partialmethod(_entries, "gelu_tanh")
+    tanh = partialmethod(_entries, "tanh")
     row_max = partialmethod(_rows, "max")
     row_sum = partialmethod(_rows, "sum")
 

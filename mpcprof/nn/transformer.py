@@ -1,20 +1,28 @@
-"""A whole Transformer, as `architecture.json` describes it, and its MLP.
+"""A whole Transformer, as `architecture.json` describes it.
 
-Pre-norm, learned positions; a class token or the mean of all tokens; a bias in qkv or
-none. Patches of the image are cut, and words embedded, in the clear by their owner;
+Norms in front of attention and MLP, or behind them as in BERT; learned positions; a
+class token or the mean of all tokens; a bias in qkv or none. Patches of the image are
+cut, and words embedded or spelt as one-hot rows, in the clear by their owner;
 everything from there on is secret.
 """
 
-import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
 from mpcprof.errors import UsageError
-from mpcprof.nn.activation import fold_of, get_activation
 from mpcprof.nn.algebra import Algebra, Shape, T
 from mpcprof.nn.architecture import Architecture, Head
 from mpcprof.nn.attention import get_attention
 from mpcprof.nn.mixing import Mixer
+from mpcprof.nn.mlp import (
+    by_token,
+    for_each,
+    fused_mlp,
+    has_relu_behind,
+    join_all,
+    linear,
+    mlp,
+)
 from mpcprof.nn.norm import NORM_EPSILON, centred, layernorm, unit_norm
 from mpcprof.nn.plan import LayerPlan, Plan, unplanned
 from mpcprof.nn.rewrite import grouped
@@ -25,15 +33,15 @@ EMBEDDING_WEIGHTS: Final = tuple(
     f"embedding.{name}" for name in ("weight", "bias", "class_token", "positions")
 )
 MIXING_WEIGHTS: Final = ("mixing.weight", "mixing.bias")
-_STREAM_NORM: Final = ("norm2.gamma", "norm2.beta")  # where norms stand between
 HEAD_WEIGHTS: Final = ("norm.gamma", "norm.beta", "head.weight", "head.bias")
 
 
 def input_shape(architecture: Architecture, n_batch: int) -> Shape:
     """Return (B, N - 1, P), the shape of images cut into patches.
 
-    P is D where embedded tokens are given, and N - 1 is N without a class token. For a
-    stem it is (B, S S, c), the pixels.
+    P is D where embedded tokens are given, the number of words and types for their
+    one-hot rows, and N - 1 is N without a class token. For a stem it is (B, S S, c),
+    the pixels.
     """
     model = architecture.model
     return (n_batch, model.n_inputs, model.input_dim)
@@ -52,7 +60,11 @@ def weight_shapes(
     shapes = _all_shapes(plan.apply(architecture), has_qkv_bias=plan.is_folded)
     if not plan.is_folded:
         return shapes
-    kept = _STREAM_NORM if architecture.model.is_norm_between else ()
+    kept = tuple(
+        name
+        for norm in architecture.model.stream_norms
+        for name in _norm_names(norm, is_there=True)
+    )
     return {
         name: shape
         for name, shape in shapes.items()
@@ -63,21 +75,32 @@ def weight_shapes(
 def _all_shapes(architecture: Architecture, *, has_qkv_bias: bool) -> dict[str, Shape]:
     model = architecture.model
     shapes = stem_shapes(model)
-    if model.has_embedding:
+    if model.is_one_hot:
+        shapes["embedding.weight"] = (model.n_rows, model.width)
+    elif model.has_embedding:
         shapes["embedding.weight"] = (model.patch_dim, model.width)
         shapes["embedding.bias"] = (model.width,)
     if model.has_class_token:
         shapes["embedding.class_token"] = (1, 1, model.width)
     if architecture.n_layers:
         shapes["embedding.positions"] = (1, model.n_tokens, model.width)
+    for name in _norm_names("embedding.norm", architecture.has_embedding_norm):
+        shapes[name] = (model.width,)
     for layer in range(architecture.n_layers):
         own = _layer_shapes(architecture, layer, has_qkv_bias)
         shapes |= {f"layers.{layer}.{name}": shape for name, shape in own.items()}
-    if architecture.has_last_norm:
-        shapes["norm.gamma"] = shapes["norm.beta"] = (model.width,)
+    for name in _norm_names("norm", architecture.has_last_norm):
+        shapes[name] = (model.width,)
+    if model.has_pooler:
+        shapes["pooler.weight"] = (model.width, model.width)
+        shapes["pooler.bias"] = (model.width,)
     shapes["head.weight"] = (model.width, model.n_classes)
     shapes["head.bias"] = (model.n_classes,)
     return shapes
+
+
+def _norm_names(name: str, is_there: bool) -> tuple[str, ...]:
+    return (f"{name}.gamma", f"{name}.beta") if is_there else ()
 
 
 def check_weight_shapes(
@@ -116,15 +139,15 @@ def _layer_shapes(
 ) -> dict[str, Shape]:
     model, mixer = architecture.model, architecture.mixer(layer)
     shapes: dict[str, Shape] = {}
-    if architecture.has_norm1(layer):
-        shapes["norm1.gamma"] = shapes["norm1.beta"] = (model.width,)
+    for name in _norm_names("norm1", architecture.has_norm1(layer)):
+        shapes[name] = (model.width,)
     if mixer is None:
         shapes |= _attention_shapes(architecture, layer, has_qkv_bias)
     else:
         own = mixer.weight_shapes(model.n_tokens, model.width)
         shapes |= dict(zip(MIXING_WEIGHTS, own, strict=False))
-    if architecture.has_norm2(layer):
-        shapes["norm2.gamma"] = shapes["norm2.beta"] = (model.width,)
+    for name in _norm_names("norm2", architecture.has_norm2(layer)):
+        shapes[name] = (model.width,)
     return shapes | _mlp_shapes(architecture, layer)
 
 
@@ -170,7 +193,7 @@ def vit(
     weights: Mapping[str, T],
     plan: Plan | None = None,
 ) -> T:
-    """Return logits (B, C) of an input of `input_shape`: patches, pixels or embeddings.
+    """Return logits (B, C) of an input of `input_shape`: patches, pixels or tokens.
 
     Args:
         plan: How the network is deployed; its weights are folded if it says so.
@@ -188,6 +211,9 @@ def vit(
             if plan.stream_scale != 1:
                 patches = ops.scale(patches, plan.stream_scale)
         x = embed(ops, patches, weights)  # (B, N, D)
+        if architecture.has_embedding_norm:
+            with ops.part("norm"):
+                x = _normalise(ops, x, weights, "embedding.norm", architecture, plan)
     for layer in range(architecture.n_layers):
         with ops.part(f"layer {layer + 1}"):
             own = layer_weights(weights, layer)
@@ -203,26 +229,15 @@ def layer_weights(weights: Mapping[str, W], layer: int) -> dict[str, W]:
     return {name.removeprefix(prefix): weights[name] for name in own}
 
 
-def linear(ops: Algebra[T], x: T, weight: T, bias: T | None = None) -> T:
-    """Return x W + b for x of (A, D), or of (B, N, D) as one product of (B N, D)."""
-    if len(x.shape) == 2:
-        product = ops.matmul(x, weight)
-    else:
-        n_batch, n_tokens, width = x.shape
-        flat = ops.matmul(ops.reshape(x, (n_batch * n_tokens, width)), weight)
-        product = ops.reshape(flat, (n_batch, n_tokens, weight.shape[-1]))
-    return product if bias is None else ops.add(product, bias)
-
-
 def embed(ops: Algebra[T], inputs: T, weights: Mapping[str, T]) -> T:
-    """Project patches, put the class token in front, add positions: (B, N, D).
+    """Project patches or words, put the class token in front, add positions: (B, N, D).
 
     Without weights for it, the tokens are embedded already, none stands in front, or
     places do not matter.
     """
     tokens = inputs
     if "embedding.weight" in weights:
-        weight, bias = weights["embedding.weight"], weights["embedding.bias"]
+        weight, bias = weights["embedding.weight"], weights.get("embedding.bias")
         tokens = linear(ops, inputs, weight, bias)
     if "embedding.class_token" in weights:
         class_token = ops.join([weights["embedding.class_token"]] * inputs.shape[0], 0)
@@ -239,7 +254,9 @@ def classify(
     architecture: Architecture | None = None,
     plan: Plan | None = None,
 ) -> T:
-    """Return logits (B, C) of the class token alone, or of the mean, normalised.
+    """Return logits (B, C) of the first token alone, or of the mean, normalised.
+
+    With a pooler, a linear layer and a tanh stand in front of the classifier.
 
     Args:
         architecture: The network; None for a layernorm of the class token.
@@ -247,19 +264,20 @@ def classify(
     Source: the mean behind the norm, Beyer et al. 2022 (arXiv 2205.01580).
     """
     n_batch, n_tokens, width = x.shape
-    pooling = architecture.model.pooling if architecture else "class_token"
-    if pooling == "class_token":
+    is_mean = architecture is not None and architecture.model.pooling == "mean"
+    if not is_mean:
         x = ops.reshape(ops.cut(x, 1, 0, 1), (n_batch, width))
     if architecture is None or architecture.has_last_norm:
-        is_centred = architecture is None or architecture.is_centred
-        model = architecture.model if architecture else None
-        epsilon = model.norm_epsilon if model else NORM_EPSILON
-        x = _normalise(ops, x, weights, "norm", epsilon, plan, is_centred=is_centred)
-    if pooling == "mean":
+        x = _normalise(ops, x, weights, "norm", architecture, plan)
+    if is_mean:
         total = ops.row_sum(ops.transpose(x))  # (B, D, 1)
         is_folded = plan is not None and plan.is_folded
         mean = total if is_folded else ops.scale(total, 1.0 / n_tokens)
         x = ops.reshape(mean, (n_batch, width))
+    if "pooler.weight" in weights:
+        with ops.part("pooler"):
+            pooled = linear(ops, x, weights["pooler.weight"], weights["pooler.bias"])
+            x = ops.tanh(pooled)
     return linear(ops, x, weights["head.weight"], weights["head.bias"])
 
 
@@ -268,24 +286,25 @@ def _normalise(
     x: T,
     weights: Mapping[str, T],
     name: str,
-    epsilon: float,
+    architecture: Architecture | None,
     plan: Plan | None,
     layer: LayerPlan | None = None,
-    *,
-    is_centred: bool,
 ) -> T:
     """Apply the layernorm of that name, or what its folding leaves of it.
 
     Folded, a gamma has the factor of `unit_norm`, and is there in the stream alone.
     """
     gamma, beta = f"{name}.gamma", f"{name}.beta"
-    if plan is None or not plan.is_folded:
+    epsilon = architecture.model.norm_epsilon if architecture else NORM_EPSILON
+    if architecture is None or plan is None or not plan.is_folded:
         return layernorm(ops, x, weights[gamma], weights[beta], epsilon)
+    is_centred = architecture.is_centred
     if is_centred:
         epsilon *= x.shape[-1] * plan.stream_scale**2
-    if layer is None:
+    bounds, multiple = None, 1  # of the embedding's
+    if name == "norm":
         bounds, multiple = plan.last_norm, plan.last_norm_multiple
-    else:
+    elif layer is not None:
         bounds, multiple = layer.norm(name)
     normed = unit_norm(ops, x, epsilon, bounds, multiple, is_centred=is_centred)
     if gamma not in weights:
@@ -303,25 +322,28 @@ def transformer_layer(
 ) -> T:
     """Add attention(norm(x)), or a mixer, to x of (B, N, D), then mlp(norm(x)) to that.
 
-    With norms between, mlp(norm(x)) is added to norm(x).
+    With norms between, mlp(norm(x)) is added to norm(x). Post-norm, norms stand behind:
+    y = norm(x + attention(x)), then norm(y + mlp(y)).
 
-    A pruned last layer returns the class token alone, (B, 1, D).
+    A pruned last layer returns the first token alone, (B, 1, D).
     """
     plan = plan or unplanned(architecture)
-    own, is_centred = plan.layers[layer], architecture.is_centred
-    epsilon = architecture.model.norm_epsilon
+    own = plan.layers[layer]
 
     def normalise(x: T, name: str, has_norm: bool) -> T:
         with ops.part("norm"):  # entered twice a layer, whatever is inside
             if not has_norm:
                 return x
-            return _normalise(
-                ops, x, weights, name, epsilon, plan, own, is_centred=is_centred
-            )
+            return _normalise(ops, x, weights, name, architecture, plan, own)
 
+    def keep(x: T, name: str, has_norm: bool) -> T:
+        return x
+
+    is_post = architecture.model.is_post_norm
+    before, behind = (keep, normalise) if is_post else (normalise, keep)
     is_last = layer == architecture.n_layers - 1
     n_rows = 1 if plan.is_pruned and is_last else x.shape[1]
-    normed = normalise(x, "norm1", architecture.has_norm1(layer))
+    normed = before(x, "norm1", architecture.has_norm1(layer))
     if mixer := architecture.mixer(layer):
         with ops.part("mixing"):
             mixed = _mix(ops, architecture, mixer, normed, n_rows, weights)
@@ -331,12 +353,14 @@ def transformer_layer(
         with ops.part("attention"):
             attended = _attend(ops, architecture, layer, normed, n_rows, weights, plan)
             x = ops.add(_first(ops, x, n_rows), attended)
-    normed = normalise(x, "norm2", architecture.has_norm2(layer))
+    x = behind(x, "norm1", architecture.has_norm1(layer))
+    normed = before(x, "norm2", architecture.has_norm2(layer))
     if not architecture.hidden(layer):
         return x
     x = normed if architecture.model.is_norm_between else x
     with ops.part("mlp"):
-        return _add_mlp(ops, architecture, layer, x, normed, weights, plan)
+        x = _add_mlp(ops, architecture, layer, x, normed, weights, plan)
+    return behind(x, "norm2", architecture.has_norm2(layer))
 
 
 def _add_mlp(
@@ -348,7 +372,7 @@ def _add_mlp(
     weights: Mapping[str, T],
     plan: Plan,
 ) -> T:
-    names = _for_each(architecture.activation[layer], x.shape[1])
+    names = for_each(architecture.activation[layer], x.shape[1])
     if architecture.is_fused(layer):
         weight, bias = weights["mlp.fused.weight"], weights["mlp.fused.bias"]
         x = ops.add(x, fused_mlp(ops, normed, weight, bias, names))
@@ -381,10 +405,6 @@ def _mix(
 
 def _first(ops: Algebra[T], x: T, n_rows: int) -> T:
     return x if n_rows == x.shape[1] else ops.cut(x, 1, 0, n_rows)
-
-
-def _for_each(names: tuple[str, ...], n_rows: int) -> tuple[str, ...]:
-    return names * n_rows if len(names) == 1 else names
 
 
 def _attend(
@@ -450,7 +470,7 @@ def attend_heads(
     done: dict[int, T] = {}
     for group in _groups(heads, is_batched):
         names = heads[group[0]]
-        qs, ks, vs = (_join([cut_head(x, h) for h in group], ops) for x in (q, k, v))
+        qs, ks, vs = (join_all([cut_head(x, h) for h in group], ops) for x in (q, k, v))
         is_own = is_folded and is_pure(names)
         own = plan or LayerPlan()
         values = _attend_rows(ops, names, qs, ks, vs, weights, own, is_own)
@@ -460,7 +480,7 @@ def attend_heads(
             done[head] = (
                 values if is_alone else ops.cut(values, 0, start, start + n_batch)
             )
-    return _join([done[head] for head in range(len(heads))], ops, axis=2)
+    return join_all([done[head] for head in range(len(heads))], ops, axis=2)
 
 
 def is_pure(head: Head) -> bool:
@@ -474,10 +494,6 @@ def _groups(heads: Sequence[Head], is_batched: bool) -> list[list[int]]:
         is_shared = is_batched and is_pure(head)
         groups.setdefault(head if is_shared else index, []).append(index)
     return list(groups.values())
-
-
-def _join(arrays: list[T], ops: Algebra[T], axis: int = 0) -> T:
-    return arrays[0] if len(arrays) == 1 else ops.join(arrays, axis)
 
 
 def _attend_rows(
@@ -501,82 +517,4 @@ def _attend_rows(
             values: T = variant.function(ops, rows, k, v, *own, is_folded=is_folded)
         return values
 
-    return by_token(ops, q, _for_each(names, q.shape[1]), attend)
-
-
-def mlp(
-    ops: Algebra[T],
-    x: T,
-    w1: T,
-    b1: T,
-    w2: T,
-    b2: T,
-    activation: Sequence[str],
-    *,
-    is_folded: bool = False,
-) -> T:
-    """Return W2 act(W1 x + b1) + b2 of (B, N, D), one activation or one per token.
-
-    Tokens with the same activation are computed together.
-
-    Args:
-        is_folded: Whether the linear layers hold the numbers of `ActivationFold`.
-    """
-    hidden = linear(ops, x, w1, b1)  # (B, N, F)
-    fold = fold_of(activation) if is_folded else None
-
-    def activate(name: str, x: T) -> T:
-        activated: T = (fold or get_activation(name)).function(ops, x)
-        return activated
-
-    activated = by_token(ops, hidden, activation, activate)
-    out = linear(ops, activated, w2, b2)  # (B, N, D)
-    return _relu_behind(ops, out, activation)
-
-
-def fused_mlp(
-    ops: Algebra[T], x: T, weight: T, bias: T, activation: Sequence[str]
-) -> T:
-    """Return (W1 W2) x + b1 W2 + b2: both linear layers of linearised tokens as one.
-
-    Source: MPCViT section 4.5.
-    """
-    return _relu_behind(ops, linear(ops, x, weight, bias), activation)
-
-
-def _relu_behind(ops: Algebra[T], x: T, activation: Sequence[str]) -> T:
-    if not has_relu_behind(activation):
-        return x
-    behind = [
-        "relu" if get_activation(name).has_relu_behind else "" for name in activation
-    ]
-    return by_token(ops, x, behind, lambda name, x: ops.relu(x) if name else x)
-
-
-def has_relu_behind(activation: Sequence[str]) -> bool:
-    """Return whether a ReLU follows the MLP of a token."""
-    return any(get_activation(name).has_relu_behind for name in activation)
-
-
-def by_token(
-    ops: Algebra[T], x: T, names: Sequence[str], apply: Callable[[str, T], T]
-) -> T:
-    """Apply to each token of (B, N, D) what its name says, once per different name.
-
-    Slices are static, and joined: SPU makes a loop of a scatter.
-    """
-    if len({*names}) == 1:
-        return apply(names[0], x)
-    runs: dict[str, list[tuple[int, int]]] = {}  # (start, stop) of each stretch
-    for name, run in itertools.groupby(range(len(names)), names.__getitem__):
-        start, *others = run
-        runs.setdefault(name, []).append((start, start + 1 + len(others)))
-    pieces: dict[int, T] = {}
-    for name, stretches in runs.items():
-        cuts = [ops.cut(x, 1, start, stop) for start, stop in stretches]
-        done = apply(name, _join(cuts, ops, axis=1))
-        begin = 0
-        for start, stop in stretches:
-            pieces[start] = ops.cut(done, 1, begin, begin + stop - start)
-            begin += stop - start
-    return ops.join([pieces[start] for start in sorted(pieces)], 1)
+    return by_token(ops, q, for_each(names, q.shape[1]), attend)

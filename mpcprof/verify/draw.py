@@ -31,6 +31,7 @@ _LOW_HIGH: Final = {
 }
 _TRIES: Final = 200
 _MIXED: Final = 0.25  # of a model's layers have a mixer instead of heads
+_POOLINGS: Final[tuple[Pooling, ...]] = ("class_token", "mean")  # of images
 _RATIOS: Final = (0.0, 0.5, 1.0, 2.0)  # 0 but beside no mixing
 
 
@@ -190,7 +191,7 @@ def _draw_architecture(
     preset: ModelPreset, heads: Heads, chance: random.Random
 ) -> Architecture:
     n_layers = chance.randint(1, preset.n_layers)
-    pooling = chance.choice(get_args(Pooling))
+    pooling = chance.choice(_POOLINGS)
     model = replace(preset, n_layers=n_layers, pooling=pooling)
     variants = chance.sample([*ATTENTIONS], 3)
     activations = chance.sample([*ACTIVATIONS], 2)

@@ -25,6 +25,7 @@ class JaxAlgebra:
     relu = staticmethod(primitives.relu)
     gelu_exact = staticmethod(primitives.gelu_exact)
     gelu_tanh = staticmethod(primitives.gelu_tanh)
+    tanh = staticmethod(primitives.tanh)
     row_max = staticmethod(primitives.row_max)
     row_sum = staticmethod(primitives.row_sum)
     # not x * (1 / y): of a y that broadcasts, SPU's compiler of 0.9.5 takes 1 / y

@@ -18,12 +18,7 @@ from mpcprof.nn.attention import EPSILON, MPCVIT_EPSILON
 from mpcprof.nn.catalogue import grid_rows
 from mpcprof.nn.norm import NORM_EPSILON
 from mpcprof.nn.preset import ModelPreset
-from mpcprof.nn.transformer import (
-    EMBEDDING_WEIGHTS,
-    HEAD_WEIGHTS,
-    MIXING_WEIGHTS,
-    layer_weights,
-)
+from mpcprof.nn.transformer import EMBEDDING_WEIGHTS, MIXING_WEIGHTS, layer_weights
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.primitives import Array64, gelu_exact64, gelu_tanh64, relu64
 
@@ -327,27 +322,43 @@ def vit64(
     """
     wide = {name: np.asarray(w, np.float64) for name, w in weights.items()}
     layers = [layer_weights(wide, layer) for layer in range(architecture.n_layers)]
-    gamma, beta, weight, bias = (wide.get(name) for name in HEAD_WEIGHTS)
     model = architecture.model
+    normed = functools.partial(_normed64, epsilon=model.norm_epsilon)
     logits = []
     for tokens in _embedding64(_stem64(model, patches, wide), wide):
+        tokens = normed(tokens, wide, "embedding.norm")
         for layer, own in enumerate(layers):  # tokens of (N, D)
-            tokens = tokens + _mix64(architecture, layer, tokens, own)
-            norm2 = own.get("norm2.gamma"), own.get("norm2.beta")
-            normed = _normed64(tokens, *norm2, model.norm_epsilon)
-            tokens = normed if model.norm_order == "between" else tokens
-            tokens = tokens + _mlp(architecture, layer, normed, own)
-        normed = _normed64(tokens, gamma, beta, model.norm_epsilon)
-        pooled = normed.mean(axis=0) if model.pooling == "mean" else normed[0]
-        logits.append(pooled @ weight + bias)
+            inner = {name: w for name, w in own.items() if not name.startswith("norm")}
+            for norm, branch in (("norm1", _mix64), ("norm2", _mlp)):
+                if model.norm_order == "post":
+                    added = branch(architecture, layer, tokens, inner)
+                    tokens = normed(tokens + added, own, norm)
+                else:
+                    taken = normed(tokens, own, norm)
+                    added = branch(architecture, layer, taken, inner)
+                    is_between = (model.norm_order, norm) == ("between", "norm2")
+                    tokens = (taken if is_between else tokens) + added
+        tokens = normed(tokens, wide, "norm")
+        logits.append(_classify64(model, tokens, wide))
     return np.stack(logits)
 
 
+def _classify64(
+    model: ModelPreset, tokens: Array64, wide: Mapping[str, Array64]
+) -> Array64:
+    pooled = tokens.mean(axis=0) if model.pooling == "mean" else tokens[0]
+    if "pooler.weight" in wide:
+        pooled = np.tanh(pooled @ wide["pooler.weight"] + wide["pooler.bias"])
+    return np.asarray(pooled @ wide["head.weight"] + wide["head.bias"])
+
+
 def _normed64(
-    x: Array64, gamma: Array64 | None, beta: Array64 | None, epsilon: float
+    x: Array64, own: Mapping[str, Array64], norm: str, epsilon: float
 ) -> Array64:
     """Apply the layernorm if the network has its weights: no other norm is left."""
-    return x if gamma is None or beta is None else layernorm64(x, gamma, beta, epsilon)
+    if f"{norm}.gamma" not in own:
+        return x
+    return layernorm64(x, own[f"{norm}.gamma"], own[f"{norm}.beta"], epsilon)
 
 
 def _stem64(
@@ -375,9 +386,8 @@ def _mix64(
         return _attention(architecture, layer, x, own)
     ((name,),) = architecture.attention[layer]
     weights = [own[key] for key in MIXING_WEIGHTS if key in own]
-    normed = _norm1(architecture, x, own)
     side = architecture.model.grid_side
-    return np.asarray(MIXERS64[name](normed[None], side, *weights)[0])
+    return np.asarray(MIXERS64[name](x[None], side, *weights)[0])
 
 
 def _embedding64(inputs: AnyFloat, wide: Mapping[str, Array64]) -> Array64:
@@ -386,25 +396,17 @@ def _embedding64(inputs: AnyFloat, wide: Mapping[str, Array64]) -> Array64:
         return patch_embedding64(inputs, *(wide[name] for name in EMBEDDING_WEIGHTS))
     (tokens,) = _float64(inputs)
     if "embedding.weight" in wide:
-        tokens = tokens @ wide["embedding.weight"] + wide["embedding.bias"]
+        tokens = tokens @ wide["embedding.weight"] + wide.get("embedding.bias", 0.0)
     if "embedding.class_token" in wide:
         first = np.repeat(wide["embedding.class_token"], len(tokens), axis=0)
         tokens = np.concatenate([first, tokens], axis=1)
     return np.asarray(tokens + wide.get("embedding.positions", 0.0))
 
 
-def _norm1(
-    architecture: Architecture, x: Array64, own: Mapping[str, Array64]
-) -> Array64:
-    epsilon = architecture.model.norm_epsilon
-    return _normed64(x, own.get("norm1.gamma"), own.get("norm1.beta"), epsilon)
-
-
 def _attention(
     architecture: Architecture, layer: int, x: Array64, own: Mapping[str, Array64]
 ) -> Array64:
-    normed = _norm1(architecture, x, own)
-    qkv = normed @ own["attention.qkv"] + own.get("attention.qkv_bias", 0.0)
+    qkv = x @ own["attention.qkv"] + own.get("attention.qkv_bias", 0.0)
     queries, keys, values = np.split(qkv, 3, axis=1)
     found = np.empty_like(queries)  # (N, D)
     head_dim = architecture.model.head_dim

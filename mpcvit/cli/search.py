@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.core import ParameterSource
 
-from mpcprof.cli.options import MODELS, json_option, parse_durations_s, plan_option
+from mpcprof.cli.options import (
+    IMAGE_MODELS,
+    json_option,
+    parse_durations_s,
+    plan_option,
+)
 from mpcprof.cli.progress import progress_bar, resumable
 from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
@@ -34,7 +39,7 @@ _OWN: Final = (*_OF_BOTH, *_OF_HEADS, *_OF_LAYERS, "lambda_per_s", "target_s")
     required=True,
     help="Profile of mpcprof.",
 )
-@click.option("--model", help=f"{MODELS}. [default: by dataset]")
+@click.option("--model", help=f"{IMAGE_MODELS}. [default: by dataset]")
 @click.option(
     "--space",
     default="mpcvit",

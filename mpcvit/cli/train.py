@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpcprof.cli.options import MODELS, json_option
+from mpcprof.cli.options import IMAGE_MODELS, json_option
 from mpcprof.cli.progress import progress_bar, resumable
 from mpcvit.cli.run_options import run_options
 
@@ -19,7 +19,7 @@ def _parse_kd(text: str) -> frozenset[str]:
 
 @click.command("train")
 @click.argument("arch", metavar="ARCH")
-@click.option("--model", help=f"Of a variant: {MODELS}. [default: by dataset]")
+@click.option("--model", help=f"Of a variant: {IMAGE_MODELS}. [default: by dataset]")
 @click.option("--activation", help="Of a variant. [default: gelu_tanh]")
 @click.option(
     "--heads",

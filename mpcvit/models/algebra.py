@@ -28,6 +28,7 @@ class TorchAlgebra:
     rsqrt = staticmethod(torch.rsqrt)
     relu = staticmethod(torch.relu)
     gelu_exact = staticmethod(functional.gelu)
+    tanh = staticmethod(torch.tanh)
     divide = staticmethod(operator.truediv)
     add = shift = staticmethod(operator.add)
     subtract = staticmethod(operator.sub)

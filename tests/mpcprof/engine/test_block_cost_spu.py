@@ -121,6 +121,12 @@ EMBEDDED = uniform_architecture(OWN_SIZES["embedded, mean"], attention="relu_sof
 BETWEEN = uniform_architecture(
     OWN_SIZES["norms between"], attention="relu_softmax_mpcvit", activation="quad"
 )
+BERT = uniform_architecture(
+    replace(OWN_SIZES["BERT, one-hot"], n_layers=1, width=36),
+    attention="softmax",
+    activation="quad",
+    heads="batched",
+)
 _TOKEN_MIX = uniform_architecture(
     MODELS["digits"], attention="token_mix", activation="quad_linear", norm="batchnorm"
 )
@@ -130,6 +136,7 @@ PLANNED = {
     "mixed": (make_architecture(), {}),
     "embedded": (EMBEDDED, {}),
     "norms between": (BETWEEN, {}),
+    "BERT": (BERT, {}),
     # without SPU's own exp, max, reciprocal and rsqrt
     "on known ranges": (SOFTMAX, {"layers": (KNOWN,) * 2, "last_norm": NORM}),
 }
@@ -223,7 +230,7 @@ def test_four_heads_of_folded_scale_attention_take_four_hops(semi2k):
 
 
 @pytest.mark.spu
-@pytest.mark.parametrize("name", ["biases, wide heads", "embedded, mean"])
+@pytest.mark.parametrize("name", ["biases, wide heads", "embedded, mean", "BERT"])
 def test_a_model_of_a_users_own_sizes_costs_what_is_predicted(name, semi2k, model_of):
     model = replace(OWN_SIZES[name], n_layers=1, width=36)
     architecture = uniform_architecture(model, attention="scale", activation="relu")
@@ -236,6 +243,14 @@ def test_a_model_of_a_users_own_sizes_costs_what_is_predicted(name, semi2k, mode
     counted = call.runs[0]
     assert counted.bytes_sent == predicted.bytes_sent
     assert counted.send_actions == predicted.hops
+
+
+@pytest.mark.spu
+def test_a_bert_of_aby3_costs_what_is_predicted(aby3, model_of):
+    call = run(aby3, model_workload(BERT), Dims(n_batch=1))
+
+    predicted = model_of("aby3").predict(trace_model(BERT), NETWORKS["wan"])
+    assert sum(run.bytes_sent for run in call.runs) == predicted.total_bytes_sent
 
 
 @pytest.mark.spu

@@ -171,6 +171,18 @@ def test_a_model_of_a_presets_name_takes_the_sizes_that_it_does_not_say():
     assert model == replace(MODELS["cifar"], width=192, mlp_ratio=4)
 
 
+@pytest.mark.parametrize("name", ["bert-base", "bert-large"])
+def test_a_bert_may_have_another_length_and_embedding(name):
+    own = {"model": name, "n_tokens": 64, "embedding": "one_hot"}
+    model = parse_model(own)
+
+    assert model == MODELS[name].resized(n_tokens=64, embedding="one_hot")
+    assert model.is_preset
+    assert model.to_json() == own | {"n_layers": model.n_layers, "n_classes": 2}
+    assert parse_model(model.to_json()) == model
+    assert (model.n_inputs, model.input_dim, model.head_dim) == (64, 30_524, 64)
+
+
 def test_a_size_that_says_what_another_one_makes_changes_nothing():
     more = {"n_tokens": 197, "head_dim": 64, "hidden": 768, "qkv_bias": False}
 
@@ -214,10 +226,26 @@ WRONG_SIZES = {
     sizes(n_layers=10**12): "n_layers=1000000000000: expected at most 1000",
     sizes(width=10**9, n_heads=1): "width=1000000000: expected at most",
     sizes(model="a b"): "model 'a b': expected a name of letters",
-    sizes(pooling="cls"): "pooling='cls': expected class_token or mean",
     sizes(norm_order="after"): "norm_order='after': expected pre",
     sizes(norm_epsilon=2): "norm_epsilon=2: expected a number from 0 to 1",
     sizes(norm_eps=1e-6): "unknown key 'norm_eps'; here it is called norm_epsilon",
+    sizes(pooling="cls"): "pooling='cls': expected class_token or mean or first",
+    sizes(pooling="first"): "pooling='first' of a model of images: only one of tokens",
+    sizes(n_words=9): "n_words=9 of a model of images: only one of tokens has it; give",
+    sizes(norm_order="post"): "norm_order='post' of a model of images: only one of tok",
+    sizes(pooler=True): "pooler=True of a model of images: only one of tokens has it",
+    sizes(vocab_size=9): "unknown key 'vocab_size'; here it is called n_words",
+    json.dumps(
+        ENCODER | {"norm_order": "behind"}
+    ): "norm_order='behind': expected pre or",
+    json.dumps(ENCODER | {"n_types": 2}): "n_types=2 and embedding='client' without n_",
+    json.dumps(ENCODER | {"embedding": "one_hot"}): "embedding='one_hot' without n_wor",
+    json.dumps(ENCODER | {"n_words": -1}): "n_words=-1: expected a whole number of at",
+    json.dumps(ENCODER | {"norm_epsilon": -1}): "norm_epsilon=-1: expected a number fr",
+    json.dumps(
+        {"model": "bert-base", "n_tokens": 0}
+    ): "n_tokens=0: expected at least 1",
+    json.dumps({"model": "bert-base", "image_size": 8}): "n_embeddings=128 and image_s",
     sizes(qkv_bias=1): "qkv_bias=1: expected true or false",
     sizes(widths=192): "unknown key 'widths'; did you mean width?",
     sizes(embed_dim=192): "unknown key 'embed_dim'; here it is called width",

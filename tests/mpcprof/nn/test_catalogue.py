@@ -17,16 +17,10 @@ from mpcprof.errors import UnknownNameError, UsageError
 from mpcprof.nn.architecture import Architecture, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import BLOCKS, block_shapes, trace_block, trace_model
+from mpcprof.nn.mlp import by_token, fused_mlp, mlp
 from mpcprof.nn.preset import MODELS
 from mpcprof.nn.steps import PRIMITIVES, Bare, CountingAlgebra, Step, broadcast_shape
-from mpcprof.nn.transformer import (
-    by_token,
-    fused_mlp,
-    input_shape,
-    mlp,
-    vit,
-    weight_shapes,
-)
+from mpcprof.nn.transformer import input_shape, vit, weight_shapes
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.registry import all_workloads, get_workload

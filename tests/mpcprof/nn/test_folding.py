@@ -59,7 +59,7 @@ def assert_the_same_function(
 
 
 @pytest.mark.parametrize(
-    "name", ["biases, wide heads", "norms between", "embedded, mean"]
+    "name", ["biases, wide heads", "norms between", "embedded, mean", "BERT"]
 )
 @pytest.mark.parametrize("attention", ATTENTIONS)
 def test_any_attention_folded_is_the_same_function(name: str, attention: str) -> None:
@@ -68,10 +68,11 @@ def test_any_attention_folded_is_the_same_function(name: str, attention: str) ->
     assert_the_same_function(architecture, rewrites_only(architecture, 2))
 
 
+@pytest.mark.parametrize("model", [TINY, OWN_SIZES["BERT, one-hot"]], ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_any_activation_folded_is_the_same_function(activation: str) -> None:
+def test_any_activation_folded_is_the_same_function(activation, model) -> None:
     architecture = uniform_architecture(
-        TINY, attention="softmax", activation=activation
+        model, attention="softmax", activation=activation
     )
 
     assert_the_same_function(architecture, rewrites_only(architecture, 2))
