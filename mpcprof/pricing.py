@@ -94,6 +94,18 @@ class Costs:
             wire_bytes=self.wire_bytes,
         )
 
+    def plus(self, more: "Costs") -> "Costs":
+        """Return the costs with bytes, hops and compute of `more`; the basis stays."""
+        return replace(
+            self,
+            bytes_sent=self.bytes_sent + more.bytes_sent,
+            total_bytes_sent=self.total_bytes_sent + more.total_bytes_sent,
+            wire_bytes=self.wire_bytes + more.wire_bytes,
+            hops=self.hops + more.hops,
+            exposed_s=self.exposed_s + more.exposed_s,
+            hidden_s=self.hidden_s + more.hidden_s,
+        )
+
     def minus(self, start: "Costs") -> "Costs":
         """Return the costs without the bytes and hops of `start`."""
         return replace(

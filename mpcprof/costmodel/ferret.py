@@ -1,26 +1,28 @@
-"""Ferret: correlated oblivious transfers (COTs) made in rounds of ten million.
+"""Rounds of correlated oblivious transfers, as SPU's Cheetah and Ferret make them.
 
-A round spends COTs of the one before on `t` puncturable trees of `2**depth` leaves, and
-makes `n` new ones from them by local work, of which it keeps what the next round needs.
+A round spends transfers of the one before on `t` trees of `2**depth` leaves, and makes
+`n` new ones from them by local work, of which it keeps what the next round needs.
 
-Source: Yang, Weng, Lan, Zhang, Wang, "Ferret: Fast Extension for Correlated OT with
-Small Communication", CCS 2020 (eprint 2020/924), semi-honest; constants
-`ferret_b13` of `emp-ot/ferret/constants.h` (EMP 0.2), which SPU's Cheetah links.
+Source: Yang, Weng, Lan, Zhang, Wang, "Ferret", CCS 2020 (eprint 2020/924), semi-honest;
+Guo, Yang, Wang, Zhang, Xie, Liu, Zhao, "Half-Tree", EUROCRYPT 2023, for the trees. As
+in `MpCotRNSend` and `GywzOtExtSend_ferret` of YACL, with the sizes of
+`YaclFerretOTeAdapter` in `libspu/mpc/cheetah/ot/yacl` of SPU 0.9.5.
 """
 
 from typing import Final, NamedTuple
 
 _BLOCK_BYTES: Final = 16
+_SEED_BYTES: Final = 19  # a block as YACL serializes it
 
 
-class Ferret(NamedTuple):
-    """Parameters of a round, and what it costs.
+class TransferRound(NamedTuple):
+    """Sizes of a round, and what it costs.
 
     Attributes:
-        n: COTs that a round makes.
+        n: Transfers that a round makes.
         t: Trees, each of which hides one error.
-        k: COTs that seed the local work of the next round.
-        depth: Levels of a tree; each takes a COT.
+        k: Transfers that seed the local work of the next round.
+        depth: Levels of a tree; each takes a transfer.
     """
 
     n: int = 10_485_760
@@ -30,23 +32,18 @@ class Ferret(NamedTuple):
 
     @property
     def n_usable(self) -> int:
-        """COTs of a round that the next one does not need."""
-        return self.n - self.t * self.depth - self.k - 128
+        """Transfers of a round that the next one does not need."""
+        return self.n - self.t * self.depth - self.k
 
     @property
-    def sender_bytes(self) -> int:
-        """Bytes from the sender: two blocks a level of each tree, and one a tree."""
-        return self.t * (2 * self.depth + 1) * _BLOCK_BYTES
-
-    @property
-    def receiver_bytes(self) -> int:
-        """Bytes from the receiver: a byte for its choice at each level of each tree."""
-        return self.t * self.depth
+    def bytes_sent(self) -> int:
+        """Bytes of the sender: a block for each level of each tree, and a seed."""
+        return self.t * self.depth * _BLOCK_BYTES + _SEED_BYTES
 
     @property
     def hops(self) -> int:
-        """Hops of a round: the choices, then the trees."""
-        return 2
+        """Hops of a round: the receiver's choices are those of the last round."""
+        return 1
 
 
-FERRET: Final = Ferret()
+TRANSFER_ROUND: Final = TransferRound()

@@ -22,6 +22,7 @@ from mpcprof.costmodel.observations import (
     observe,
     primitive_records,
 )
+from mpcprof.costmodel.refills import NO_REFILLS, Refills, find_refills
 from mpcprof.deployment import Deployment
 from mpcprof.errors import MissingEntryError, did_you_mean
 from mpcprof.network import Network
@@ -119,6 +120,7 @@ class CostModel:
         reference: Network that held-out errors are of.
         records_digest: Fingerprint of the records that were fitted.
         fits: One fit for each operation, by name.
+        refills: How often, and at what cost, steps refill a stock.
     """
 
     deployment: Deployment
@@ -128,6 +130,7 @@ class CostModel:
     records_digest: str
     fits: tuple[OperationFit, ...]
     observations: tuple[Observation, ...] = field(repr=False)
+    refills: Refills = field(default=NO_REFILLS, repr=False, compare=False)
     _fits: dict[str, OperationFit] = field(
         init=False, repr=False, compare=False, default_factory=dict
     )
@@ -146,7 +149,11 @@ class CostModel:
             groups.setdefault((seen.operation, seen.size), []).append(seen)
         for (operation, size), group in groups.items():
             costs = measured_costs(group).minus(self._starts[operation])
-            self._costs[operation, size] = costs
+            self._costs[operation, size] = self._refilled(operation, size, costs)
+
+    def _refilled(self, operation: str, size: Size, costs: Costs) -> Costs:
+        """Return the costs of a step with its share of refills."""
+        return costs.plus(self.refills.mean_of_step(operation, size))
 
     @property
     def operations(self) -> tuple[str, ...]:
@@ -178,7 +185,8 @@ class CostModel:
         check_size(operation, size)
         if operation in PRODUCT_OPERATIONS and size[0] != 1:
             return self.costs(operation, (1, *size[1:]))
-        return self._fits[operation].costs(size).minus(self._starts[operation])
+        costs = self._fits[operation].costs(size).minus(self._starts[operation])
+        return self._refilled(operation, size, costs)
 
     def predict(
         self, steps: Iterable[Step], network: Network, *, is_call: bool = True
@@ -227,6 +235,7 @@ class CostModel:
                 *self._guesses(names),
                 *_extrapolations(priced),
                 *self._doubts(network),
+                *self.refills.note((s.operation, s.size, n) for s, n, _ in priced),
                 *_misfit(latency_s, compute_s, hops * network.one_way_s),
             ),
             parts=parts,
@@ -347,6 +356,7 @@ def fit_cost_model(profile: Profile) -> CostModel:
         records_digest=digest(records),
         fits=tuple(_fit(group, per_call_s) for group in by_operation(observations)),
         observations=observations,
+        refills=find_refills(profile),
     )
 
 

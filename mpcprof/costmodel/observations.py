@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
+from mpcprof.costmodel.refills import Refills, find_refills
 from mpcprof.errors import MissingEntryError
 from mpcprof.network import Network
 from mpcprof.nn.steps import PRIMITIVES, Size, primitive_step
@@ -84,12 +85,14 @@ def observe(profile: Profile, per_call_s: float) -> tuple[Observation, ...]:
 
     Priced records count only for sizes that were never measured over an emulated
     network. Each latency is netted with its own network, so networks do not mix.
+    Refills that calls made by chance are taken off; the cost model adds their mean.
 
     Raises:
         MissingEntryError: If there are none.
     """
+    refills = find_refills(profile)
     found = tuple(
-        _observation(record, profile, per_call_s)
+        _observation(record, profile, per_call_s, refills)
         for record in primitive_records(profile)
     )
     waited = {(o.operation, o.size) for o in found if o.was_waited_for}
@@ -106,20 +109,27 @@ def by_operation(
         yield tuple(o for o in observations if o.operation == name)
 
 
-def _observation(record: Record, profile: Profile, per_call_s: float) -> Observation:
-    latency_s = profile.call_s(record)
+def _observation(
+    record: Record, profile: Profile, per_call_s: float, refills: Refills
+) -> Observation:
     step = primitive_step(record.workload, record.dims)
     network = record.network
+    made = refills.made_in(record)
+    latency_s = profile.call_s(record) - made.latency_s(network)
     was_waited_for = record.mode == "emulated" and not network.is_loopback
-    link_s = record.hops * network.one_way_s
-    link_s += record.wire_bytes / network.bandwidth_bytes_per_s
-    total_bytes_sent = record.mean_total_bytes_sent
+    total_bytes_sent = record.mean_total_bytes_sent - made.total_bytes_sent
+    wire_bytes, hops = record.wire_bytes, refills.hops_without(record)
+    if made.wire_bytes:  # at least what the busier direction of two carries
+        wire_bytes = max(wire_bytes - made.wire_bytes, total_bytes_sent / 2)
+    link_s = hops * network.one_way_s
+    link_s += wire_bytes / network.bandwidth_bytes_per_s
     # exactly 1 unless some calls refill a stock
     of_one_call = total_bytes_sent / (record.total_bytes_sent or 1)
     exposed_s, loopback_s = record.compute_s, record.compute_s + record.hidden_s
     if was_waited_for:
         exposed_s = latency_s - link_s
-        loopback_s = min(loopback_s, latency_s)
+        quiet_s = loopback_s - refills.loopback_s(record)
+        loopback_s = min(max(quiet_s, min(exposed_s, loopback_s)), latency_s)
     return Observation(
         operation=step.operation,
         size=step.size,
@@ -128,8 +138,8 @@ def _observation(record: Record, profile: Profile, per_call_s: float) -> Observa
         latency_s=latency_s,
         bytes_sent=record.bytes_sent * of_one_call,
         total_bytes_sent=total_bytes_sent,
-        wire_bytes=record.wire_bytes,
-        hops=record.hops,
+        wire_bytes=wire_bytes,
+        hops=hops,
         exposed_s=exposed_s - per_call_s,
         loopback_s=max(loopback_s - per_call_s, 0.0),
         has_pauses=profile.deployment.build.has_pauses,

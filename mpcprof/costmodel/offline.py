@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from mpcprof.costmodel.features import exact_features, operation_kind, pack
-from mpcprof.costmodel.ferret import FERRET
+from mpcprof.costmodel.ferret import TRANSFER_ROUND
 from mpcprof.costmodel.fit import Exact, fit_exact
 from mpcprof.costmodel.observations import primitive_records
 from mpcprof.errors import MissingEntryError, UsageError, look_up
@@ -276,13 +276,13 @@ class OfflineProtocol:
     def hops(self, n_cots: float) -> float:
         """Return the hops of so many transfers, half of them in each direction."""
         rounds = math.ceil(n_cots / 2 / self.n_cots_per_round)
-        return rounds * FERRET.hops + self.last_hops
+        return rounds * TRANSFER_ROUND.hops + self.last_hops
 
 
-_FERRET_BYTES: Final = (FERRET.sender_bytes + FERRET.receiver_bytes) / FERRET.n_usable
+_FERRET_BYTES: Final = TRANSFER_ROUND.bytes_sent / TRANSFER_ROUND.n_usable
 _GILBOA: Final = "Gilboa, CRYPTO 1999; Demmler, Schneider, Zohner (ABY), NDSS 2015"
 _AND: Final = "AND triples: Asharov, Lindell, Schneider, Zohner, CCS 2013"
-_SILENT: Final = "Yang et al. (Ferret), CCS 2020, EMP's ferret_b13"
+_SILENT: Final = "Yang et al. (Ferret), CCS 2020, and Half-Tree, EUROCRYPT 2023"
 PROTOCOLS: Final = MappingProxyType(
     {
         one.name: one
@@ -294,7 +294,7 @@ PROTOCOLS: Final = MappingProxyType(
                 f"as SPU 0.9.5 sent them; {_SILENT}; {_AND}",
                 work=_by_ciphertexts,
                 bytes_per_cot=_FERRET_BYTES,
-                n_cots_per_round=FERRET.n_usable,
+                n_cots_per_round=TRANSFER_ROUND.n_usable,
                 last_hops=2,
             ),
             OfflineProtocol(
@@ -303,7 +303,7 @@ PROTOCOLS: Final = MappingProxyType(
                 source=f"{_GILBOA}; {_SILENT}; {_AND}",
                 work=_by_transfers,
                 bytes_per_cot=_FERRET_BYTES,
-                n_cots_per_round=FERRET.n_usable,
+                n_cots_per_round=TRANSFER_ROUND.n_usable,
                 last_hops=1,
             ),
             OfflineProtocol(

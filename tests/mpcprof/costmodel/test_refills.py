@@ -1,0 +1,117 @@
+"""Refills of oblivious transfers: the rule of SPU's source against recorded bytes."""
+
+import math
+
+import pytest
+
+from mpcprof.costmodel.ferret import TRANSFER_ROUND
+from mpcprof.costmodel.fit import held_out_errors
+from mpcprof.costmodel.model import fit_cost_model
+from mpcprof.costmodel.refills import NO_REFILLS, Transfers, find_refills
+from mpcprof.network import NETWORKS
+from mpcprof.nn.steps import Step, primitive_step
+from mpcprof.profile.io import read_profile
+from tests import ROOT
+
+PROFILE = read_profile(ROOT / "profiles" / "cheetah.parquet")
+REFILLS = find_refills(PROFILE)
+MODEL = fit_cost_model(PROFILE)
+WAN = NETWORKS["wan"]
+LEAN = {"less", "max", "relu", "truncation"}
+
+
+def test_calls_of_one_program_differ_by_whole_refills_to_the_byte():
+    (record,) = (
+        one
+        for one in PROFILE
+        if one.workload == "less" and one.dims.n_heads == 8 and one.dims.n_tokens == 65
+    )
+
+    sent = record.total_bytes_sent_by_repeat
+
+    more = {n - min(sent) for n in sent}
+    assert more == {0, TRANSFER_ROUND.bytes_sent, 2 * TRANSFER_ROUND.bytes_sent}
+    assert TRANSFER_ROUND.bytes_sent == 1280 * 13 * 16 + 19
+
+
+def test_recorded_calls_made_as_many_refills_as_the_source_says():
+    made = expected = 0.0
+    for record in PROFILE:
+        if record.key in REFILLS.recorded:
+            n_calls = len(record.latencies_s)
+            size = primitive_step(record.workload, record.dims).size
+            appetite = REFILLS.appetites[record.workload]
+            made += n_calls * REFILLS.recorded[record.key].mean
+            expected += n_calls * appetite.of(size).n_refills
+
+    assert made > 100
+    assert made == pytest.approx(expected, rel=0.1)
+
+
+def test_a_refill_comes_in_the_call_that_finds_too_few():
+    """Parties that compared 60,000 entries 11 times refilled in calls 5 and 9."""
+    taken = REFILLS.appetites["less"].of((60_000,)).from_rank_0 / 2  # by each thread
+    share = taken / TRANSFER_ROUND.n_usable
+
+    refilled = [
+        call
+        for call in range(1, 12)
+        if math.floor(call * share) > math.floor((call - 1) * share)
+    ]
+
+    assert refilled == [5, 9]
+
+
+def test_bytes_and_hops_are_those_of_calls_without_refills_and_their_mean_share():
+    costs = MODEL.costs("less", (5000,))
+
+    n_refills = 5000 * 94 / TRANSFER_ROUND.n_usable
+    assert costs.hops == pytest.approx(19 + n_refills)
+    assert costs.total_bytes_sent == pytest.approx(
+        82.4 * 5000 + n_refills * TRANSFER_ROUND.bytes_sent, rel=0.005
+    )
+
+
+def test_hops_of_lean_operations_are_exact_on_sizes_left_out():
+    errors = {one.operation: one for one in held_out_errors(PROFILE)}
+
+    assert {name for name, one in errors.items() if one.has_exact_hops} >= LEAN
+    assert max(errors[name].max_hops_error for name in LEAN) < 1e-9
+    assert max(errors[name].max_bytes_error for name in LEAN) < 0.01
+
+
+def test_a_refill_costs_the_same_wherever_it_was_seen():
+    assert REFILLS.exposed_s == pytest.approx(0.76, abs=0.02)
+    refill = REFILLS.costs(1.0)
+    assert refill.latency_s(WAN) == pytest.approx(
+        REFILLS.exposed_s + 0.02 + 0.006, 0.01
+    )
+
+
+def test_operations_with_ciphertexts_keep_the_refills_of_their_records():
+    assert {name for name, one in REFILLS.appetites.items() if one.is_lean} == LEAN
+    assert REFILLS.mean_of_step("exp", (10**6,)).hops == 0
+
+
+def test_a_prediction_says_the_mean_and_the_range():
+    step = Step("relu", (60_000,))
+
+    note = MODEL.predict([step], WAN).notes[0]
+
+    mean = 96 * 60_000 / TRANSFER_ROUND.n_usable
+    assert f"{mean:.3g} refills a call in the mean, 0 to 4 in a single one" in note
+    assert "prepares 1 more threads, 1.47 MB" in note
+
+
+def test_more_threads_spread_the_refills():
+    transfers = Transfers(2.5 * TRANSFER_ROUND.n_usable, 0)
+
+    assert transfers.refills_between(1) == (2, 3)
+    assert transfers.refills_between(2) == (2, 4)
+
+
+@pytest.mark.parametrize("name", ["semi2k", "aby3", "cheetah-spu0.3.1b0"])
+def test_where_nothing_is_refilled_or_bytes_are_not_logged_there_is_no_rule(name):
+    assert (
+        find_refills(read_profile(ROOT / "profiles" / f"{name}.parquet")) == NO_REFILLS
+    )
