@@ -36,7 +36,8 @@ from mpcprof.nn.approximation import (
     choose_inverse,
     goldschmidt_inverse,
 )
-from mpcprof.nn.attention import get_attention, puma_exp
+from mpcprof.nn.attention import get_attention
+from mpcprof.nn.rows import puma_exp
 from mpcprof.nn.steps import Bare, CountingAlgebra
 from mpcprof.profile.io import read_profile
 from mpcprof.workloads.jax_algebra import JaxAlgebra

@@ -45,6 +45,7 @@ LAYERS = (
     ("mpcprof.engine",),
     ("mpcprof.sweep", "mpcprof.doctor", "mpcprof.reported"),
     ("mpcprof.verify",),
+    ("mpcprof.zoo",),
     ("mpcprof.figures",),
     ("mpcprof",),  # re-exports
     ("mpcprof.cli", "mpcprof.__main__"),

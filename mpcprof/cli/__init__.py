@@ -30,6 +30,7 @@ COMMANDS: CommandTable = {
     "table": ("mpcprof.cli.table", "Show, export, merge and compare profiles."),
     "plot": ("mpcprof.cli.plot", "Draw what a profile holds."),
     "verify": ("mpcprof.cli.verify", "Hold predictions against real parties."),
+    "zoo": ("mpcprof.cli.zoo", "Published private Transformers, side by side."),
 }
 
 

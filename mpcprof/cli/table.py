@@ -36,7 +36,7 @@ def command() -> None:
     """Show, export, merge and compare profiles."""
 
 
-def _print_table(header: tuple[str, ...], cells: list[tuple[str, ...]]) -> None:
+def print_table(header: tuple[str, ...], cells: list[tuple[str, ...]]) -> None:
     """Print a table that fits the terminal; in a pipe every row is one line."""
     from rich.console import Console
     from rich.measure import Measurement
@@ -70,7 +70,7 @@ def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
         click.echo(export_profile(shown, "json"), nl=False)
         return
     click.echo(f"{shown.deployment}, {len(shown)} records")
-    _print_table(*display_rows(shown))
+    print_table(*display_rows(shown))
     if line := misfit(shown.records, shown.deployment):
         click.echo(f"note: {line}")
 
@@ -207,6 +207,6 @@ def diff(ctx: click.Context, a: Path, b: Path, tolerance: float, is_json: bool) 
     if is_json:
         click.echo(diff_to_json(compared), nl=False)
     else:
-        _print_table(*diff_rows(compared))
+        print_table(*diff_rows(compared))
         click.echo(compared.summary)
     ctx.exit(1 if compared.has_regressions else 0)

@@ -38,6 +38,25 @@ def check_range(what: str, low: float, high: float) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """How far an approximation is from what it stands for, in exact arithmetic.
+
+    Attributes:
+        of: Function that is approximated, such as `exp`.
+        low: Smallest value for which the error is stated.
+        high: Largest value for which it is stated.
+        max_error: Largest error there.
+        is_relative: Whether the error is a share of the exact value.
+    """
+
+    of: str
+    low: float
+    high: float
+    max_error: float
+    is_relative: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InverseBounds:
     """The range of a positive number, and how its inverse is approximated there.
 
@@ -392,7 +411,9 @@ def goldschmidt_inverse(
     """
     limit = _by_power(power, 2.0, 1.5)  # m is what is left of it
     is_root = power == -0.5
-    negated = ops.scale(x, (-0.5 if is_root else -1.0) / divisor)
+    slope = (-0.5 if is_root else -1.0) / divisor
+    # a sign is local
+    negated = ops.subtract(x, times(ops, x, 2)) if slope == -1 else ops.scale(x, slope)
     negated = ops.expect_within(negated, -limit, 0.0)
     product = multiplier = ops.shift(negated, limit)
     for step in range(1, n_steps):

@@ -168,18 +168,22 @@ class Architecture:
         """
         is_attention = all(self.mixer(layer) is None for layer in range(self.n_layers))
         has_start = self.model.has_embedding or bool(self.model.n_embeddings)
-        is_read = {*self.norm} == {"layernorm"} and not self.model.stream_norms
+        is_normed = not any(get_norm(name).is_folded for name in {*self.norm})
+        is_read = bool(self.norm) and is_normed and not self.model.stream_norms
         return is_read and is_attention and has_start
 
     @property
     def has_last_norm(self) -> bool:
         """Whether a layernorm stands before the classifier."""
-        return self.norm[-1:] == ("layernorm",) and not self.model.is_post_norm
+        return self._is_normed(-1) and not self.model.is_post_norm
 
     @property
     def has_embedding_norm(self) -> bool:
         """Whether a layernorm, that of the first layer, stands behind the embedding."""
-        return self.norm[:1] == ("layernorm",) and self.model.is_post_norm
+        return self._is_normed(0) and self.model.is_post_norm
+
+    def _is_normed(self, layer: int) -> bool:
+        return bool(self.norm) and not get_norm(self.norm[layer]).is_folded
 
     def has_norm1(self, layer: int) -> bool:
         """Return whether a layernorm stands before the attention or the mixer.
@@ -188,11 +192,11 @@ class Architecture:
         """
         mixer, is_post_norm = self.mixer(layer), self.model.is_post_norm
         takes_norm = mixer is None or mixer.takes_scale or is_post_norm
-        return takes_norm and self.norm[layer] == "layernorm"
+        return takes_norm and self._is_normed(layer)
 
     def has_norm2(self, layer: int) -> bool:
         """Return whether a layernorm stands before the MLP, or behind its sum."""
-        return bool(self.hidden(layer)) and self.norm[layer] == "layernorm"
+        return bool(self.hidden(layer)) and self._is_normed(layer)
 
     def mixer(self, layer: int) -> Mixer | None:
         """Return what mixes the tokens of that layer; None for attention."""

@@ -10,6 +10,7 @@ factors too.
 
 import functools
 import inspect
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,140 +19,41 @@ from typing import Any, Final, TypeAlias
 from mpcprof.errors import look_up
 from mpcprof.nn.algebra import Algebra, T
 from mpcprof.nn.approximation import (
+    Accuracy,
     InverseBounds,
     SoftmaxBounds,
     bounded_inverse,
     bounded_softmax,
 )
+from mpcprof.nn.rows import (
+    EPSILON,
+    EXP_LOW,
+    SECFORMER_DIVISOR,
+    bumblebee_exp,
+    goldschmidt_quad_rows,
+    nimbus_exp,
+    puma_exp,
+    relu6_rows,
+    relu_softmax_rows,
+    shifted_quad_rows,
+    softmax_rows,
+    softmax_rows_by,
+    sparsemax_rows,
+    two_quad_rows,
+)
 
-# Added to a sum before its reciprocal is taken. The paper's 1e-8 is below what 18
-# fraction bits resolve (4e-6); below 1e-3 SPU's reciprocal is off by more than 0.5 %.
-EPSILON: Final = 2.0**-10
 MPCVIT_EPSILON: Final = 1e-5  # of MPCViT's code
-PUMA_SQUARINGS: Final = 5
-SPARSEMAX_STEPS: Final = 6  # at 257 tokens rows then sum to 1.02 at most
-SPARSEMAX_WIDTH: Final = 2.0**-6  # step of the difference that gives the slope
 LINFORMER_RATIO: Final = 4  # tokens per projected token; the quotient is rounded up
-
-
-def _normalise(
-    ops: Algebra[T],
-    weights: T,
-    epsilon: float = 0.0,
-    *,
-    is_by_entry: bool = False,
-    values: T | None = None,
-) -> T:
-    """Divide each row by its sum, with one reciprocal for a row or for each entry.
-
-    Given values, return their product with the rows, divided behind it.
-    """
-    total = ops.row_sum(weights)  # (..., M, 1)
-    divisor = ops.shift(total, epsilon) if epsilon else total
-    if values is not None:
-        return ops.mul(ops.matmul(weights, values), ops.reciprocal(divisor))
-    if is_by_entry:
-        return ops.divide(weights, divisor)
-    return ops.mul(weights, ops.reciprocal(divisor))
-
-
-def softmax_rows(
-    ops: Algebra[T], scores: T, *, is_by_entry: bool = False, values: T | None = None
-) -> T:
-    """Return exp(s - max s) over its sum along each row.
-
-    By entry, each entry is divided by its row's sum: N reciprocals a row, as SPU runs
-    the x / sum of MPCViT's code.
-
-    Source: Vaswani et al. 2017, equation 1.
-    """
-    shifted = ops.subtract(scores, ops.row_max(scores))
-    weights = ops.exp(shifted)
-    return _normalise(ops, weights, is_by_entry=is_by_entry, values=values)
-
-
-def puma_exp(ops: Algebra[T], x: T) -> T:
-    """Return (1 + x / 32)^32 for x > -14, else 0: within 0.0086 of e^x for x <= 0.
-
-    Source: PUMA, arXiv 2307.12533, section 4.
-    """
-    power = ops.shift(ops.scale(x, 2.0**-PUMA_SQUARINGS), 1.0)
-    for _ in range(PUMA_SQUARINGS):
-        power = ops.square(power)
-    return ops.gate(ops.shift(x, 14.0), power)
-
-
-def puma_softmax_rows(ops: Algebra[T], scores: T, *, values: T | None = None) -> T:
-    """Return softmax of each row by `puma_exp` and one reciprocal for a row.
-
-    Source: PUMA, arXiv 2307.12533, section 4.
-    """
-    shifted = ops.subtract(scores, ops.row_max(scores))
-    return _normalise(ops, puma_exp(ops, shifted), values=values)
-
-
-def relu_softmax_rows(
-    ops: Algebra[T],
-    scores: T,
-    *,
-    epsilon: float = EPSILON,
-    is_by_entry: bool = False,
-    values: T | None = None,
-) -> T:
-    """Return relu(s) over its sum + epsilon along each row; by entry as in softmax.
-
-    Source: MPCViT section 2.2, RSAttn.
-    Differs: the epsilon of MPCViT's code is 1e-5, as in `relu_softmax_mpcvit`.
-    """
-    weights = ops.relu(scores)
-    return _normalise(ops, weights, epsilon, is_by_entry=is_by_entry, values=values)
-
-
-def two_quad_rows(ops: Algebra[T], scores: T, *, values: T | None = None) -> T:
-    """Return s^2 over its sum + epsilon along each row.
-
-    Source: MPCViT Table 2, after MPCFormer.
-    Differs: MPCFormer squares s + 5.
-    """
-    return _normalise(ops, ops.square(scores), EPSILON, values=values)
-
-
-def relu6_rows(ops: Algebra[T], scores: T) -> T:
-    """Return min(relu(s), 6) of each entry, as a difference of two ReLUs.
-
-    Source: MPCViT Table 2.
-    """
-    return ops.subtract(ops.relu(scores), ops.relu(ops.shift(scores, -6.0)))
-
-
-def sparsemax_rows(ops: Algebra[T], scores: T) -> T:
-    """Return relu(s - tau), tau such that each row sums to 1.
-
-    Newton's method on the convex f(tau) = sum relu(s - tau) - 1 from max(s) - 1, where
-    f >= 0. The slope is a difference of two sums of ReLUs: a count of s > tau would
-    turn shared bits into numbers, 9 hops in aby3. It is never too flat, so tau does not
-    overshoot.
-
-    Source: Martins and Astudillo 2016.
-    Differs: they sort; sorting secrets costs more than six steps.
-    """
-    tau = ops.shift(ops.row_max(scores), -1.0)  # (..., M, 1)
-    for _ in range(SPARSEMAX_STEPS):
-        above = ops.subtract(scores, tau)
-        total = ops.row_sum(ops.relu(above))
-        wider = ops.row_sum(ops.relu(ops.shift(above, SPARSEMAX_WIDTH)))
-        n_active = ops.scale(ops.subtract(wider, total), 1 / SPARSEMAX_WIDTH)
-        step = ops.mul(ops.shift(total, -1.0), ops.reciprocal(n_active))
-        tau = ops.add(tau, step)
-    return ops.relu(ops.subtract(scores, tau))
-
+THEX_WIDTHS: Final = (64, 128)  # hidden, of the network that stands for a reciprocal
 
 # Any: the algebra's own array
 Function: TypeAlias = Callable[..., Any]
 
 
-def attend_by(rows: Function, *, has_sums: bool = False) -> Function:
-    """Make attention of the weights of rows: rows(Q K^T / sqrt K) V.
+def attend_by(
+    rows: Function, *, has_sums: bool = False, factor: float = 1.0
+) -> Function:
+    """Make attention of the weights of rows: rows(factor Q K^T / sqrt K) V.
 
     Args:
         has_sums: Whether rows are divided by their sums. Folded, that is done behind
@@ -168,7 +70,9 @@ def attend_by(rows: Function, *, has_sums: bool = False) -> Function:
         bias: T | None = None,
     ) -> T:
         # scaled where it is smallest: one truncation of (G, M, K)
-        scaled = q if is_folded else ops.scale(q, q.shape[-1] ** -0.5)
+        scaled = q if is_folded else ops.scale(q, factor * q.shape[-1] ** -0.5)
+        if bias is not None and factor != 1.0:
+            bias = ops.scale(bias, factor)
         scores = _score(ops, scaled, k, bias)
         if is_folded and has_sums and v.shape[-1] < v.shape[-2]:
             divided: T = rows(ops, scores, values=v)
@@ -237,6 +141,36 @@ def relu_n(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
     return values if is_folded else ops.scale(values, factor)
 
 
+def thex(ops: Algebra[T], q: T, k: T, v: T, *layers: T, is_folded: bool = False) -> T:
+    """(s T(sum relu((s / 2 + 1)^3))) V, s = Q K^T / sqrt K, T of three linear layers.
+
+    T, with ReLUs between its layers, takes a row's sum to a factor for each key.
+
+    Args:
+        layers: Weight and bias of each layer: (1, 64), (1, 64), (64, 128) and so on.
+
+    Source: THE-X, arXiv 2206.00216; sizes of T as MPCViT's code has it.
+    Differs: in that code T has no ReLU, and so is one linear layer.
+    """
+    half = q if is_folded else ops.scale(q, 0.5 * q.shape[-1] ** -0.5)
+    scores = ops.matmul(half, ops.transpose(k))  # (G, M, N), s / 2
+    base = ops.shift(scores, 1.0)
+    total = ops.row_sum(ops.relu(ops.mul(ops.square(base), base)))  # (G, M, 1)
+    x = ops.reshape(total, (math.prod(total.shape), 1))
+    for weight, bias in zip(layers[:-2:2], layers[1:-2:2], strict=True):
+        x = ops.relu(ops.add(ops.matmul(x, weight), bias))
+    x = ops.add(ops.matmul(x, layers[-2]), layers[-1])  # (G M, N)
+    weights = ops.mul(ops.add(scores, scores), ops.reshape(x, scores.shape))
+    return ops.matmul(weights, v)
+
+
+def _thex_shapes(n_tokens: int) -> tuple[tuple[int, ...], ...]:
+    sizes = (1, *THEX_WIDTHS, n_tokens)
+    return tuple(
+        shape for n, m in itertools.pairwise(sizes) for shape in ((n, m), (1, m))
+    )
+
+
 def _unit_rows(ops: Algebra[T], x: T) -> T:
     norm2 = ops.row_sum(ops.square(x))  # (G, M, 1)
     return ops.mul(x, ops.rsqrt(ops.shift(norm2, EPSILON)))
@@ -287,8 +221,8 @@ def project_tokens(ops: Algebra[T], weight: T, x: T) -> T:
 Factors: TypeAlias = tuple[float, float, float]  # of queries, keys and values
 
 
-def _of_queries(n_tokens: int, head_dim: int) -> Factors:
-    return (head_dim**-0.5, 1.0, 1.0)
+def _of_queries(n_tokens: int, head_dim: int, factor: float = 1.0) -> Factors:
+    return (factor * head_dim**-0.5, 1.0, 1.0)
 
 
 def _of_all(n_tokens: int, head_dim: int) -> Factors:
@@ -319,6 +253,7 @@ class Attention:
         weight_shapes: Shapes of the variant's own weights at a number of tokens.
         factors: (tokens, width of a head) to the public factors of q, k and v that
             `function` leaves out if `is_folded`.
+        accuracy: Error of the part that is approximated, of a published approximation.
     """
 
     function: Function
@@ -328,6 +263,7 @@ class Attention:
     rtol: float = 0.0
     weight_shapes: Callable[[int], tuple[tuple[int, ...], ...]] = lambda n_tokens: ()
     factors: Callable[[int, int], Factors] = _of_queries
+    accuracy: Accuracy | None = None
 
     @property
     def takes_bias(self) -> bool:
@@ -347,10 +283,27 @@ ATTENTIONS: Final = {
     ),
     # squaring five times doubles each time what a truncation lost: 1e-3
     "softmax_puma": Attention(
-        function=attend_by(puma_softmax_rows, has_sums=True),
+        function=attend_by(softmax_rows_by(puma_exp), has_sums=True),
         source="PUMA, arXiv 2307.12533, section 4: exp within 0.0086",
         bounds=(1.5, 1.5, 1.0),
         atol=5e-3,
+        accuracy=Accuracy(of="exp", low=EXP_LOW, high=0.0, max_error=0.0086),
+    ),
+    # as softmax_puma, squared once more
+    "softmax_bumblebee": Attention(
+        function=attend_by(softmax_rows_by(bumblebee_exp), has_sums=True),
+        source="BumbleBee's released activation.cc, 6 squarings: exp within 0.0043",
+        bounds=(1.5, 1.5, 1.0),
+        atol=5e-3,
+        accuracy=Accuracy(of="exp", low=EXP_LOW, high=0.0, max_error=0.0043),
+    ),
+    # powers within 4e-6, times coefficients below 1; a row's sum is above 0.97
+    "softmax_nimbus": Attention(
+        function=attend_by(softmax_rows_by(nimbus_exp), has_sums=True),
+        source="Nimbus, arXiv 2411.15707: exp of degree 3 above -3.9, within 0.030",
+        bounds=(1.5, 1.5, 1.0),
+        atol=2e-3,
+        accuracy=Accuracy(of="exp", low=EXP_LOW, high=0.0, max_error=0.030),
     ),
     # reciprocal within 1e-4, and 18 fraction bits of each weight: 2e-4
     "relu_softmax": Attention(
@@ -409,6 +362,36 @@ ATTENTIONS: Final = {
         source="2Quad, MPCViT Table 2",
         bounds=(2.0, 2.0, 1.0),
         atol=2e-3,
+    ),
+    # as 2quad, of sums near the number of tokens
+    "2quad_shifted": Attention(
+        function=attend_by(shifted_quad_rows, has_sums=True, factor=0.2),
+        factors=functools.partial(_of_queries, factor=0.2),
+        source="2Quad with c = 5, MPCFormer (arXiv 2211.01452), section 3",
+        bounds=(3.0, 3.0, 1.0),
+        atol=2e-3,
+    ),
+    # weights of 0.005 are multiples of 2**-18: within 1e-3, N of them average out
+    "2quad_secformer": Attention(
+        function=attend_by(
+            goldschmidt_quad_rows, has_sums=True, factor=SECFORMER_DIVISOR**-0.5
+        ),
+        factors=functools.partial(_of_queries, factor=SECFORMER_DIVISOR**-0.5),
+        source="SecFormer, arXiv 2401.00793, algorithm 3: eta = 5000, 13 steps",
+        bounds=(2.0, 2.0, 1.0),  # sums of 257 tokens stay below 2 eta
+        atol=5e-3,
+        accuracy=Accuracy(
+            of="1/x", low=5.0, high=9995.0, max_error=2.8e-4, is_relative=True
+        ),
+    ),
+    # a sum of N cubes, truncated, times weights of T: 1e-3
+    "thex": Attention(
+        function=thex,
+        factors=functools.partial(_of_queries, factor=0.5),
+        source="THE-X, arXiv 2206.00216, reciprocals by a network of three layers",
+        bounds=(1.0, 1.0, 0.5, 2.0**-8, 0.5, 0.125, 0.5, 0.125, 0.5),
+        atol=5e-3,
+        weight_shapes=_thex_shapes,
     ),
     # truncations of N scores: 4e-4
     "square": Attention(

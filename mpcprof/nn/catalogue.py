@@ -15,7 +15,7 @@ from mpcprof.nn.attention import ATTENTIONS, Attention
 from mpcprof.nn.efficientvit import EfficientViT, trace_efficientvit
 from mpcprof.nn.mixing import MIXERS, Mixer
 from mpcprof.nn.mlp import fused_mlp, mlp
-from mpcprof.nn.norm import layernorm
+from mpcprof.nn.norm import NORMS, layernorm
 from mpcprof.nn.plan import Plan
 from mpcprof.nn.steps import (
     PRIMITIVES,
@@ -156,6 +156,20 @@ def _fused_block(activation: str) -> Block:
 _GAMMA: Final = (0.5, 1.5)
 
 
+def _norm_block(name: str, bound: float, tolerance: float) -> Block:
+    """Take tokens of (N, D) up to a bound, of which the norm is accurate on SPU."""
+    norm = NORMS[name]
+    return Block(
+        function=functools.partial(layernorm, inverse_root=norm.inverse_root),
+        dim_names=("n_tokens", "width"),
+        shapes=lambda dims: ((dims.n_tokens, dims.width), (dims.width,), (dims.width,)),
+        domain=((-bound, bound), _GAMMA, (-0.5, 0.5)),
+        atol=tolerance,
+        rtol=2 * tolerance,
+        source=f"LayerNorm, {norm.source}",
+    )
+
+
 def _embedding_block() -> Block:
     """Take (1, N - 1, F) patches to (1, N, D), F being the values in a patch."""
 
@@ -224,15 +238,11 @@ BLOCKS: Final[dict[str, Block]] = {
     },
     "mlp.fused": _fused_block("identity"),
     "mlp.fused_relu": _fused_block("identity_relu"),
-    "layernorm": Block(
-        function=layernorm,
-        dim_names=("n_tokens", "width"),
-        shapes=lambda dims: ((dims.n_tokens, dims.width), (dims.width,), (dims.width,)),
-        domain=((-1.0, 1.0), _GAMMA, (-0.5, 0.5)),
-        # rsqrt within 4e-4, 1/D rounded to 2**-18 (half of 1e-3 for width 768)
-        atol=1e-3,
-        rtol=2e-3,
-        source="LayerNorm, Ba et al. 2016 (arXiv 1607.06450), equation 4",
+    # rsqrt within 4e-4, 1/D rounded to 2**-18 (half of 1e-3 for width 768)
+    "layernorm": _norm_block("layernorm", 1.0, 1e-3),
+    # variances of 20, over eta: 2700 multiples of 2**-18, each known within 1
+    "layernorm_secformer": _norm_block(
+        "layernorm_secformer", bound=8.0, tolerance=2e-3
     ),
     "patch_embedding": _embedding_block(),
     "head": _head_block(),

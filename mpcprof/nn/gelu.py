@@ -115,7 +115,7 @@ def _even_polynomial(bound: float, n_doublings: int) -> Any:
     return fit_products(even, n_doublings, lambda u: 1 + 0 * u)
 
 
-def _piecewise(ops: Algebra[T], x: T, pieces: Pieces) -> T:
+def piecewise(ops: Algebra[T], x: T, pieces: Pieces) -> T:
     """Return 0, and from each cut on the polynomial of that piece, by power of x.
 
     Powers of equal depth are one product, what one piece adds to the one before is one
@@ -222,6 +222,12 @@ def quick(ops: Algebra[T], x: T) -> T:
     return ops.mul(x, ops.reciprocal(below))
 
 
-puma = functools.partial(_piecewise, pieces=_PUMA)
-bumblebee = functools.partial(_piecewise, pieces=_BUMBLEBEE)
-secformer = functools.partial(_piecewise, pieces=_SECFORMER)
+_NIMBUS: Final[Pieces] = (
+    (-1.8, {0: -0.006946478426716862, 1: 0.32421075145645123, 2: 0.17025471961795552}),
+    (0.5, {1: 1.0}),
+)
+
+puma = functools.partial(piecewise, pieces=_PUMA)
+bumblebee = functools.partial(piecewise, pieces=_BUMBLEBEE)
+secformer = functools.partial(piecewise, pieces=_SECFORMER)
+nimbus = functools.partial(piecewise, pieces=_NIMBUS)

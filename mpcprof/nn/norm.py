@@ -1,19 +1,50 @@
 """Normalisation of tokens."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 from mpcprof.errors import look_up
 from mpcprof.nn.algebra import Algebra, T
-from mpcprof.nn.approximation import InverseBounds, bounded_inverse, times
+from mpcprof.nn.approximation import (
+    Accuracy,
+    InverseBounds,
+    bounded_inverse,
+    goldschmidt_inverse,
+    times,
+)
 
 # torch's default is 1e-5, two and a half steps of 18 fraction bits; no token of a
 # trained network comes near it.
 NORM_EPSILON: Final = 1e-5
+SECFORMER_DIVISOR: Final = 2000.0  # eta, of variances
+SECFORMER_STEPS: Final = 11
+
+# (algebra, x, unit) to x**-0.5 where x is a variance, times the unit
+InverseRoot: TypeAlias = Callable[..., Any]  # Any: the algebra's own array
+
+
+def rsqrt(ops: Algebra[T], x: T, unit: float = 1.0) -> T:
+    """Return x**-0.5 as SPU has it."""
+    return ops.rsqrt(x)
+
+
+def secformer_rsqrt(ops: Algebra[T], x: T, unit: float = 1.0) -> T:
+    """Return x**-0.5 by 11 steps of Goldschmidt from x / 2000.
+
+    Source: SecFormer, arXiv 2401.00793, algorithm 2.
+    """
+    divisor = SECFORMER_DIVISOR * unit
+    return goldschmidt_inverse(ops, x, -0.5, divisor, SECFORMER_STEPS)
 
 
 def layernorm(
-    ops: Algebra[T], x: T, gamma: T, beta: T, epsilon: float = NORM_EPSILON
+    ops: Algebra[T],
+    x: T,
+    gamma: T,
+    beta: T,
+    epsilon: float = NORM_EPSILON,
+    inverse_root: InverseRoot = rsqrt,
 ) -> T:
     """Return (x - mean) / sqrt(var + epsilon) gamma + beta along the last axis.
 
@@ -22,7 +53,7 @@ def layernorm(
     width = x.shape[-1]
     x = centred(ops, x)
     variance = ops.scale(ops.row_sum(ops.square(x)), 1.0 / width)
-    deviation = ops.rsqrt(ops.shift(variance, epsilon))
+    deviation: T = inverse_root(ops, ops.shift(variance, epsilon))
     return ops.add(ops.mul(ops.mul(x, deviation), gamma), beta)
 
 
@@ -34,6 +65,7 @@ def unit_norm(
     multiple: int = 1,
     *,
     is_centred: bool = True,
+    inverse_root: InverseRoot = rsqrt,
 ) -> T:
     """Return x / sqrt(sum x^2 + epsilon) along the last axis, of tokens with mean 0.
 
@@ -44,7 +76,7 @@ def unit_norm(
 
     Args:
         epsilon: Added to the sum, or to the variance, of squares.
-        bounds: Range of the sum, of squares of the multiple; None for SPU's own rsqrt.
+        bounds: Range of the sum, of squares of the multiple; None for `inverse_root`.
         multiple: Whole number by which x, not the result, is multiplied first.
         is_centred: Whether tokens have mean 0, and a scale that keeps their sum small.
     """
@@ -54,7 +86,7 @@ def unit_norm(
         total = ops.scale(total, 1.0 / x.shape[-1])
     total = ops.shift(total, epsilon * multiple**2)
     if bounds is None:
-        return ops.mul(x, ops.rsqrt(total))
+        return ops.mul(x, inverse_root(ops, total))
     return ops.mul(x, bounded_inverse(ops, total, bounds, -0.5, norm_factor(bounds)))
 
 
@@ -76,15 +108,27 @@ class Norm:
         source: Paper and equation.
         is_folded: Whether the weights' owner makes it a part of the weights behind it,
             always, so that nothing is left of it in a private inference.
+        inverse_root: Inverse of a token's deviation, of a norm that is not folded.
+        accuracy: Error of the part that is approximated, of a published approximation.
     """
 
     source: str
     is_folded: bool = True
+    inverse_root: InverseRoot = rsqrt
+    accuracy: Accuracy | None = None
 
 
 NORMS: Final = {
     "layernorm": Norm(
         source="Ba et al. 2016 (arXiv 1607.06450), equation 4", is_folded=False
+    ),
+    "layernorm_secformer": Norm(
+        source="SecFormer, arXiv 2401.00793, algorithm 2: eta = 2000, 11 steps",
+        is_folded=False,
+        inverse_root=secformer_rsqrt,
+        accuracy=Accuracy(
+            of="x^-1/2", low=2.0, high=5700.0, max_error=9e-4, is_relative=True
+        ),
     ),
     "batchnorm": Norm(source="Ioffe and Szegedy 2015 (arXiv 1502.03167), algorithm 2"),
     "repbn": Norm(source="BN(x) + a x; SLAB, Guo et al. 2024 (arXiv 2405.11582)"),

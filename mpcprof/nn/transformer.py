@@ -6,6 +6,7 @@ cut, and words embedded or spelt as one-hot rows, in the clear by their owner;
 everything from there on is secret.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeVar
 
@@ -23,7 +24,7 @@ from mpcprof.nn.mlp import (
     linear,
     mlp,
 )
-from mpcprof.nn.norm import NORM_EPSILON, centred, layernorm, unit_norm
+from mpcprof.nn.norm import NORM_EPSILON, centred, get_norm, layernorm, unit_norm
 from mpcprof.nn.plan import LayerPlan, Plan, unplanned
 from mpcprof.nn.rewrite import grouped
 from mpcprof.nn.stem import convolve_image, stem_shapes
@@ -288,7 +289,7 @@ def _normalise(
     name: str,
     architecture: Architecture | None,
     plan: Plan | None,
-    layer: LayerPlan | None = None,
+    layer: int | None = None,
 ) -> T:
     """Apply the layernorm of that name, or what its folding leaves of it.
 
@@ -296,17 +297,30 @@ def _normalise(
     """
     gamma, beta = f"{name}.gamma", f"{name}.beta"
     epsilon = architecture.model.norm_epsilon if architecture else NORM_EPSILON
+    place = -1 if name == "norm" else layer or 0
+    norm = get_norm(architecture.norm[place] if architecture else "layernorm")
     if architecture is None or plan is None or not plan.is_folded:
-        return layernorm(ops, x, weights[gamma], weights[beta], epsilon)
+        own = weights[gamma], weights[beta], epsilon, norm.inverse_root
+        plain: T = layernorm(ops, x, *own)
+        return plain
     is_centred = architecture.is_centred
+    unit = 1.0  # of the sum of squares, over the variance
     if is_centred:
-        epsilon *= x.shape[-1] * plan.stream_scale**2
+        unit = x.shape[-1] * plan.stream_scale**2
     bounds, multiple = None, 1  # of the embedding's
     if name == "norm":
         bounds, multiple = plan.last_norm, plan.last_norm_multiple
     elif layer is not None:
-        bounds, multiple = layer.norm(name)
-    normed = unit_norm(ops, x, epsilon, bounds, multiple, is_centred=is_centred)
+        bounds, multiple = plan.layers[layer].norm(name)
+    normed = unit_norm(
+        ops,
+        x,
+        epsilon * unit,
+        bounds,
+        multiple,
+        is_centred=is_centred,
+        inverse_root=functools.partial(norm.inverse_root, unit=unit * multiple**2),
+    )
     if gamma not in weights:
         return normed
     return ops.add(ops.mul(normed, weights[gamma]), weights[beta])
@@ -328,13 +342,12 @@ def transformer_layer(
     A pruned last layer returns the first token alone, (B, 1, D).
     """
     plan = plan or unplanned(architecture)
-    own = plan.layers[layer]
 
     def normalise(x: T, name: str, has_norm: bool) -> T:
         with ops.part("norm"):  # entered twice a layer, whatever is inside
             if not has_norm:
                 return x
-            return _normalise(ops, x, weights, name, architecture, plan, own)
+            return _normalise(ops, x, weights, name, architecture, plan, layer)
 
     def keep(x: T, name: str, has_norm: bool) -> T:
         return x

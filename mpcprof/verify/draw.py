@@ -202,6 +202,8 @@ def _draw_architecture(
         if pooling == "mean" or not mixer.needs_grid
     ]
 
+    norms = [name for name, norm in NORMS.items() if norm.accuracy is None]
+
     def layer_heads() -> tuple[Head, ...]:
         if chance.random() < _MIXED:
             return ((chance.choice(mixers),),)
@@ -217,7 +219,7 @@ def _draw_architecture(
         heads=heads,
         attention=attention,
         activation=tuple(layer_activation() for _ in range(n_layers)),
-        norm=tuple(chance.choice([*NORMS]) for _ in range(n_layers)),
+        norm=tuple(chance.choice(norms) for _ in range(n_layers)),
         mlp_ratio=tuple(
             chance.choice(_RATIOS[layer == (("none",),) :]) for layer in attention
         ),

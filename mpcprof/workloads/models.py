@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mpcprof.dims import Dims
 from mpcprof.nn.algebra import Interval, Shape
 from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.norm import get_norm
 from mpcprof.nn.plan import Plan
 from mpcprof.nn.transformer import input_shape, layer_variants, vit, weight_shapes
 from mpcprof.workloads.jax_algebra import JaxAlgebra
@@ -26,7 +27,7 @@ from mpcprof.workloads.tolerance import Tolerance
 _USUAL: Final = Tolerance(atol=3e-2)
 _SPARSEMAX: Final = Tolerance(atol=1e-1)
 # Rows that are not divided by their sum: values grow with the root of the tokens.
-_UNBOUNDED: Final = ("square", "relu6")
+_UNBOUNDED: Final = ("square", "relu6", "thex")
 # Folded, these hold the sqrt(D) of the norm in front, where there is one.
 _BEHIND_NORM: Final = {
     "norm1": ("attention.qkv", "mixing.weight"),
@@ -120,7 +121,7 @@ def _domain(
     if is_folded and architecture.is_centred and is_normed:
         bound *= math.sqrt(architecture.model.width)
     is_damped = name.endswith(_OUT_OF_STREAM) and not is_normed
-    if {*architecture.norm} != {"layernorm"}:
+    if any(get_norm(own).is_folded for own in {*architecture.norm}):
         is_damped |= name.endswith(_INTO_STREAM)
     if is_damped:
         bound *= _WITHOUT_NORM
@@ -144,6 +145,8 @@ def _fan_in(architecture: Architecture, name: str, shape: Shape) -> int:
     """
     if ".attention.linformer." in name:
         return shape[1]  # (R, N), from the left
+    if name.endswith(".attention.thex.0"):  # takes the sum of a row of cubes near 1
+        return (2 * architecture.model.n_tokens) ** 2
     if name.endswith("attention.projection.weight"):
         layer = int(name.split(".")[1])
         if {*_UNBOUNDED} & {*layer_variants(architecture.attention[layer])}:

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from mpcprof.nn.activation import get_activation
 from mpcprof.nn.architecture import Architecture, Head
-from mpcprof.nn.attention import EPSILON, MPCVIT_EPSILON
+from mpcprof.nn.attention import MPCVIT_EPSILON
 from mpcprof.nn.catalogue import grid_rows
-from mpcprof.nn.norm import NORM_EPSILON
+from mpcprof.nn.norm import NORM_EPSILON, get_norm, layernorm
 from mpcprof.nn.preset import ModelPreset
+from mpcprof.nn.rows import EPSILON
 from mpcprof.nn.transformer import EMBEDDING_WEIGHTS, MIXING_WEIGHTS, layer_weights
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.primitives import Array64, gelu_exact64, gelu_tanh64, relu64
@@ -51,11 +52,39 @@ def softmax_rows64(scores: Array64) -> Array64:
     return np.asarray(np.exp(scores - logs), np.float64)
 
 
-def puma_softmax_rows64(scores: Array64) -> Array64:
-    """Divide (1 + x / 32)^32, 0 up to x = -14, by its sum; x = score - maximum."""
-    x = scores - np.max(scores, axis=1, keepdims=True)
-    weights = np.exp(32 * np.log1p(np.maximum(x, -14) / 32)) * (x > -14)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+def _softmax_by64(exp: Callable[[Array64], Array64]) -> Weights64:
+    """Divide an exponential of score - maximum by its sum, in each row."""
+
+    def rows(scores: Array64) -> Array64:
+        weights = exp(scores - np.max(scores, axis=1, keepdims=True))
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+    return rows
+
+
+def puma_exp64(x: Array64, power: int = 32) -> Array64:
+    """Return (1 + x / 32)^32, 0 up to x = -14."""
+    powers = np.exp(power * np.log1p(np.maximum(x, -14) / power))
+    return np.asarray(powers * (x > -14))
+
+
+def nimbus_exp64(x: Array64) -> Array64:
+    """Return Nimbus' polynomial, 0 up to x = -3.9, by Horner."""
+    coefficients = (
+        *(0.0291786417536755, 0.26332572942924737),
+        *(0.8318065569430768, 0.9708981428645548),
+    )
+    return np.asarray(np.polyval(coefficients, x) * (x > -3.9))
+
+
+@one_head_at_a_time
+def _thex64(q: Array64, k: Array64, v: Array64, *layers: Array64) -> Array64:
+    """Weight values by scores times what a network makes of a row's sum of cubes."""
+    scores = q @ k.T / math.sqrt(q.shape[1])
+    x = np.sum(np.maximum(scores / 2 + 1, 0) ** 3, axis=1, keepdims=True)
+    w1, b1, w2, b2, w3, b3 = layers
+    factors = relu64(relu64(x @ w1 + b1) @ w2 + b2) @ w3 + b3
+    return np.asarray((scores * factors) @ v)
 
 
 def sparsemax_rows64(scores: Array64) -> Array64:
@@ -77,6 +106,12 @@ def relu_softmax_rows64(scores: Array64, epsilon: float = EPSILON) -> Array64:
     """Return relu(x) over its sum + epsilon in each row."""
     positive = relu64(scores)
     return np.asarray(positive / (positive.sum(axis=1)[:, None] + epsilon))
+
+
+def _shifted_quad_rows64(scores: Array64) -> Array64:
+    """Divide (x + 5)^2 by its sum in each row."""
+    squares = scores**2 + 10 * scores + 25
+    return np.asarray(squares / squares.sum(axis=1, keepdims=True))
 
 
 def _two_quad_rows64(scores: Array64) -> Array64:
@@ -116,7 +151,11 @@ def linformer64(q: Array64, k: Array64, v: Array64, e: Array64, f: Array64) -> A
 ATTENTIONS64: Final[dict[str, Callable[..., Array64]]] = {
     "softmax": attend_by64(softmax_rows64),
     "relu_softmax": attend_by64(relu_softmax_rows64),
-    "softmax_puma": attend_by64(puma_softmax_rows64),
+    "softmax_puma": attend_by64(_softmax_by64(puma_exp64)),
+    "softmax_bumblebee": attend_by64(
+        _softmax_by64(functools.partial(puma_exp64, power=64))
+    ),
+    "softmax_nimbus": attend_by64(_softmax_by64(nimbus_exp64)),
     "softmax_by_entry": attend_by64(softmax_rows64),
     "relu_softmax_by_entry": attend_by64(relu_softmax_rows64),
     "relu_softmax_mpcvit": attend_by64(
@@ -125,6 +164,9 @@ ATTENTIONS64: Final[dict[str, Callable[..., Array64]]] = {
     "scale": scale64,
     "scale_plain": scale64,
     "2quad": attend_by64(_two_quad_rows64),
+    "2quad_shifted": attend_by64(_shifted_quad_rows64),
+    "2quad_secformer": attend_by64(_shifted_quad_rows64),  # within 3e-4
+    "thex": _thex64,
     "square": attend_by64(lambda scores: np.power(scores, 2)),
     "relu6": attend_by64(lambda scores: np.clip(scores, 0, 6)),
     "sparsemax": attend_by64(sparsemax_rows64),
@@ -204,6 +246,15 @@ ACTIVATIONS64: Final[dict[str, Callable[[Array64], Array64]]] = {
     "gelu_exact": gelu_exact64,
     "gelu_tanh": gelu_tanh64,
     "relu": relu64,
+    "gelu_nimbus": lambda x: np.select(
+        [x > 0.5, x > -1.8],
+        [
+            x,
+            np.polyval(
+                [0.17025471961795552, 0.32421075145645123, -0.006946478426716862], x
+            ),
+        ],
+    ),
     "quad": lambda x: np.asarray(np.polyval([0.125, 0.25, 0.5], x)),
     "quad_linear": lambda x: np.asarray(np.polyval([0.125, 0.5, 0.25], x)),
     "identity": lambda x: x,
@@ -263,6 +314,27 @@ def layernorm64(
     return np.asarray((x - mean) * gamma / np.sqrt(variance + epsilon) + beta)
 
 
+def norm64(name: str) -> Callable[..., Array64]:
+    """Return the float64 form of a norm of tokens, independent where there is one.
+
+    An approximation is run itself; a test holds its inverse root against x**-0.5.
+    """
+    if name == "layernorm":
+        return layernorm64
+    root = get_norm(name).inverse_root
+
+    def normalise(
+        x: AnyFloat, gamma: AnyFloat, beta: AnyFloat, epsilon: float = NORM_EPSILON
+    ) -> Array64:
+        with enable_x64():
+            x, gamma, beta = _float64(x, gamma, beta)
+            ops: Any = JaxAlgebra()  # Any: it takes numpy's arrays for JAX's
+            own = layernorm(ops, x, gamma, beta, epsilon, root)
+            return np.asarray(own, np.float64)
+
+    return normalise
+
+
 def patch_embedding64(
     patches: AnyFloat,
     weight: AnyFloat,
@@ -293,6 +365,7 @@ _OTHERS64: Final[dict[str, Callable[..., Array64]]] = {
     "mlp.fused": functools.partial(fused64, "identity"),
     "mlp.fused_relu": functools.partial(fused64, "identity_relu"),
     "layernorm": layernorm64,
+    "layernorm_secformer": norm64("layernorm_secformer"),
     "patch_embedding": patch_embedding64,
     "head": head64,
 }
@@ -323,22 +396,22 @@ def vit64(
     wide = {name: np.asarray(w, np.float64) for name, w in weights.items()}
     layers = [layer_weights(wide, layer) for layer in range(architecture.n_layers)]
     model = architecture.model
-    normed = functools.partial(_normed64, epsilon=model.norm_epsilon)
+    normed = functools.partial(_normed64, architecture)
     logits = []
     for tokens in _embedding64(_stem64(model, patches, wide), wide):
-        tokens = normed(tokens, wide, "embedding.norm")
+        tokens = normed(0, tokens, wide, "embedding.norm")
         for layer, own in enumerate(layers):  # tokens of (N, D)
             inner = {name: w for name, w in own.items() if not name.startswith("norm")}
             for norm, branch in (("norm1", _mix64), ("norm2", _mlp)):
                 if model.norm_order == "post":
                     added = branch(architecture, layer, tokens, inner)
-                    tokens = normed(tokens + added, own, norm)
+                    tokens = normed(layer, tokens + added, own, norm)
                 else:
-                    taken = normed(tokens, own, norm)
+                    taken = normed(layer, tokens, own, norm)
                     added = branch(architecture, layer, taken, inner)
                     is_between = (model.norm_order, norm) == ("between", "norm2")
                     tokens = (taken if is_between else tokens) + added
-        tokens = normed(tokens, wide, "norm")
+        tokens = normed(-1, tokens, wide, "norm")
         logits.append(_classify64(model, tokens, wide))
     return np.stack(logits)
 
@@ -353,12 +426,20 @@ def _classify64(
 
 
 def _normed64(
-    x: Array64, own: Mapping[str, Array64], norm: str, epsilon: float
+    architecture: Architecture,
+    layer: int,
+    x: Array64,
+    own: Mapping[str, Array64],
+    norm: str,
 ) -> Array64:
-    """Apply the layernorm if the network has its weights: no other norm is left."""
+    """Apply the layer's norm if the network has its weights, else it is folded."""
     if f"{norm}.gamma" not in own:
         return x
-    return layernorm64(x, own[f"{norm}.gamma"], own[f"{norm}.beta"], epsilon)
+    normalise, epsilon = (
+        norm64(architecture.norm[layer]),
+        architecture.model.norm_epsilon,
+    )
+    return normalise(x, own[f"{norm}.gamma"], own[f"{norm}.beta"], epsilon)
 
 
 def _stem64(

@@ -1,4 +1,4 @@
-"""Norms as they are trained. All but the layernorm are folded away by the owner."""
+"""Norms as they are trained. All but layernorms are folded away by the owner."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mpcprof.errors import UsageError
-from mpcprof.nn.norm import NORM_EPSILON
+from mpcprof.nn.norm import NORM_EPSILON, InverseRoot, get_norm, layernorm, rsqrt
+from mpcvit.models.algebra import OPS
 from mpcvit.models.layers import TrainedForm
 
 MOMENTUM: Final = 0.1  # share of a batch in the running statistics, as torch has it
@@ -64,16 +65,25 @@ class Gradual(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """`mpcprof.nn.norm.layernorm` in one kernel."""
+    """`mpcprof.nn.norm.layernorm`, in one kernel where its inverse root is exact."""
 
-    def __init__(self, width: int, epsilon: float = NORM_EPSILON) -> None:
+    def __init__(
+        self,
+        width: int,
+        epsilon: float = NORM_EPSILON,
+        inverse_root: InverseRoot = rsqrt,
+    ) -> None:
         super().__init__()
-        self.epsilon = epsilon
+        self.epsilon, self.inverse_root = epsilon, inverse_root
         self.gamma = nn.Parameter(torch.ones(width))
         self.beta = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis of (..., D)."""
+        if self.inverse_root is not rsqrt:
+            own = self.gamma, self.beta, self.epsilon, self.inverse_root
+            normed: Tensor = layernorm(OPS, x, *own)
+            return normed
         return functional.layer_norm(
             x, self.gamma.shape, self.gamma, self.beta, self.epsilon
         )
@@ -205,12 +215,13 @@ def make_norm(
     """Return the norm of that name.
 
     Args:
-        form: How it is trained; None for the deployed network, of whose norms the
-            layernorm alone is left.
+        form: How it is trained; None for the deployed network, of whose norms
+            layernorms alone are left.
         epsilon: What a layernorm adds to the variance.
     """
-    if name == "layernorm":
-        return LayerNorm(width, epsilon)
+    own = get_norm(name)
+    if not own.is_folded:
+        return LayerNorm(width, epsilon, own.inverse_root)
     return None if form is None else NORMS[name](width, form)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.norm import get_norm
 from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.transformer import check_weight_shapes, weight_shapes
 from mpcvit.models.attention import FixedAttention
@@ -248,13 +249,14 @@ def _fixed_layer(
     attention, mixing = None, None
     if mixer is None:
         # folded, a norm leaves a bias; trained, its shift is one
-        has_bias = norm == "none" if form is not None else norm != "layernorm"
+        is_folded = get_norm(norm).is_folded
+        has_bias = norm == "none" if form is not None else is_folded
         attention = FixedAttention(
             model,
             architecture.attention[layer],
             regularization.attention_dropout,
             has_bias=has_bias,
-            bound=None if form is None or norm == "layernorm" else form.range_bound,
+            bound=None if form is None or not is_folded else form.range_bound,
         )
     else:
         mixing = make_mixer(architecture.attention[layer][0][0], model)

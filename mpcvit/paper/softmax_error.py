@@ -19,7 +19,7 @@ from mpcprof.deployment import Deployment
 from mpcprof.errors import ProfileError
 from mpcprof.files import replace_file
 from mpcprof.nn.algebra import Algebra
-from mpcprof.nn.attention import relu_softmax_rows, softmax_rows
+from mpcprof.nn.rows import relu_softmax_rows, softmax_rows
 from mpcprof.workloads.reference import relu_softmax_rows64, softmax_rows64
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from mpcprof.dims import Dims
 from mpcprof.errors import UnknownNameError, UsageError
 from mpcprof.nn.activation import ACTIVATIONS
 from mpcprof.nn.architecture import uniform_architecture
-from mpcprof.nn.attention import SPARSEMAX_STEPS, sparsemax_rows
 from mpcprof.nn.catalogue import BLOCKS
 from mpcprof.nn.preset import MODELS
+from mpcprof.nn.rows import SPARSEMAX_STEPS, sparsemax_rows
 from mpcprof.sweep.grid import choose_workloads
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.models import model_workload
@@ -31,6 +31,9 @@ FORMULAS = {
     "attn.scale_plain": "attn.scale",
     "attn.softmax_by_entry": "attn.softmax",
     "attn.softmax_puma": "attn.softmax",
+    "attn.softmax_bumblebee": "attn.softmax",
+    "attn.softmax_nimbus": "attn.softmax",
+    "attn.2quad_secformer": "attn.2quad_shifted",
     "attn.relu_softmax_by_entry": "attn.relu_softmax",
     "attn.relu_softmax_mpcvit": "attn.relu_softmax",
     **{

@@ -9,7 +9,6 @@ import torch
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.mixing import MIXERS
-from mpcprof.nn.norm import NORMS
 from mpcprof.nn.preset import Convolution, ModelPreset
 from mpcprof.nn.transformer import vit, weight_shapes
 from mpcprof.workloads.jax_algebra import JaxAlgebra
@@ -17,7 +16,7 @@ from mpcvit.models.layers import NONE, TrainedForm, Watch, to_patches
 from mpcvit.models.mlp import Activate
 from mpcvit.models.norm import BatchNorm, LayerNorm, RepBatchNorm, make_norm
 from mpcvit.models.vit import VisionTransformer
-from tests.architectures import TINY
+from tests.architectures import ANY_NORM, TINY
 
 GRID = replace(TINY, image_size=6, pooling="mean")  # 9 tokens
 FORM = TrainedForm(has_mlp_norm=True)
@@ -40,7 +39,7 @@ STEM = (
 )
 IMAGE = replace(GRID, image_size=12, patch=1, n_channels=2, stem=STEM)
 NETWORKS = {
-    **{f"{m}, {n}": mixed(m, n) for m in MIXERS for n in NORMS},
+    **{f"{m}, {n}": mixed(m, n) for m in MIXERS for n in ANY_NORM},
     "class token": mixed("token_mix", "batchnorm", TINY),
     "stem, embedded": mixed(
         "convolution", "batchnorm", replace(IMAGE, stem=STEM[:1], patch=2)

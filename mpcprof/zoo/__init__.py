@@ -1,0 +1,1 @@
+"""Published private Transformers as whole systems: their parts, prices and defects."""

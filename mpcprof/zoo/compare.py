@@ -1,0 +1,195 @@
+"""Systems beside each other: what a network of each costs, and how exact it is."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Final, Literal, get_args
+
+from mpcprof.costmodel.model import CostModel, Prediction
+from mpcprof.errors import UsageError
+from mpcprof.network import Network
+from mpcprof.nn.approximation import Accuracy
+from mpcprof.nn.architecture import Heads
+from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.preset import ModelPreset
+from mpcprof.nn.steps import PRODUCT_OPERATIONS, Step
+from mpcprof.units import format_bytes, format_duration
+from mpcprof.zoo.systems import SYSTEMS, System, get_system
+
+Sort = Literal["seconds", "bytes", "hops", "name"]
+SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
+SHARES: Final = ("attention", "activation", "norm", "products", "other")
+
+
+def share_group(step: Step) -> str:
+    """Return the member of `SHARES` that a step belongs to.
+
+    Products of matrices are apart wherever they are; `other` is the rest of the
+    embedding and of the classifier.
+    """
+    if step.operation in PRODUCT_OPERATIONS:
+        return "products"
+    words = step.part.split("/")
+    if "norm" in words or words[0] == "head":
+        return "norm"
+    if "mlp" in words:
+        return "activation"
+    return "attention" if "attention" in words else "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemCost:
+    """A system on one network.
+
+    Attributes:
+        shares: Share of the seconds by member of `SHARES`; what a call costs once is
+            `other`.
+    """
+
+    name: str
+    system: System
+    prediction: Prediction
+    shares: Mapping[str, float]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the row as it stands in `zoo predict --json`."""
+        errors = self.system.errors().items()
+        own = ("latency_s", "interval_s", "bytes_sent", "total_bytes_sent", "hops")
+        return {
+            "name": self.name,
+            **{key: getattr(self.prediction, key) for key in own},
+            "basis": self.prediction.basis,
+            "shares": dict(self.shares),
+            "errors": {part: asdict(error) for part, error in errors},
+            "replaced": [*self.system.replaced],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZooReport:
+    """Every system on one network, in the order asked for.
+
+    Attributes:
+        title: Sizes of the network that every system is put into.
+    """
+
+    title: str
+    deployment: str
+    network: Network
+    costs: tuple[SystemCost, ...]
+
+    def to_json(self) -> str:
+        """Return the document of `zoo predict --json`."""
+        return json.dumps(
+            {
+                "title": self.title,
+                "deployment": self.deployment,
+                "network": str(self.network),
+                "systems": [cost.to_json() for cost in self.costs],
+            },
+            indent=1,
+        )
+
+    def header(self) -> tuple[str, ...]:
+        """Return the names of the columns."""
+        return ("system", "seconds", "sent", "hops", *SHARES, "errors", "replaced")
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return a row for each system, as text."""
+        return [
+            (
+                cost.name,
+                format_duration(cost.prediction.latency_s, digits=4),
+                format_bytes(cost.prediction.bytes_sent, digits=4),
+                f"{cost.prediction.hops:g}",
+                *(f"{cost.shares[group]:.0%}" for group in SHARES),
+                ", ".join(map(describe_error, cost.system.errors().values())),
+                ", ".join(cost.system.replaced),
+            )
+            for cost in self.costs
+        ]
+
+
+def describe_error(error: Accuracy) -> str:
+    """Return an error in words, such as `exp 0.0086 on -14..0`."""
+    size = f"{error.max_error:.2g}"
+    if error.is_relative:
+        size = f"{error.max_error:.2%}"
+    return f"{error.of} {size} on {error.low:g}..{error.high:g}"
+
+
+def compare_systems(
+    model: CostModel,
+    sizes: ModelPreset,
+    network: Network,
+    *,
+    names: Sequence[str] = (),
+    sort: Sort = "seconds",
+    heads: Heads = "batched",
+    n_batch: int = 1,
+) -> ZooReport:
+    """Predict a network of these sizes as every system would have it.
+
+        >>> profile = mpcprof.read_profile("profiles/semi2k.parquet")
+        >>> fitted = mpcprof.fit_cost_model(profile)
+        >>> cifar, wan = mpcprof.get_model("cifar"), mpcprof.parse_network("wan")
+        >>> report = compare_systems(fitted, cifar, wan, names=["puma", "the-x"])
+        >>> [cost.name for cost in report.costs]
+        ['the-x', 'puma']
+
+    Args:
+        names: Systems; none for all.
+
+    Raises:
+        UnknownNameError: If there is no such system.
+        MissingEntryError: If the profile lacks an operation.
+        UsageError: If the order is not known.
+    """
+    if sort not in SORTS:
+        raise UsageError(f"sort={sort!r}: expected {', '.join(SORTS)}")
+    chosen = {name: get_system(name) for name in names or SYSTEMS}
+    costs = [
+        _cost(model, name, system, sizes, network, heads, n_batch)
+        for name, system in chosen.items()
+    ]
+    return ZooReport(
+        title=f"{sizes.name}, {sizes.n_layers} layers, {sizes.n_heads} heads {heads}, "
+        f"{sizes.n_tokens} tokens, width {sizes.width}, batch {n_batch}",
+        deployment=str(model.deployment),
+        network=network,
+        costs=tuple(sorted(costs, key=lambda cost: _key(cost, sort))),
+    )
+
+
+def _key(cost: SystemCost, sort: Sort) -> tuple[float, str]:
+    quantities = {
+        "seconds": cost.prediction.latency_s,
+        "bytes": cost.prediction.bytes_sent,
+        "hops": cost.prediction.hops,
+    }
+    return quantities.get(sort, 0.0), cost.name
+
+
+def _cost(
+    model: CostModel,
+    name: str,
+    system: System,
+    sizes: ModelPreset,
+    network: Network,
+    heads: Heads,
+    n_batch: int,
+) -> SystemCost:
+    steps = trace_model(system.build(sizes, heads), n_batch)
+    prediction = model.predict(
+        (step._replace(part=share_group(step)) for step in steps), network
+    )
+    seconds = {part.name: part.latency_s for part in prediction.parts}
+    seconds["other"] = seconds.get("other", 0.0) + prediction.per_call_s
+    return SystemCost(
+        name=name,
+        system=system,
+        prediction=replace(prediction, parts=()),
+        shares={
+            group: seconds.get(group, 0.0) / prediction.latency_s for group in SHARES
+        },
+    )

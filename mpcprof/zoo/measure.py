@@ -1,0 +1,106 @@
+"""One layer of every system on real parties, held against its prediction."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from mpcprof.costmodel.model import fit_cost_model
+from mpcprof.errors import UsageError
+from mpcprof.network import Network
+from mpcprof.nn.architecture import Heads
+from mpcprof.nn.preset import ModelPreset
+from mpcprof.profile.record import Profile
+from mpcprof.progress import Progress
+from mpcprof.units import format_duration
+from mpcprof.verify.draw import model_case
+from mpcprof.verify.report import CaseResult, VerifyResult
+from mpcprof.verify.run import VerifyConfig, verify
+from mpcprof.zoo.systems import SYSTEMS, get_system
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZooMeasurement:
+    """Systems measured, in the order asked for.
+
+    Attributes:
+        names: Name of the system of each case of `verified`.
+    """
+
+    names: tuple[str, ...]
+    verified: VerifyResult
+
+    def to_json(self) -> str:
+        """Return the document of `zoo measure --json`."""
+        document = json.loads(self.verified.to_json())
+        for name, case in zip(self.names, document["cases"], strict=True):
+            case["system"] = name
+        return json.dumps(document, indent=1)
+
+    def lines(self) -> list[str]:
+        """Return a line for each system, what was left out, and a summary."""
+        pairs = zip(self.names, self.verified.results, strict=True)
+        left_out = [f"left out: {reason}" for reason in self.verified.left_out]
+        return [
+            f"{self.verified.deployment}, one layer",
+            *(_line(*pair) for pair in pairs),
+            *left_out,
+            str(self.verified.summary),
+        ]
+
+
+def _line(name: str, result: CaseResult) -> str:
+    return (
+        f"{name:20} {format_duration(result.predicted_s, digits=4):>8} predicted, "
+        f"{format_duration(result.measured_s, digits=4):>8} measured on "
+        f"{result.network} ({result.error:+.1%}); bytes {result.bytes_error:+.3%}, "
+        f"hops {result.hops_error:+.2%}"
+    )
+
+
+def measure_systems(
+    profile: Profile,
+    sizes: ModelPreset,
+    networks: Sequence[Network],
+    path: str | os.PathLike[str],
+    progress: Progress,
+    *,
+    names: Sequence[str] = (),
+    heads: Heads = "batched",
+    emulation: str = "auto",
+    repeats: int = 3,
+    warmups: int = 1,
+    seed: int = 0,
+    is_fresh: bool = False,
+) -> ZooMeasurement:
+    """Measure one layer of these sizes, embedding and classifier included, by system.
+
+    What is on file at `path` is not measured again.
+
+    Args:
+        names: Systems; none for all.
+
+    Raises:
+        UnknownNameError: If there is no such system.
+        MissingEntryError: If the profile lacks an operation.
+        EngineError: If nothing could be measured; it says why.
+    """
+    layer = replace(sizes, n_layers=1)
+    chosen = names or (*SYSTEMS,)
+    cases = {model_case(get_system(name).build(layer, heads)): name for name in chosen}
+    if len(cases) < len(chosen):
+        raise UsageError(f"systems {', '.join(chosen)}: name each one once")
+    config = VerifyConfig(
+        profile=profile,
+        model=fit_cost_model(profile),
+        cases=tuple(cases),
+        networks=tuple(networks),
+        emulation=emulation,
+        repeats=repeats,
+        warmups=warmups,
+        seed=seed,
+    )
+    by_workload = {case.name: name for case, name in cases.items()}
+    result = verify(config, path, progress, is_fresh=is_fresh)
+    found = tuple(by_workload[one.workload] for one in result.results)
+    return ZooMeasurement(names=found, verified=result)

@@ -1,0 +1,278 @@
+"""Published systems: their parts, prices and parties, and the defects that are stated.
+
+Each released program that is called wrong is written here in numpy, as its file has it,
+so that the stated figure can fail.
+"""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from scipy.special import erf, ndtr
+
+from mpcprof.cli import main, zoo
+from mpcprof.costmodel.model import fit_cost_model
+from mpcprof.dims import Dims
+from mpcprof.errors import UnknownNameError, UsageError
+from mpcprof.network import NETWORKS
+from mpcprof.nn.approximation import goldschmidt_error
+from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.norm import NORMS
+from mpcprof.nn.preset import MODELS
+from mpcprof.profile.io import read_profile
+from mpcprof.workloads.models import model_workload
+from mpcprof.workloads.reference import nimbus_exp64, puma_exp64
+from mpcprof.zoo.compare import SHARES, SORTS, compare_systems, share_group
+from mpcprof.zoo.systems import SYSTEMS, get_system
+from tests import PROFILES
+from tests.architectures import TINY
+from tests.committed import committed_model
+
+WAN = NETWORKS["wan"]
+X = np.linspace(-6, 6, 20_001)
+GELU = X * ndtr(X)
+LAYER = replace(TINY, n_layers=1, n_heads=4, width=32)
+
+each_system = pytest.mark.parametrize("name", SYSTEMS)
+
+
+# ---- parts and prices
+
+
+@each_system
+def test_a_system_says_where_it_comes_from_and_what_differs(name):
+    lines = get_system(name).lines(name)
+
+    assert lines[0].startswith(f"{name}: ")
+    assert any(line.startswith("  source: ") for line in lines)
+
+
+def test_an_unknown_system_is_named_with_its_nearest():
+    with pytest.raises(UnknownNameError, match="no system 'pumma'; did you mean puma"):
+        get_system("pumma")
+
+
+def test_two_attentions_are_spread_evenly_over_the_layers():
+    heads = SYSTEMS["mpcvit"].build(MODELS["cifar"]).attention
+
+    counts = [sum(head == ("relu_softmax",) for head in layer) for layer in heads]
+    assert sum(counts) == round(0.7 * 28)
+    assert {*counts} == {2, 3}
+
+
+@each_system
+def test_the_shares_of_a_system_are_all_of_its_seconds(name):
+    model, sizes = committed_model(), MODELS["digits"]
+
+    (cost,) = compare_systems(model, sizes, WAN, names=[name]).costs
+
+    steps = trace_model(SYSTEMS[name].build(sizes))
+    whole = model.predict(steps, WAN)
+    assert sum(cost.shares.values()) == pytest.approx(1)
+    assert cost.prediction.latency_s == pytest.approx(whole.latency_s)
+    assert (cost.prediction.bytes_sent, cost.prediction.hops) == (
+        whole.bytes_sent,
+        whole.hops,
+    )
+    assert {share_group(step) for step in steps} <= {*SHARES}
+
+
+@pytest.mark.parametrize("sort", SORTS)
+def test_systems_come_in_the_order_asked_for(sort):
+    report = compare_systems(committed_model(), MODELS["digits"], WAN, sort=sort)
+
+    rows = json.loads(report.to_json())["systems"]
+    key = {"seconds": "latency_s", "bytes": "bytes_sent"}.get(sort, sort)
+    values = [row[key] for row in rows]
+    assert values == sorted(values)
+    assert {row["name"] for row in rows} == {*SYSTEMS}
+
+
+def test_an_unknown_order_is_refused():
+    with pytest.raises(UsageError, match="sort='speed': expected seconds, bytes"):
+        compare_systems(committed_model(), MODELS["digits"], WAN, sort="speed")
+
+
+def test_the_orders_of_the_command_are_those_of_the_library():
+    assert zoo._SORTS == SORTS
+
+
+def test_the_command_lists_every_system_with_its_defects():
+    result = CliRunner().invoke(main, ["zoo", "list", "--json"])
+
+    rows = json.loads(result.output)["systems"]
+    assert [row["name"] for row in rows] == [*SYSTEMS]
+    assert len(next(row for row in rows if row["name"] == "secformer")["defects"]) > 5
+
+
+# ---- parties
+
+
+@pytest.fixture(scope="module")
+def models():
+    return {
+        name: fit_cost_model(read_profile(PROFILES / f"{name}.parquet"))
+        for name in ("semi2k",)
+    }
+
+
+@pytest.mark.spu
+@each_system
+def test_a_layer_of_a_system_costs_parties_what_is_predicted(name, semi2k, models):
+    architecture = SYSTEMS[name].build(LAYER)
+    workload = model_workload(architecture)
+    inputs = workload.make_inputs(Dims(n_batch=1), np.random.default_rng(0))
+
+    semi2k.load("case", semi2k.lower("case", workload.function, inputs), inputs)
+    run = semi2k.run("case").runs[0]
+    revealed = semi2k.fetch("case")
+    semi2k.unload("case")
+
+    expected = workload.reference(*inputs)
+    allowed = workload.tolerance.allowed(expected, semi2k.deployment.fraction_bits)
+    predicted = models["semi2k"].predict(trace_model(architecture), WAN)
+    assert np.all(np.abs(revealed - expected) <= allowed)
+    assert (run.bytes_sent, run.send_actions) == (predicted.bytes_sent, predicted.hops)
+
+
+# ---- errors that are stated
+
+
+@pytest.mark.parametrize(
+    ("attention", "exp"),
+    [
+        ("softmax_puma", puma_exp64),
+        ("softmax_bumblebee", lambda x: puma_exp64(x, 64)),
+        ("softmax_nimbus", nimbus_exp64),
+    ],
+)
+def test_an_exponential_errs_as_much_as_it_says_and_hardly_less(attention, exp):
+    accuracy = ATTENTIONS[attention].accuracy
+    x = np.linspace(accuracy.low, accuracy.high, 20_001)
+
+    error = np.abs(exp(x) - np.exp(x)).max()
+
+    assert accuracy.max_error / 2 < error <= accuracy.max_error
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "power", "divisor", "n_steps"),
+    [
+        (ATTENTIONS["2quad_secformer"].accuracy, -1.0, 5000, 13),
+        (NORMS["layernorm_secformer"].accuracy, -0.5, 2000, 11),
+    ],
+)
+def test_a_deflated_inverse_errs_as_much_as_it_says(accuracy, power, divisor, n_steps):
+    low, high = accuracy.low, accuracy.high
+
+    error = goldschmidt_error(low, high, power, divisor, n_steps)
+
+    assert accuracy.max_error / 2 < error <= accuracy.max_error
+
+
+# ---- what is wrong elsewhere
+
+
+def test_mpcformers_timed_quad_has_two_coefficients_swapped():
+    x = np.linspace(-3, 3, 9_999)
+    exact = x * ndtr(x)
+
+    trained = np.abs(0.125 * x**2 + 0.25 * x + 0.5 - exact).max()
+    timed = np.abs(0.125 * x**2 + 0.5 * x + 0.25 - exact).max()
+
+    assert (round(trained, 2), round(timed, 2)) == (0.88, 0.25)
+
+
+PUMA_LEFT = (
+    *(-0.011034134030615728, -0.11807612951181953),
+    *(-0.42226581151983866, -0.5054031199708174),
+)
+PUMA_MIDDLE = (
+    *(0.0018067462606141187, 0, -0.037688200365904236, 0),
+    *(0.3603292692789629, 0.5, 0.008526321541038084),
+)
+_SINES = (1.25772, -0.0299154, 0.382155, -0.0519123, 0.196033, -0.0624557, 0.118029)
+
+
+def fourier_erf(z, cut):
+    series = sum(b * np.sin(k * np.pi * z / 10) for k, b in enumerate(_SINES, 1))
+    return np.where(np.abs(z) < cut, series, np.sign(z))
+
+
+@pytest.mark.parametrize(("cut", "error"), [(1.7, 0.0195), (2.5, 0.058)])
+def test_secformers_sines_are_cut_too_late_in_its_program(cut, error):
+    own = X / 2 * (1 + fourier_erf(X / np.sqrt(2), cut))
+
+    assert np.abs(own - GELU).max() == pytest.approx(error, abs=5e-4)
+
+
+def test_secformers_program_reduces_the_difference_by_the_wrong_period():
+    z = np.linspace(-2.5, 2.5, 501)
+    masks = -np.arange(0, 2**10, 0.5)[:, None]
+
+    reduced = (z - masks) % (2 * np.pi) + masks
+    own = z / np.sqrt(2) * (1 + fourier_erf(reduced, np.inf))
+
+    exact = z * np.sqrt(2) * ndtr(z * np.sqrt(2))
+    assert np.abs(own - exact).max() == pytest.approx(3.9, abs=0.06)
+
+
+def test_secformers_puma_has_another_sign_in_a_cut_and_nothing_above():
+    p0, p1 = np.polyval(PUMA_LEFT, X), np.polyval(PUMA_MIDDLE, X)
+    c0, c1, c2 = X < -4, X < 1.95, X <= 3
+    own = (c1 & ~c0) * (p0 + p1) + (c2 & ~c1) * X
+
+    assert np.abs(own - GELU).max() == pytest.approx(6.0, abs=0.01)
+
+
+def test_secformers_exact_gelu_lacks_half_of_its_input():
+    own = 0.5 * X * erf(X / np.sqrt(2))
+
+    assert np.abs(own - GELU).max() == pytest.approx(3.0)
+
+
+def iterate(start, n_steps):
+    product, rest = 1.0, start
+    for _ in range(n_steps):
+        multiplier = 2 - rest
+        product, rest = product * multiplier, rest * multiplier
+    return product
+
+
+def test_without_deflation_goldschmidts_division_diverges_for_a_row_of_two():
+    total = 2 * 5.0**2
+
+    assert abs(iterate(total, 7)) > 1e100
+    assert iterate(total / 5000, 13) / 5000 == pytest.approx(1 / total, rel=1e-6)
+
+
+@pytest.mark.parametrize(("variance", "error"), [(0.25, 0.23), (1.0, 0.017)])
+def test_secformers_eta_is_too_large_for_small_variances(variance, error):
+    own = goldschmidt_error(variance, 2 * variance, -0.5, 2000, 11)
+
+    assert own == pytest.approx(error, rel=0.03)
+
+
+def test_secformers_eta_is_too_small_for_512_tokens():
+    with pytest.raises(UsageError, match="diverges"):
+        goldschmidt_error(25 * 512 * 0.99, 25 * 512, -1.0, 5000, 13)
+
+
+def test_bumblebees_paper_cuts_where_its_polynomial_has_left_its_range():
+    cubic = np.polyval(PUMA_LEFT, -5.0)
+
+    assert abs(cubic - -5 * ndtr(-5)) == pytest.approx(0.033, abs=5e-4)
+
+
+def test_an_affine_reciprocal_is_far_off_where_sums_span_a_factor_of_20():
+    ratio = 20
+    x = np.linspace(1, ratio, 9_999)
+    middle = (ratio + 1) / (ratio - 1)
+    u = (2 * x - 1 - ratio) / (ratio - 1)
+    # 1 - x (a + b x), of all a and b the one that is a multiple of T_2
+    error = np.abs(2 * u**2 - 1) / (2 * middle**2 - 1)
+
+    assert error.max() == pytest.approx(0.69, abs=5e-3)
