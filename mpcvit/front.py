@@ -253,8 +253,9 @@ def _mark(point: Point) -> Mark:
 
 
 def _published_mark(one: Published) -> Mark:
+    own = "MPCViT, MPCViT+" if one.what.startswith("MPCViT") else "other ViTs"
     return Mark(
-        group=f"paper: {one.what}",
+        group=f"paper: {one.what if one.what == 'softmax ViT' else own}",
         latency_s=one.latency_s or 0.0,
         percent=one.accuracy_percent or 0.0,
     )
