@@ -41,6 +41,7 @@ LAYERS = (
     ("mpcprof.nn",),
     ("mpcprof.costmodel",),
     ("mpcprof.terms", "mpcprof.predict"),
+    ("mpcprof.graph",),
     ("mpcprof.workloads",),
     ("mpcprof.engine",),
     ("mpcprof.sweep", "mpcprof.doctor", "mpcprof.reported"),

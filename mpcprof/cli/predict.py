@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mpcprof.cli.options import (
+    FILE,
     MODELS,
     batch_option,
     heads_option,
@@ -23,6 +24,18 @@ if TYPE_CHECKING:
 
 # as costmodel.offline.PROTOCOLS, which costs half a second to import; a test compares
 OFFLINE_PROTOCOLS = ("bfv", "ferret", "iknp", "dealer")
+
+
+def parse_length(text: str) -> tuple[str, int]:
+    """Read the length (sequence, 128) of an axis from `sequence=128`.
+
+    Raises:
+        UsageError: If it is none.
+    """
+    name, _, length = text.rpartition("=")
+    if not name or not length.isdecimal() or not int(length):
+        raise UsageError(f"{text!r}: expected the length of an axis: sequence=128")
+    return name, int(length)
 
 
 @click.command("predict")
@@ -57,6 +70,20 @@ OFFLINE_PROTOCOLS = ("bfv", "ferret", "iknp", "dealer")
 @heads_option("One by one or together. [default: as in the file, else serial]")
 @plan_option
 @click.option("--layers", "n_layers", type=click.IntRange(min=1), help="Fewer or more.")
+@click.option("--onnx", type=FILE, help="Network in an ONNX file, by operation.")
+@click.option(
+    "--dim",
+    "lengths",
+    multiple=True,
+    type=parse_length,
+    metavar="NAME=N",
+    help="Length of an axis that the file of --onnx leaves open; repeatable.",
+)
+@click.option(
+    "--skip-unsupported",
+    is_flag=True,
+    help="With --onnx: leave out operations without a price, and name them.",
+)
 @click.option(
     "--with-offline",
     is_flag=True,
@@ -81,6 +108,9 @@ def command(
     heads: "Heads | None",
     plan: str | None,
     n_layers: int | None,
+    onnx: Path | None,
+    lengths: tuple[tuple[str, int], ...],
+    skip_unsupported: bool,
     with_offline: bool,
     offline_protocol: str | None,
     is_json: bool,
@@ -89,7 +119,33 @@ def command(
 
     Seconds with an interval, bytes, hops, and the split by layer and by operation. With
     --with-offline, also a table of what a trusted party deals, and its price without.
+    With --onnx any network of operations that have a price, a CNN too.
     """
+    if offline_protocol and not with_offline:
+        raise UsageError(
+            f"--offline-protocol {offline_protocol} prices nothing by itself; add "
+            "--with-offline"
+        )
+    if onnx is not None:
+        if any((model, attention, activation, norm, heads, plan, n_layers)):
+            raise UsageError(
+                "--onnx FILE says the whole network: give it without --model, "
+                "--attention, --activation, --norm, --heads, --plan and --layers"
+            )
+        from mpcprof.graph.predict import OnnxConfig, predict_onnx
+
+        config = OnnxConfig(
+            path=onnx,
+            n_batch=n_batch,
+            lengths=dict(lengths),
+            skips_unpriced=skip_unsupported,
+            offline_protocol=(offline_protocol or "bfv") if with_offline else None,
+        )
+        report = predict_onnx(profile, config, networks)
+        click.echo(report.to_json() if is_json else "\n".join(report.lines()))
+        return
+    if lengths or skip_unsupported:
+        raise UsageError("--dim and --skip-unsupported are of --onnx FILE; add it")
     from dataclasses import replace
 
     from mpcprof.costmodel.model import fit_cost_model
@@ -107,11 +163,6 @@ def command(
         n_tokens=n_tokens,
         embedding=embedding,
     )
-    if offline_protocol and not with_offline:
-        raise UsageError(
-            f"--offline-protocol {offline_protocol} prices nothing by itself; add "
-            "--with-offline"
-        )
     records = read_profile(profile)
     cost_model = fit_cost_model(records)
     chosen = choose_plan(

@@ -1,0 +1,4 @@
+"""Networks as ONNX, priced by operation.
+
+onnx_file -> fusion -> operations -> trace -> predict
+"""
