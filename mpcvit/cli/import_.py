@@ -1,10 +1,14 @@
 """`mpcvit import`: a checkpoint of another framework as one of ours."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from mpcprof.cli.options import FILE, MODELS, json_option, parse_numbers
+
+if TYPE_CHECKING:
+    from mpcprof.nn.preset import Embedding
 
 
 @click.command("import")
@@ -20,6 +24,14 @@ from mpcprof.cli.options import FILE, MODELS, json_option, parse_numbers
 @click.option(
     "--heads", "n_heads", type=click.IntRange(min=1), help="Number of heads of a layer."
 )
+@click.option(
+    "--tokens", "n_tokens", type=click.IntRange(min=1), help="Length of a text."
+)
+@click.option(
+    "--embedding",
+    type=click.Choice(["client", "one_hot"]),
+    help="Who embeds words: the client looks them up, or shares one-hot rows.",
+)
 @click.option("--mean", type=parse_numbers, help="Of each channel: 0.5,0.5,0.5.")
 @click.option("--std", "deviation", type=parse_numbers, help="As --mean.")
 @click.option("--dataset", help="Name or folder of images, whose classes it tells.")
@@ -31,13 +43,15 @@ def command(
     settings: Path | None,
     model: str | None,
     n_heads: int | None,
+    n_tokens: int | None,
+    embedding: "Embedding | None",
     mean: tuple[float, ...] | None,
     deviation: tuple[float, ...] | None,
     dataset: str | None,
     data: Path | None,
     is_json: bool,
 ) -> None:
-    """Import FILE: MPCViT's .pth.tar, or a ViT of timm or Hugging Face.
+    """Import FILE: MPCViT's .pth.tar, a ViT of timm or Hugging Face, or BERT.
 
     Safetensors, or what torch.save wrote: tensors alone are read, no code is run. What
     cannot be expressed is refused. The checkpoint gives the same logits, and its
@@ -52,6 +66,8 @@ def command(
             settings=settings,
             model=model,
             n_heads=n_heads,
+            n_tokens=n_tokens,
+            embedding=embedding,
             mean=mean,
             deviation=deviation,
             dataset=dataset,

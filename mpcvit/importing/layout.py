@@ -1,4 +1,4 @@
-"""What other frameworks call the parameters of a Vision Transformer, and mean by them.
+"""What other frameworks call the parameters of a Transformer, and mean by them.
 
 Another framework of the same network is one more entry of `LAYOUTS`.
 """
@@ -20,10 +20,17 @@ class Layout:
     Attributes:
         name: The framework and the network, as they are printed.
         source: Where the names and their meaning come from.
-        patches: Convolution that makes patches, whose weight tells the framework.
+        patches: Convolution that makes patches, whose weight tells the framework; ""
+            for a network that reads words.
+        words: Table of words, whose weight tells the framework; "" for none.
+        types: Table of token types.
+        positions: Tensor of positions.
+        embedding_norm: Norm behind the embedding; "" for none.
         layers: What names of a layer's parameters begin with, in front of its number.
         qkv: Queries, keys and values: one linear layer of all, or one of each.
         scale1: Factor of each channel behind the attention, a tensor; "" for none.
+        last_norm: Norm in front of the classifier; "" for none.
+        pooler: Linear layer and tanh in front of the classifier; "" for none.
         alpha: Share of the ReLU softmax in a head or row, a tensor; "" for none.
         beta: Share of the GeLU in a token, a tensor; "" for none.
         unused: Endings of names that a classification does not read.
@@ -32,9 +39,12 @@ class Layout:
 
     name: str
     source: str
-    patches: str
-    class_token: str
+    patches: str = ""
+    words: str = ""
+    types: str = ""
+    class_token: str = ""
     positions: str
+    embedding_norm: str = ""
     layers: str
     norm1: str
     qkv: tuple[str, ...]
@@ -42,7 +52,8 @@ class Layout:
     norm2: str
     linear1: str
     linear2: str
-    last_norm: str
+    last_norm: str = ""
+    pooler: str = ""
     head: str
     scale1: str = ""
     scale2: str = ""
@@ -51,6 +62,11 @@ class Layout:
     unused: tuple[str, ...] = ()
     norm_epsilon: float
     norm_order: NormOrder = "pre"
+
+    @property
+    def mark(self) -> str:
+        """Name of the tensor that tells the framework."""
+        return f"{self.patches or self.words}.weight"
 
     def layer(self, number: int) -> str:
         """Return what names of that layer's parameters begin with."""
@@ -111,6 +127,27 @@ LAYOUTS: Final = (
         unused=("vit.pooler.dense.weight", "vit.pooler.dense.bias", ".mask_token"),
         norm_epsilon=1e-12,
     ),
+    Layout(
+        name="Hugging Face BERT",
+        source="transformers/models/bert/modeling_bert.py, "
+        "BertForSequenceClassification",
+        words="bert.embeddings.word_embeddings",
+        types="bert.embeddings.token_type_embeddings",
+        positions="bert.embeddings.position_embeddings.weight",
+        embedding_norm="bert.embeddings.LayerNorm",
+        layers="bert.encoder.layer.",
+        norm1="attention.output.LayerNorm",
+        qkv=tuple(f"attention.self.{name}" for name in ("query", "key", "value")),
+        projection="attention.output.dense",
+        norm2="output.LayerNorm",
+        linear1="intermediate.dense",
+        linear2="output.dense",
+        pooler="bert.pooler.dense",
+        head="classifier",
+        unused=(".position_ids",),
+        norm_epsilon=1e-12,
+        norm_order="post",
+    ),
     # behind the attention's sum stands `norm1`, through which all of the layer goes
     Layout(
         name="MPCViT",
@@ -153,6 +190,14 @@ _FOREIGN: Final = {
 }
 
 
+_OTHERS: Final = {  # priced here, but not as an architecture.json
+    "patch_embed.conv1.conv.weight": "an EfficientViT: mpcprof predict --model "
+    "efficientvit-m0 prices it, and mpcvit.models.efficientvit takes its weights",
+    "roberta.embeddings.word_embeddings.weight": "a RoBERTa, whose positions begin "
+    "elsewhere and whose classifier has two layers",
+}
+
+
 def find_layout(names: Iterable[str]) -> Layout:
     """Return the layout of a file with these names.
 
@@ -161,6 +206,8 @@ def find_layout(names: Iterable[str]) -> Layout:
     """
     known = sorted({*names})
     for name in known:
+        if name in _OTHERS:
+            raise UsageError(f"{name} is of {_OTHERS[name]}; it cannot be imported")
         for part, meaning in _FOREIGN.items():
             if re.search(rf"(^|[._]){part}([._]|$)", name):
                 raise UsageError(
@@ -168,10 +215,10 @@ def find_layout(names: Iterable[str]) -> Layout:
                     "a network without it"
                 )
     for layout in LAYOUTS:
-        if f"{layout.patches}.weight" in known:
+        if layout.mark in known:
             return layout
-    expected = ", ".join(f"{one.patches}.weight ({one.name})" for one in LAYOUTS)
+    expected = ", ".join(f"{one.mark} ({one.name})" for one in LAYOUTS)
     raise UsageError(
-        f"{len(known)} tensors, such as {', '.join(known[:3])}: none embeds patches as "
-        f"a network does that can be imported; expected one of {expected}"
+        f"{len(known)} tensors, such as {', '.join(known[:3])}: none is the embedding "
+        f"of a network that can be imported; expected one of {expected}"
     )

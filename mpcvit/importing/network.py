@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import Architecture, Head, LayerActivation
-from mpcprof.nn.preset import ModelPreset, Pooling
+from mpcprof.nn.preset import Embedding, ModelPreset, Pooling
 from mpcvit.importing.layout import Layout, find_layout
 from mpcvit.models.vit import check_weights
 
@@ -27,6 +28,8 @@ class Hints:
         activation: Activation of the MLPs.
         norm_epsilon: Number that layernorms add to the variance.
         pooling: What the classifier reads.
+        n_tokens: Number of words of a text; None for as many as there are positions.
+        embedding: Who embeds words.
     """
 
     name: str
@@ -34,6 +37,8 @@ class Hints:
     activation: str | None = None
     norm_epsilon: float | None = None
     pooling: Pooling | None = None
+    n_tokens: int | None = None
+    embedding: Embedding | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -42,7 +47,8 @@ class ImportedNetwork:
 
     Attributes:
         weights: Weights, named as in `mpcprof.nn.transformer.weight_shapes`.
-        unused: Names of tensors that a classification does not read.
+        unused: Names of tensors that a classification does not read, or that the
+            client keeps to look words up.
     """
 
     layout: Layout
@@ -60,8 +66,12 @@ def convert_network(tensors: Mapping[str, Tensor], hints: Hints) -> ImportedNetw
     """
     layout = find_layout(tensors)
     unused = tuple(name for name in tensors if name.endswith(layout.unused))
-    left = _Tensors({name: tensors[name] for name in tensors if name not in unused})
+    left = _Tensors(
+        {_new_name(name): tensors[name] for name in tensors if name not in unused}
+    )
     model = _find_sizes(left, layout, hints)
+    if layout.words and not model.is_one_hot:
+        unused = (*unused, *_take_tables(left, layout, model))
     activation = hints.activation or "gelu_exact"
     architecture = Architecture(
         model=model,
@@ -73,13 +83,16 @@ def convert_network(tensors: Mapping[str, Tensor], hints: Hints) -> ImportedNetw
             for layer in range(model.n_layers)
         ),
     )
-    weights = _embedding(left, layout, model)
+    weights = (_embed_words if layout.words else _embedding)(left, layout, model)
     for layer in range(model.n_layers):
         own = _layer(left, layout, architecture, layer)
         weights |= {f"layers.{layer}.{name}": weight for name, weight in own.items()}
-    weights["norm.gamma"], weights["norm.beta"] = left.take_norm(
-        layout.last_norm, model.width
-    )
+    if layout.last_norm:
+        norm = left.take_norm(layout.last_norm, model.width)
+        weights["norm.gamma"], weights["norm.beta"] = norm
+    if layout.pooler:
+        pooler = left.take_linear(layout.pooler, model.width, model.width)
+        weights["pooler.weight"], weights["pooler.bias"] = pooler
     weights["head.weight"], weights["head.bias"] = left.take_linear(
         layout.head, model.width, model.n_classes
     )
@@ -88,6 +101,14 @@ def convert_network(tensors: Mapping[str, Tensor], hints: Hints) -> ImportedNetw
     return ImportedNetwork(
         layout=layout, architecture=architecture, weights=weights, unused=unused
     )
+
+
+def _new_name(name: str) -> str:
+    """Return the name that a parameter of an older BERT has today."""
+    for old, new in (("LayerNorm.gamma", "weight"), ("LayerNorm.beta", "bias")):
+        if name.endswith(old):
+            return f"{name.rpartition('.')[0]}.{new}"
+    return name
 
 
 class _Tensors:
@@ -153,21 +174,18 @@ class _Tensors:
 
 def _find_sizes(tensors: _Tensors, layout: Layout, hints: Hints) -> ModelPreset:
     """Return the sizes, all but the number of heads from the shapes."""
-    width, n_channels, patch, across = tensors.shape(f"{layout.patches}.weight", 4)
-    if patch != across:
-        raise UsageError(f"patches of {patch} x {across} pixels: expected squares")
-    n_classes, _ = tensors.shape(f"{layout.head}.weight", 2)
+    of_input = (_text_sizes if layout.words else _image_sizes)(tensors, layout, hints)
+    n_classes, width = tensors.shape(f"{layout.head}.weight", 2)
     n_layers, first = layout.count_layers(tensors.names), layout.layer(0)
     hidden, _ = tensors.shape(f"{first}{layout.linear1}.weight", 2)
     rows, _ = tensors.shape(f"{first}{layout.qkv[0]}.weight", 2)
     heads_width = rows * len(layout.qkv) // 3
     n_heads = _count_heads(tensors, layout, hints, heads_width)
-    has_class_token = tensors.has(layout.class_token)
-    usual: Pooling = "class_token" if has_class_token else "mean"
+    usual: Pooling = of_input["pooling"]
     if hints.pooling not in (None, usual):
         raise UsageError(
-            f"pooling {hints.pooling!r} of a file with"
-            f"{'' if has_class_token else 'out'} {layout.class_token}: expected {usual}"
+            f"pooling {hints.pooling!r} by the config.json: the tensors are those of "
+            f"{usual!r}; expected the config.json of these weights"
         )
     epsilon = hints.norm_epsilon
     return ModelPreset(
@@ -176,16 +194,50 @@ def _find_sizes(tensors: _Tensors, layout: Layout, hints: Hints) -> ModelPreset:
         n_heads=n_heads,
         width=width,
         mlp_ratio=hidden / width,
-        image_size=patch * _grid_side(tensors, layout, has_class_token),
-        patch=patch,
-        n_channels=n_channels,
         n_classes=n_classes,
-        pooling=usual,
         has_qkv_bias=tensors.has(f"{first}{layout.qkv[0]}.bias"),
         own_head_dim=0 if heads_width == width else heads_width // n_heads,
         norm_order=layout.norm_order,
         norm_epsilon=layout.norm_epsilon if epsilon is None else epsilon,
+        **of_input,
     )
+
+
+# Any: sizes, and names of choices
+def _image_sizes(tensors: _Tensors, layout: Layout, hints: Hints) -> dict[str, Any]:
+    if hints.n_tokens or hints.embedding:
+        raise UsageError(
+            f"a {layout.name} reads an image: leave out --tokens and --embedding; they "
+            "are of a text"
+        )
+    _, n_channels, patch, across = tensors.shape(f"{layout.patches}.weight", 4)
+    if patch != across:
+        raise UsageError(f"patches of {patch} x {across} pixels: expected squares")
+    has_class_token = tensors.has(layout.class_token)
+    return {
+        "image_size": patch * _grid_side(tensors, layout, has_class_token),
+        "patch": patch,
+        "n_channels": n_channels,
+        "pooling": "class_token" if has_class_token else "mean",
+    }
+
+
+def _text_sizes(tensors: _Tensors, layout: Layout, hints: Hints) -> dict[str, Any]:
+    n_positions = tensors.shape(layout.positions, 2)[0]
+    n_tokens = hints.n_tokens or n_positions
+    if n_tokens > n_positions:
+        raise UsageError(
+            f"--tokens {n_tokens}: {layout.positions} has {n_positions}; expected no "
+            "more tokens than positions"
+        )
+    return {
+        "n_embeddings": n_tokens,
+        "n_words": tensors.shape(f"{layout.words}.weight", 2)[0],
+        "n_types": tensors.shape(f"{layout.types}.weight", 2)[0],
+        "embedding": hints.embedding or "client",
+        "has_pooler": bool(layout.pooler),
+        "pooling": "first",
+    }
 
 
 def _count_heads(
@@ -283,6 +335,30 @@ def _embedding(
     positions = tensors.take(layout.positions, 1, n_positions, width)
     none = positions.new_zeros(1, model.n_tokens - n_positions, width)
     weights["embedding.positions"] = torch.cat([none, positions], dim=1)
+    return weights
+
+
+def _take_tables(
+    tensors: _Tensors, layout: Layout, model: ModelPreset
+) -> dict[str, Tensor]:
+    """Return the tables of words and of token types, by their names."""
+    names = {f"{layout.words}.weight": model.n_words}
+    names[f"{layout.types}.weight"] = model.n_types
+    return {name: tensors.take(name, n, model.width) for name, n in names.items()}
+
+
+def _embed_words(
+    tensors: _Tensors, layout: Layout, model: ModelPreset
+) -> dict[str, Tensor]:
+    """Return positions and norm, and the tables where the parties multiply by them."""
+    n_positions = tensors.shape(layout.positions, 2)[0]
+    positions = tensors.take(layout.positions, n_positions, model.width)
+    weights = {"embedding.positions": positions[None, : model.n_tokens].contiguous()}
+    if model.is_one_hot:
+        tables = [*_take_tables(tensors, layout, model).values()]
+        weights["embedding.weight"] = torch.cat(tables)
+    norm = tensors.take_norm(layout.embedding_norm, model.width)
+    weights["embedding.norm.gamma"], weights["embedding.norm.beta"] = norm
     return weights
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from mpcprof.errors import UsageError
 from mpcprof.files import check_writable, replace_file
 from mpcprof.nn.architecture import Architecture, get_model
-from mpcprof.nn.preset import ModelPreset
+from mpcprof.nn.preset import Embedding, ModelPreset
 from mpcvit.checkpoint import Checkpoint, write_checkpoint
 from mpcvit.data.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES
 from mpcvit.data.normalization import Normalization
@@ -67,6 +67,8 @@ class ImportConfig:
         settings: File config.json; None for the one beside the weights, if there is.
         model: Preset or file of sizes that the network must have; its heads are taken.
         n_heads: Number of heads, where nothing else says it.
+        n_tokens: Number of words of a text; None for as many as there are positions.
+        embedding: Who embeds words; None for the client.
         mean: Mean of each channel of images, pixels from 0 to 1; None as in the
             settings, or as the framework usually has it.
         deviation: Deviation of each channel, given with the mean.
@@ -79,6 +81,8 @@ class ImportConfig:
     settings: Path | None = None
     model: str | None = None
     n_heads: int | None = None
+    n_tokens: int | None = None
+    embedding: Embedding | None = None
     mean: tuple[float, ...] | None = None
     deviation: tuple[float, ...] | None = None
     dataset: str | None = None
@@ -128,7 +132,8 @@ class ImportResult:
     Attributes:
         source: Framework and network that the file is of.
         assumed: What neither the file nor its owner said.
-        unused: Names of tensors that a classification does not read.
+        unused: Names of tensors that a classification does not read, or that the
+            client keeps to look words up.
     """
 
     checkpoint: Path
@@ -173,7 +178,7 @@ class ImportResult:
             f"{', '.join(sorted(activations))}; layernorm epsilon "
             f"{model.norm_epsilon:g}, order {model.norm_order}",
             *(f"assumed: {text}" for text in self.assumed),
-            *(f"not read by a classification, left out: {n}" for n in self.unused),
+            *(f"no weight of the network: {name}" for name in self.unused),
             f"{self.checkpoint}, and its architecture in {self.architecture_file}",
             f"price it: mpcprof predict PROFILE --attention {self.architecture_file}",
         ]
@@ -221,6 +226,8 @@ def _hints(config: ImportConfig, settings: Settings, source: Path) -> Hints:
         activation=settings.activation,
         norm_epsilon=settings.norm_epsilon,
         pooling=settings.pooling,
+        n_tokens=config.n_tokens,
+        embedding=config.embedding,
     )
 
 
@@ -247,8 +254,8 @@ def _checkpoint(
         normalization = _pixels(config.mean, config.deviation)
     if normalization is None:
         normalization = known.normalization
-        mean, deviation = normalization.mean, normalization.deviation
-        assumed.append(f"images with mean {_text(mean)}, deviation {_text(deviation)}")
+        if not model.n_embeddings:
+            assumed.append(f"images with {_describe(normalization)}")
     names = settings.class_names or known.class_names
     if config.dataset:
         names = _classes_of(config.dataset, config.data)
@@ -270,6 +277,10 @@ def _usual_images(layout: Layout, model: ModelPreset) -> _Images:
     published = _PUBLISHED.get((model.image_size, model.n_classes))
     if layout.name == "MPCViT" and published and model.n_channels == 3:
         return published
+    if model.n_embeddings:  # a text has no pixels
+        channels = range(model.n_channels)
+        nothing = tuple(0.0 for _ in channels), tuple(1.0 for _ in channels)
+        return _Images(dataset="imported", normalization=_pixels(*nothing))
     grey = (_GREY,) * model.n_channels
     return _Images(dataset="imported", normalization=_pixels(grey, grey))
 
@@ -282,5 +293,9 @@ def _classes_of(dataset: str, data: Path | None) -> tuple[str, ...]:
     return load_dataset(dataset, folder=data, limit=1).class_names
 
 
-def _text(values: tuple[float, ...]) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+def _describe(normalization: Normalization) -> str:
+    mean, deviation = (
+        ", ".join(f"{value:g}" for value in values)
+        for values in (normalization.mean, normalization.deviation)
+    )
+    return f"mean {mean}, deviation {deviation}"

@@ -257,3 +257,61 @@ class MpcVit(nn.Module):
         for block in own.blocks:
             x = block(x)
         return own.fc(own.norm(x)[:, 0])
+
+
+class BertLayer(nn.Module):
+    def __init__(self, width: int, n_heads: int, hidden: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        names = ("query", "key", "value")
+        self.attention = _holder(
+            self=_holder(**{name: nn.Linear(width, width) for name in names}),
+            output=_holder(
+                dense=nn.Linear(width, width), LayerNorm=nn.LayerNorm(width, eps=1e-12)
+            ),
+        )
+        self.intermediate = _holder(dense=nn.Linear(width, hidden))
+        self.output = _holder(
+            dense=nn.Linear(hidden, width), LayerNorm=nn.LayerNorm(width, eps=1e-12)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            split_heads(one(x), self.n_heads) for one in self.attention["self"].values()
+        )
+        weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(dim=-1)
+        own, values = self.attention["output"], (weights @ v).transpose(1, 2).flatten(2)
+        x = own["LayerNorm"](own["dense"](values) + x)
+        hidden = functional.gelu(self.intermediate["dense"](x))
+        return self.output["LayerNorm"](self.output["dense"](hidden) + x)
+
+
+class Bert(nn.Module):
+    """Source: transformers/models/bert, BertForSequenceClassification."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        width = 12
+        self.bert = _holder(
+            embeddings=_holder(
+                word_embeddings=nn.Embedding(20, width),
+                position_embeddings=nn.Embedding(9, width),
+                token_type_embeddings=nn.Embedding(2, width),
+                LayerNorm=nn.LayerNorm(width, eps=1e-12),
+            ),
+            encoder=_holder(
+                layer=nn.ModuleList(BertLayer(width, 3, 24) for _ in range(2))
+            ),
+            pooler=_holder(dense=nn.Linear(width, width)),
+        )
+        self.classifier = nn.Linear(width, 2)
+
+    def forward(self, words: Tensor, types: Tensor) -> Tensor:
+        own = self.bert["embeddings"]
+        x = own["word_embeddings"](words) + own["token_type_embeddings"](types)
+        x = x + own["position_embeddings"](torch.arange(words.shape[1]))
+        x = own["LayerNorm"](x)
+        for layer in self.bert["encoder"]["layer"]:
+            x = layer(x)
+        pooled = torch.tanh(self.bert["pooler"]["dense"](x[:, 0]))
+        return self.classifier(pooled)

@@ -14,16 +14,25 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import read_architecture
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.plan import rewrites_only
+from mpcprof.nn.transformer import vit
 from mpcvit.checkpoint import load_test_data, read_checkpoint
 from mpcvit.cli.import_ import command
 from mpcvit.importing.run import ImportConfig, ImportResult, import_checkpoint
+from mpcvit.models.algebra import OPS
 from mpcvit.train.evaluate import evaluate_plain
-from tests.mpcvit.importing.references import HuggingFaceViT, MpcVit, TimmViT, filled
+from tests.mpcvit.importing.references import (
+    Bert,
+    HuggingFaceViT,
+    MpcVit,
+    TimmViT,
+    filled,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -80,6 +89,34 @@ def test_logits_are_those_of_the_framework_to_1e_5(make, tmp_path) -> None:
         expected = network(images)
     assert expected.std() > 0.1
     assert (found - expected).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("embedding", ["client", "one_hot"])
+def test_logits_of_bert_are_those_of_the_framework(embedding, tmp_path) -> None:
+    network = filled(Bert())
+    words, types = torch.randint(20, (3, 7)), torch.randint(2, (3, 7))
+    old = "bert.embeddings.LayerNorm"  # as files of 2018 have it
+    gamma, beta = (network.state_dict()[f"{old}.{key}"] for key in ("weight", "bias"))
+    names = {f"{old}.weight": None, f"{old}.bias": None}
+    path = saved(
+        tmp_path, network, **names, **{f"{old}.gamma": gamma}, **{f"{old}.beta": beta}
+    )
+
+    result = imported(path, n_tokens=7, embedding=embedding)
+
+    trained = read_checkpoint(result.checkpoint)
+    assert trained.architecture == read_architecture(result.architecture_file)
+    tables = network.bert["embeddings"]
+    given = tables["word_embeddings"](words) + tables["token_type_embeddings"](types)
+    if embedding == "one_hot":
+        rows = functional.one_hot(words, 20), functional.one_hot(types, 2)
+        given = torch.cat(rows, dim=-1).float()
+    with torch.no_grad():
+        found = vit(OPS, trained.architecture, given, trained.weights)
+        expected = network(words, types)
+    assert expected.std() > 0.1
+    assert (found - expected).abs().max() < 1e-5
+    assert len(result.unused) == (2 if embedding == "client" else 0)
 
 
 def test_tokens_of_small_variance_show_another_epsilon(tmp_path) -> None:
@@ -233,7 +270,11 @@ WRONG: dict[str, tuple[dict[str, Tensor | None], str]] = {
         {"pos_embed": torch.zeros(1, 7, 12)},
         "pos_embed of 7 tokens: expected those of a square image and a class token",
     ),
-    "no network": ({"patch_embed.proj.weight": None}, "none embeds patches as a netw"),
+    "no network": ({"patch_embed.proj.weight": None}, "none is the embedding of a ne"),
+    "efficientvit": (
+        {"patch_embed.conv1.conv.weight": torch.ones(2)},
+        "patch_embed.conv1.conv.weight is of an EfficientViT: mpcprof predict --model",
+    ),
     "axes": ({"patch_embed.proj.weight": torch.ones(12, 3)}, "expected 4 axes"),
     "nothing a number": (
         {"norm.bias": torch.full((12,), torch.nan)},
@@ -274,6 +315,7 @@ def test_a_search_is_a_mixture_and_no_network(tmp_path) -> None:
             {"model": "cifar"},
             "n_heads=4: model cifar has|n_layers=2: model cifar has 7",
         ),
+        ({"n_tokens": 5}, "a timm ViT reads an image: leave out --tokens"),
         ({"mean": (0.5,) * 3}, "--mean without --std"),
         ({"mean": (0.5,), "deviation": (0.5,)}, "1 channels normalised: the model has"),
         ({"dataset": "digits"}, "10 class names: the model has 5 classes"),
