@@ -242,8 +242,8 @@ COLUMNS: Final = (
     _bytes(
         "carried_bytes",
         "all that the relay carried in one repeat, framing included; 0 for other "
-        "back-ends. More than SPU counts in Cheetah, whose oblivious transfers "
-        "bypass its counters",
+        "back-ends. Twice what SPU counts in Cheetah where a refill of oblivious "
+        "transfers sends many small messages",
     ),
     _number("hops", "one-way messages on the critical path"),
     _choice("hops_basis", "by SPU, or from two or more delays", *get_args(HopsBasis)),
