@@ -23,6 +23,7 @@ from mpcprof.nn.preset import MODELS
 from mpcprof.profile.io import read_profile
 
 REPEATS: Final = 7
+NAMES: Final = ("cifar", "tiny-imagenet", "bert-base", "bert-large")
 HEADS: Final[tuple[Heads, ...]] = ("serial", "batched")
 
 
@@ -33,7 +34,7 @@ def main(profile: Path) -> None:
     start_s = timeit.default_timer()
     cost_model = fit_cost_model(read_profile(profile))
     click.echo(f"load and fit: {timeit.default_timer() - start_s:.3f} s")
-    for name, heads in product(("cifar", "tiny-imagenet"), HEADS):
+    for name, heads in product(NAMES, HEADS):
         chosen = uniform_architecture(MODELS[name], attention="softmax", heads=heads)
         work = partial(predict, cost_model, chosen)
         times_s = timeit.repeat(work, number=1, repeat=REPEATS)

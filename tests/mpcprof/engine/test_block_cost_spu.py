@@ -18,7 +18,7 @@ from mpcprof.nn.approximation import (
 )
 from mpcprof.nn.architecture import uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
-from mpcprof.nn.catalogue import BLOCKS, trace_block, trace_model
+from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.folding import fold_weights
 from mpcprof.nn.plan import LayerPlan, rewrites_only
 from mpcprof.nn.preset import MODELS
@@ -28,7 +28,6 @@ from mpcprof.profile.io import read_profile
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.reference import vit64
-from mpcprof.workloads.registry import get_workload
 from tests import PROFILES
 from tests.architectures import CHEAP, OWN_SIZES, TINY, make_architecture
 
@@ -58,57 +57,6 @@ def run(session, workload, dims):
     allowed = workload.tolerance.allowed(expected, session.deployment.fraction_bits)
     assert np.all(np.abs(revealed - expected) <= allowed)
     return call
-
-
-def dims_of(name):
-    return Dims(**{dim: SIZES[dim] for dim in BLOCKS[name].dim_names})
-
-
-@pytest.mark.spu
-@pytest.mark.parametrize("name", BLOCKS)
-def test_a_block_of_semi2k_sends_the_bytes_and_takes_the_hops_predicted(
-    name, semi2k, model_of
-):
-    steps = trace_block(name, dims_of(name))
-
-    call = run(semi2k, get_workload(name), dims_of(name))
-
-    predicted = model_of("semi2k").predict(steps, NETWORKS["wan"])
-    counted = call.runs[0]
-    assert (counted.bytes_sent, counted.send_actions) == (
-        predicted.bytes_sent,
-        predicted.hops,
-    )
-
-
-@pytest.mark.spu
-@pytest.mark.parametrize("name", BLOCKS)
-def test_the_ranks_of_aby3_together_send_the_bytes_predicted_for_a_block(
-    name, aby3, model_of
-):
-    steps = trace_block(name, dims_of(name))
-
-    call = run(aby3, get_workload(name), dims_of(name))
-
-    predicted = model_of("aby3").predict(steps, NETWORKS["wan"])
-    assert sum(run.bytes_sent for run in call.runs) == predicted.total_bytes_sent
-
-
-@pytest.mark.spu
-@pytest.mark.parametrize("heads", ["serial", "batched"])
-@pytest.mark.parametrize("n_batch", [1, 2])
-def test_a_model_of_mixed_heads_rows_and_tokens_costs_what_is_predicted(
-    heads, n_batch, semi2k, model_of
-):
-    architecture = make_architecture(heads=heads)
-    steps = trace_model(architecture, n_batch)
-
-    call = run(semi2k, model_workload(architecture), Dims(n_batch=n_batch))
-
-    predicted = model_of("semi2k").predict(steps, NETWORKS["wan"])
-    counted = call.runs[0]
-    assert counted.bytes_sent == predicted.bytes_sent
-    assert counted.send_actions == predicted.hops
 
 
 NORM = choose_inverse(0.1, 20.0, -0.5, 1e-3)
@@ -227,30 +175,6 @@ def test_four_heads_of_folded_scale_attention_take_four_hops(semi2k):
     assert call.runs[0].send_actions == 4
     expected = q @ (np.swapaxes(k, 1, 2) @ v)
     np.testing.assert_allclose(revealed, expected, rtol=0, atol=2e-3)
-
-
-@pytest.mark.spu
-@pytest.mark.parametrize("name", ["biases, wide heads", "embedded, mean", "BERT"])
-def test_a_model_of_a_users_own_sizes_costs_what_is_predicted(name, semi2k, model_of):
-    model = replace(OWN_SIZES[name], n_layers=1, width=36)
-    architecture = uniform_architecture(model, attention="scale", activation="relu")
-
-    call = run(semi2k, model_workload(architecture), Dims(n_batch=2))
-
-    predicted = model_of("semi2k").predict(
-        trace_model(architecture, 2), NETWORKS["wan"]
-    )
-    counted = call.runs[0]
-    assert counted.bytes_sent == predicted.bytes_sent
-    assert counted.send_actions == predicted.hops
-
-
-@pytest.mark.spu
-def test_a_bert_of_aby3_costs_what_is_predicted(aby3, model_of):
-    call = run(aby3, model_workload(BERT), Dims(n_batch=1))
-
-    predicted = model_of("aby3").predict(trace_model(BERT), NETWORKS["wan"])
-    assert sum(run.bytes_sent for run in call.runs) == predicted.total_bytes_sent
 
 
 @pytest.mark.spu
