@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import click
-from mpcprof.zoo.systems import get_system
 
 from mpcprof.cli import ShieldedCommand
 from mpcprof.costmodel.model import CostModel, Prediction, fit_cost_model
@@ -22,6 +21,7 @@ from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.preset import MODELS
 from mpcprof.profile.io import read_profile
 from mpcprof.units import format_bytes, format_duration
+from mpcprof.zoo.systems import get_system
 
 PROFILES: Final = Path(__file__).parents[1] / "profiles"
 PROTOCOLS: Final = ("semi2k", "aby3")
@@ -71,11 +71,11 @@ def predict(
 
 def costs() -> Iterator[tuple[str, ...]]:
     """Yield a row for each model, protocol and system."""
-    yield "model", "protocol", "system", "lan", "wan", "sent by rank 0", "hops"
+    yield "model", "protocol", "system", "lan", "wan", "sent by all", "hops"
     for model, protocol, system in product(BERTS, PROTOCOLS, SYSTEMS):
         lan, wan = (predict(protocol, own, system, model) for own in ("lan", "wan"))
         seconds = (format_duration(one.latency_s, digits=4) for one in (lan, wan))
-        sent, hops = format_bytes(wan.bytes_sent, digits=4), f"{wan.hops:.0f}"
+        sent, hops = format_bytes(wan.total_bytes_sent, digits=4), f"{wan.hops:.0f}"
         yield model, protocol, system, *seconds, sent, hops
 
 
@@ -101,25 +101,27 @@ def ratios() -> Iterator[tuple[str, ...]]:
 
 def embeddings() -> Iterator[tuple[str, ...]]:
     """Yield what the product of one-hot rows costs, for each protocol."""
-    yield "protocol", "lan", "wan", "sent by rank 0", "share of all bytes"
+    yield "protocol", "lan", "wan", "sent by all", "share of all bytes"
     sizes = MODELS["bert-base"].resized(n_tokens=N_TOKENS, embedding="one_hot")
     steps = trace_model(get_system("exact").build(sizes, "batched"))
+    product_alone = [step for step in steps if step.part == "embedding"]
     for protocol in (*PROTOCOLS, "cheetah"):
+        model = cost_model(protocol)
         lan, wan = (
-            cost_model(protocol).predict(steps, NETWORKS[own]) for own in ("lan", "wan")
+            model.predict(product_alone, NETWORKS[own], is_call=False)
+            for own in ("lan", "wan")
         )
-        own = [
-            next(p for p in one.parts if p.name == "embedding") for one in (lan, wan)
-        ]
-        seconds = (format_duration(part.latency_s, digits=3) for part in own)
-        sent = format_bytes(own[0].bytes_sent, digits=3)
-        yield protocol, *seconds, sent, f"{own[0].bytes_sent / lan.bytes_sent:.1%}"
+        seconds = (format_duration(one.latency_s, digits=3) for one in (lan, wan))
+        sent = format_bytes(wan.total_bytes_sent, digits=3)
+        whole = model.predict(steps, NETWORKS["wan"])
+        share = wan.total_bytes_sent / whole.total_bytes_sent
+        yield protocol, *seconds, sent, f"{share:.1%}"
 
 
 @click.command(cls=ShieldedCommand)
 def main() -> None:
-    """Print the costs of BERT by system, published ratios, and the one-hot product."""
-    for table in (costs, ratios, embeddings):
+    """Print the one-hot product, BERT by system, and published ratios."""
+    for table in (embeddings, costs, ratios):
         header, *rows = table()
         click.echo(f"| {' | '.join(header)} |\n|{'---|' * len(header)}")
         for row in rows:

@@ -260,8 +260,13 @@ def predict_model(
         f"batch {n_batch}{', by a plan' * bool(plan)}"
     )
     report = predict_steps(model, title, steps, networks)
-    predictions = (_with_embedding_note(preset, one) for one in report.predictions)
-    return replace(report, predictions=tuple(predictions))
+    if not preset.n_words:
+        return report
+    noted = []
+    for network, one in zip(networks, report.predictions, strict=True):
+        note = _embedding_note(model, preset, steps, network, one)
+        noted.append(replace(one, notes=(*one.notes, note)))
+    return replace(report, predictions=tuple(noted))
 
 
 def _embedded(model: ModelPreset) -> str:
@@ -271,26 +276,29 @@ def _embedded(model: ModelPreset) -> str:
     return " as one-hot rows" if model.is_one_hot else " looked up by the client"
 
 
-def _with_embedding_note(model: ModelPreset, prediction: Prediction) -> Prediction:
-    """Add what the embedding of words costs, or what the client must hold for it."""
-    if not model.n_words:
-        return prediction
-    if model.is_one_hot:
-        own = next(p for p in prediction.parts if p.name == "embedding")
-        note = (
-            f"the one-hot product with {model.n_rows} rows sends "
-            f"{format_bytes(own.bytes_sent, digits=3)}, "
-            f"{own.bytes_sent / prediction.bytes_sent:.0%} of all, in "
-            f"{format_duration(own.latency_s, digits=3)}, besides the rows that the "
-            "client shares; --embedding client looks words up instead"
-        )
-    else:
-        note = (
-            f"the client looks words up, so it holds the table of {model.n_rows} x "
-            f"{model.width}, which is no secret to it then; --embedding one_hot keeps "
+def _embedding_note(
+    model: CostModel,
+    sizes: ModelPreset,
+    steps: Sequence[Step],
+    network: Network,
+    whole: Prediction,
+) -> str:
+    """Say what the embedding of words costs, or what the client must hold for it."""
+    if not sizes.is_one_hot:
+        return (
+            f"the client looks words up, so it holds the table of {sizes.n_rows} x "
+            f"{sizes.width}, which is no secret to it then; --embedding one_hot keeps "
             "it secret"
         )
-    return replace(prediction, notes=(*prediction.notes, note))
+    product = [step for step in steps if step.part == "embedding"]
+    own = model.predict(product, network, is_call=False)
+    return (
+        f"the one-hot product with {sizes.n_rows} rows sends "
+        f"{format_bytes(own.total_bytes_sent, digits=3)}, "
+        f"{own.total_bytes_sent / whole.total_bytes_sent:.0%} of all, in "
+        f"{format_duration(own.latency_s, digits=3)}, besides the rows that the client "
+        "shares; --embedding client looks words up instead"
+    )
 
 
 def predict_architecture(

@@ -98,9 +98,17 @@ def test_every_published_latency_has_a_line():
 def test_predictions_of_each_model_and_form_are_timed():
     lines = run_script("speed_prediction", PROFILE)
 
+    models = ("cifar", "tiny-imagenet", "bert-base", "bert-large")
     assert [line.split()[0] for line in lines[1:]] == [
-        *("cifar", "cifar", "tiny-imagenet", "tiny-imagenet")
+        name for name in models for _ in ("serial", "batched")
     ]
+
+
+def test_the_tables_of_bert_are_those_of_its_page():
+    lines = run_script("bert")
+
+    text = (ROOT / "docs" / "bert.md").read_text(encoding="utf-8")
+    assert lines == [line for line in text.splitlines() if line.startswith("|")]
 
 
 def test_the_cost_term_is_timed_for_each_granularity_and_form(one_thread, monkeypatch):
