@@ -105,6 +105,8 @@ def predict_command(
         return
     click.echo(f"{report.title}; {report.deployment}, {report.network}")
     print_table(report.header(), report.rows())
+    for reason in report.left_out:
+        click.echo(f"left out: {reason}")
 
 
 @command.command("measure")

@@ -400,6 +400,13 @@ ATTENTIONS: Final = {
         bounds=(1.0, 1.0, 1.0),
         atol=2e-3,
     ),
+    # as relu6, and beyond 6 too
+    "relu_unscaled": Attention(
+        function=attend_by(lambda ops, scores: ops.relu(scores)),
+        source="ReLU, MPCViT Table 2, where its training failed",
+        bounds=(3.0, 3.0, 0.375),
+        atol=2e-3,
+    ),
     # truncations of N scores: 5e-4; one score in 50 is beyond 6
     "relu6": Attention(
         function=attend_by(relu6_rows),

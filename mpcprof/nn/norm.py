@@ -17,7 +17,7 @@ from mpcprof.nn.approximation import (
 # torch's default is 1e-5, two and a half steps of 18 fraction bits; no token of a
 # trained network comes near it.
 NORM_EPSILON: Final = 1e-5
-SECFORMER_DIVISOR: Final = 2000.0  # eta, of variances
+SECFORMER_DIVISOR: Final = 2048.0  # of variances
 SECFORMER_STEPS: Final = 11
 
 # (algebra, x, unit) to x**-0.5 where x is a variance, times the unit
@@ -30,9 +30,11 @@ def rsqrt(ops: Algebra[T], x: T, unit: float = 1.0) -> T:
 
 
 def secformer_rsqrt(ops: Algebra[T], x: T, unit: float = 1.0) -> T:
-    """Return x**-0.5 by 11 steps of Goldschmidt from x / 2000.
+    """Return x**-0.5 by 11 steps of Goldschmidt from x / 2048.
 
     Source: SecFormer, arXiv 2401.00793, algorithm 2.
+    Differs: eta = 2048, not 2000: 18 fraction bits hold 1 / 4096, and 1 / 4000 within
+    0.7 % alone.
     """
     divisor = SECFORMER_DIVISOR * unit
     return goldschmidt_inverse(ops, x, -0.5, divisor, SECFORMER_STEPS)
@@ -123,11 +125,11 @@ NORMS: Final = {
         source="Ba et al. 2016 (arXiv 1607.06450), equation 4", is_folded=False
     ),
     "layernorm_secformer": Norm(
-        source="SecFormer, arXiv 2401.00793, algorithm 2: eta = 2000, 11 steps",
+        source="SecFormer, arXiv 2401.00793, algorithm 2: eta = 2048, 11 steps",
         is_folded=False,
         inverse_root=secformer_rsqrt,
         accuracy=Accuracy(
-            of="x^-1/2", low=2.0, high=5700.0, max_error=9e-4, is_relative=True
+            of="x^-1/2", low=2.0, high=5700.0, max_error=1.01e-3, is_relative=True
         ),
     ),
     "batchnorm": Norm(source="Ioffe and Szegedy 2015 (arXiv 1502.03167), algorithm 2"),

@@ -27,7 +27,7 @@ from mpcprof.workloads.tolerance import Tolerance
 _USUAL: Final = Tolerance(atol=3e-2)
 _SPARSEMAX: Final = Tolerance(atol=1e-1)
 # Rows that are not divided by their sum: values grow with the root of the tokens.
-_UNBOUNDED: Final = ("square", "relu6", "thex")
+_UNBOUNDED: Final = ("square", "relu_unscaled", "relu6", "thex")
 # Folded, these hold the sqrt(D) of the norm in front, where there is one.
 _BEHIND_NORM: Final = {
     "norm1": ("attention.qkv", "mixing.weight"),

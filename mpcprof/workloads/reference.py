@@ -168,6 +168,7 @@ ATTENTIONS64: Final[dict[str, Callable[..., Array64]]] = {
     "2quad_secformer": attend_by64(_shifted_quad_rows64),  # within 3e-4
     "thex": _thex64,
     "square": attend_by64(lambda scores: np.power(scores, 2)),
+    "relu_unscaled": attend_by64(relu64),
     "relu6": attend_by64(lambda scores: np.clip(scores, 0, 6)),
     "sparsemax": attend_by64(sparsemax_rows64),
     "xnorm": xnorm64,

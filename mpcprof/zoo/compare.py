@@ -24,8 +24,8 @@ SHARES: Final = ("attention", "activation", "norm", "products", "other")
 def share_group(step: Step) -> str:
     """Return the member of `SHARES` that a step belongs to.
 
-    Products of matrices are apart wherever they are; `other` is the rest of the
-    embedding and of the classifier.
+    Products of matrices are apart wherever they are; a mixer stands for attention;
+    `other` is the rest of stem, embedding and classifier.
     """
     if step.operation in PRODUCT_OPERATIONS:
         return "products"
@@ -34,7 +34,7 @@ def share_group(step: Step) -> str:
         return "norm"
     if "mlp" in words:
         return "activation"
-    return "attention" if "attention" in words else "other"
+    return "attention" if {"attention", "mixing"} & {*words} else "other"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,12 +71,14 @@ class ZooReport:
 
     Attributes:
         title: Sizes of the network that every system is put into.
+        left_out: Systems that are no networks of these sizes, each with the reason.
     """
 
     title: str
     deployment: str
     network: Network
     costs: tuple[SystemCost, ...]
+    left_out: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return the document of `zoo predict --json`."""
@@ -86,6 +88,7 @@ class ZooReport:
                 "deployment": self.deployment,
                 "network": str(self.network),
                 "systems": [cost.to_json() for cost in self.costs],
+                "left_out": [*self.left_out],
             },
             indent=1,
         )
@@ -138,26 +141,33 @@ def compare_systems(
         ['the-x', 'puma']
 
     Args:
-        names: Systems; none for all.
+        names: Systems; none for all that are networks of these sizes.
 
     Raises:
         UnknownNameError: If there is no such system.
         MissingEntryError: If the profile lacks an operation.
-        UsageError: If the order is not known.
+        UsageError: If the order is not known, or a named system is another model's.
     """
     if sort not in SORTS:
         raise UsageError(f"sort={sort!r}: expected {', '.join(SORTS)}")
     chosen = {name: get_system(name) for name in names or SYSTEMS}
-    costs = [
-        _cost(model, name, system, sizes, network, heads, n_batch)
-        for name, system in chosen.items()
-    ]
+    costs, left_out = [], []
+    for name, system in chosen.items():
+        try:
+            steps = _steps(model, system, sizes, heads, n_batch)
+        except UsageError as error:
+            if names:
+                raise
+            left_out.append(f"{name}: {error}")
+        else:
+            costs.append(_cost(model, name, system, steps, network))
     return ZooReport(
         title=f"{sizes.name}, {sizes.n_layers} layers, {sizes.n_heads} heads {heads}, "
         f"{sizes.n_tokens} tokens, width {sizes.width}, batch {n_batch}",
         deployment=str(model.deployment),
         network=network,
         costs=tuple(sorted(costs, key=lambda cost: _key(cost, sort))),
+        left_out=tuple(left_out),
     )
 
 
@@ -170,16 +180,17 @@ def _key(cost: SystemCost, sort: Sort) -> tuple[float, str]:
     return quantities.get(sort, 0.0), cost.name
 
 
+def _steps(
+    model: CostModel, system: System, sizes: ModelPreset, heads: Heads, n_batch: int
+) -> tuple[Step, ...]:
+    architecture = system.build(sizes, heads)
+    plan = system.plan_of(architecture, model.deployment)
+    return trace_model(architecture, n_batch, plan)
+
+
 def _cost(
-    model: CostModel,
-    name: str,
-    system: System,
-    sizes: ModelPreset,
-    network: Network,
-    heads: Heads,
-    n_batch: int,
+    model: CostModel, name: str, system: System, steps: Sequence[Step], network: Network
 ) -> SystemCost:
-    steps = trace_model(system.build(sizes, heads), n_batch)
     prediction = model.predict(
         (step._replace(part=share_group(step)) for step in steps), network
     )

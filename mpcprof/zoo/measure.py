@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mpcprof.costmodel.model import fit_cost_model
+from mpcprof.deployment import Deployment
 from mpcprof.errors import UsageError
 from mpcprof.network import Network
 from mpcprof.nn.architecture import Heads
@@ -13,7 +14,7 @@ from mpcprof.nn.preset import ModelPreset
 from mpcprof.profile.record import Profile
 from mpcprof.progress import Progress
 from mpcprof.units import format_duration
-from mpcprof.verify.draw import model_case
+from mpcprof.verify.draw import Drawn, model_case
 from mpcprof.verify.report import CaseResult, VerifyResult
 from mpcprof.verify.run import VerifyConfig, verify
 from mpcprof.zoo.systems import SYSTEMS, get_system
@@ -58,6 +59,28 @@ def _line(name: str, result: CaseResult) -> str:
     )
 
 
+def one_layer(
+    name: str, sizes: ModelPreset, heads: Heads, deployment: Deployment
+) -> Drawn:
+    """Return the first layer of a system as a case, between embedding and classifier.
+
+    Of a plan, the first layer's ranges hold there, and those behind the last layer.
+    """
+    system = get_system(name)
+    whole = system.build(sizes, heads)
+    plan = system.plan_of(whole, deployment)
+    layer = replace(
+        whole,
+        model=replace(whole.model, n_layers=1),
+        **{
+            key: getattr(whole, key)[:1]
+            for key in ("attention", "activation", "norm", "mlp_ratio")
+        },
+    )
+    own = plan and replace(plan, layers=plan.layers[:1], architecture="")
+    return model_case(layer, 1, own)
+
+
 def measure_systems(
     profile: Profile,
     sizes: ModelPreset,
@@ -78,18 +101,21 @@ def measure_systems(
     What is on file at `path` is not measured again.
 
     Args:
-        names: Systems; none for all.
+        names: Systems; none for all that are networks of these sizes.
 
     Raises:
         UnknownNameError: If there is no such system.
+        UsageError: If a named system is another model's.
         MissingEntryError: If the profile lacks an operation.
         EngineError: If nothing could be measured; it says why.
     """
-    layer = replace(sizes, n_layers=1)
-    chosen = names or (*SYSTEMS,)
-    cases = {model_case(get_system(name).build(layer, heads)): name for name in chosen}
-    if len(cases) < len(chosen):
-        raise UsageError(f"systems {', '.join(chosen)}: name each one once")
+    cases: dict[Drawn, str] = {}
+    for name in dict.fromkeys(names) or SYSTEMS:
+        try:
+            cases[one_layer(name, sizes, heads, profile.deployment)] = name
+        except UsageError:
+            if names:
+                raise
     config = VerifyConfig(
         profile=profile,
         model=fit_cost_model(profile),

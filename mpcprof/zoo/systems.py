@@ -4,15 +4,20 @@ A new one is one entry of `SYSTEMS`, of parts that `mpcprof.nn` has: see docs/zo
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
-from mpcprof.errors import look_up
+from mpcprof.deployment import Deployment
+from mpcprof.errors import UsageError, look_up
 from mpcprof.nn.activation import get_activation
 from mpcprof.nn.approximation import Accuracy
-from mpcprof.nn.architecture import Architecture, Heads, LayerHeads
+from mpcprof.nn.architecture import Architecture, Heads, LayerHeads, read_architecture
 from mpcprof.nn.attention import get_attention
 from mpcprof.nn.norm import get_norm
+from mpcprof.nn.plan import Plan, read_plan
 from mpcprof.nn.preset import ModelPreset
+
+_FOLDER: Final = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +38,14 @@ class System:
         differs: What is not as it was published.
         defects: What is wrong in the paper or its released program, each with its
             figure.
+        network: File beside this one of a network that is not made of the parts above.
+        plan: File beside this one of the plan by which the network is deployed.
     """
 
-    attention: str
+    attention: str = "softmax"
     other_attention: str = ""
     attention_share: float = 1.0
-    activation: str
+    activation: str = "gelu_tanh"
     other_activation: str = ""
     activation_share: float = 1.0
     norm: str = "layernorm"
@@ -46,6 +53,8 @@ class System:
     source: str
     differs: str = ""
     defects: tuple[str, ...] = ()
+    network: str = ""
+    plan: str = ""
 
     def build(self, model: ModelPreset, heads: Heads = "batched") -> Architecture:
         """Return the network of these sizes.
@@ -55,7 +64,16 @@ class System:
 
         Raises:
             UnknownNameError: If no part has such a name.
+            UsageError: If the system is a network of another model.
         """
+        if self.network:
+            own = read_architecture(_FOLDER / self.network)
+            if own.model.name != model.name:
+                raise UsageError(
+                    f"{self.network} is of model {own.model.name}, not {model.name}: "
+                    f"leave this system out, or give --model {own.model.name}"
+                )
+            return replace(own, heads=heads)
         n_first = round(self.activation_share * model.n_tokens)
         n_other = model.n_tokens - n_first
         names = (self.activation,) * n_first + (self.other_activation,) * n_other
@@ -66,6 +84,21 @@ class System:
             activation=(names if n_other else (self.activation,),) * model.n_layers,
             norm=(self.norm,) * model.n_layers,
         )
+
+    def plan_of(
+        self, architecture: Architecture, deployment: Deployment
+    ) -> Plan | None:
+        """Return the plan of the system's network; None for none.
+
+        Raises:
+            UsageError: If the plan is for another network or deployment.
+        """
+        if not self.plan:
+            return None
+        plan = read_plan(_FOLDER / self.plan)
+        plan.check_fits(architecture)
+        plan.check_deployment(deployment)
+        return replace(plan, heads=architecture.heads)
 
     def _heads(self, model: ModelPreset, layer: int) -> LayerHeads:
         """Return the heads of a layer: each layer gets a first one, then a second."""
@@ -79,6 +112,8 @@ class System:
 
     def lines(self, name: str) -> list[str]:
         """Return the parts of the system of that name, its source and its defects."""
+        if self.network:
+            return [f"{name}: {self.network}", f"  source: {self.source}"]
         attention = _of_two(
             self.attention, self.other_attention, self.attention_share, "heads"
         )
@@ -86,7 +121,8 @@ class System:
             self.activation, self.other_activation, self.activation_share, "tokens"
         )
         return [
-            f"{name}: {attention}; {activation}; {self.norm}",
+            f"{name}: {attention}; {activation}; {self.norm}"
+            f"{'; by a plan' * bool(self.plan)}",
             f"  source: {self.source}",
             *([f"  differs: {self.differs}"] if self.differs else ()),
             *(f"  wrong: {defect}" for defect in self.defects),
@@ -94,6 +130,8 @@ class System:
 
     def errors(self) -> dict[str, Accuracy]:
         """Return how far each part is from the exact function, by part."""
+        if self.network or self.plan:
+            return {}  # of ranges that the network's own tokens have
         activation = get_activation(self.activation)
         found = {
             "attention": get_attention(self.attention).accuracy,
@@ -194,7 +232,8 @@ SYSTEMS: Final = {
         replaced=("softmax",),
         source="SecFormer, arXiv 2401.00793, algorithms 1 to 3",
         differs="sines as a polynomial within 8e-5, for SPU has no shared sines; sums "
-        "of 2Quad are deflated in their scores, by sqrt(5000)",
+        "of 2Quad are deflated in their scores, by sqrt(5000); variances by 2048, for "
+        "18 fraction bits hold half of 1 / 2000 within 0.7 % alone",
         defects=(
             "its GeLU (efficiency/utils.py) cuts at 2.5: off by 0.058 instead of 0.020",
             "its sines have period 20, reduced mod 2 pi: its GeLU is off by up to 3.9",
@@ -247,6 +286,18 @@ SYSTEMS: Final = {
         differs="half of the tokens linearised, for the paper prints a threshold "
         "alone; heads as in mpcvit",
         defects=(),
+    ),
+    "tuned": System(
+        plan="tuned-cifar.json",
+        source="the exact network, trained on CIFAR-10 and tuned: docs/tuning.md",
+        differs="ranges are those of one checkpoint, which keeps 99.6 % of its labels",
+    ),
+    "found": System(
+        network="found-cifar.json",
+        replaced=("softmax", "GeLU", "LayerNorm"),
+        source="mpcvit search --space free --budget 1.8s on CIFAR-10: 6 layers without "
+        "MLP, shifts and convolutions behind a stem",
+        differs="other layers and tokens than the model's, for images of its size",
     ),
 }
 

@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -18,7 +19,7 @@ from tests.studies import PROFILE
 
 SHARED = {  # what the scripts import
     *("baselines", "candidates", "layers", "networks", "on_device", "script"),
-    "searches",
+    *("searches", "attention_properties"),
 }
 SCRIPTS = sorted({p.stem for p in (ROOT / "benchmarks").glob("*.py")} - SHARED)
 STANDALONE = {"gpu_cifar10"}  # has no click, and a test file of its own
@@ -173,3 +174,27 @@ def test_the_error_of_softmax_is_measured_and_written(tmp_path):
     assert path == str(tmp_path / "softmax-error-semi2k.csv")
     assert all("relative error" in point for point in points)
     assert (tmp_path / "softmax-error-semi2k.csv").exists()
+
+
+def test_sparsemax_alone_keeps_more_of_softmax_than_table_2_prints():
+    module = importlib.import_module("benchmarks.attention_properties")
+
+    found = {name: module.properties(name) for name in module.PRINTED}
+
+    differing = {name for name in found if found[name] != module.PRINTED[name]}
+    assert differing == {"sparsemax"}
+    assert found["sparsemax"] == (True, True, True)
+
+
+def test_table_2_is_printed_for_both_protocols_with_ranks(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    options = ("--predict", "--runtime", "spu-0.9.5", "--json")
+
+    found = json.loads("\n".join(run_script("table2_attention", *options)))
+
+    assert [name.split()[1] for name in found] == ["semi2k", "cheetah"]
+    for table in found.values():
+        assert len(table["rows"]) == 10
+        assert table["spearman"] > 0.3
+    by_name = {row["variant"]: row for row in table["rows"]}
+    assert by_name["scale"]["latency_s"] < by_name["softmax"]["latency_s"]
