@@ -1,7 +1,7 @@
 """A model or a block, predicted on one network or several, for people and programs."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -19,6 +19,7 @@ from mpcprof.costmodel.offline import (
     count_randomness,
     price_offline,
 )
+from mpcprof.deployment import Deployment
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcprof.network import Network, parse_network
 from mpcprof.nn.architecture import (
@@ -30,8 +31,9 @@ from mpcprof.nn.architecture import (
     read_architecture,
     uniform_architecture,
 )
-from mpcprof.nn.catalogue import trace_model
-from mpcprof.nn.plan import Plan
+from mpcprof.nn.catalogue import AnyNetwork, trace_model
+from mpcprof.nn.efficientvit import EfficientViT, get_efficientvit, is_efficientvit
+from mpcprof.nn.plan import REWRITES, Plan, choose_plan
 from mpcprof.nn.preset import Embedding, ModelPreset
 from mpcprof.nn.steps import Step
 from mpcprof.profile.record import Profile
@@ -147,6 +149,99 @@ def choose_architecture(
     return replace(read, heads=heads or read.heads, model=sizes)
 
 
+def choose_network(
+    *,
+    model: str,
+    attention: str | None,
+    activation: str | None = None,
+    norm: str | None = None,
+    heads: Heads | None = None,
+    n_layers: int | None = None,
+    n_tokens: int | None = None,
+    embedding: Embedding | None = None,
+    image_size: int | None = None,
+    n_classes: int | None = None,
+) -> AnyNetwork:
+    """Return an EfficientViT, or a Vision Transformer as `choose_architecture` does.
+
+    Args:
+        image_size: Height and width of the image in pixels, of an EfficientViT.
+        n_classes: Number of classes, of an EfficientViT.
+
+    Raises:
+        UsageError: If a name is unknown, or an option says nothing of the network.
+    """
+    name = attention if attention and is_efficientvit(attention) else model
+    sizes = {"--image": image_size, "--classes": n_classes}
+    if not is_efficientvit(name):
+        _refuse(sizes, "says the size of an EfficientViT; leave")
+        return choose_architecture(
+            model=model,
+            attention=attention,
+            activation=activation,
+            norm=norm,
+            heads=heads,
+            n_layers=n_layers,
+            n_tokens=n_tokens,
+            embedding=embedding,
+        )
+    together = "batched" if heads == "batched" else None
+    own = {
+        "--activation": activation,
+        "--norm": norm,
+        "--layers": n_layers,
+        "--tokens": n_tokens,
+        "--embedding": embedding,
+    }
+    why = f"{name} has ReLU, folded BatchNorm and heads that wait for each other;"
+    _refuse(own | {"--heads": together}, f"is no choice: {why} leave")
+    network = get_efficientvit(name)
+    if name == attention:
+        _refuse({"--model": model or None}, f"is no choice: {name} says it; leave")
+        attention = None
+    return replace(
+        network,
+        attention=attention or network.attention,
+        image_size=image_size or network.image_size,
+        n_classes=n_classes or network.n_classes,
+    )
+
+
+def _refuse(options: Mapping[str, object], why: str) -> None:
+    """Refuse the first option that is given."""
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option} {value} {why} {option} out")
+
+
+def plan_network(
+    asked: str | None,
+    network: AnyNetwork,
+    n_batch: int,
+    *,
+    deployment: Deployment,
+    link: Network,
+    heads: Heads | None = None,
+) -> Plan | None:
+    """Return the plan that a person asked for, as `choose_plan` does.
+
+    The rewrites of an EfficientViT are always on: it is deployed without a plan.
+
+    Raises:
+        UsageError: If the plan cannot be read, or is for something else.
+    """
+    if isinstance(network, EfficientViT):
+        if asked not in (None, REWRITES):
+            raise UsageError(
+                f"--plan {asked}: {network.name} takes no plan, its rewrites are "
+                "always on; leave --plan out"
+            )
+        return None
+    return choose_plan(
+        asked, network, n_batch, deployment=deployment, network=link, heads=heads
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictionReport:
     """Predictions of one model on several networks.
@@ -242,7 +337,7 @@ class PredictionReport:
 
 def predict_model(
     model: CostModel,
-    architecture: Architecture,
+    architecture: AnyNetwork,
     networks: Sequence[Network],
     n_batch: int = 1,
     plan: Plan | None = None,
@@ -253,20 +348,31 @@ def predict_model(
         MissingEntryError: If the profile lacks an operation of it.
     """
     steps = trace_model(architecture, n_batch, plan)
-    preset, heads = architecture.model, plan.heads if plan else architecture.heads
-    title = (
-        f"{preset.name}, {preset.n_layers} layers, {preset.n_heads} heads "
-        f"{heads}, {preset.n_tokens} tokens{_embedded(preset)}, width {preset.width}, "
-        f"batch {n_batch}{', by a plan' * bool(plan)}"
-    )
+    title = f"{_describe(architecture, plan)}, batch {n_batch}"
+    title += ", by a plan" * bool(plan)
     report = predict_steps(model, title, steps, networks)
-    if not preset.n_words:
+    if isinstance(architecture, EfficientViT) or not architecture.model.n_words:
         return report
     noted = []
     for network, one in zip(networks, report.predictions, strict=True):
-        note = _embedding_note(model, preset, steps, network, one)
+        note = _embedding_note(model, architecture.model, steps, network, one)
         noted.append(replace(one, notes=(*one.notes, note)))
     return replace(report, predictions=tuple(noted))
+
+
+def _describe(network: AnyNetwork, plan: Plan | None) -> str:
+    if isinstance(network, EfficientViT):
+        return (
+            f"{network.name}, {network.image_size} pixels, "
+            f"{network.n_classes} classes, "
+            f"{network.n_heads_in_sequence} heads of {network.attention} in sequence, "
+            f"{network.n_multiply_adds / 1e6:.4g} M multiply-adds"
+        )
+    preset, heads = network.model, plan.heads if plan else network.heads
+    return (
+        f"{preset.name}, {preset.n_layers} layers, {preset.n_heads} heads "
+        f"{heads}, {preset.n_tokens} tokens{_embedded(preset)}, width {preset.width}"
+    )
 
 
 def _embedded(model: ModelPreset) -> str:
@@ -303,7 +409,7 @@ def _embedding_note(
 
 def predict_architecture(
     profile: Profile | CostModel,
-    architecture: Architecture,
+    architecture: AnyNetwork,
     network: Network | str = "wan",
     n_batch: int = 1,
     plan: Plan | None = None,
@@ -354,7 +460,7 @@ def sum_by_layer(prediction: Prediction) -> tuple[Part, ...]:
 
 def predict_offline(
     profile: Profile,
-    architecture: Architecture,
+    architecture: AnyNetwork,
     n_batch: int = 1,
     plan: Plan | None = None,
     *,

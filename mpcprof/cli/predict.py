@@ -40,7 +40,9 @@ def parse_length(text: str) -> tuple[str, int]:
 
 @click.command("predict")
 @profile_argument
-@click.option("--model", default="", help=f"{MODELS}. [default: cifar]")
+@click.option(
+    "--model", default="", help=f"{MODELS}; or efficientvit-m0 to -m5. [default: cifar]"
+)
 @click.option(
     "--attention",
     help="A variant for every head, a mixer for every layer, or a file arch.json. "
@@ -85,6 +87,18 @@ def parse_length(text: str) -> tuple[str, int]:
     help="With --onnx: leave out operations without a price, and name them.",
 )
 @click.option(
+    "--image",
+    "image_size",
+    type=click.IntRange(min=1),
+    help="Height and width of the image in pixels, of an EfficientViT. [default: 224]",
+)
+@click.option(
+    "--classes",
+    "n_classes",
+    type=click.IntRange(min=1),
+    help="Number of classes, of an EfficientViT. [default: 1000]",
+)
+@click.option(
     "--with-offline",
     is_flag=True,
     help="Price the offline phase of semi2k as well: triples by kind and number.",
@@ -111,6 +125,8 @@ def command(
     onnx: Path | None,
     lengths: tuple[tuple[str, int], ...],
     skip_unsupported: bool,
+    image_size: int | None,
+    n_classes: int | None,
     with_offline: bool,
     offline_protocol: str | None,
     is_json: bool,
@@ -127,10 +143,12 @@ def command(
             "--with-offline"
         )
     if onnx is not None:
-        if any((model, attention, activation, norm, heads, plan, n_layers)):
+        sizes = (n_layers, image_size, n_classes)
+        if any((model, attention, activation, norm, heads, plan, *sizes)):
             raise UsageError(
                 "--onnx FILE says the whole network: give it without --model, "
-                "--attention, --activation, --norm, --heads, --plan and --layers"
+                "--attention, --activation, --norm, --heads, --plan, --layers, --image "
+                "and --classes"
             )
         from mpcprof.graph.predict import OnnxConfig, predict_onnx
 
@@ -149,11 +167,15 @@ def command(
     from dataclasses import replace
 
     from mpcprof.costmodel.model import fit_cost_model
-    from mpcprof.nn.plan import choose_plan
-    from mpcprof.predict import choose_architecture, predict_model, predict_offline
+    from mpcprof.predict import (
+        choose_network,
+        plan_network,
+        predict_model,
+        predict_offline,
+    )
     from mpcprof.profile.io import read_profile
 
-    architecture = choose_architecture(
+    architecture = choose_network(
         model=model,
         attention=attention,
         activation=activation,
@@ -162,15 +184,17 @@ def command(
         n_layers=n_layers,
         n_tokens=n_tokens,
         embedding=embedding,
+        image_size=image_size,
+        n_classes=n_classes,
     )
     records = read_profile(profile)
     cost_model = fit_cost_model(records)
-    chosen = choose_plan(
+    chosen = plan_network(
         plan,
         architecture,
         n_batch,
         deployment=cost_model.deployment,
-        network=networks[0],
+        link=networks[0],
         heads=heads,
     )
     report = predict_model(cost_model, architecture, networks, n_batch, chosen)

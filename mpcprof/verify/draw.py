@@ -13,7 +13,7 @@ from mpcprof.network import Network
 from mpcprof.nn.activation import ACTIVATIONS
 from mpcprof.nn.architecture import Architecture, Head, Heads, LayerActivation
 from mpcprof.nn.attention import ATTENTIONS
-from mpcprof.nn.catalogue import BLOCKS, trace_block, trace_model
+from mpcprof.nn.catalogue import BLOCKS, AnyNetwork, trace_block, trace_model
 from mpcprof.nn.mixing import MIXERS
 from mpcprof.nn.norm import NORMS
 from mpcprof.nn.plan import Plan
@@ -47,7 +47,7 @@ class Drawn:
     name: str
     dims: Dims
     steps: tuple[Step, ...]
-    architecture: Architecture | None = None
+    architecture: AnyNetwork | None = None
     plan: Plan | None = None
 
 
@@ -146,7 +146,7 @@ def draw_models(
 
 
 def model_case(
-    architecture: Architecture, n_batch: int = 1, plan: Plan | None = None
+    architecture: AnyNetwork, n_batch: int = 1, plan: Plan | None = None
 ) -> Drawn:
     """Return an architecture as a case, deployed by a plan."""
     from mpcprof.workloads.models import model_workload

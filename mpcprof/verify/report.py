@@ -9,6 +9,7 @@ from statistics import median
 from mpcprof.dims import Dims
 from mpcprof.network import Network
 from mpcprof.nn.architecture import parse_architecture
+from mpcprof.nn.efficientvit import parse_efficientvit
 from mpcprof.nn.transformer import layer_variants
 from mpcprof.units import format_duration
 
@@ -231,6 +232,11 @@ def _describe(result: CaseResult) -> str:
     """Return the sizes; for a model also layers, heads and their variants."""
     if not result.architecture:
         return str(result.dims)
+    if network := parse_efficientvit(result.architecture):
+        return (
+            f"{result.dims}, {network.image_size} pixels, "
+            f"{network.n_heads_in_sequence} heads in sequence, {network.attention}"
+        )
     architecture = parse_architecture(result.architecture)
     heads = [head for layer in architecture.attention for head in layer]
     return (

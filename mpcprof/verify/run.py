@@ -12,9 +12,9 @@ from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.engine.measure import Case
 from mpcprof.errors import EngineError, UsageError
 from mpcprof.network import Network
-from mpcprof.nn.architecture import Architecture, Heads
-from mpcprof.nn.plan import choose_plan
-from mpcprof.predict import choose_architecture
+from mpcprof.nn.architecture import Heads
+from mpcprof.nn.catalogue import AnyNetwork
+from mpcprof.predict import choose_network, plan_network
 from mpcprof.pricing import Calibration
 from mpcprof.profile.io import read_profile
 from mpcprof.profile.parts import misfit, parts_of
@@ -81,7 +81,7 @@ def make_config(
     deployment = profile.deployment
     named = [_named_architecture(text, n_layers) for text in architectures]
     plans = [
-        choose_plan(plan, one, n_batch, deployment=deployment, network=networks[0])
+        plan_network(plan, one, n_batch, deployment=deployment, link=networks[0])
         for one in named
     ]
     found = (
@@ -111,7 +111,7 @@ def make_config(
     )
 
 
-def _named_architecture(text: str, n_layers: int | None = None) -> Architecture:
+def _named_architecture(text: str, n_layers: int | None = None) -> AnyNetwork:
     """Return the architecture of `cifar:scale:batched`, or of a file."""
     if text.endswith(".json"):
         model, attention, heads = "", text, None
@@ -122,7 +122,7 @@ def _named_architecture(text: str, n_layers: int | None = None) -> Architecture:
             f"--architecture {text!r}: expected MODEL:ATTENTION:HEADS, such as "
             "cifar:scale:batched, or a file arch.json"
         )
-    return choose_architecture(
+    return choose_network(
         model=model,
         attention=attention,
         heads=cast("Heads | None", heads),

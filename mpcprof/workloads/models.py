@@ -1,7 +1,9 @@
 """A whole Transformer as a workload, made from its architecture."""
 
+import functools
 import hashlib
 import math
+from collections.abc import Callable
 from typing import Final
 
 import jax
@@ -14,6 +16,14 @@ from numpy.typing import NDArray
 from mpcprof.dims import Dims
 from mpcprof.nn.algebra import Interval, Shape
 from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.catalogue import AnyNetwork
+from mpcprof.nn.efficientvit import (
+    KEY_DIM,
+    EfficientViT,
+    efficientvit,
+    efficientvit_shapes,
+    pixels_shape,
+)
 from mpcprof.nn.norm import get_norm
 from mpcprof.nn.plan import Plan
 from mpcprof.nn.transformer import input_shape, layer_variants, vit, weight_shapes
@@ -40,11 +50,15 @@ _INTO_STREAM: Final = (
     *("attention.projection.weight", "mlp.linear2.weight", "mlp.fused.weight"),
     "mixing.weight",
 )
+_INTO_MAP: Final = (  # of an EfficientViT, whose units are added to its maps
+    *("dw0.m.weight", "dw1.m.weight", "res1.0.m.weight", "res2.0.m.weight"),
+    *("pw2.weight", "proj.1.weight"),
+)
 _OUT_OF_STREAM: Final = ("attention.qkv", "mlp.linear1.weight")
 _WITHOUT_NORM: Final = 0.3
 
 
-def model_workload(architecture: Architecture, plan: Plan | None = None) -> Workload:
+def model_workload(architecture: AnyNetwork, plan: Plan | None = None) -> Workload:
     """Return private inference by a random network, its weights secret.
 
     Inputs are (B, N - 1, P) patches, or embeddings of deviation 0.6, then the weights
@@ -56,6 +70,8 @@ def model_workload(architecture: Architecture, plan: Plan | None = None) -> Work
     Args:
         plan: How the network is deployed; the weights are folded if it says so.
     """
+    if isinstance(architecture, EfficientViT):
+        return _efficientvit_workload(architecture)
     model = architecture.model
     identity = architecture.to_json() + (plan.to_json() if plan else "")
     digest = hashlib.sha256(identity.encode()).hexdigest()
@@ -74,9 +90,7 @@ def model_workload(architecture: Architecture, plan: Plan | None = None) -> Work
     ) -> NDArray[np.float64]:
         if plan is None:
             return vit64(architecture, patches, dict(zip(shapes, weights, strict=True)))
-        with enable_x64():
-            wide = (jnp.asarray(x, jnp.float64) for x in (patches, *weights))
-            return np.asarray(jax.jit(function)(*wide))
+        return _in_float64(function, patches, *weights)
 
     def input_shapes(dims: Dims) -> tuple[Shape, ...]:
         return (input_shape(architecture, dims.n_batch), *shapes.values())
@@ -95,6 +109,55 @@ def model_workload(architecture: Architecture, plan: Plan | None = None) -> Work
         tolerance=_SPARSEMAX if "sparsemax" in variants else _USUAL,
         source=f"Transformer {model.name}; MPCViT section 5.1",
     )
+
+
+def _in_float64(
+    function: Callable[..., Array], *inputs: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    with enable_x64():
+        wide = (jnp.asarray(x, jnp.float64) for x in inputs)
+        return np.asarray(jax.jit(function)(*wide))
+
+
+def _efficientvit_workload(network: EfficientViT) -> Workload:
+    """Return private inference by a random EfficientViT, as `model_workload` does."""
+    shapes = efficientvit_shapes(network)
+
+    def function(pixels: Array, *weights: Array) -> Array:
+        named = dict(zip(shapes, weights, strict=True))
+        logits: Array = efficientvit(JaxAlgebra(), network, pixels, named)
+        return logits
+
+    return Workload(
+        name=f"{network.name}.{network.digest}",
+        kind="model",
+        dim_names=("n_batch",),
+        shapes=lambda dims: (pixels_shape(network, dims.n_batch), *shapes.values()),
+        function=function,
+        reference=functools.partial(_in_float64, function),
+        domain=((-1.0, 1.0), *(_unit_domain(network, *own) for own in shapes.items())),
+        tolerance=_USUAL,
+        source="EfficientViT, Liu et al. 2023 (arXiv 2305.07027)",
+    )
+
+
+def _unit_domain(network: EfficientViT, name: str, shape: Shape) -> Interval:
+    """Return the interval of a random weight that keeps values near 1."""
+    if name.endswith((".bias", "_biases")):
+        return (-0.1, 0.1)
+    bound = math.sqrt(3 / shape[0]) * _public_factor(network, name)
+    return (-bound, bound)
+
+
+def _public_factor(network: EfficientViT, name: str) -> float:
+    """Return what the owner of trained weights has multiplied into one, or damps."""
+    stage = int(name.split(".")[1]) if name.startswith("stages.") else -1
+    if name.endswith("se.fc1.weight") or name == "head.linear.weight":
+        return 1 / network.map_sides[stage] ** 2  # of a sum, for the mean
+    if ".dws." in name:
+        n_places = network.window_side(stage) ** 2
+        return math.prod(network.variant.factors(n_places, KEY_DIM))
+    return _WITHOUT_NORM if name.endswith(_INTO_MAP) else 1.0
 
 
 def weight_domains(

@@ -8,12 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpcprof.cli import main
-from mpcprof.errors import UnknownNameError, UsageError
+from mpcprof.errors import MpcprofError, UnknownNameError, UsageError
 from mpcprof.network import NETWORKS, Network, parse_network
 from mpcprof.nn.architecture import uniform_architecture
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.preset import MODELS
-from mpcprof.predict import choose_architecture, predict_model, sum_by_layer
+from mpcprof.predict import (
+    choose_architecture,
+    choose_network,
+    plan_network,
+    predict_model,
+    sum_by_layer,
+)
 from tests import ROOT
 from tests.architectures import OWN_SIZES
 from tests.committed import committed_model, full_model
@@ -274,3 +280,83 @@ def test_a_long_split_ends_with_what_is_left():
     by_layer = lines.lines()
 
     assert any(line.startswith("  6 more: ") for line in by_layer)
+
+
+def efficientvit(**overrides):
+    return choose_network(
+        **({"model": "efficientvit-m0", "attention": None} | overrides)
+    )
+
+
+# of 49 scores: 7 levels of a maximum at 8 hops, exp 17, reciprocal 36, products; of 16:
+# 4 levels. 12 heads each, besides 8 hops of what feeds them and what they give
+SOFTMAX_HOPS = 12 * (7 * 8 + 17 + 36 + 2 + 8) + 12 * (4 * 8 + 17 + 36 + 2 + 8)
+
+
+@pytest.mark.parametrize(
+    ("attention", "hops", "in_heads"),
+    [
+        ("softmax", 3064, SOFTMAX_HOPS),
+        ("2quad", 1648, 24 * (2 + 36 + 2 + 8)),
+        ("scale", 688, 24 * 8),
+    ],
+)
+def test_the_cascade_of_heads_is_most_of_an_efficientvit(attention, hops, in_heads):
+    network = efficientvit(attention=attention)
+
+    (predicted,) = predict_model(committed_model(), network, [WAN]).predictions
+
+    heads = [part for part in predicted.parts if " heads/head " in part.name]
+    assert predicted.hops == hops
+    assert sum(part.hops for part in heads) == in_heads
+
+
+def test_an_efficientvit_is_split_into_its_stages_blocks_and_heads():
+    report = predict_model(full_model(), efficientvit(image_size=64), [WAN], 2)
+
+    assert report.title == (
+        "efficientvit-m0, 64 pixels, 1000 classes, 24 heads of softmax in sequence, "
+        "6.212 M multiply-adds, batch 2"
+    )
+    names = [part.name for part in sum_by_layer(report.predictions[0])]
+    assert names[:4] == [
+        *("patch embedding", "block 1.1", "block 1.1 heads", "stage 2 downsample")
+    ]
+    assert names[-2:] == ["block 3.3 heads", "head"]
+
+
+def test_a_file_may_say_an_efficientvit(tmp_path):
+    network = efficientvit(image_size=96, n_classes=10, attention="scale")
+    path = tmp_path / "own.json"
+    path.write_text(network.to_json())
+
+    assert efficientvit(model=str(path)) == network
+    assert efficientvit(model="", attention=str(path)) == network
+    assert efficientvit(model=str(path), attention="2quad").attention == "2quad"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"norm": "none"}, "--norm none is no choice: efficientvit-m0 has ReLU"),
+        ({"heads": "batched"}, "--heads batched is no choice: .* leave --heads out"),
+        ({"n_layers": 3}, "--layers 3 is no choice"),
+        ({"model": "efficientvit-m6"}, "no model 'efficientvit-m6'; did you mean"),
+        ({"image_size": 50}, "image_size=50: expected a multiple of 16"),
+        ({"attention": "linformer"}, "attention='linformer': expected a variant with"),
+        ({"model": "cifar", "image_size": 64}, "--image 64 says the size of an Eff"),
+        ({"model": "cifar", "n_classes": 9}, "--classes 9 says .* leave --classes out"),
+    ],
+)
+def test_an_efficientvit_leaves_no_choice_of_a_transformer(overrides, message):
+    with pytest.raises(MpcprofError, match=message):
+        efficientvit(**overrides)
+
+
+def test_an_efficientvit_takes_its_rewrites_and_no_other_plan():
+    network, deployment = efficientvit(), full_model().deployment
+
+    for asked in (None, "rewrites"):
+        assert plan_network(asked, network, 1, deployment=deployment, link=WAN) is None
+    with pytest.raises(UsageError, match=r"--plan own\.json: efficientvit-m0 takes no"):
+        plan_network("own.json", network, 1, deployment=deployment, link=WAN)

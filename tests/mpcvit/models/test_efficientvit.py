@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -17,12 +18,15 @@ from mpcprof.nn.efficientvit import (
     efficientvit,
     efficientvit_shapes,
 )
+from mpcprof.predict import predict_architecture
+from mpcprof.workloads.models import model_workload
 from mpcvit.models.algebra import OPS
 from mpcvit.models.efficientvit import (
     CascadedGroupAttention,
     EfficientViTMSRA,
     to_pixels,
 )
+from tests.committed import committed_model
 
 # parameters: of the code and the paper's Table 1 (2.3, 3.0, 4.2, 6.9, 8.8, 12.4 M)
 PARAMETERS = {
@@ -174,3 +178,26 @@ def test_another_file_is_refused_by_the_name_of_a_weight(change, message):
 
     with pytest.raises(UsageError, match=re.escape(message)):
         module.load_weights({k: w for k, w in file.items() if w is not None})
+
+
+@pytest.mark.spu
+def test_parties_give_the_logits_of_torch_for_the_hops_and_bytes_predicted(semi2k):
+    network = replace(TINY, widths=(16, 16, 16), n_heads=(2, 1, 1), image_size=64)
+    module, inputs = trained(network), images(network, 1)
+    weights = [weight.detach().numpy() for weight in module.weights().values()]
+    shared = [to_pixels(inputs).numpy(), *weights]
+    function = model_workload(network).function
+
+    semi2k.load("case", semi2k.lower("case", function, shared), shared)
+    call = semi2k.run("case").runs[0]
+    logits = semi2k.fetch("case")
+    semi2k.unload("case")
+
+    predicted = predict_architecture(committed_model(), network)
+    assert (call.send_actions, call.bytes_sent) == (
+        predicted.hops,
+        predicted.bytes_sent,
+    )
+    expected = module(inputs).detach().numpy()
+    assert np.std(expected) > 0.1
+    np.testing.assert_allclose(logits, expected, atol=5e-3)
