@@ -237,9 +237,9 @@ class _EfficientViTFile:
         Raises:
             UsageError: If a size is missing or out of range.
         """
-        names = [one.name for one in fields(self)][2:]
-        own = {name: getattr(self, name) for name in names}
-        own = {name: value for name, value in own.items() if value is not None}
+        given = {one.name: getattr(self, one.name) for one in fields(self)}
+        del given["model"], given["schema_version"]
+        own = {name: value for name, value in given.items() if value is not None}
         if self.model in EFFICIENTVITS:
             return replace(EFFICIENTVITS[self.model], **own)
         missing = [key for key in ("widths", "n_heads") if key not in own]
