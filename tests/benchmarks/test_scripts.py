@@ -8,13 +8,16 @@ import re
 import subprocess
 import sys
 import sysconfig
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 
 from mpcprof.nn.architecture import get_model
+from mpcprof.nn.efficientvit import get_efficientvit
 from mpcvit.train.recipe import get_recipe
 from tests import ROOT
+from tests.committed import committed_model
 from tests.studies import PROFILE
 
 SHARED = {  # what the scripts import
@@ -121,6 +124,17 @@ def test_the_cost_term_is_timed_for_each_granularity_and_form(one_thread, monkey
         *(("head", "additive"), ("head", "grouped")),
         *(("row", "additive"), ("row", "grouped")),
     ]
+
+
+def test_the_tables_of_efficientvit_say_what_is_counted_and_predicted():
+    script = importlib.import_module("benchmarks.efficientvit")
+    text = (ROOT / "docs" / "efficientvit.md").read_text(encoding="utf-8")
+    network = get_efficientvit("efficientvit-m0")
+
+    for attention in script.ATTENTIONS:
+        own = replace(network, attention=attention)
+        assert script.cost_line(own, committed_model()) in text
+    assert script.size_line(network) in text
 
 
 def test_the_table_of_approximations_says_what_is_computed_and_predicted():
