@@ -240,9 +240,10 @@ BLOCKS: Final[dict[str, Block]] = {
     "mlp.fused_relu": _fused_block("identity_relu"),
     # rsqrt within 4e-4, 1/D rounded to 2**-18 (half of 1e-3 for width 768)
     "layernorm": _norm_block("layernorm", 1.0, 1e-3),
-    # variances of 20, over eta: 2700 multiples of 2**-18, each known within 1
+    # variances of 20, over eta: 2700 multiples of 2**-18, each step's lost bits all on
+    # one side; parties are off by 0.4 % of a value before beta
     "layernorm_secformer": _norm_block(
-        "layernorm_secformer", bound=8.0, tolerance=2e-3
+        "layernorm_secformer", bound=8.0, tolerance=5e-3
     ),
     "patch_embedding": _embedding_block(),
     "head": _head_block(),
