@@ -1,5 +1,6 @@
 """Settings that hold for all tests, and the live parties that several of them ask."""
 
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -9,15 +10,19 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from mpcprof.engine.session import Session
 
+# most of what JAX takes in tests is compiling; none of it is for speed
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
 # a shared machine may be slow at any moment: examples are counted, not timed
 settings.register_profile("shared-machine", deadline=None)
 settings.register_profile("daily", deadline=None, max_examples=25)  # `make check`
 settings.load_profile("shared-machine")
 
-# Files that take a minute or more: begun first, no processor idles at the end.
+# Files that take longest: begun first, no processor idles at the end.
 LONG = (
     *("sweep/test_kill.py", "cli/test_sweep.py", "engine/test_runtime_old.py"),
     *("benchmarks/test_studies.py", "train/test_processes.py", "test_derive.py"),
+    *("workloads/test_blocks.py", "paper/test_breakdown.py", "tune/test_run.py"),
 )
 
 

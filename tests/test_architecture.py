@@ -7,9 +7,9 @@ import graphlib
 import importlib.metadata
 import json
 import re
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,18 +141,21 @@ def modules_loaded_by(code: str) -> set[str]:
     return set(json.loads(run.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_module_has_a_place_in_the_flow(module: str) -> None:
-    assert layer_name(module) in RANKS, f"{module}: say in LAYERS where it stands"
+def test_every_module_has_a_place_in_the_flow() -> None:
+    assert [m for m in MODULES if layer_name(m) not in RANKS] == [], (
+        "say in LAYERS where it stands"
+    )
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_from_its_left(module: str) -> None:
-    rank = RANKS[layer_name(module)]
+def test_a_module_imports_only_from_its_left() -> None:
+    wrong = [
+        f"{module} imports {name}, which stands to its right"
+        for module in MODULES
+        for name in own_imports(module)
+        if RANKS[layer_name(name)] > RANKS[layer_name(module)]
+    ]
 
-    wrong = {n for n in own_imports(module) if RANKS[layer_name(n)] > rank}
-
-    assert not wrong, f"{module} imports from its right: {sorted(wrong)}"
+    assert wrong == []
 
 
 def test_imports_form_no_cycle() -> None:
@@ -171,32 +174,28 @@ def test_mpcprof_never_imports_mpcvit() -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_heavy_packages_stay_at_home(module: str) -> None:
-    used = {name.split(".")[0] for name in imported_names(module)} & {*HOMES}
+def test_heavy_packages_stay_at_home() -> None:
+    strays = [
+        f"{module} imports {package}; its homes: {HOMES[package]}"
+        for module in MODULES
+        for package in {name.split(".")[0] for name in imported_names(module)}
+        & {*HOMES}
+        if layer_name(module) not in HOMES[package]
+    ]
 
-    strays = {p for p in used if layer_name(module) not in HOMES[p]}
-
-    assert not strays, f"{module} imports {sorted(strays)}; homes: {HOMES}"
+    assert strays == []
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "mpcprof",
-        "mpcprof.deployment",
-        "mpcprof.profile.record",
-        "mpcprof.profile.merge",
-        "mpcprof.profile.io",
-        "mpcprof.pricing",
-        "mpcprof.costmodel",
-        "mpcprof.terms",
-        "mpcprof.predict",
-    ],
-)
-def test_reading_and_pricing_profiles_needs_no_heavy_package(module: str) -> None:
-    loaded = modules_loaded_by(f"import {module}")
+def test_reading_and_pricing_profiles_needs_no_heavy_package() -> None:
+    modules = (
+        *("mpcprof", "mpcprof.deployment", "mpcprof.profile.record"),
+        *("mpcprof.profile.merge", "mpcprof.profile.io", "mpcprof.pricing"),
+        *("mpcprof.costmodel", "mpcprof.terms", "mpcprof.predict"),
+    )
 
+    loaded = modules_loaded_by(f"import {', '.join(modules)}")
+
+    assert loaded >= {*modules}
     assert not loaded & HEAVY
 
 
@@ -205,15 +204,6 @@ def test_blocks_are_shapes_and_names_and_load_no_array_library() -> None:
 
     assert "mpcprof.nn.transformer" in loaded
     assert not loaded & NOT_FOR_HELP
-
-
-def test_pricing_for_the_search_needs_no_heavy_package() -> None:
-    loaded = modules_loaded_by(
-        "import mpcprof.costmodel, mpcprof.terms, mpcprof.predict"
-    )
-
-    assert "mpcprof.terms" in loaded
-    assert not loaded & HEAVY
 
 
 def test_predict_runs_without_heavy_packages() -> None:
@@ -237,14 +227,18 @@ def test_help_loads_only_click() -> None:
 
 
 def test_help_answers_in_half_a_second() -> None:
+    def children_s() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
     def seconds() -> float:
-        start_s = time.perf_counter()
+        start_s = children_s()
         command = [sys.executable, "-m", "mpcprof", "--help"]
         subprocess.run(command, capture_output=True, check=True)
-        return time.perf_counter() - start_s
+        return children_s() - start_s
 
-    # the best of a few: the claim is about mpcprof, not about its neighbours
-    assert min(seconds() for _ in range(5)) < HELP_LIMIT_S
+    # of its processor, and the best of three: the claim is not about its neighbours
+    assert any(seconds() < HELP_LIMIT_S for _ in range(3))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -257,12 +251,12 @@ def test_every_command_resolves_and_explains_itself(name: str) -> None:
     assert command.help
 
 
-@pytest.mark.parametrize("path", OWN_FILES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_file_is_one_noun_of_readable_length(path: Path) -> None:
-    n_lines = len(path.read_text(encoding="utf-8").splitlines())
+def test_a_file_is_one_noun_of_readable_length() -> None:
+    lines = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in OWN_FILES}
+    nouns = {"utils", "util", "helpers", "helper", "common", "misc"}
 
-    assert n_lines <= MAX_LINES, "split it"
-    assert path.stem not in {"utils", "util", "helpers", "helper", "common", "misc"}
+    assert [str(path) for path, n in lines.items() if n > MAX_LINES] == [], "split it"
+    assert [str(path) for path in OWN_FILES if path.stem in nouns] == []
 
 
 def test_no_class_name_stands_for_two_things() -> None:

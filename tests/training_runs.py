@@ -1,17 +1,20 @@
-"""Trainings of a second, for tests; also a program that kills itself amid one."""
+"""Trainings of a second, for tests, and one that kills its process amid it."""
 
 import os
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
+from safetensors.torch import load_file
 
 from mpcprof.nn.architecture import Architecture, get_model, uniform_architecture
 from mpcprof.progress import Silent
 from mpcvit.data.augmentation import NO_AUGMENTATION
 from mpcvit.models.layers import NONE, Regularization
 from mpcvit.train.config import Hardware, RunConfig
+from mpcvit.train.log import read_log
 from mpcvit.train.recipe import Recipe, get_recipe
 from mpcvit.train.run import TrainConfig, train
 
@@ -89,5 +92,18 @@ def kill() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-if __name__ == "__main__":  # OUTPUT N_STEPS
-    train(tiny_request(Path(sys.argv[1])), StopAfter(int(sys.argv[2]), kill))
+def train_until_killed(output: Path, n_steps: int) -> None:
+    torch.set_num_threads(1)
+    train(tiny_request(output), StopAfter(n_steps, kill))
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    return [dict(record.losses) for record in read_log(folder / "log.jsonl")]
+
+
+def assert_same_run(folder: Path, unbroken: Path) -> None:
+    for name in ("last.safetensors", "model.safetensors"):
+        ours, theirs = load_file(folder / name), load_file(unbroken / name)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert losses(folder) == losses(unbroken)

@@ -53,7 +53,7 @@ def test_a_script_runs_where_only_the_packages_are_installed(tmp_path):
     # -S leaves out what an editable install adds: the whole checkout
     paths = map(str, (tmp_path, sysconfig.get_path("purelib")))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    script = ROOT / "benchmarks" / "fig9_lambda.py"
+    script = ROOT / "benchmarks" / "design_choices.py"
 
     done = subprocess.run(
         [sys.executable, "-S", script, "--help"],
@@ -64,7 +64,7 @@ def test_a_script_runs_where_only_the_packages_are_installed(tmp_path):
     )
 
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Usage: fig9_lambda.py ")
+    assert done.stdout.startswith("Usage: design_choices.py ")
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

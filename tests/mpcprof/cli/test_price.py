@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -30,22 +31,29 @@ OWN = {
 }
 
 
-@pytest.fixture
-def path(tmp_path, monkeypatch):
-    """A profile of every primitive, in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    write_profile("a.parquet", FULL)
-    write_profile("exp.parquet", make_profile(make_record()))
-    (tmp_path / "broken.json").write_text("{")
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder of a profile of every primitive, and of what it may be asked for."""
+    folder = tmp_path_factory.mktemp("price")
+    write_profile(folder / "a.parquet", FULL)
+    write_profile(folder / "exp.parquet", make_profile(make_record()))
+    (folder / "broken.json").write_text("{")
     digits = uniform_architecture(MODELS["digits"], attention="scale", heads="batched")
-    (tmp_path / "arch.json").write_text(digits.to_json())
-    (tmp_path / "own.json").write_text(json.dumps(OWN))
-    (tmp_path / "own-arch.json").write_text(
+    (folder / "arch.json").write_text(digits.to_json())
+    (folder / "own.json").write_text(json.dumps(OWN))
+    (folder / "own-arch.json").write_text(
         json.dumps(OWN | {"attention": [["softmax"] * 3], "activation": ["gelu_tanh"]})
     )
     document = json.loads(digits.to_json())
     document["attention"].pop()
-    (tmp_path / "misfit.json").write_text(json.dumps(document))
+    (folder / "misfit.json").write_text(json.dumps(document))
+    return folder
+
+
+@pytest.fixture
+def path(files, tmp_path, monkeypatch):
+    """The profile, in a copy of the folder that is the current one."""
+    monkeypatch.chdir(shutil.copytree(files, tmp_path, dirs_exist_ok=True))
     return tmp_path / "a.parquet"
 
 
@@ -303,8 +311,9 @@ WRONG = [
 
 @pytest.mark.parametrize(("arguments", "code", "expected"), WRONG)
 def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
-    path, arguments, code, expected
+    path, arguments, code, expected, monkeypatch
 ):
+    monkeypatch.setattr("mpcprof.verify.draw._TRIES", 2)
     before = {p.name: p.read_bytes() for p in path.parent.iterdir() if p.is_file()}
 
     shown = run(*arguments)

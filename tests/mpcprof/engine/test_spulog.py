@@ -199,7 +199,7 @@ def test_0_9_5_prints_every_counter():
 
 @pytest.mark.parametrize("build", BUILDS)
 @given(data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_what_is_rendered_is_read_back(build, data):
     logged = data.draw(st.lists(runs(build), min_size=1, max_size=3))
     line_end = data.draw(st.sampled_from(["\n", "\r\n"]))
@@ -211,7 +211,7 @@ def test_what_is_rendered_is_read_back(build, data):
 
 @pytest.mark.parametrize("build", BUILDS)
 @given(data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_lines_of_other_programs_change_nothing(build, data):
     logged = data.draw(st.lists(runs(build), min_size=1, max_size=2))
     lines = render_all(logged, build)
@@ -230,7 +230,7 @@ def test_lines_of_other_programs_change_nothing(build, data):
 
 @pytest.mark.parametrize("build", BUILDS)
 @given(data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_interleaved_parties_are_told_apart_by_their_ray_prefix(build, data):
     sources = [
         "SPURuntime pid=123",

@@ -316,7 +316,7 @@ def test_a_killed_writer_leaves_whole_appends_and_no_lock(tmp_path):
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])  # imports pyarrow once
 
-    for _ in range(10):
+    for _ in range(6):
         ours, theirs = context.Pipe(duplex=False)
         writer = context.Process(target=append_without_end, args=(path, theirs))
         writer.start()

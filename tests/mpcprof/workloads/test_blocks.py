@@ -88,7 +88,7 @@ def other_formulas(workload):
             yield other
 
 
-@pytest.mark.parametrize("n_tokens", [17, 65, 257])
+@pytest.mark.parametrize("n_tokens", [17, 257])
 @each_block
 def test_no_tolerance_would_let_another_formula_pass(workload, n_tokens):
     inputs = draw_inputs(workload, make_dims(workload, n_tokens=n_tokens))

@@ -1,6 +1,7 @@
 """`mpcvit breakdown` as a person types it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,25 +25,34 @@ from tests.test_architecture import NOT_FOR_HELP, modules_loaded_by
 FULL = make_full_profile()
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
     """Profiles of every primitive; of aby3, none of matmul."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "profiles").mkdir()
-    write_profile("profiles/semi2k.parquet", FULL)
-    write_profile("exp.parquet", make_profile(make_record()))
+    made = tmp_path_factory.mktemp("breakdown")
+    (made / "profiles").mkdir()
+    write_profile(made / "profiles" / "semi2k.parquet", FULL)
+    write_profile(made / "exp.parquet", make_profile(make_record()))
     kept = tuple(r for r in FULL if r.workload != "matmul")
     cheetah = Deployment(protocol="cheetah")
-    write_profile("nomatmul.parquet", Profile(deployment=cheetah, records=kept))
+    write_profile(made / "nomatmul.parquet", Profile(deployment=cheetah, records=kept))
     old = Deployment(protocol="cheetah", runtime="spu-0.3.1b0")
-    write_profile("old.parquet", Profile(deployment=old, records=FULL.records))
-    write_profile("cheetah.parquet", Profile(deployment=cheetah, records=FULL.records))
+    write_profile(made / "old.parquet", Profile(deployment=old, records=FULL.records))
+    write_profile(
+        made / "cheetah.parquet", Profile(deployment=cheetah, records=FULL.records)
+    )
     for name in ("tiny-imagenet", "cifar"):
         architecture = uniform_architecture(MODELS[name], attention="scale")
-        (tmp_path / f"{name}.json").write_text(architecture.to_json())
+        (made / f"{name}.json").write_text(architecture.to_json())
     own = replace(MODELS["tiny-imagenet"], name="own", n_layers=2, width=96)
     architecture = uniform_architecture(own, attention="scale")
-    (tmp_path / "own.json").write_text(architecture.to_json())
+    (made / "own.json").write_text(architecture.to_json())
+    return made
+
+
+@pytest.fixture
+def folder(files, tmp_path, monkeypatch):
+    """A copy of the files in the current folder."""
+    monkeypatch.chdir(shutil.copytree(files, tmp_path, dirs_exist_ok=True))
     return tmp_path
 
 

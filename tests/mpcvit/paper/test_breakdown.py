@@ -1,6 +1,7 @@
 """Figures 1, 3 and 8: their numbers, sentences and files, on committed data."""
 
 import csv
+import functools
 import io
 import json
 import re
@@ -395,9 +396,20 @@ def test_measured_figures_say_so_and_how_far_predictions_were_off(tmp_path):
 # files
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("figures")
+
+
+@pytest.fixture(scope="module")
+def drawn(folder):
+    """Each figure by its name, drawn once."""
+    return functools.cache(lambda figure: make_figure(make_config(folder, figure)))
+
+
 @pytest.mark.parametrize("figure", ["fig1", "fig3", "fig8"])
-def test_a_figure_is_two_pictures_its_data_and_its_provenance(tmp_path, figure):
-    made = make_figure(make_config(tmp_path, figure))
+def test_a_figure_is_two_pictures_its_data_and_its_provenance(drawn, figure):
+    made = drawn(figure)
 
     assert [path.name for path in made.files] == [
         f"{figure}.{suffix}" for suffix in ("png", "svg", "csv", "json")
@@ -414,29 +426,26 @@ def test_a_figure_is_two_pictures_its_data_and_its_provenance(tmp_path, figure):
     assert all(entry["runtime"] == "spu-0.9.5" for entry in document["profiles"])
 
 
-def test_shares_of_a_bar_add_up_to_one(tmp_path):
-    made = make_figure(make_config(tmp_path))
+def test_shares_of_a_bar_add_up_to_one(drawn):
+    data = drawn("fig1").files[2]
 
     totals = {}
-    for row in csv.DictReader(io.StringIO(made.files[2].read_text())):
+    for row in csv.DictReader(io.StringIO(data.read_text())):
         place = (row["panel"], row["x"])
         totals[place] = totals.get(place, 0.0) + float(row["share"])
     assert all(total == pytest.approx(1.0) for total in totals.values())
 
 
-def test_the_same_profile_gives_the_same_pictures(tmp_path):
-    config = make_config(tmp_path)
-    first = [path.read_bytes() for path in make_figure(config).files[:3]]
+def test_the_same_profile_gives_the_same_pictures(drawn, folder, tmp_path):
+    first = [path.read_bytes() for path in drawn("fig1").files[:3]]
 
-    second = [path.read_bytes() for path in make_figure(config).files[:3]]
+    again = make_figure(make_config(folder, output=tmp_path))
 
-    assert first == second
+    assert [path.read_bytes() for path in again.files[:3]] == first
 
 
-def test_a_missing_panel_says_what_to_run(tmp_path):
-    made = make_figure(make_config(tmp_path))
-
-    assert any("--measured --profiles FOLDER" in note for note in made.notes)
+def test_a_missing_panel_says_what_to_run(drawn):
+    assert any("--measured --profiles FOLDER" in note for note in drawn("fig1").notes)
 
 
 def test_two_runtimes_are_two_rows_each_with_its_own_numbers(tmp_path):
@@ -505,11 +514,10 @@ def test_an_operation_has_the_same_colour_in_every_figure():
     assert group_style("softmax").color not in COLORS.values()
 
 
-def test_the_axes_of_figure_1_have_units_and_a_legend(tmp_path):
-    make_figure(make_config(tmp_path))
+def test_the_axes_of_figure_1_have_units_and_a_legend(drawn):
+    picture = drawn("fig1").files[1].read_text()
 
-    drawn = (tmp_path / "out" / "fig1.svg").read_text()
     for text in ("number of heads", "latency of a Transformer block (s)", *GROUPS):
-        assert f"<!-- {text} -->" in drawn, text
+        assert f"<!-- {text} -->" in picture, text
     color = re.escape(group_style("softmax").color)
-    assert len(re.findall(f"fill: {color}", drawn)) >= len(HEADS) + len(TOKENS)
+    assert len(re.findall(f"fill: {color}", picture)) >= len(HEADS) + len(TOKENS)

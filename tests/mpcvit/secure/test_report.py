@@ -371,8 +371,10 @@ WRONG_PLANS = {
 }
 
 
-@pytest.mark.parametrize("command", ["infer", "evaluate"])
-@pytest.mark.parametrize("message", WRONG_PLANS)
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [("evaluate", "for another checkpoint than"), *(("infer", m) for m in WRONG_PLANS)],
+)
 def test_a_plan_for_something_else_is_one_line(command, message, checkpoint):
     plan = leave_plan(checkpoint, **WRONG_PLANS[message])
     asked = ["digits:0"] if command == "infer" else ["--secure", "--images", "1"]

@@ -18,7 +18,13 @@ import torch
 from mpcprof.errors import UsageError
 from mpcvit.train.log import read_log
 from mpcvit.train.run import train
-from tests.training_runs import steady_recipe, tiny_request
+from tests.training_runs import (
+    N_STEPS,
+    assert_same_run,
+    steady_recipe,
+    tiny_request,
+    train_until_killed,
+)
 
 PROGRAM = """
 import sys
@@ -64,10 +70,16 @@ def train_as_rank(rank: int, output: Path, port: int, answers: Connection) -> No
         answers.send(f"{type(error).__name__}: {error}")
 
 
+def processes_with_torch() -> "multiprocessing.context.ForkServerContext":
+    """Processes whose server imports torch once."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.training_runs"])
+    return context
+
+
 def errors_of_two(folder: Path) -> list[str]:
     """Train by two processes, each into a folder of its own; return their errors."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mpcvit.train.run"])  # imports torch once
+    context = processes_with_torch()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     answers, theirs = context.Pipe(duplex=False)
@@ -142,10 +154,26 @@ def test_what_is_from_before_processes_were_counted_is_resumed_by_one(tmp_path):
     assert again.n_resumed == 3
 
 
+def test_a_killed_process_resumes_to_the_same_bits(tmp_path):
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    train(tiny_request(unbroken))
+    process = processes_with_torch().Process(
+        target=train_until_killed, args=(killed, N_STEPS + 1)
+    )
+
+    process.start()
+    process.join(120)
+    result = train(tiny_request(killed))
+
+    assert process.exitcode == -signal.SIGKILL
+    assert result.n_resumed == 1
+    assert_same_run(killed, unbroken)
+
+
 def test_sigterm_in_a_step_keeps_the_finished_epochs_and_says_so(tmp_path):
     command = [
-        *(sys.executable, "-m", "mpcvit", "train", "scale", "--epochs", "99"),
-        *("--output", str(tmp_path)),
+        *(sys.executable, "-m", "mpcvit", "train", "scale", "--epochs", "999"),
+        *("--limit", "64", "--output", str(tmp_path)),
     ]
     alone = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
@@ -162,4 +190,4 @@ def test_sigterm_in_a_step_keeps_the_finished_epochs_and_says_so(tmp_path):
         f"mpcvit: stopped; finished epochs are in {tmp_path}, the same command goes on "
         "there"
     )
-    assert len((tmp_path / "log.jsonl").read_text().splitlines()) < 99
+    assert len((tmp_path / "log.jsonl").read_text().splitlines()) < 999

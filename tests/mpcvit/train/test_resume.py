@@ -1,28 +1,23 @@
 """A training may be stopped at any moment: its end is that of an unbroken one."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from mpcprof.errors import FileBusyError, UsageError
 from mpcprof.files import locked
 from mpcvit.data.augmentation import Augmentation
 from mpcvit.train.log import read_log
 from mpcvit.train.run import train
-from tests import ROOT
 from tests.training_runs import (
     N_EPOCHS,
     N_STEPS,
     StopAfter,
+    assert_same_run,
     free_architecture,
     interrupt,
+    losses,
     tiny_recipe,
     tiny_request,
 )
@@ -37,18 +32,6 @@ def unbroken(tmp_path_factory, one_thread) -> Path:
     return folder
 
 
-def losses(folder: Path) -> list[dict[str, float]]:
-    return [dict(record.losses) for record in read_log(folder / "log.jsonl")]
-
-
-def assert_same_run(folder: Path, unbroken: Path) -> None:
-    for name in ("last.safetensors", "model.safetensors"):
-        ours, theirs = load_file(folder / name), load_file(unbroken / name)
-        assert ours.keys() == theirs.keys()
-        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
-    assert losses(folder) == losses(unbroken)
-
-
 @pytest.mark.parametrize("n_steps", [1, N_STEPS, N_STEPS + 2, 3 * N_STEPS])
 def test_an_interrupted_run_resumes_to_the_same_bits(n_steps, tmp_path, unbroken):
     with pytest.raises(KeyboardInterrupt):
@@ -57,26 +40,6 @@ def test_an_interrupted_run_resumes_to_the_same_bits(n_steps, tmp_path, unbroken
     result = train(tiny_request(tmp_path))
 
     assert result.n_resumed == (n_steps - 1) // N_STEPS
-    assert_same_run(tmp_path, unbroken)
-
-
-def test_a_killed_process_resumes_to_the_same_bits(tmp_path, unbroken):
-    command = [
-        sys.executable,
-        "-m",
-        "tests.training_runs",
-        str(tmp_path),
-        str(N_STEPS + 1),
-    ]
-    threads = {"OMP_NUM_THREADS": "1"}
-
-    killed = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **threads}, check=False
-    )
-    result = train(tiny_request(tmp_path))
-
-    assert killed.returncode == -signal.SIGKILL
-    assert result.n_resumed == 1
     assert_same_run(tmp_path, unbroken)
 
 
