@@ -190,13 +190,20 @@ class Architecture:
 
         In a post-norm model, behind their sum with what they take in.
         """
-        mixer, is_post_norm = self.mixer(layer), self.model.is_post_norm
-        takes_norm = mixer is None or mixer.takes_scale or is_post_norm
-        return takes_norm and self._is_normed(layer)
+        return self._takes_norm(layer) and self._is_normed(layer)
 
     def has_norm2(self, layer: int) -> bool:
         """Return whether a layernorm stands before the MLP, or behind its sum."""
         return bool(self.hidden(layer)) and self._is_normed(layer)
+
+    def uses_norm(self, layer: int) -> bool:
+        """Return whether a norm of that layer stands anywhere, folded or not."""
+        is_last = layer == self.n_layers - 1
+        return is_last or self._takes_norm(layer) or bool(self.hidden(layer))
+
+    def _takes_norm(self, layer: int) -> bool:
+        mixer = self.mixer(layer)
+        return mixer is None or mixer.takes_scale or self.model.is_post_norm
 
     def mixer(self, layer: int) -> Mixer | None:
         """Return what mixes the tokens of that layer; None for attention."""

@@ -201,11 +201,14 @@ def make_architecture(
 ) -> Architecture:
     """Return the architecture of these layers, without those that are left out.
 
+    A norm that stands nowhere, and is not the classifier's, is `none`: networks that
+    are the same are equal.
+
     Raises:
         UsageError: If none is left, or one does not fit the model.
     """
     kept = [layer for layer in layers if not layer.is_left_out]
-    return Architecture(
+    made = Architecture(
         model=replace(model, n_layers=len(kept)),
         heads=heads,
         attention=tuple(_heads(one.mixing, model.n_heads) for one in kept),
@@ -213,6 +216,8 @@ def make_architecture(
         norm=tuple(one.norm for one in kept),
         mlp_ratio=tuple(float(one.mlp_ratio) for one in kept),
     )
+    norms = (made.norm[n] if made.uses_norm(n) else "none" for n in range(len(kept)))
+    return replace(made, norm=tuple(norms))
 
 
 def _heads(mixing: Mixing, n_heads: int) -> LayerHeads:

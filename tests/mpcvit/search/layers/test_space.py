@@ -59,6 +59,16 @@ def test_layers_that_are_the_same_network_are_one_choice():
     assert len(choices) == 2 * 4 * (1 + 4 + 1) - 1
 
 
+def test_networks_that_differ_in_a_norm_that_stands_nowhere_are_equal():
+    def made(norm):
+        shift = LayerChoice(mixing="shift", norm=norm, activation="relu", mlp_ratio=0)
+        last = shift._replace(mixing="token_mix", norm="layernorm")
+        return make_architecture(DIGITS, [shift, last])
+
+    assert made("layernorm") == made("batchnorm")
+    assert made("layernorm").norm == ("none", "layernorm")
+
+
 def test_shares_of_choices_are_the_products_of_their_options_added_up():
     random = np.random.default_rng(0)
     shares = [random.dirichlet(np.ones(len(one)), size=3) for one in SPACE.options]
