@@ -10,7 +10,7 @@ from click.core import ParameterSource
 from mpcprof.builds import DEFAULT_BUILD
 from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
-from mpcprof.units import parse_duration_s
+from mpcprof.units import parse_duration_s, parse_percent
 
 if TYPE_CHECKING:
     from mpcprof.deployment import Deployment
@@ -131,6 +131,20 @@ workloads_option = click.option(
     "--workload", "workloads", multiple=True, help="Only this one; repeatable."
 )
 seed_option = click.option("--seed", type=int, default=0, show_default=True)
+# of what measures cases to hold predictions against them
+verifying_options = combine(
+    click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True),
+    click.option("--warmups", type=click.IntRange(min=0), default=1, show_default=True),
+    click.option(
+        "--tolerance",
+        type=parse_percent,
+        default="10%",
+        metavar="PERCENT",
+        show_default=True,
+        help="Exit code 1 if a case is further off.",
+    ),
+    click.option("--fresh", "is_fresh", is_flag=True, help="Measure everything anew."),
+)
 # steps are listed image by image: more would take minutes, then all of the memory
 batch_option = click.option(
     "--batch",

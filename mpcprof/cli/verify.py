@@ -14,10 +14,11 @@ from mpcprof.cli.options import (
     plan_option,
     profile_argument,
     seed_option,
+    verifying_options,
 )
 from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
 from mpcprof.errors import UsageError
-from mpcprof.units import parse_duration_s, parse_percent
+from mpcprof.units import parse_duration_s
 
 
 @click.command("verify")
@@ -56,8 +57,7 @@ from mpcprof.units import parse_duration_s, parse_percent
 @seed_option
 @networks_option
 @emulation_option
-@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--warmups", type=click.IntRange(min=0), default=1, show_default=True)
+@verifying_options
 @click.option(
     "--limit",
     "limit_s",
@@ -67,21 +67,12 @@ from mpcprof.units import parse_duration_s, parse_percent
     help="Draw only cases that are predicted to take at most this long.",
 )
 @click.option(
-    "--tolerance",
-    type=parse_percent,
-    default="10%",
-    metavar="PERCENT",
-    show_default=True,
-    help="Exit code 1 if a case is further off.",
-)
-@click.option(
     "--output",
     "path",
     type=FILE,
     help="Where measurements are kept. [default: PROFILE-verify-SEED.parquet]",
 )
 @click.option("--report", type=FILE, help="Write the table to a file: FILE.md.")
-@click.option("--fresh", "is_fresh", is_flag=True, help="Measure everything anew.")
 @json_option
 @click.pass_context
 def command(

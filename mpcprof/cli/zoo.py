@@ -19,10 +19,10 @@ from mpcprof.cli.options import (
     networks_option,
     profile_argument,
     seed_option,
+    verifying_options,
 )
 from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
 from mpcprof.cli.table import print_table
-from mpcprof.units import parse_percent
 
 if TYPE_CHECKING:
     from mpcprof.network import Network
@@ -115,23 +115,13 @@ def predict_command(
 @networks_option
 @emulation_option
 @seed_option
-@click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--warmups", type=click.IntRange(min=0), default=1, show_default=True)
-@click.option(
-    "--tolerance",
-    type=parse_percent,
-    default="10%",
-    metavar="PERCENT",
-    show_default=True,
-    help="Exit code 1 if a system is further off.",
-)
+@verifying_options
 @click.option(
     "--output",
     "path",
     type=FILE,
     help="Where measurements are kept. [default: PROFILE-zoo.parquet]",
 )
-@click.option("--fresh", "is_fresh", is_flag=True, help="Measure everything anew.")
 @json_option
 @click.pass_context
 def measure_command(

@@ -21,7 +21,15 @@ from tests.committed import committed_model
 from tests.studies import PROFILE
 
 SHARED = {  # what the scripts import
-    *("baselines", "candidates", "layers", "networks", "on_device", "script"),
+    *(
+        "baselines",
+        "candidates",
+        "layers",
+        "networks",
+        "official_loop",
+        "on_device",
+        "script",
+    ),
     *("searches", "attention_properties"),
 }
 SCRIPTS = sorted({p.stem for p in (ROOT / "benchmarks").glob("*.py")} - SHARED)
@@ -167,10 +175,11 @@ def test_a_training_step_is_timed_and_what_bounds_it_said(monkeypatch):
     monkeypatch.setattr(f"{name}.get_model", lambda _: get_model("digits"))
     monkeypatch.setattr(f"{name}.SQUARE", 64)
 
-    line, *_ = run_script("speed_training_step", "scale", 1)
+    line, *_, official = run_script("speed_training_step", "scale", 1)
 
     assert line.startswith("cpu 32-true, batch 2: ")
     assert re.search(r"images/s, step .* ms .*AdamW.* GFLOP/s .*; bound by \w+", line)
+    assert re.search(r"as the official loop \d+: .* times \(.*\); .* GFLOP/s", official)
 
 
 @pytest.mark.link

@@ -30,6 +30,7 @@ from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.reference import vit64
 from tests import PROFILES
 from tests.architectures import CHEAP, OWN_SIZES, TINY, make_architecture
+from tests.checked_call import run_checked
 
 # in no preset; LayerNorm and GeLU keep their accuracy from such widths on
 SIZES = {"n_heads": 3, "n_tokens": 9, "head_dim": 6, "width": 36, "hidden": 70}
@@ -45,18 +46,8 @@ def model_of():
 
 
 def run(session, workload, dims):
-    """One call on loopback; the result is right, or the test ends here."""
     inputs = workload.make_inputs(dims, np.random.default_rng(0))
-    session.load("case", session.lower("case", workload.function, inputs), inputs)
-    try:
-        call = session.run("case")
-        revealed = session.fetch("case")
-    finally:
-        session.unload("case")
-    expected = workload.reference(*inputs)
-    allowed = workload.tolerance.allowed(expected, session.deployment.fraction_bits)
-    assert np.all(np.abs(revealed - expected) <= allowed)
-    return call
+    return run_checked(session, workload, inputs)
 
 
 NORM = choose_inverse(0.1, 20.0, -0.5, 1e-3)

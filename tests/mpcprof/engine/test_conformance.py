@@ -24,6 +24,7 @@ from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.registry import Workload, get_workload
 from mpcvit.models.algebra import TorchAlgebra
 from tests.architectures import CHEAP, OWN_SIZES, make_architecture
+from tests.checked_call import run_checked
 from tests.committed import committed_model
 
 # in no preset; LayerNorm and GeLU keep their accuracy from such widths on
@@ -109,27 +110,12 @@ def test_numpy_jax_and_torch_agree(name):
     np.testing.assert_allclose(by_jax, reference, rtol=ROUNDING, atol=atol)
 
 
-def call(session, case: Conformed):
-    """Run one call on loopback; the result is right, or the test ends here."""
-    workload, inputs = case.workload, case.inputs()
-    session.load("case", session.lower("case", workload.function, inputs), inputs)
-    try:
-        counted = session.run("case")
-        revealed = session.fetch("case")
-    finally:
-        session.unload("case")
-    expected = workload.reference(*inputs)
-    allowed = workload.tolerance.allowed(expected, session.deployment.fraction_bits)
-    assert np.all(np.abs(revealed - expected) <= allowed)
-    return counted
-
-
 @pytest.mark.spu
 @each_case
 def test_two_parties_are_within_the_error_for_the_bytes_and_hops_priced(name, semi2k):
     predicted = committed_model().predict(CASES[name].steps, NETWORKS["wan"])
 
-    rank_0 = call(semi2k, CASES[name]).runs[0]
+    rank_0 = run_checked(semi2k, CASES[name].workload, CASES[name].inputs()).runs[0]
 
     counted = rank_0.bytes_sent, rank_0.send_actions
     assert counted == (predicted.bytes_sent, predicted.hops)
@@ -140,7 +126,7 @@ def test_two_parties_are_within_the_error_for_the_bytes_and_hops_priced(name, se
 def test_three_parties_are_within_the_error_for_the_bytes_priced(name, aby3):
     predicted = committed_model("aby3").predict(CASES[name].steps, NETWORKS["wan"])
 
-    counted = call(aby3, CASES[name])
+    counted = run_checked(aby3, CASES[name].workload, CASES[name].inputs())
 
     assert sum(run.bytes_sent for run in counted.runs) == predicted.total_bytes_sent
 
