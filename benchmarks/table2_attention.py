@@ -131,7 +131,7 @@ def main(is_predicted: bool, protocols: Any, runtimes: Any, **asked: Any) -> Non
     dims = Dims(n_heads=1, n_tokens=asked["n_tokens"], head_dim=64)
     cases = tuple(Case(workload=get_workload(f"attn.{n}"), dims=dims) for n in PAPER)
     plain = {name: (properties(name), plain_s(name, dims)) for name in PAPER}
-    known = [r.build.name for r in list_runtimes() if not r.problem]
+    known = [r.name for r in list_runtimes() if not r.problem]
     folder = Path("profiles") if is_predicted else asked["folder"]
     found: dict[str, Any] = {}
     for protocol, runtime in itertools.product(protocols, runtimes or known):

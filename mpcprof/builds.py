@@ -1,16 +1,16 @@
-"""SPU builds: one frozen value per supported release, with everything builds differ in.
+"""The runtimes: one frozen value per supported release, with all that they differ in.
 
 Whatever differs between releases asks a `Build`; no other module names one. Importing
 this loads no SPU: the options of a build stand here as a table, and a test holds the
 table equal to the installed build.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
-from mpcprof.errors import UnknownNameError, did_you_mean
+from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 
 Option = bool | int | str
 # name -> SPU's default, whose type the option has; of an enum, the default stands first
@@ -18,6 +18,34 @@ OptionTable = Mapping[str, Option | tuple[str, ...]]
 Dialect = Literal["hlo", "mhlo"]
 
 _SIGMOIDS = ("SIGMOID_DEFAULT", "SIGMOID_MM1", "SIGMOID_SEG3", "SIGMOID_REAL")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """A Python environment for packages that do not fit into mpcprof's own.
+
+    Attributes:
+        name: What `mpcprof runtime install` takes, such as "spu-0.3.1b0".
+        python_version: Version of its Python, such as "3.8".
+        packages: Pinned packages, as (name, version); none brings another one.
+        built: Names of those that have no wheel and are built from their source.
+        indexes: Addresses of package indexes to ask beside the usual one.
+        check: Python statements that end well where the packages work.
+        download_mb: Size of the packages on the line, in MB.
+    """
+
+    name: str
+    python_version: str
+    packages: tuple[tuple[str, str], ...]
+    built: tuple[str, ...] = ()
+    indexes: tuple[str, ...] = ()
+    check: str
+    download_mb: int
+
+    @property
+    def version(self) -> str:
+        """Version of what the environment is for, such as "0.3.1b0"."""
+        return self.name.partition("-")[2]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +61,8 @@ class Build:
         program_rings: Ring widths in bits that can hold a compiled program's integers.
         compiler_options: Options of SPU's compiler.
         runtime_options: Options of SPU's virtual machine.
-        python_version: Python of the build's own environment; empty if the build lives
-            in the Python of mpcprof.
-        packages: Pinned packages of that environment, as (name, version).
+        environment: Python environment of the build's own; None if the build lives in
+            the Python of mpcprof.
         backend: Module of the party program that speaks to this build.
         dialect: Input of the compiler: serialised HLO, or MHLO as text.
         counts_bytes: Whether the log has bytes and messages; if not, the relay counts.
@@ -57,8 +84,7 @@ class Build:
     program_rings: tuple[int, ...] = (32, 64, 128)
     compiler_options: OptionTable
     runtime_options: OptionTable
-    python_version: str = ""
-    packages: tuple[tuple[str, str], ...] = ()
+    environment: Environment | None = None
     backend: str
     dialect: Dialect = "hlo"
     counts_bytes: bool = True
@@ -70,8 +96,8 @@ class Build:
 
     @property
     def version(self) -> str:
-        """SPU version, such as "0.9.5"."""
-        return self.name.removeprefix("spu-")
+        """Version of the release, such as "0.9.5"."""
+        return self.name.partition("-")[2]
 
     @property
     def is_default(self) -> bool:
@@ -81,7 +107,7 @@ class Build:
     @property
     def file_suffix(self) -> str:
         """End of the names of committed files, such as "-spu0.3.1b0"; or empty."""
-        return "" if self.is_default else f"-spu{self.version}"
+        return "" if self.is_default else f"-{self.name.replace('-', '', 1)}"
 
     @property
     def has_pauses(self) -> bool:
@@ -179,15 +205,21 @@ PAPER_BUILD: Final = Build(
             "sigmoid_mode": _SIGMOIDS,
         }
     ),
-    python_version="3.8",
-    # The part of SPU's requirements that a party loads. The rest (JAX, its compiler,
-    # gRPC) is for tracing and for a scheduler; the tool's own JAX traces. SPU pins
-    # protobuf 3.19.4, which reads the same messages as this one, the last below 4.
-    packages=(
-        ("spu", "0.3.1b0"),
-        ("protobuf", "3.20.3"),
-        ("numpy", "1.24.4"),
-        ("cachetools", "5.5.2"),
+    environment=Environment(
+        name="spu-0.3.1b0",
+        python_version="3.8",
+        # The part of SPU's requirements that a party loads. The rest (JAX, its
+        # compiler, gRPC) is for tracing and for a scheduler; the tool's own JAX traces.
+        # SPU pins protobuf 3.19.4, which reads the same messages as this one, the last
+        # below 4.
+        packages=(
+            ("spu", "0.3.1b0"),
+            ("protobuf", "3.20.3"),
+            ("numpy", "1.24.4"),
+            ("cachetools", "5.5.2"),
+        ),
+        check="import spu; from spu.binding.api import Io; print(spu.__version__)",
+        download_mb=60,
     ),
     backend="spu_0_3_1_backend",
     dialect="mhlo",
@@ -209,6 +241,14 @@ PAPER_BUILD: Final = Build(
 BUILDS: Final[Mapping[str, Build]] = MappingProxyType(
     {build.name: build for build in (DEFAULT_BUILD, PAPER_BUILD)}
 )
+# of builds, and of what is no build
+ENVIRONMENTS: Final[Mapping[str, Environment]] = MappingProxyType(
+    {
+        build.environment.name: build.environment
+        for build in BUILDS.values()
+        if build.environment
+    }
+)
 
 _WHY_NOT = {
     "it is a field of the deployment": "beaver_type field fxp_fraction_bits protocol",
@@ -229,14 +269,39 @@ NOT_OPTIONS: Final = MappingProxyType(  # SPU's fields that no option sets, and 
 
 
 def get_build(name: str) -> Build:
-    """Return the build of that name.
+    """Return the build of that name, or of that begin of one name only.
 
-    >>> get_build("spu-0.9.5").version
-    '0.9.5'
+    >>> get_build("spu-0.3").name
+    'spu-0.3.1b0'
 
     Raises:
         UnknownNameError: If there is none.
     """
-    if name not in BUILDS:
-        raise UnknownNameError(f"no runtime {name!r}; {did_you_mean(name, [*BUILDS])}")
-    return BUILDS[name]
+    return BUILDS[_whole_name(name, [*BUILDS])]
+
+
+def get_environment(name: str) -> Environment:
+    """Return the environment of that name, or of that begin of one name only.
+
+    Raises:
+        UnknownNameError: If there is none.
+        UsageError: If it is a build that lives in the Python of mpcprof.
+    """
+    whole = _whole_name(name, [*BUILDS, *ENVIRONMENTS])
+    if whole not in ENVIRONMENTS:
+        raise UsageError(
+            f"runtime {name!r}: {whole} is in mpcprof's own Python; expected one with "
+            f"an environment to install: {', '.join(ENVIRONMENTS)}"
+        )
+    return ENVIRONMENTS[whole]
+
+
+def _whole_name(begin: str, names: Sequence[str]) -> str:
+    """Return the only name of which `begin` is the whole, or all up to a - or a dot."""
+    known = dict.fromkeys(names)
+    meant = [name for name in known if name.startswith((f"{begin}-", f"{begin}."))]
+    if begin in known or len(meant) != 1:
+        meant = [begin]
+    if meant[0] not in known:
+        raise UnknownNameError(f"no runtime {begin!r}; {did_you_mean(begin, [*known])}")
+    return meant[0]

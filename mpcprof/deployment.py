@@ -89,6 +89,7 @@ class Deployment:
     def _fill_in_defaults(self) -> None:
         build = self.build
         filled = {
+            "runtime": build.name,  # which may be typed in short
             "fraction_bits": self.fraction_bits or FRACTION_BITS[self.field_bits],
             "beaver": self.beaver or self._beavers[0],
             "compiler_options": _checked_options(

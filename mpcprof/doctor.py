@@ -1,4 +1,4 @@
-"""What this machine can do: SPU builds, protocols, emulation back-ends, links.
+"""What this machine can do: runtimes, protocols, emulation back-ends, links.
 
 Nothing is taken for granted: parties are started, their result is compared, and the
 emulated link is measured between them.
@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mpcprof.builds import DEFAULT_BUILD
+from mpcprof.builds import BUILDS, DEFAULT_BUILD
 from mpcprof.deployment import PROTOCOLS, Deployment
 from mpcprof.engine.emulation.backends import BackendStatus, probe_backends
 from mpcprof.engine.installation import Runtime, get_runtime, list_runtimes
@@ -241,8 +241,10 @@ def _measure_link(session: "Session") -> LinkStatus:
 
 
 def _runtime_row(runtime: Runtime) -> dict[str, object]:
-    traits = {name: getattr(runtime.build, name) for name in _SHOWN_TRAITS}
-    return {**traits, "python": runtime.python, "problem": runtime.problem}
+    build = BUILDS.get(runtime.name)  # none of an environment that no build lives in
+    traits = {n: getattr(build, n) for n in _SHOWN_TRAITS} if build else {}
+    named = {"name": runtime.name, "version": runtime.version}
+    return {**named, **traits, "python": runtime.python, "problem": runtime.problem}
 
 
 def _one_line(error: BaseException) -> str:

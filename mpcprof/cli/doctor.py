@@ -64,9 +64,7 @@ def _print_report(report: "DoctorReport") -> None:
         console = Console(width=_PIPE_WIDTH)
     rows_by_title = {
         "machine": _machine_rows(report.machine),
-        "SPU builds": [
-            (r.build.name, _state(r.problem), r.python) for r in report.runtimes
-        ],
+        "runtimes": [(r.name, _state(r.problem), r.python) for r in report.runtimes],
         "protocols, by real parties": [_protocol_row(p) for p in report.protocols],
         "emulation back-ends": [
             (b.name, _state(b.reason), "") for b in report.backends

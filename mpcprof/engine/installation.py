@@ -1,4 +1,4 @@
-"""Where each SPU build lives on this machine, and how an environment is made for one.
+"""Where each runtime lives on this machine, and how an environment is made for one.
 
 The default build lives in the tool's own Python, others in environments of their own.
 
@@ -20,8 +20,8 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from mpcprof.builds import BUILDS, Build
-from mpcprof.errors import BackendUnavailableError, EngineError, UsageError
+from mpcprof.builds import BUILDS, ENVIRONMENTS, Build, Environment
+from mpcprof.errors import BackendUnavailableError, EngineError
 from mpcprof.isolation import folder_argv
 
 HOME_VARIABLE: Final = "MPCPROF_HOME"
@@ -29,7 +29,6 @@ _DEFAULT_HOME: Final = "~/.local/share/mpcprof"
 _MARK: Final = "mpcprof.json"  # written last: what was installed
 _PYTHON: Final = "bin/python"  # below an environment
 _FITS: Final = "import sys; print(sys.version.split()[0]); import venv, ensurepip"
-_WORKS: Final = "import spu; from spu.binding.api import Io; print(spu.__version__)"
 _ASK_S: Final = 30.0
 
 OnStep = Callable[[str], None]
@@ -38,35 +37,56 @@ _PARTY_PROGRAM: Final = Path(__file__).parent / "party"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """One SPU build on this machine.
+    """One runtime on this machine.
 
     Attributes:
-        build: The release.
+        name: Name of the build or the environment.
+        version: Version of what computes in it.
         python: The interpreter that runs its parties.
         problem: Why it cannot be used here; empty if it can.
+        backend: Module of the party program that speaks to it; empty if none does.
     """
 
-    build: Build
+    name: str
+    version: str
     python: str
     problem: str
+    backend: str = ""
 
     @property
     def party_argv(self) -> tuple[str, ...]:
         """Command line of a party, without its channel."""
-        return (*folder_argv(_PARTY_PROGRAM, self.python), self.build.backend)
+        return (*folder_argv(_PARTY_PROGRAM, self.python), self.backend)
 
 
 def find_runtime(build: Build) -> Runtime:
     """Return where a build lives, usable here or not."""
-    if not build.packages:
-        return Runtime(build=build, python=sys.executable, problem=_own_problem(build))
-    problem = installation_problem(build)
-    return Runtime(build=build, python=str(python_of(build)), problem=problem)
+    if build.environment:
+        return _find_installed(build.environment, build.backend)
+    return Runtime(
+        name=build.name,
+        version=build.version,
+        python=sys.executable,
+        problem=_own_problem(build),
+        backend=build.backend,
+    )
+
+
+def _find_installed(environment: Environment, backend: str = "") -> Runtime:
+    return Runtime(
+        name=environment.name,
+        version=environment.version,
+        python=str(python_of(environment)),
+        problem=installation_problem(environment),
+        backend=backend,
+    )
 
 
 def list_runtimes() -> tuple[Runtime, ...]:
-    """Return every build that mpcprof knows, usable here or not."""
-    return tuple(find_runtime(build) for build in BUILDS.values())
+    """Return every runtime that mpcprof knows, usable here or not."""
+    builds = [find_runtime(build) for build in BUILDS.values()]
+    others = [env for name, env in ENVIRONMENTS.items() if name not in BUILDS]
+    return (*builds, *map(_find_installed, others))
 
 
 def get_runtime(build: Build) -> Runtime:
@@ -100,25 +120,25 @@ def mpcprof_home() -> Path:
     return Path(os.environ.get(HOME_VARIABLE) or _DEFAULT_HOME).expanduser()
 
 
-def runtime_home(build: Build) -> Path:
-    """Return where the environment of a build is, or would be."""
-    return mpcprof_home() / "runtimes" / build.name
+def runtime_home(environment: Environment) -> Path:
+    """Return where an environment is, or would be."""
+    return mpcprof_home() / "runtimes" / environment.name
 
 
-def python_of(build: Build) -> Path:
+def python_of(environment: Environment) -> Path:
     """Return the interpreter of that environment."""
-    return runtime_home(build) / _PYTHON
+    return runtime_home(environment) / _PYTHON
 
 
-def installation_problem(build: Build) -> str:
-    """Return why a build's own environment cannot be used; empty if it can."""
-    install = f"`mpcprof runtime install {build.name}`"
-    mark = runtime_home(build) / _MARK
+def installation_problem(environment: Environment) -> str:
+    """Return why an environment cannot be used; empty if it can."""
+    install = f"`mpcprof runtime install {environment.name}`"
+    mark = runtime_home(environment) / _MARK
     if not mark.is_file():
         return f"not installed; run {install}"
-    if _read_pins(mark) != dict(build.packages):
+    if _read_pins(mark) != dict(environment.packages):
         return f"installed with other packages; run {install} again"
-    if not os.access(python_of(build), os.X_OK):
+    if not os.access(python_of(environment), os.X_OK):
         return f"the Python that it was made with is gone; run {install} again"
     return ""
 
@@ -130,38 +150,34 @@ def _read_pins(mark: Path) -> object:
         return None
 
 
-def install_runtime(build: Build, on_step: OnStep, python: str | None = None) -> Path:
-    """Make the environment of a build, unless it is there; return its interpreter.
+def install_runtime(
+    environment: Environment, on_step: OnStep, python: str | None = None
+) -> Path:
+    """Make an environment, unless it is there; return its interpreter.
 
     Args:
         on_step: Told what is being done.
-        python: A Python 3.8. If None, one is searched for; uv may download one.
+        python: A Python of its version. If None, one is searched for; uv may download
+            one.
 
     Raises:
-        UsageError: If the build needs no environment.
-        BackendUnavailableError: If there is no Python 3.8.
+        BackendUnavailableError: If there is no Python of its version.
         EngineError: If the packages cannot be installed, or do not work.
     """
-    if not build.packages:
-        others = ", ".join(b.name for b in BUILDS.values() if b.packages)
-        raise UsageError(
-            f"runtime {build.name!r}: only {others} has an environment to install; "
-            f"{build.name} is in mpcprof's own Python"
-        )
-    home = runtime_home(build)
+    home = runtime_home(environment)
     with _locked(home, on_step):
-        if not installation_problem(build):
+        if not installation_problem(environment):
             on_step(f"installed already, in {home}")
-            return python_of(build)
+            return python_of(environment)
         aside = home.with_name(f".{home.name}.new")
         shutil.rmtree(aside, ignore_errors=True)  # of an installation that was killed
         try:
-            _build(build, aside, python, on_step)
+            _build(environment, aside, python, on_step)
             _replace(home, aside)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     on_step(f"installed in {home}")
-    return python_of(build)
+    return python_of(environment)
 
 
 @contextlib.contextmanager
@@ -186,7 +202,7 @@ def _locked(home: Path, on_step: OnStep) -> Iterator[None]:
         lock.release()
 
 
-def find_python(build: Build, python: str | None = None) -> str:
+def find_python(environment: Environment, python: str | None = None) -> str:
     """Return the first fitting Python that can make environments; each one is run.
 
     A version manager's shim may be on the PATH and refuse.
@@ -194,7 +210,7 @@ def find_python(build: Build, python: str | None = None) -> str:
     Raises:
         BackendUnavailableError: If there is none; the message says what was tried.
     """
-    version = build.python_version
+    version = environment.python_version
     tried = []
     for candidate in [python] if python else _candidates(version):
         problem = _unfitness(candidate, version)
@@ -205,7 +221,7 @@ def find_python(build: Build, python: str | None = None) -> str:
         f"no usable Python {version}: tried "
         f"{', '.join(tried) or 'the PATH, pyenv, uv and conda'}; install one "
         f"(`pyenv install {version}`, `uv python install {version}`) "
-        f"or name it: mpcprof runtime install {build.name} --python PATH"
+        f"or name it: mpcprof runtime install {environment.name} --python PATH"
     )
 
 
@@ -250,49 +266,54 @@ def _unfitness(python: str, version: str) -> str:
     return f"does not run: {_last_line(answer.stderr, 'no reason given')}"
 
 
-def _build(build: Build, place: Path, python: str | None, on_step: OnStep) -> None:
+def _build(
+    environment: Environment, place: Path, python: str | None, on_step: OnStep
+) -> None:
     """Make the environment with uv, or else with the `venv` and pip of a Python.
 
     Source: `uv venv --help`, `uv pip install --help` of uv 0.13.
     """
     uv = shutil.which("uv")
     try:
-        python = find_python(build, python)
+        python = find_python(environment, python)
     except BackendUnavailableError:
         if python or not uv:
             raise  # uv may download one
     own = str(place / _PYTHON)
     if uv:
         on_step("environment with uv")
-        version = python or build.python_version
+        version = python or environment.python_version
         make = [uv, "venv", "--no-project", "--python", version, str(place)]
         try:
             _run(make, "uv failed")
             pip = [uv, "pip", "install", "--python", own]
-            _install_packages(build, place, pip, on_step)
+            _install_packages(environment, place, pip, on_step)
             return
         except EngineError as error:
             on_step(f"{error}; trying without uv")
             shutil.rmtree(place, ignore_errors=True)
-    python = find_python(build, python)
+    python = find_python(environment, python)
     on_step(f"environment with {python}")
     _run([python, "-I", "-m", "venv", str(place)], "the environment cannot be made")
     pip = [own, "-I", "-m", "pip", "--disable-pip-version-check", "install"]
-    _install_packages(build, place, pip, on_step)
+    _install_packages(environment, place, pip, on_step)
 
 
 def _install_packages(
-    build: Build, place: Path, installer: list[str], on_step: OnStep
+    environment: Environment, place: Path, installer: list[str], on_step: OnStep
 ) -> None:
-    pins = [f"{package}=={version}" for package, version in build.packages]
-    on_step(f"packages {' '.join(pins)}")
+    pins = [f"{package}=={version}" for package, version in environment.packages]
+    on_step(f"packages {' '.join(pins)}, about {environment.download_mb} MB")
     name = "uv" if installer[1] == "pip" else "pip"
     options = ["--no-deps", "--only-binary", ":all:"]
+    options += [word for one in environment.built for word in ("--no-binary", one)]
+    options += [w for one in environment.indexes for w in ("--extra-index-url", one)]
     _run([*installer, *options, *pins], f"{name} failed", on_step)
     on_step("trying it")
     own = str(place / _PYTHON)
-    _run([own, "-I", "-c", _WORKS], f"SPU {build.version} does not work here")
-    (place / _MARK).write_text(json.dumps(dict(build.packages)), encoding="utf-8")
+    check = [own, "-I", "-c", environment.check]
+    _run(check, f"{environment.name} does not work here")
+    (place / _MARK).write_text(json.dumps(dict(environment.packages)), encoding="utf-8")
 
 
 def _run(argv: list[str], problem: str, on_step: OnStep = lambda step: None) -> None:

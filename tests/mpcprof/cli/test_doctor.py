@@ -6,7 +6,6 @@ import pytest
 from click.testing import CliRunner
 
 import mpcprof.doctor
-from mpcprof.builds import DEFAULT_BUILD
 from mpcprof.cli import main
 from mpcprof.doctor import (
     DoctorReport,
@@ -58,7 +57,9 @@ def make_report(**overrides):
             memory_bytes=25_000_000_000,
         ),
         "runtimes": (
-            Runtime(build=DEFAULT_BUILD, python="/venv/bin/python", problem=""),
+            Runtime(
+                name="spu-0.9.5", version="0.9.5", python="/venv/bin/python", problem=""
+            ),
         ),
         "protocols": (make_protocol(),),
         "backends": (

@@ -16,6 +16,9 @@ from mpcprof.engine.installation import (
 )
 from mpcprof.errors import BackendUnavailableError, EngineError
 
+assert PAPER_BUILD.environment
+PAPER = PAPER_BUILD.environment
+
 # answers that it is 3.8; `-I -m venv PLACE` puts itself there; notes what it was asked
 PYTHON = """#!/bin/sh
 echo "$@" >> {log}
@@ -78,21 +81,18 @@ def names_in(folder):
 def test_an_installation_is_whole_and_says_what_it_does(home, make_python):
     steps = []
 
-    python = install_runtime(PAPER_BUILD, steps.append, make_python())
+    python = install_runtime(PAPER, steps.append, make_python())
 
-    assert python == python_of(PAPER_BUILD)
+    assert python == python_of(PAPER)
     assert python.is_file()
-    assert installation_problem(PAPER_BUILD) == ""
+    assert installation_problem(PAPER) == ""
     assert any("spu==0.3.1b0" in step for step in steps)
     assert "Downloading spu" in steps
-    assert names_in(home / "runtimes") == [
-        f".{PAPER_BUILD.name}.lock",
-        PAPER_BUILD.name,
-    ]
+    assert names_in(home / "runtimes") == [f".{PAPER.name}.lock", PAPER.name]
 
 
 def test_packages_are_pinned_and_bring_no_others(make_python, tmp_path):
-    install_runtime(PAPER_BUILD, lambda step: None, make_python())
+    install_runtime(PAPER, lambda step: None, make_python())
 
     (pip,) = (x for x in (tmp_path / "log").read_text().splitlines() if "-m pip" in x)
     assert "--no-deps" in pip
@@ -107,23 +107,23 @@ def test_uv_makes_the_environment_where_it_is_on_the_path(
     monkeypatch.setattr(installation, "_candidates", lambda version: [])
     steps = []
 
-    install_runtime(PAPER_BUILD, steps.append)
+    install_runtime(PAPER, steps.append)
 
     venv, pip = asked_of_uv(tmp_path)
     place = venv[-1]
     assert venv[1:-1] == ["venv", "--no-project", "--python", "3.8"]
     assert pip[1:5] == ["pip", "install", "--python", f"{place}/bin/python"]
     assert pip[5:8] == ["--no-deps", "--only-binary", ":all:"]
-    assert pip[8:] == [f"{name}=={version}" for name, version in PAPER_BUILD.packages]
+    assert pip[8:] == [f"{name}=={version}" for name, version in PAPER.packages]
     assert "Installed 4 packages in 3ms" in steps
-    assert installation_problem(PAPER_BUILD) == ""
+    assert installation_problem(PAPER) == ""
 
 
 def test_uv_takes_the_python_that_is_named(make_python, make_uv, tmp_path):
     python = make_python()
     make_uv(python)
 
-    install_runtime(PAPER_BUILD, lambda step: None, python)
+    install_runtime(PAPER, lambda step: None, python)
 
     assert asked_of_uv(tmp_path)[0][3:5] == ["--python", python]
 
@@ -134,20 +134,20 @@ def test_what_uv_cannot_do_is_said_and_done_without_it(make_python, make_uv, bro
     make_uv(python, **{broken: "echo 'error: no route to pypi.org' >&2; exit 2"})
     steps = []
 
-    install_runtime(PAPER_BUILD, steps.append, python)
+    install_runtime(PAPER, steps.append, python)
 
     assert "uv failed: error: no route to pypi.org; trying without uv" in steps
     assert f"environment with {python}" in steps
-    assert installation_problem(PAPER_BUILD) == ""
+    assert installation_problem(PAPER) == ""
 
 
 def test_a_second_installation_does_nothing(make_python, tmp_path):
     python = make_python()
-    install_runtime(PAPER_BUILD, lambda step: None, python)
+    install_runtime(PAPER, lambda step: None, python)
     before = (tmp_path / "log").read_text()
     steps = []
 
-    install_runtime(PAPER_BUILD, steps.append, python)
+    install_runtime(PAPER, steps.append, python)
 
     assert (tmp_path / "log").read_text() == before
     assert "installed already" in steps[-1]
@@ -157,36 +157,36 @@ def test_a_failed_installation_leaves_nothing_and_names_the_reason(home, make_py
     python = make_python(pip="echo 'ERROR: no matching distribution'; exit 1")
 
     with pytest.raises(EngineError, match="pip failed: ERROR: no matching distribu"):
-        install_runtime(PAPER_BUILD, lambda step: None, python)
+        install_runtime(PAPER, lambda step: None, python)
 
-    assert names_in(home / "runtimes") == [f".{PAPER_BUILD.name}.lock"]
-    assert "not installed" in installation_problem(PAPER_BUILD)
+    assert names_in(home / "runtimes") == [f".{PAPER.name}.lock"]
+    assert "not installed" in installation_problem(PAPER)
 
 
 def test_what_a_killed_installation_left_is_cleared_away(home, make_python):
-    left = home / "runtimes" / f".{PAPER_BUILD.name}.new"
+    left = home / "runtimes" / f".{PAPER.name}.new"
     left.mkdir(parents=True)
     (left / "half").touch()
 
-    install_runtime(PAPER_BUILD, lambda step: None, make_python())
+    install_runtime(PAPER, lambda step: None, make_python())
 
     assert not left.exists()
-    assert not (runtime_home(PAPER_BUILD) / "half").exists()
+    assert not (runtime_home(PAPER) / "half").exists()
 
 
 @pytest.mark.parametrize("damage", ["pins", "python"])
 def test_an_environment_that_does_not_fit_any_more_is_made_anew(make_python, damage):
-    install_runtime(PAPER_BUILD, lambda step: None, make_python())
-    mark = runtime_home(PAPER_BUILD) / installation._MARK
+    install_runtime(PAPER, lambda step: None, make_python())
+    mark = runtime_home(PAPER) / installation._MARK
     if damage == "pins":
         mark.write_text(json.dumps({"spu": "0.3.0"}))
     else:
-        python_of(PAPER_BUILD).unlink()
-    assert "run `mpcprof runtime install" in installation_problem(PAPER_BUILD)
+        python_of(PAPER).unlink()
+    assert "run `mpcprof runtime install" in installation_problem(PAPER)
 
-    install_runtime(PAPER_BUILD, lambda step: None, make_python())
+    install_runtime(PAPER, lambda step: None, make_python())
 
-    assert installation_problem(PAPER_BUILD) == ""
+    assert installation_problem(PAPER) == ""
 
 
 def test_a_folder_that_cannot_be_written_is_named(monkeypatch, tmp_path, make_python):
@@ -194,7 +194,7 @@ def test_a_folder_that_cannot_be_written_is_named(monkeypatch, tmp_path, make_py
     monkeypatch.setenv("MPCPROF_HOME", str(tmp_path / "file"))
 
     with pytest.raises(EngineError, match="another folder in MPCPROF_HOME"):
-        install_runtime(PAPER_BUILD, lambda step: None, make_python())
+        install_runtime(PAPER, lambda step: None, make_python())
 
 
 def test_a_shim_that_refuses_is_passed_over(monkeypatch, tmp_path, make_python):
@@ -206,7 +206,7 @@ def test_a_shim_that_refuses_is_passed_over(monkeypatch, tmp_path, make_python):
     shim.chmod(0o755)
     monkeypatch.setenv("PATH", f"{shims}:{tmp_path}:/usr/bin:/bin")
 
-    assert find_python(PAPER_BUILD) == good
+    assert find_python(PAPER) == good
 
 
 def test_where_there_is_no_python_the_message_says_what_was_tried(
@@ -218,7 +218,7 @@ def test_where_there_is_no_python_the_message_says_what_was_tried(
     monkeypatch.setattr(installation, "_candidates", lambda version: [str(shim)])
 
     with pytest.raises(BackendUnavailableError) as caught:
-        find_python(PAPER_BUILD)
+        find_python(PAPER)
 
     message = str(caught.value)
     assert f"tried {shim} (does not run: not installed)" in message

@@ -45,13 +45,13 @@ def fft(x): return jnp.fft.fft(x).real
 def home(tmp_path_factory):
     """A build installed for these tests, or the reason why there is none."""
     try:
-        python = find_python(PAPER_BUILD)
+        python = find_python(PAPER_BUILD.environment)
     except BackendUnavailableError as error:
         pytest.skip(str(error))
     folder = tmp_path_factory.mktemp("mpcprof-home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPCPROF_HOME", str(folder))
-        install_runtime(PAPER_BUILD, lambda step: None, python)
+        install_runtime(PAPER_BUILD.environment, lambda step: None, python)
         yield folder
 
 
