@@ -21,6 +21,7 @@ from mpcprof.costmodel.offline import (
 )
 from mpcprof.deployment import Deployment
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+from mpcprof.money import Bill, Tariff
 from mpcprof.network import Network, parse_network
 from mpcprof.nn.architecture import (
     MIXING,
@@ -248,7 +249,10 @@ class PredictionReport:
 
     Attributes:
         predictions: One prediction for each network, in their order.
+        n_parties: Parties whose machines are paid for.
+        n_inputs: Inputs that share a call.
         offline: Priced offline phase, if it was asked for; in no prediction.
+        tariff: What machines and traffic cost, if that was asked for.
     """
 
     title: str
@@ -256,16 +260,19 @@ class PredictionReport:
     hosts: str
     networks: tuple[Network, ...]
     predictions: tuple[Prediction, ...]
+    n_parties: int = 2
+    n_inputs: int = 1
     offline: OfflineCosts | None = None
+    tariff: Tariff | None = None
 
     def to_json(self) -> str:
         """Return the document of `predict --json`: the first network, and all."""
         first = self.predictions[0]
         every = [
-            {"network": str(network)} | {name: one[name] for name in _OF_NETWORK}
-            for network, one in zip(
-                self.networks, map(asdict, self.predictions), strict=True
-            )
+            {"network": str(network)}
+            | {name: getattr(one, name) for name in _OF_NETWORK}
+            | self._cost_document(one)
+            for network, one in zip(self.networks, self.predictions, strict=True)
         ]
         return json.dumps(
             {
@@ -280,6 +287,20 @@ class PredictionReport:
                 "networks": every,
                 **self._offline_document(),
             }
+        )
+
+    def _cost_document(self, prediction: Prediction) -> dict[str, object]:
+        """Return the money for an input under a key of its own; nothing if unasked."""
+        bill = self.bill(prediction)
+        return {"cost": asdict(bill) | asdict(bill.total)} if bill else {}
+
+    def bill(self, prediction: Prediction) -> Bill | None:
+        """Return what an input costs by the tariff; None without one."""
+        return self.tariff and self.tariff.bill(
+            n_parties=self.n_parties,
+            latency_s=prediction.latency_s,
+            total_bytes_sent=prediction.total_bytes_sent,
+            n_inputs=self.n_inputs,
         )
 
     def _offline_document(self) -> dict[str, object]:
@@ -309,6 +330,8 @@ class PredictionReport:
                 f"{prediction.hops:g} hops, compute "
                 f"{format_duration(prediction.compute_s, digits=3)}"
             )
+            if bill := self.bill(prediction):
+                lines.append(f"  an inference costs {bill}")
         first = self.predictions[0]
         notes = (note for one in self.predictions for note in one.notes)
         lines += [f"note: {note}" for note in dict.fromkeys(notes)]
@@ -351,6 +374,7 @@ def predict_model(
     title = f"{_describe(architecture, plan)}, batch {n_batch}"
     title += ", by a plan" * bool(plan)
     report = predict_steps(model, title, steps, networks)
+    report = replace(report, n_inputs=n_batch)
     if isinstance(architecture, EfficientViT) or not architecture.model.n_words:
         return report
     noted = []
@@ -448,6 +472,7 @@ def predict_steps(
         hosts=model.hosts,
         networks=tuple(networks),
         predictions=tuple(model.predict(steps, network) for network in networks),
+        n_parties=model.deployment.n_parties,
     )
 
 

@@ -89,6 +89,12 @@ class Point:
         return (min(found), max(found)) if len(found) > 1 else None
 
     @property
+    def cost(self) -> float | None:
+        """Mean price of a private inference of one image; None without a tariff."""
+        costs = [one.cost for one in self.members if one.cost is not None]
+        return fmean(costs) if costs else None
+
+    @property
     def _all_measured_s(self) -> list[float]:
         measured = (one.measured_s for one in self.members)
         return [seconds for seconds in measured if seconds is not None]
@@ -137,14 +143,28 @@ def is_on_front(one: Scored, others: Sequence[Scored]) -> bool:
     )
 
 
-def pareto_table(members: Sequence[Member], published: Sequence[Published] = ()) -> str:
-    """Return a table in Markdown; `*` marks those that no other beats in both."""
+def pareto_table(
+    members: Sequence[Member],
+    published: Sequence[Published] = (),
+    *,
+    currency: str = "",
+) -> str:
+    """Return a table in Markdown; `*` marks those that no other beats in both.
+
+    Args:
+        currency: Currency of the members' costs; "" for no such column.
+    """
     points = gather_points(members)
     has_seeds = len(points) < len(members)
     headings = ["", "group", "name", "accuracy", "predicted", "measured"]
     headings[4:4] = ["seeds"] if has_seeds else []
     rows = [_row(one, points, has_seeds=has_seeds) for one in points]
     rows += [_published_row(one, has_seeds=has_seeds) for one in published]
+    if currency:
+        headings.append(f"cost in {currency}")
+        costs = ["" if one.cost is None else f"{one.cost:.4g}" for one in points]
+        for row, cost in zip(rows, [*costs, *[""] * len(published)], strict=True):
+            row.append(cost)
     lines = ["|---" * len(headings) + "|", *(f"| {' | '.join(row)} |" for row in rows)]
     heading = f"| {' | '.join(headings)} |".replace("|  |", "| |", 1)
     return "\n".join([heading, *lines, *_notes(has_seeds, published)])
@@ -191,8 +211,17 @@ _PUBLISHED: Final = (
 )
 
 
-def pareto_json(members: Sequence[Member], published: Sequence[Published] = ()) -> str:
-    """Return members, networks and published points, in seconds and shares."""
+def pareto_json(
+    members: Sequence[Member],
+    published: Sequence[Published] = (),
+    *,
+    currency: str = "",
+) -> str:
+    """Return members, networks and published points, in seconds and shares.
+
+    Args:
+        currency: Currency of the costs; "" if there are none.
+    """
     points = gather_points(members)
     rows = [{**asdict(m), "is_on_front": is_on_front(m, members)} for m in members]
     networks = [
@@ -205,11 +234,13 @@ def pareto_json(members: Sequence[Member], published: Sequence[Published] = ()) 
             "predicted_s": point.predicted_s,
             "measured_s": point.measured_s,
             "measured_range_s": point.measured_range_s,
+            "cost": point.cost,
             "is_on_front": is_on_front(point, points),
         }
         for point in points
     ]
-    document = {"members": rows, "networks": networks}
+    document: dict[str, object] = {"members": rows, "networks": networks}
+    document |= {"currency": currency} if currency else {}
     return json.dumps(document | {"published": [asdict(one) for one in published]})
 
 

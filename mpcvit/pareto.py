@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from mpcprof.costmodel.model import CostModel, fit_cost_model
+from mpcprof.costmodel.model import CostModel, Prediction, fit_cost_model
 from mpcprof.errors import UsageError
 from mpcprof.files import read_json, replace_file
+from mpcprof.money import Tariff
 from mpcprof.network import Network
 from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.nn.catalogue import trace_model
@@ -107,6 +108,7 @@ class Member:
         dataset: Name of the data set that it was trained on.
         training: Digest of its architecture and of all that was asked of its training
             but the seed; "" if nobody knows.
+        cost: Price of a private inference of one image; None without a tariff.
     """
 
     group: str
@@ -116,6 +118,7 @@ class Member:
     measured_s: float | None = None
     dataset: str = ""
     training: str = ""
+    cost: float | None = None
 
     @property
     def latency_s(self) -> float:
@@ -133,6 +136,7 @@ class ParetoConfig:
         heads: How heads run; None as in each checkpoint.
         plan: `rewrites`, or a plan's file; a plan file of the same name beside a
             checkpoint is taken instead. None for the networks as they are.
+        tariff: What machines and traffic cost; None for no money.
     """
 
     runs: tuple[str, ...]
@@ -140,6 +144,7 @@ class ParetoConfig:
     network: Network
     heads: Heads | None = None
     plan: str | None = None
+    tariff: Tariff | None = None
 
 
 def gather(config: ParetoConfig, measure: Measure | None = None) -> tuple[Member, ...]:
@@ -205,15 +210,32 @@ def _member(
     )
     if plan:
         check_made_for(plan, path)
-    return Member(
+    steps = trace_model(architecture, 1, plan)
+    predicted = model.predict(steps, config.network)
+    member = Member(
         group=group,
         name=path.parent.name,
         accuracy=checkpoint.accuracy,
-        predicted_s=predict_s(model, architecture, config.network, plan),
+        predicted_s=round(predicted.latency_s, _DECIMALS),
         measured_s=_measured_s(config, model, path, architecture, plan, measure),
         dataset=checkpoint.dataset,
         training=_digest_training(architecture, path),
     )
+    return replace(member, cost=_cost(config, model, member, predicted))
+
+
+def _cost(
+    config: ParetoConfig, model: CostModel, member: Member, predicted: Prediction
+) -> float | None:
+    """Return the price of the seconds that a member has and of the predicted bytes."""
+    if config.tariff is None:
+        return None
+    bill = config.tariff.bill(
+        n_parties=model.deployment.n_parties,
+        latency_s=member.latency_s,
+        total_bytes_sent=predicted.total_bytes_sent,
+    )
+    return bill.total.amount
 
 
 def _digest_training(architecture: Architecture, path: Path) -> str:

@@ -36,6 +36,7 @@ LAYERS = (
         "mpcprof.progress",
         "mpcprof.provenance",
         "mpcprof.pricing",
+        "mpcprof.money",
     ),
     ("mpcprof.profile",),
     ("mpcprof.nn",),

@@ -9,6 +9,7 @@ from click.core import ParameterSource
 
 from mpcprof.builds import DEFAULT_BUILD
 from mpcprof.errors import UsageError
+from mpcprof.money import parse_money
 from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s, parse_percent
 
@@ -153,6 +154,23 @@ batch_option = click.option(
     default=1,
     show_default=True,
     help="Images that go together.",
+)
+# what an hour of a party and what it sends cost: see mpcprof.money.make_tariff
+money_options = combine(
+    click.option(
+        "--price-per-hour",
+        "per_hour",
+        type=parse_money,
+        metavar="MONEY",
+        help="Of the machine of one party: 3.06, $3.06, 3.06EUR. Adds what it costs.",
+    ),
+    click.option(
+        "--price-per-GB",
+        "per_gb",
+        type=parse_money,
+        metavar="MONEY",
+        help="Of 10^9 bytes that a party sends. Adds what it costs.",
+    ),
 )
 json_option = click.option(
     "--json", "is_json", is_flag=True, help="One JSON document on standard output."

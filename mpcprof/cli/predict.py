@@ -11,6 +11,7 @@ from mpcprof.cli.options import (
     batch_option,
     heads_option,
     json_option,
+    money_options,
     networks_option,
     plan_option,
     profile_argument,
@@ -18,6 +19,7 @@ from mpcprof.cli.options import (
 from mpcprof.errors import UsageError
 
 if TYPE_CHECKING:
+    from mpcprof.money import Money
     from mpcprof.network import Network
     from mpcprof.nn.architecture import Heads
     from mpcprof.nn.preset import Embedding
@@ -108,6 +110,7 @@ def parse_length(text: str) -> tuple[str, int]:
     type=click.Choice(OFFLINE_PROTOCOLS),
     help="How they are made, with --with-offline. [default: bfv]",
 )
+@money_options
 @json_option
 def command(
     profile: Path,
@@ -129,6 +132,8 @@ def command(
     n_classes: int | None,
     with_offline: bool,
     offline_protocol: str | None,
+    per_hour: "Money | None",
+    per_gb: "Money | None",
     is_json: bool,
 ) -> None:
     """Predict a whole Transformer from the measurements in PROFILE.
@@ -137,6 +142,11 @@ def command(
     --with-offline, also a table of what a trusted party deals, and its price without.
     With --onnx any network of operations that have a price, a CNN too.
     """
+    from dataclasses import replace
+
+    from mpcprof.money import make_tariff
+
+    tariff = make_tariff(per_hour, per_gb)
     if offline_protocol and not with_offline:
         raise UsageError(
             f"--offline-protocol {offline_protocol} prices nothing by itself; add "
@@ -159,13 +169,11 @@ def command(
             skips_unpriced=skip_unsupported,
             offline_protocol=(offline_protocol or "bfv") if with_offline else None,
         )
-        report = predict_onnx(profile, config, networks)
+        report = replace(predict_onnx(profile, config, networks), tariff=tariff)
         click.echo(report.to_json() if is_json else "\n".join(report.lines()))
         return
     if lengths or skip_unsupported:
         raise UsageError("--dim and --skip-unsupported are of --onnx FILE; add it")
-    from dataclasses import replace
-
     from mpcprof.costmodel.model import fit_cost_model
     from mpcprof.predict import (
         choose_network,
@@ -198,6 +206,7 @@ def command(
         heads=heads,
     )
     report = predict_model(cost_model, architecture, networks, n_batch, chosen)
+    report = replace(report, tariff=tariff)
     if with_offline:
         offline = predict_offline(
             *(records, architecture, n_batch, chosen),

@@ -62,7 +62,7 @@ def predict_onnx(
     with_notes = tuple(
         replace(one, notes=(*notes, *one.notes)) for one in report.predictions
     )
-    report = replace(report, predictions=with_notes)
+    report = replace(report, predictions=with_notes, n_inputs=config.n_batch)
     if config.offline_protocol is None:
         return report
     randomness = count_randomness(records, trace.steps)

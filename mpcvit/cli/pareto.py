@@ -10,11 +10,13 @@ from mpcprof.cli.options import (
     FILE,
     heads_option,
     json_option,
+    money_options,
     network_option,
     plan_option,
 )
 
 if TYPE_CHECKING:
+    from mpcprof.money import Money
     from mpcprof.network import Network
     from mpcprof.nn.architecture import Heads
     from mpcvit.pareto import Measure
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     "--published", "is_published", is_flag=True, help="The paper's points besides."
 )
 @click.option("-o", "--output", type=FILE, help="Picture: FILE.png or FILE.svg.")
+@money_options
 @json_option
 def command(
     runs: tuple[str, ...],
@@ -50,6 +53,8 @@ def command(
     is_measured: bool,
     is_published: bool,
     output: Path | None,
+    per_hour: "Money | None",
+    per_gb: "Money | None",
     is_json: bool,
 ) -> None:
     """Compare the trained networks in and below each of RUNS.
@@ -59,11 +64,17 @@ def command(
     nothing but the seed are one network, with the interval of its mean. With --plan
     plan.json, each network is deployed by the plan of that name beside it.
     """
+    from mpcprof.money import make_tariff
     from mpcvit.front import draw_pareto, find_published, pareto_json, pareto_table
     from mpcvit.pareto import ParetoConfig, gather
 
     config = ParetoConfig(
-        runs=runs, profile=profile, network=network, heads=heads, plan=plan
+        runs=runs,
+        profile=profile,
+        network=network,
+        heads=heads,
+        plan=plan,
+        tariff=make_tariff(per_hour, per_gb),
     )
     measure = _by_parties(profile, network) if is_measured else None
     members = gather(config, measure)
@@ -71,7 +82,8 @@ def command(
     if output:
         draw_pareto(members, f"{network}, {profile.stem}", output, published)
     show = pareto_json if is_json else pareto_table
-    click.echo(show(members, published))
+    currency = config.tariff.currency if config.tariff else ""
+    click.echo(show(members, published, currency=currency))
 
 
 def _by_parties(profile: Path, network: "Network") -> "Measure":

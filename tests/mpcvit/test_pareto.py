@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpcprof.errors import UsageError
+from mpcprof.money import Tariff
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import get_model, uniform_architecture
 from mpcprof.nn.plan import rewrites_only, write_plan
@@ -90,6 +91,22 @@ def test_every_checkpoint_below_a_folder_is_a_member_the_fastest_first(tmp_path)
     ]
     assert 0 < found[0].predicted_s < found[1].predicted_s
     assert {m.measured_s for m in found} == {None}
+
+
+def test_a_tariff_prices_measured_seconds_before_predicted_ones(tmp_path):
+    write(tmp_path / "scale", "scale", 0.91)
+    asked = replace(request(tmp_path), tariff=Tariff(per_hour=1800.0))
+
+    (predicted,) = gather(asked)
+    (measured,) = gather(asked, lambda *_: 1.5)
+
+    assert predicted.cost == pytest.approx(predicted.predicted_s)  # of two parties
+    assert measured.cost == pytest.approx(1.5)
+    assert pareto_table([measured], currency="EUR").splitlines()[0].endswith(
+        "| measured | cost in EUR |"
+    )
+    assert pareto_table([measured], currency="EUR").endswith("| 1.5 s | 1.5 |")
+    assert "cost" not in pareto_table([measured])
 
 
 def test_equal_heads_in_another_order_beat_nobody(tmp_path):
