@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 import click
 
 from mpcprof.cli import ShieldedCommand
-from mpcprof.costmodel.model import CostModel, Prediction, fit_cost_model
+from mpcprof.costmodel.model import CostModel, fit_cost_model
+from mpcprof.costmodel.prediction import Prediction
 from mpcprof.network import NETWORKS
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.preset import MODELS

@@ -18,7 +18,8 @@ import click
 import numpy as np
 
 from mpcprof.cli import ShieldedCommand
-from mpcprof.costmodel.model import CostModel, Prediction, fit_cost_model
+from mpcprof.costmodel.model import CostModel, fit_cost_model
+from mpcprof.costmodel.prediction import Prediction
 from mpcprof.deployment import make_deployment
 from mpcprof.dims import Dims
 from mpcprof.engine.emulation.relay import RelayEmulation

@@ -14,7 +14,7 @@ Names are loaded when they are used, so that an import costs nothing.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mpcprof.costmodel.model import fit_cost_model
+    from mpcprof.costmodel.model import CostModel, fit_cost_model
     from mpcprof.network import Network, parse_network
     from mpcprof.nn.architecture import (
         Architecture,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Architecture",
+    "CostModel",
     "ModelPreset",
     "Network",
     "Profile",
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "mpcprof.costmodel.model": ("fit_cost_model",),
+    "mpcprof.costmodel.model": ("CostModel", "fit_cost_model"),
     "mpcprof.network": ("Network", "parse_network"),
     "mpcprof.nn.architecture": (
         "Architecture",

@@ -1,6 +1,6 @@
 """What a private inference costs in money: machines by the hour, traffic by the GB.
 
-    cost = parties x seconds / 3600 x per_hour + bytes sent by all parties / 10^9 x per_gb
+cost = parties x seconds / 3600 x per_hour + bytes sent by all parties / 10^9 x per_gb
 """
 
 import math

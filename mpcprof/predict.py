@@ -6,23 +6,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from mpcprof.costmodel.model import (
-    CostModel,
-    Part,
-    Prediction,
-    add_by_name,
-    fit_cost_model,
-)
+from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.costmodel.offline import (
     OfflineCosts,
     OfflineRow,
     count_randomness,
     price_offline,
 )
+from mpcprof.costmodel.prediction import Part, Prediction, sum_by_layer
 from mpcprof.deployment import Deployment
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcprof.money import Bill, Tariff
-from mpcprof.network import Network, parse_network
+from mpcprof.network import Network
 from mpcprof.nn.architecture import (
     MIXING,
     Architecture,
@@ -296,7 +291,9 @@ class PredictionReport:
 
     def bill(self, prediction: Prediction) -> Bill | None:
         """Return what an input costs by the tariff; None without one."""
-        return self.tariff and self.tariff.bill(
+        if self.tariff is None:
+            return None
+        return self.tariff.bill(
             n_parties=self.n_parties,
             latency_s=prediction.latency_s,
             total_bytes_sent=prediction.total_bytes_sent,
@@ -321,15 +318,7 @@ class PredictionReport:
         """Return a line per network, then the split on the first one."""
         lines = [f"{self.title}; {self.deployment}"]
         for network, prediction in zip(self.networks, self.predictions, strict=True):
-            low, high = prediction.interval_s
-            lines.append(
-                f"{network}: {format_duration(prediction.latency_s, digits=4)} "
-                f"({format_duration(low, digits=4)} to "
-                f"{format_duration(high, digits=4)}, {prediction.basis}), "
-                f"{format_bytes(prediction.bytes_sent, digits=4)} sent by rank 0, "
-                f"{prediction.hops:g} hops, compute "
-                f"{format_duration(prediction.compute_s, digits=3)}"
-            )
+            lines.append(f"{network}: {prediction}")
             if bill := self.bill(prediction):
                 lines.append(f"  an inference costs {bill}")
         first = self.predictions[0]
@@ -458,8 +447,7 @@ def predict_architecture(
         MissingEntryError: If the profile lacks an operation of the architecture.
     """
     fitted = profile if isinstance(profile, CostModel) else fit_cost_model(profile)
-    link = parse_network(network) if isinstance(network, str) else network
-    return fitted.predict(trace_model(architecture, n_batch, plan), link)
+    return fitted.predict(architecture, network, n_batch=n_batch, plan=plan)
 
 
 def predict_steps(
@@ -473,13 +461,6 @@ def predict_steps(
         networks=tuple(networks),
         predictions=tuple(model.predict(steps, network) for network in networks),
         n_parties=model.deployment.n_parties,
-    )
-
-
-def sum_by_layer(prediction: Prediction) -> tuple[Part, ...]:
-    """Return the parts of a prediction, added up by the first word of their name."""
-    return add_by_name(
-        replace(part, name=part.name.split("/")[0]) for part in prediction.parts
     )
 
 

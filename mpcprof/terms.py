@@ -15,16 +15,18 @@ is affine in heads, and in rows where the rows of a head differ.
 import functools
 import io
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Final, Literal
+from html import escape
+from typing import Final, Literal, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mpcprof.costmodel.model import CostModel, Prediction
+from mpcprof.costmodel.prediction import Prediction
 from mpcprof.errors import MissingEntryError, UnknownNameError, did_you_mean
+from mpcprof.html import html_table
 from mpcprof.network import Network
 from mpcprof.nn.activation import ACTIVATIONS, fold_of, get_activation
 from mpcprof.nn.architecture import uniform_architecture
@@ -37,10 +39,35 @@ from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.rewrite import grouped
 from mpcprof.nn.steps import Bare, CountingAlgebra, Step
 from mpcprof.profile.export import EXPORT_FORMATS
+from mpcprof.units import format_bytes, format_duration
+
+Tensor = TypeVar("Tensor", covariant=True)
+
+
+class HasNewTensor(Protocol[Tensor]):
+    """A tensor of torch, which makes others of its own type and on its own device."""
+
+    def new_tensor(self, data: NDArray[np.float64], /) -> Tensor:
+        """Return the numbers as such a tensor."""
+
+
+class StepPricer(Protocol):
+    """What prices steps: a `CostModel`."""
+
+    @property
+    def per_call_s(self) -> float:
+        """Seconds that every call costs."""
+
+    def predict(
+        self, steps: Iterable[Step], network: Network, /, *, is_call: bool
+    ) -> Prediction:
+        """Return the cost of steps, with or without what a call pays once."""
+
 
 TermKind = Literal[
     "attention", "attention_row", "activation", "mlp", "fused_mlp", "rest"
 ]
+Quantity = Literal["latency_s", "fixed_s", "per_unit_s", "bytes_sent", "hops"]
 LAYER_FREE: Final = -1  # layer of what belongs to none
 
 
@@ -120,11 +147,76 @@ class Terms:
         Raises:
             KeyError: If one is not among the terms.
         """
+        return self.values("latency_s", kind, variants)
+
+    def values(
+        self, quantity: Quantity, kind: TermKind, variants: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """Return a quantity of each layer and variant as an array.
+
+        Shape (n_layers, n_variants).
+
+            >>> model = mpcprof.CostModel.from_profile("profiles/semi2k.parquet")
+            >>> terms = model.terms("digits")
+            >>> terms.values("hops", "activation", ["relu", "gelu_tanh"])[0] > 3
+            array([ True,  True])
+
+        Raises:
+            KeyError: If one is not among the terms.
+        """
         rows = [
-            [self.get(kind, layer, variant).latency_s for variant in variants]
+            [getattr(self.get(kind, layer, variant), quantity) for variant in variants]
             for layer in range(self.model.n_layers)
         ]
         return np.array(rows)
+
+    def tensor(
+        self,
+        quantity: Quantity,
+        kind: TermKind,
+        variants: Sequence[str],
+        like: HasNewTensor[Tensor],
+    ) -> Tensor:
+        """Return `values` as a tensor of torch, of the type and device of another one.
+
+        Shape (n_layers, n_variants); (weights of options * tensor).sum() is what they
+        cost, and has a gradient.
+
+        Args:
+            like: Tensor such as the weights of the options.
+
+        Raises:
+            KeyError: If one is not among the terms.
+        """
+        return like.new_tensor(self.values(quantity, kind, variants))
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the terms of the first layer."""
+        first = [term for term in self.terms if term.layer == 0]
+        units = {"attention": "head", "attention_row": "row", "activation": "token"}
+        rows = [
+            (
+                term.kind,
+                term.variant,
+                f"1 {units[term.kind]} of {term.n_units}"
+                if term.kind in units
+                else "layer",
+                format_duration(term.latency_s, digits=3),
+                format_bytes(term.bytes_sent, digits=3),
+                f"{term.hops:g}",
+            )
+            for term in first
+        ]
+        header = ("kind", "variant", "unit", "seconds", "sent by rank 0", "hops")
+        about = (
+            f"{self.model.name}, batch {self.n_batch}, on {self.network}; layer 1 of "
+            f"{self.model.n_layers}"
+        )
+        return f"<p><b>{escape(about)}</b></p>\n{html_table(header, rows)}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a DataFrame with a row for each term."""
+        return pd.DataFrame([asdict(term) for term in self.terms])
 
     def lambda_over_eta(self, attention: str, activation: str) -> float:
         """Return Lat(ATTN) / Lat(GeLU) of a serial layer (MPCViT section 4.5)."""
@@ -134,7 +226,7 @@ class Terms:
 
 
 def compute_terms(
-    cost_model: CostModel,
+    cost_model: StepPricer,
     model: ModelPreset,
     network: Network,
     n_batch: int = 1,
@@ -341,7 +433,9 @@ def _whole(kind: TermKind, price: Prediction) -> _OfLayer:
     return _term(kind, "", 1, price, price)
 
 
-def _rest_terms(cost_model: CostModel, network: Network, case: _Case) -> Iterator[Term]:
+def _rest_terms(
+    cost_model: StepPricer, network: Network, case: _Case
+) -> Iterator[Term]:
     """Yield what no choice changes: of the model with layer -1, then of each layer.
 
     The norms' sums pay what sums pay once a call. What maxima pay once, a hop in aby3,
@@ -383,7 +477,7 @@ def export_terms(terms: Terms, export_format: str) -> str | bytes:
     """
     if export_format == "json":
         return json.dumps(_document(terms), indent=2) + "\n"
-    frame = pd.DataFrame([asdict(term) for term in terms.terms])
+    frame = terms.to_frame()
     if export_format == "csv":
         return str(frame.to_csv(index=False))
     if export_format == "md":

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from mpcprof.costmodel.model import CostModel, Prediction, fit_cost_model
+from mpcprof.costmodel.model import CostModel, fit_cost_model
+from mpcprof.costmodel.prediction import Prediction
 from mpcprof.errors import UsageError
 from mpcprof.files import read_json, replace_file
 from mpcprof.money import Tariff

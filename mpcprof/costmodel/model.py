@@ -1,8 +1,9 @@
 """The cost model: steps of any size, on any network, from one profile."""
 
 import math
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -22,14 +23,21 @@ from mpcprof.costmodel.observations import (
     observe,
     primitive_records,
 )
+from mpcprof.costmodel.prediction import Part, Prediction, add_by_name
 from mpcprof.costmodel.refills import NO_REFILLS, Refills, find_refills
 from mpcprof.deployment import Deployment
 from mpcprof.errors import MissingEntryError, did_you_mean
-from mpcprof.network import Network
+from mpcprof.network import Network, parse_network
+from mpcprof.nn.architecture import get_model
+from mpcprof.nn.catalogue import AnyNetwork, trace_model
+from mpcprof.nn.plan import Plan, Planner
+from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.steps import PRODUCT_OPERATIONS, Size, Step
-from mpcprof.pricing import BASES, Basis, Costs
+from mpcprof.pricing import BASES, Costs
+from mpcprof.profile.io import read_profile
 from mpcprof.profile.parts import LINK_TOLERANCE, Parts
 from mpcprof.profile.record import Profile
+from mpcprof.terms import Terms, compute_terms
 from mpcprof.units import format_duration
 
 # shortest round trip that `verify` held predictions against; docs/cost-model.md
@@ -39,80 +47,19 @@ _TRUSTED_REACH = 2.0  # beyond twice the largest size the held-out error is scal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """The steps of one part or of one operation, without what the call costs.
-
-    Attributes:
-        name: Name in the steps, `layer 1/attention/softmax`, or operation, `exp`.
-        count: Number of steps; of products, for an operation that multiplies matrices.
-        bytes_sent: Bytes that rank 0 sends.
-        compute_s: Seconds left on a network that costs nothing.
-    """
-
-    name: str
-    count: int
-    latency_s: float
-    bytes_sent: float
-    hops: float
-    compute_s: float
-
-
-def add_by_name(parts: Iterable[Part]) -> tuple[Part, ...]:
-    """Return one part for each name, the sum of all parts of that name."""
-    groups: dict[str, list[Part]] = {}
-    for part in parts:
-        groups.setdefault(part.name, []).append(part)
-    return tuple(
-        Part(
-            name=name,
-            count=sum(part.count for part in group),
-            latency_s=sum(part.latency_s for part in group),
-            bytes_sent=sum(part.bytes_sent for part in group),
-            hops=sum(part.hops for part in group),
-            compute_s=sum(part.compute_s for part in group),
-        )
-        for name, group in groups.items()
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """One call of a function made of steps, on one network.
-
-    Attributes:
-        latency_s: Seconds: per_call_s and the latencies of the parts.
-        interval_s: Low and high latency if all steps are 95 % as wrong, in the same
-            direction.
-        bytes_sent: Bytes that rank 0 sends.
-        total_bytes_sent: Bytes sent, summed over ranks.
-        compute_s: Seconds left on a network that costs nothing.
-        per_call_s: Seconds that a call costs once: its overhead, and the hops that all
-            of its reductions share.
-        basis: Weakest basis of the steps: measured, interpolated, extrapolated.
-        notes: Reasons for caution.
-        parts: Costs by part, in the order of the steps.
-        operations: Costs by operation, in the order of the steps.
-    """
-
-    latency_s: float
-    interval_s: tuple[float, float]
-    bytes_sent: float
-    total_bytes_sent: float
-    hops: float
-    compute_s: float
-    per_call_s: float
-    basis: Basis
-    notes: tuple[str, ...]
-    parts: tuple[Part, ...]
-    operations: tuple[Part, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class CostModel:
     """latency = per_call_s + sum(exposed_s + max(hidden_s, hops RTT/2 + bytes / bw)).
 
     A size that was measured costs what was measured; others cost what the operation's
     fit says.
+
+        >>> model = mpcprof.CostModel.from_profile("profiles/semi2k.parquet")
+        >>> cifar = mpcprof.get_model("cifar")
+        >>> vit = mpcprof.uniform_architecture(cifar, attention="relu_softmax")
+        >>> model.predict(vit, "100MBps,10ms").latency_s < model.predict(vit).latency_s
+        True
+        >>> model.terms("cifar").unit_s("attention", ["softmax", "scale"]).shape
+        (7, 2)
 
     Attributes:
         hosts: Machines where the records were measured.
@@ -155,6 +102,18 @@ class CostModel:
         """Return the costs of a step with its share of refills."""
         return costs.plus(self.refills.mean_of_step(operation, size))
 
+    @classmethod
+    def from_profile(cls, profile: "Profile | str | os.PathLike[str]") -> "CostModel":
+        """Return the cost model of a profile or of its file, as `fit_cost_model`.
+
+        Raises:
+            ProfileError: If the file cannot be read.
+            MissingEntryError: If the profile holds no primitives.
+        """
+        if not isinstance(profile, Profile):
+            profile = read_profile(profile)
+        return fit_cost_model(profile)
+
     @property
     def operations(self) -> tuple[str, ...]:
         """Operations that can be priced."""
@@ -189,18 +148,64 @@ class CostModel:
         return self._refilled(operation, size, costs)
 
     def predict(
-        self, steps: Iterable[Step], network: Network, *, is_call: bool = True
+        self,
+        what: Iterable[Step] | AnyNetwork,
+        network: Network | str = "wan",
+        *,
+        n_batch: int = 1,
+        plan: Plan | None = None,
+        is_call: bool = True,
     ) -> Prediction:
-        """Return the cost of one call that takes `steps` one after another.
+        """Return the cost of one call of a network, or of steps one after another.
 
         Args:
+            network: Network, or its text such as `100MBps,10ms`.
+            n_batch: Inputs of the call; of a network only, as is the plan.
+            plan: How it is deployed; None for the network as it is.
             is_call: False leaves out what a call pays once, for a part of a call.
 
         Raises:
             MissingEntryError: If the profile holds no record of an operation.
             UsageError: If a size is not one of its operation.
         """
-        counts = Counter(steps)
+        if isinstance(what, AnyNetwork):
+            what = trace_model(what, n_batch, plan)
+        return self._predict(Counter(what), _to_network(network), is_call=is_call)
+
+    def terms(
+        self,
+        model: ModelPreset | str = "cifar",
+        network: Network | str = "wan",
+        *,
+        n_batch: int = 1,
+        attentions: Collection[str] | None = None,
+        activations: Collection[str] | None = None,
+        has_rows: bool = False,
+        planner: Planner | None = None,
+    ) -> Terms:
+        """Return Lat(ATTN_ij) and Lat(Act_ij) of a model, as `compute_terms`.
+
+        Args:
+            model: Sizes, or the name of a preset.
+            network: Network, or its text such as `100MBps,10ms`.
+
+        Raises:
+            MissingEntryError: If the profile lacks an operation of what was named.
+        """
+        return compute_terms(
+            self,
+            get_model(model) if isinstance(model, str) else model,
+            _to_network(network),
+            n_batch,
+            attentions=attentions,
+            activations=activations,
+            has_rows=has_rows,
+            planner=planner,
+        )
+
+    def _predict(
+        self, counts: Counter[Step], network: Network, *, is_call: bool
+    ) -> Prediction:
         priced = [
             (s, n * _n_products(s), self.costs(s.operation, s.size))
             for s, n in counts.items()
@@ -291,6 +296,10 @@ class CostModel:
             for name in operations
             if self._fits[name].n_sizes < 2
         )
+
+
+def _to_network(network: Network | str) -> Network:
+    return parse_network(network) if isinstance(network, str) else network
 
 
 def _n_products(step: Step) -> int:

@@ -277,6 +277,17 @@ COLUMNS: Final = (
     _text("beaver", "type of the beaver triples", origin="deployment"),
 )
 STORED: Final = tuple(column for column in COLUMNS if column.is_stored)
+_FIRST: Final = (
+    *("workload", "kind", "n_batch", "n_heads", "n_tokens", "head_dim", "width"),
+    *("hidden", "bandwidth_bytes_per_s", "rtt_s", "mode", "emulation", "latency_s"),
+    *("latencies_s", "warmups_s", "compute_s", "bytes_sent", "bytes_received"),
+    *("send_actions", "hops", "setup_s", "protocol", "runtime", "field_bits"),
+    *("fraction_bits", "options", "beaver", "host", "created_at"),
+)
+_BY_NAME: Final = {column.name: column for column in COLUMNS}
+# as tables show them: those that a reader looks for first, then the rest
+LEADING: Final = tuple(_BY_NAME[name] for name in _FIRST)
+ORDERED: Final = tuple(dict.fromkeys((*LEADING, *COLUMNS)))
 
 _or_null = or_none(check_count)
 # what rank 0 saw; null where the build does not print it

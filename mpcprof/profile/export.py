@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import pyarrow as pa
 
 from mpcprof.errors import UnknownNameError, did_you_mean
-from mpcprof.profile.columns import COLUMNS
+from mpcprof.profile.columns import LEADING, ORDERED
 from mpcprof.profile.io import arrow_type, encode_table, profile_to_table
 from mpcprof.profile.merge import ProfileDiff
 from mpcprof.profile.record import Profile
@@ -19,27 +19,17 @@ from mpcprof.units import format_bytes, format_duration
 ExportFormat = Literal["csv", "json", "md", "parquet"]
 EXPORT_FORMATS: tuple[str, ...] = get_args(ExportFormat)
 
-_FIRST = (
-    *("workload", "kind", "n_batch", "n_heads", "n_tokens", "head_dim", "width"),
-    *("hidden", "bandwidth_bytes_per_s", "rtt_s", "mode", "emulation", "latency_s"),
-    *("latencies_s", "warmups_s", "compute_s", "bytes_sent", "bytes_received"),
-    *("send_actions", "hops", "setup_s", "protocol", "runtime", "field_bits"),
-    *("fraction_bits", "options", "beaver", "host", "created_at"),
-)
-_BY_NAME = {column.name: column for column in COLUMNS}
-_LEADING = tuple(_BY_NAME[name] for name in _FIRST)
-_ORDERED = dict.fromkeys((*_LEADING, *COLUMNS))
 _RENAMED = {"warmups_s": "warmup_s"}  # the list of warm-ups, as scripts know it
 
 # Columns of an export that come first; the rest of the table follows.
-EXPORT_COLUMNS = tuple(_RENAMED.get(name, name) for name in _FIRST)
+EXPORT_COLUMNS = tuple(_RENAMED.get(one.name, one.name) for one in LEADING)
 
 
 def profile_to_rows(profile: Profile) -> list[dict[str, object]]:
     """Return one row per record: EXPORT_COLUMNS, then the rest of the table."""
     return [
         {_RENAMED.get(name, name): value for name, value in row.items()}
-        for row in profile.rows(_ORDERED)
+        for row in profile.rows(ORDERED)
     ]
 
 
@@ -63,7 +53,7 @@ def _to_json(profile: Profile) -> str:
 def _to_csv(profile: Profile) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_RENAMED.get(one.name, one.name) for one in _ORDERED)
+    writer.writerow(_RENAMED.get(one.name, one.name) for one in ORDERED)
     for row in profile_to_rows(profile):
         writer.writerow(
             json.dumps(value) if isinstance(value, list) else value
@@ -150,7 +140,7 @@ def _to_markdown(profile: Profile) -> str:
 def _to_parquet(profile: Profile) -> bytes:
     """Return a profile that has the leading derived columns behind its own."""
     table = profile_to_table(profile)
-    derived = [column for column in _LEADING if not column.is_stored]
+    derived = [column for column in LEADING if not column.is_stored]
     rows = [*profile.rows(derived)]
     for column in derived:
         values = pa.array([row[column.name] for row in rows], arrow_type(column))

@@ -3,14 +3,18 @@
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from html import escape
 from statistics import fmean, median
+from typing import TYPE_CHECKING
 
 from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
 from mpcprof.errors import MissingEntryError, ProfileError, did_you_mean
+from mpcprof.html import html_table
 from mpcprof.network import Network
 from mpcprof.profile.columns import (
     OPERATION_COLUMNS,
+    ORDERED,
     STORED,
     Column,
     Emulation,
@@ -19,6 +23,10 @@ from mpcprof.profile.columns import (
     Level,
     Mode,
 )
+from mpcprof.units import format_duration
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _RESERVED = ("schema_version", "deployment")  # the file's own, beside the extras
 
@@ -295,6 +303,38 @@ class Profile:
                 column.name: _plain(owners.get(column.origin, record), column)
                 for column in columns
             }
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a DataFrame with a row for each record; columns as in the schema.
+
+        >>> frame = mpcprof.read_profile("profiles/semi2k.parquet").to_frame()
+        >>> bool(frame[frame.workload == "exp"].latency_s.min() > 0)
+        True
+        """
+        import pandas as pd
+
+        return pd.DataFrame([*self.rows(ORDERED)])
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the deployment, and a row for each workload."""
+        groups: dict[str, list[Record]] = {}
+        for record in self:
+            groups.setdefault(record.workload, []).append(record)
+        rows = [
+            (
+                name,
+                str(len(group)),
+                ", ".join(sorted({str(record.network) for record in group})),
+                *(
+                    format_duration(end(r.latency_s for r in group), digits=3)
+                    for end in (min, max)
+                ),
+            )
+            for name, group in groups.items()
+        ]
+        header = ("workload", "records", "networks", "quickest", "slowest")
+        about = f"{self.deployment}, {len(self)} records of {'; '.join(self.hosts)}"
+        return f"<p><b>{escape(about)}</b></p>\n{html_table(header, rows)}"
 
     def filtered(self, workloads: tuple[str, ...]) -> "Profile":
         """Return only the records of `workloads`; all of them if it is empty.

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal, get_args
 
-from mpcprof.costmodel.model import CostModel, Prediction
+from mpcprof.costmodel.model import CostModel
+from mpcprof.costmodel.prediction import Prediction
 from mpcprof.errors import UsageError
 from mpcprof.network import Network
 from mpcprof.nn.approximation import Accuracy

@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcprof.costmodel.model import Part, Prediction, fit_cost_model
+from mpcprof.costmodel.model import fit_cost_model
+from mpcprof.costmodel.prediction import Part, Prediction, sum_by_layer
 from mpcprof.deployment import Deployment
 from mpcprof.engine.calls import Call, Transfer
 from mpcprof.engine.recording import waiting_share
@@ -19,7 +20,6 @@ from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.plan import Plan, choose_plan
 from mpcprof.nn.steps import Step
-from mpcprof.predict import sum_by_layer
 from mpcprof.profile.io import read_profile
 from mpcprof.progress import SILENT, Progress
 from mpcvit.checkpoint_header import CheckpointHeader, read_header

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mpcprof.costmodel.model import Part
+from mpcprof.costmodel.prediction import Part
 from mpcprof.engine.calls import Transfer
 from mpcprof.profile.parts import LINK_TOLERANCE, Parts
 from mpcprof.units import format_bytes, format_duration

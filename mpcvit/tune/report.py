@@ -7,7 +7,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Final
 
-from mpcprof.costmodel.model import Prediction
+from mpcprof.costmodel.prediction import Prediction
 from mpcprof.units import format_bytes, format_duration
 from mpcvit.tune.places import name_place
 from mpcvit.tune.result import TuneOutcome, TuneResult

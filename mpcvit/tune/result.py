@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal, TypeAlias
 
-from mpcprof.costmodel.model import Prediction
+from mpcprof.costmodel.prediction import Prediction
 from mpcprof.deployment import Deployment
 from mpcprof.nn.plan import Plan
 from mpcvit.secure.evaluate import LogitComparison

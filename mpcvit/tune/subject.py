@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcprof.costmodel.model import CostModel, Prediction, fit_cost_model
+from mpcprof.costmodel.model import CostModel, fit_cost_model
+from mpcprof.costmodel.prediction import Prediction
 from mpcprof.deployment import Deployment
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import Architecture

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from mpcprof.costmodel.model import Prediction
+from mpcprof.costmodel.prediction import Prediction
 from mpcprof.deployment import Deployment
 from mpcprof.network import Network
 from mpcprof.nn.steps import Step

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpcprof.cli import main
+from mpcprof.costmodel.prediction import sum_by_layer
 from mpcprof.errors import MpcprofError, UnknownNameError, UsageError
 from mpcprof.network import NETWORKS, Network, parse_network
 from mpcprof.nn.architecture import uniform_architecture
@@ -18,7 +19,6 @@ from mpcprof.predict import (
     choose_network,
     plan_network,
     predict_model,
-    sum_by_layer,
 )
 from tests import ROOT
 from tests.architectures import OWN_SIZES

@@ -350,3 +350,37 @@ def test_terms_of_aby3_lack_the_hop_of_the_first_maximum_alone(attention, n_left
     total_s = sum_of_terms_s(terms, architecture, model.per_call_s)
     predicted = model.predict(steps, WAN).latency_s
     assert predicted - total_s == pytest.approx(n_left_out * WAN.one_way_s, abs=1e-9)
+
+
+def test_a_quantity_is_an_array_or_a_tensor_like_another():
+    torch = pytest.importorskip("torch")
+    terms, variants = terms_of("digits"), ["softmax", "scale"]
+    like = torch.zeros(1, dtype=torch.float32)
+
+    fixed_s = terms.values("fixed_s", "attention", variants)
+    tensor = terms.tensor("fixed_s", "attention", variants, like)
+
+    assert fixed_s.shape == (3, 2)
+    assert fixed_s[1, 0] == terms.get("attention", 1, "softmax").fixed_s
+    assert tensor.dtype == torch.float32
+    assert tensor.tolist() == torch.tensor(fixed_s, dtype=torch.float32).tolist()
+    assert (terms.unit_s("attention", variants) >= fixed_s).all()
+
+
+def test_a_notebook_shows_each_choice_of_the_first_layer():
+    terms = terms_of("digits")
+
+    shown = terms._repr_html_()
+
+    assert "digits, batch 1, on 44MBps,40ms; layer 1 of 3" in shown
+    assert shown.count("<tr>") == 1 + sum(one.layer == 0 for one in terms.terms)
+
+
+def test_the_cost_model_has_the_terms_of_names_and_of_values():
+    named = committed_model().terms("digits", "wan", attentions=["scale"])
+
+    assert (
+        named.terms
+        == committed_model().terms(MODELS["digits"], WAN, attentions=["scale"]).terms
+    )
+    assert {t.variant for t in named.terms if t.kind == "attention"} == {"scale"}

@@ -102,8 +102,10 @@ def test_a_tariff_prices_measured_seconds_before_predicted_ones(tmp_path):
 
     assert predicted.cost == pytest.approx(predicted.predicted_s)  # of two parties
     assert measured.cost == pytest.approx(1.5)
-    assert pareto_table([measured], currency="EUR").splitlines()[0].endswith(
-        "| measured | cost in EUR |"
+    assert (
+        pareto_table([measured], currency="EUR")
+        .splitlines()[0]
+        .endswith("| measured | cost in EUR |")
     )
     assert pareto_table([measured], currency="EUR").endswith("| 1.5 s | 1.5 |")
     assert "cost" not in pareto_table([measured])

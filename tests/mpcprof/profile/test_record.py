@@ -6,6 +6,7 @@ from mpcprof.dims import Dims
 from mpcprof.errors import ProfileError
 from mpcprof.network import LOOPBACK, NETWORKS
 from mpcprof.profile.record import RecordKey
+from tests.committed import committed_profile
 from tests.factories import make_operation, make_record
 
 DURATIONS = (
@@ -118,3 +119,20 @@ def test_an_operation_of_an_old_build_has_no_bytes():
 def test_an_operation_is_checked_too(overrides, message):
     with pytest.raises(ProfileError, match=message):
         make_operation(**overrides)
+
+
+def test_a_profile_is_a_frame_and_a_table_in_a_notebook():
+    profile = committed_profile()
+
+    frame, shown = profile.to_frame(), profile._repr_html_()
+
+    assert len(frame) == len(profile)
+    assert [*frame.columns[:2], *frame.columns[12:14]] == [
+        *("workload", "kind", "latency_s", "latencies_s")
+    ]
+    exps = frame[frame.workload == "exp"]
+    assert exps.latency_s.tolist() == [
+        record.latency_s for record in profile if record.workload == "exp"
+    ]
+    assert str(profile.deployment) in shown
+    assert shown.count("<tr>") == 1 + frame.workload.nunique()
