@@ -68,7 +68,7 @@ endef
 export PRINT_PINS
 
 .PHONY: help venv demo check test test-without-parties lint lint-format lint-ruff lint-mypy \
-	lint-spelling lint-pyproject format coverage constraints clean
+	lint-spelling lint-pyproject format coverage constraints wheel clean
 
 help:
 	@sed -n 's/^\([a-z][a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 22
@@ -160,6 +160,9 @@ constraints: ## resolve the newest versions that fit (torch stays pinned)
 	"$$python" -c "$$PRINT_PINS" "$$work/report.json" > "$$work/pins"; \
 	cp "$$work/pins" "$$pins"; \
 	echo "make: wrote $$pins"
+
+wheel: $(INSTALLED) ## the wheel, with the profiles in it; in dist/
+	$(BIN)/python -m build
 
 clean: ## remove .venv, demo/ and caches; profiles/ stays
 	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \

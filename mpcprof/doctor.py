@@ -20,6 +20,7 @@ from mpcprof.engine.emulation.backends import BackendStatus, probe_backends
 from mpcprof.engine.installation import Runtime, get_runtime, list_runtimes
 from mpcprof.errors import LinkError, MpcprofError
 from mpcprof.network import LOOPBACK, NETWORKS
+from mpcprof.profile.io import packaged_names
 from mpcprof.provenance import host_description
 
 if TYPE_CHECKING:
@@ -102,7 +103,11 @@ class LinkStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoctorReport:
-    """Everything that was tried."""
+    """Everything that was tried.
+
+    Attributes:
+        profiles: Names of the profiles that come with mpcprof.
+    """
 
     machine: MachineStatus
     runtimes: tuple[Runtime, ...]
@@ -110,6 +115,7 @@ class DoctorReport:
     backends: tuple[BackendStatus, ...]
     links: tuple[LinkStatus, ...]
     notes: tuple[str, ...] = SECURITY_NOTES
+    profiles: tuple[str, ...] = ()
 
     @property
     def problem(self) -> str:
@@ -151,6 +157,7 @@ def examine(
         protocols=tuple(protocols),
         backends=backends,
         links=tuple(links),
+        profiles=packaged_names(),
     )
 
 

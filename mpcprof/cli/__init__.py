@@ -42,9 +42,11 @@ class ShieldedCommand(click.Command):
 
     Attributes:
         program: What a message begins with.
+        extra: What to install beside mpcprof for its commands; empty for nothing.
     """
 
     program = ""
+    extra = ""
 
     def main(self, *args: Any, **settings: Any) -> Any:  # Any: as click has it
         """Run the program."""
@@ -71,6 +73,12 @@ class ShieldedCommand(click.Command):
             ctx.exit(error.exit_code)
         except KeyboardInterrupt as stop:
             self._report_stop(stop)
+        except ModuleNotFoundError as error:
+            if not self.extra:
+                raise
+            wanted = f"pip install 'mpcprof[{self.extra}]'"
+            self.report("", f"the package {error.name} is not installed: {wanted}")
+            ctx.exit(1)
         except OSError as error:
             named = f"{error.filename!r}: " if error.filename else ""
             self.report("", f"{named}{error.strerror or error}")
@@ -95,6 +103,7 @@ class LazyGroup(ShieldedCommand, click.Group):
     Args:
         program: What a message begins with.
         table: Its commands.
+        extra: What to install beside mpcprof for its commands.
     """
 
     def __init__(
@@ -102,10 +111,12 @@ class LazyGroup(ShieldedCommand, click.Group):
         *args: Any,  # Any: click's own convention
         program: str,
         table: CommandTable,
+        extra: str = "",
         **settings: Any,
     ) -> None:
         super().__init__(*args, **settings)
         self.program = program
+        self.extra = extra
         self.table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:

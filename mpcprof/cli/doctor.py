@@ -59,6 +59,8 @@ def _progress() -> Iterator[Callable[[str], None]]:
 def _print_report(report: "DoctorReport") -> None:
     from rich.console import Console
 
+    from mpcprof.profile.io import PACKAGED
+
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PIPE_WIDTH)
@@ -70,6 +72,9 @@ def _print_report(report: "DoctorReport") -> None:
             (b.name, _state(b.reason), "") for b in report.backends
         ],
         "relay as wan, all directions at once": [_link_row(k) for k in report.links],
+        "profiles that come with mpcprof, by name": [
+            (name, f"{PACKAGED / name}.parquet", "") for name in report.profiles
+        ],
     }
     for title, rows in rows_by_title.items():
         if rows:

@@ -31,6 +31,7 @@ from mpcprof.profile.columns import OPERATION_COLUMNS, STORED, Column
 from mpcprof.profile.record import Operation, Profile, Record
 
 SCHEMA_VERSION: Final = 2
+PACKAGED: Final = Path(__file__).parents[1] / "profiles"
 _METADATA_KEY = b"mpcprof"
 # Any: a row is what pyarrow gives and takes; it lives in this module only
 _Row = dict[str, Any]
@@ -128,10 +129,37 @@ def _read_metadata(metadata: dict[bytes, bytes]) -> _Row:
     return cast("_Row", about)
 
 
-def read_profile(path: str | os.PathLike[str]) -> Profile:
-    """Return the profile in a file.
+def packaged_names() -> tuple[str, ...]:
+    """Return the names of the profiles that come with mpcprof, such as `semi2k`."""
+    return tuple(sorted(path.name[: -len(".parquet")] for path in _packaged_files()))
 
-        >>> profile = mpcprof.read_profile("profiles/semi2k.parquet")
+
+def _packaged_files() -> Iterator[Path]:
+    yield from (p for p in PACKAGED.glob("*.parquet") if "-verify-" not in p.name)
+
+
+def find_profile(path: str | os.PathLike[str]) -> Path:
+    """Return the file that `path` says, or the packaged profile of that name.
+
+    A file of the user's comes first, so a name never hides it.
+    """
+    given = Path(path)
+    packaged = PACKAGED / f"{given.name}.parquet"
+    is_name = given.name == os.fspath(path) and not given.is_file()
+    return packaged if is_name and packaged in _packaged_files() else given
+
+
+def default_profile(protocol: str) -> Path:
+    """Return profiles/PROTOCOL.parquet, or the packaged name where there is none."""
+    own = Path("profiles") / f"{protocol}.parquet"
+    is_packaged = not own.exists() and protocol in packaged_names()
+    return Path(protocol) if is_packaged else own
+
+
+def read_profile(path: str | os.PathLike[str]) -> Profile:
+    """Return the profile in a file, or the one of that name that comes with mpcprof.
+
+        >>> profile = mpcprof.read_profile("semi2k")
         >>> profile.deployment.protocol, len(profile) > 100
         ('semi2k', True)
 
@@ -139,10 +167,11 @@ def read_profile(path: str | os.PathLike[str]) -> Profile:
         ProfileError: If it is missing, truncated, foreign, or of a newer schema.
     """
     try:
-        content = Path(path).read_bytes()
+        content = find_profile(path).read_bytes()
     except FileNotFoundError:
         raise ProfileError(
-            f"no profile {os.fspath(path)!r}; `mpcprof sweep --output` makes one"
+            f"no profile {os.fspath(path)!r}; `mpcprof sweep --output` makes one, and "
+            f"these come with mpcprof, by name: {', '.join(packaged_names())}"
         ) from None
     except OSError as error:
         raise ProfileError(

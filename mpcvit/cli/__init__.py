@@ -21,6 +21,7 @@ COMMANDS: CommandTable = {
     cls=LazyGroup,
     program="mpcvit",
     table=COMMANDS,
+    extra="mpcvit",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="mpcprof", prog_name="mpcvit")

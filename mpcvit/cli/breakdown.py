@@ -35,9 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--profiles",
     type=FILE,
-    default=Path("profiles"),
-    show_default=True,
-    help="Folder of the committed profiles.",
+    help="Folder of the profiles. [default: profiles, or those of the package]",
 )
 @click.option("--compare", "is_compared", is_flag=True, help="Both runtimes, in rows.")
 @click.option(
@@ -66,7 +64,7 @@ def command(
     figure: "FigureName",
     given: tuple[Path, ...],
     runtime: str | None,
-    profiles: Path,
+    profiles: Path | None,
     is_compared: bool,
     is_measured: bool,
     network: "Network",
@@ -90,6 +88,7 @@ def command(
     from mpcvit.paper.cases import CaseConfig
     from mpcvit.paper.make import FigureConfig, choose_profiles, make_figure
 
+    profiles = profiles or _default_folder(is_measured=is_measured)
     config = FigureConfig(
         figure=figure,
         rows=choose_profiles(figure, given, runtime, profiles, is_compared=is_compared),
@@ -106,6 +105,14 @@ def command(
     )
     result = _measure(config, repeats) if is_measured else make_figure(config)
     click.echo(result.to_json() if is_json else "\n".join(result.lines()))
+
+
+def _default_folder(*, is_measured: bool) -> Path:
+    """Return profiles/; where there is none, what is only read is the package's."""
+    from mpcprof.profile.io import PACKAGED
+
+    own = Path("profiles")
+    return own if own.exists() or is_measured else PACKAGED
 
 
 def _measure(config: "FigureConfig", repeats: int) -> "FigureResult":

@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 @click.option(
     "--profile",
     type=FILE,
-    help="Profile to predict from. [default: profiles/PROTOCOL.parquet]",
+    help="Profile to predict from. [default: profiles/PROTOCOL.parquet, or the "
+    "packaged one]",
 )
 @click.option("--data", type=FILE, help="Folder of the data set of NAME:INDEX.")
 @json_option

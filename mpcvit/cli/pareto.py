@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     "--cost-table",
     "profile",
     type=FILE,
-    default=Path("profiles/semi2k.parquet"),
-    show_default=True,
-    help="Profile of mpcprof.",
+    help="Profile of mpcprof. [default: profiles/semi2k.parquet, or the packaged one]",
 )
 @network_option
 @heads_option("One by one, or a layer's together. [default: as in the checkpoint]")
@@ -46,7 +44,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     runs: tuple[str, ...],
-    profile: Path,
+    profile: Path | None,
     network: "Network",
     heads: "Heads | None",
     plan: str | None,
@@ -65,9 +63,11 @@ def command(
     plan.json, each network is deployed by the plan of that name beside it.
     """
     from mpcprof.money import make_tariff
+    from mpcprof.profile.io import default_profile
     from mpcvit.front import draw_pareto, find_published, pareto_json, pareto_table
     from mpcvit.pareto import ParetoConfig, gather
 
+    profile = profile or default_profile("semi2k")
     config = ParetoConfig(
         runs=runs,
         profile=profile,

@@ -20,7 +20,7 @@ from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.plan import Plan, choose_plan
 from mpcprof.nn.steps import Step
-from mpcprof.profile.io import read_profile
+from mpcprof.profile.io import default_profile, find_profile, read_profile
 from mpcprof.progress import SILENT, Progress
 from mpcvit.checkpoint_header import CheckpointHeader, read_header
 from mpcvit.secure.image_owner import Prepared, prepare_apart
@@ -305,15 +305,16 @@ def predict_call(
     """Return the prediction, or None and the reason why there is none.
 
     Args:
-        profile: The profile; None for profiles/PROTOCOL.parquet, if it can predict.
+        profile: The profile; None for profiles/PROTOCOL.parquet, or else the packaged
+            one of the protocol, if it can predict.
 
     Raises:
         UsageError: If the profile that is named is of another deployment.
         ProfileError: If it cannot be read.
         MissingEntryError: If it lacks an operation.
     """
-    path = profile or Path("profiles") / f"{deployment.protocol}.parquet"
-    if profile is None and not path.exists():
+    path = profile or default_profile(deployment.protocol)
+    if profile is None and not find_profile(path).exists():
         return None, f"no prediction: there is no {path}; name one with --profile"
     try:
         steps = trace_model(architecture, n_batch, plan)

@@ -22,11 +22,15 @@ from mpcprof.network import LOOPBACK
 from mpcprof.profile.export import EXPORT_COLUMNS, export_profile, profile_to_rows
 from mpcprof.profile.io import (
     ProfileWriter,
+    default_profile,
+    find_profile,
+    packaged_names,
     profile_to_table,
     read_profile,
     table_to_profile,
     write_profile,
 )
+from tests import ROOT
 from tests.factories import make_operation, make_profile, make_record
 
 SEMI2K = Deployment(protocol="semi2k")
@@ -367,3 +371,29 @@ def test_every_export_holds_every_record(tmp_path):
     flat = pq.read_table(tmp_path / "x.parquet")
     assert flat["latency_s"].to_pylist() == [r.latency_s for r in profile]
     assert math.inf in flat["bandwidth_bytes_per_s"].to_pylist()
+
+
+def test_a_profile_that_comes_with_mpcprof_is_read_by_its_name(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    assert {"semi2k", "aby3", "cheetah", "semi2k-spu0.3.1b0"} <= {*packaged_names()}
+    assert read_profile("aby3") == read_profile(ROOT / "profiles" / "aby3.parquet")
+    assert default_profile("semi2k") == Path("semi2k")
+    assert default_profile("securenn") == Path("profiles/securenn.parquet")
+
+
+def test_a_file_of_ones_own_comes_before_the_packaged_profile(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    own = make_profile(*RECORDS)
+    (tmp_path / "profiles").mkdir()
+    write_profile("semi2k", own)
+    write_profile("profiles/semi2k.parquet", own)
+
+    assert read_profile("semi2k") == own
+    assert default_profile("semi2k") == Path("profiles/semi2k.parquet")
+    assert find_profile("elsewhere/aby3") == Path("elsewhere/aby3")
+
+
+def test_a_missing_profile_names_those_that_come_with_mpcprof(tmp_path):
+    with pytest.raises(ProfileError, match=r"`mpcprof sweep.* by name: aby3, cheetah"):
+        read_profile(tmp_path / "semi2k.parquet")

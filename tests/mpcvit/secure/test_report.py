@@ -214,17 +214,28 @@ def test_hops_are_those_that_spu_counts_or_that_the_relay_saw():
 
 def test_a_profile_of_another_deployment_predicts_nothing(monkeypatch, tmp_path):
     profile = Path("profiles/semi2k.parquet").resolve()
-    wide = make_deployment("semi2k", field_bits=128)
+    wide, unmeasured = (
+        make_deployment("semi2k", field_bits=128),
+        make_deployment("securenn"),
+    )
 
     found, why_not = predict_call(None, SCALE, wide, NETWORKS["wan"], 1)
     with pytest.raises(UsageError, match="of another deployment: field_bits is 64"):
         predict_call(profile, SCALE, wide, NETWORKS["wan"], 1)
     monkeypatch.chdir(tmp_path)
-    absent, no_file = predict_call(None, SCALE, SEMI2K, NETWORKS["wan"], 1)
+    absent, no_file = predict_call(None, SCALE, unmeasured, NETWORKS["wan"], 1)
 
     assert (found, absent) == (None, None)
     assert "field_bits is 64 in one, 128 in the other" in why_not
-    assert "there is no profiles/semi2k.parquet" in no_file
+    assert "there is no profiles/securenn.parquet" in no_file
+
+
+def test_without_a_profile_of_ones_own_the_packaged_one_predicts(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    found, why_not = predict_call(None, SCALE, SEMI2K, NETWORKS["wan"], 1)
+
+    assert (found.profile, why_not) == ("semi2k", "")
 
 
 def write_incomplete(path):
