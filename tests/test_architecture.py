@@ -4,10 +4,12 @@ import ast
 import collections
 import functools
 import graphlib
+import importlib
 import importlib.metadata
 import json
 import re
 import resource
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -78,6 +80,7 @@ HOMES = {
 HEAVY = {*HOMES, "secretflow"}
 NOT_FOR_HELP = HEAVY | {"numpy", "pandas", "pandera", "pyarrow", "rich", "scipy"}
 HELP_LIMIT_S = 0.5
+MPCVIT = "mpcvit.cli"
 MAX_LINES = 600
 
 # Import name -> what is installed, where they differ or one brings the other.
@@ -251,6 +254,34 @@ def test_every_command_resolves_and_explains_itself(name: str) -> None:
 
     assert isinstance(command, click.Command)
     assert command.help
+
+
+def leaves(name: str, group: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """Yield every command with what a person types for it."""
+    if not isinstance(group, click.Group):
+        yield name, group
+        return
+    for child in group.list_commands(click.Context(group)):
+        command = group.get_command(click.Context(group), child)
+        assert command
+        yield from leaves(f"{name} {child}", command)
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [*leaves("mpcprof", main), *leaves("mpcvit", importlib.import_module(MPCVIT).main)],
+)
+def test_the_help_of_a_command_ends_with_an_example_that_it_takes(
+    name: str, command: click.Command
+) -> None:
+    title, *lines = (command.epilog or "").removeprefix("\b\n").splitlines()
+
+    assert title == "Example:", "give it epilog=example(...) of mpcprof.cli.options"
+    for line in lines:
+        assert line.startswith(f"  {name}")
+        assert len(line) <= 80
+        words = shlex.split(line)[len(name.split()) :]
+        command.make_context(name, words)
 
 
 def test_a_file_is_one_noun_of_readable_length() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mpcprof.cli.options import example
 from mpcprof.cli.progress import StepLines, spu_prints_to_stderr
 from mpcprof.errors import EngineError
 from mpcprof.units import format_bandwidth, format_bytes, format_duration
@@ -21,7 +22,7 @@ _PIPE_WIDTH = 160  # of a table that goes to a file or to another program
 _Row = tuple[str, str, str]
 
 
-@click.command("doctor")
+@click.command("doctor", epilog=example("mpcprof doctor --quick"))
 @click.option("--quick", is_flag=True, help="Only semi2k, and the link of two parties.")
 @click.option("--json", "is_json", is_flag=True, help="One JSON document on stdout.")
 def command(quick: bool, is_json: bool) -> None:

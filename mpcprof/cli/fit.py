@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpcprof.cli.options import json_option, profile_argument, seed_option
+from mpcprof.cli.options import example, json_option, profile_argument, seed_option
 
 if TYPE_CHECKING:
     from mpcprof.costmodel.fit import HeldOutErrors
 
 
-@click.command("fit")
+@click.command("fit", epilog=example("mpcprof fit semi2k"))
 @profile_argument
 @click.option(
     "--folds", "n_folds", type=click.IntRange(min=2), default=5, show_default=True

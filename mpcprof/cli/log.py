@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mpcprof.cli.options import example
 from mpcprof.errors import LogError, UsageError
 from mpcprof.units import format_bytes, format_duration
 
@@ -23,7 +24,7 @@ _PIPE_WIDTH = 120  # of a table that goes to a file or to another program
 _NOT_PRINTED = "-"
 
 
-@click.command("log")
+@click.command("log", epilog=example("mpcprof log party0.log --json"))
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 @click.option(

@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from mpcprof.builds import DEFAULT_BUILD
+from mpcprof.cli.completion import offer_profiles, offering
 from mpcprof.errors import UsageError
 from mpcprof.money import parse_money
 from mpcprof.network import parse_network
@@ -31,6 +32,11 @@ def combine(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
         return command
 
     return add
+
+
+def example(*commands: str) -> str:
+    """Return the end of a command's help: lines that a person can try."""
+    return "\n".join(["\b", "Example:", *(f"  {command}" for command in commands)])
 
 
 def parse_numbers(text: str) -> tuple[float, ...]:
@@ -97,14 +103,17 @@ def heads_option(text: str, default: str | None = None) -> Decorator[Any]:
 IMAGE_MODELS = "digits, cifar, cifar-small, tiny-imagenet, or a file of sizes FILE.json"
 MODELS = IMAGE_MODELS.replace("or a", "bert-base, bert-large, or a")
 _NETWORK = "wan, lan, or bandwidth and round trip: 44MBps,40ms"
+_offer_networks = offering("mpcprof.network:NETWORKS")
+offer_models = offering("mpcprof.nn.preset:MODELS", has_files=True)
 
-profile_argument = click.argument("profile", type=FILE)
+profile_argument = click.argument("profile", type=FILE, shell_complete=offer_profiles)
 network_option = click.option(
     "--network",
     type=parse_network,
     default="wan",
     show_default=True,
     help=f"{_NETWORK}.",
+    shell_complete=_offer_networks,
 )
 networks_option = click.option(
     "--network",
@@ -114,6 +123,7 @@ networks_option = click.option(
     default=("wan",),
     show_default=True,
     help=f"{_NETWORK}; repeatable.",
+    shell_complete=_offer_networks,
 )
 emulation_option = click.option(
     "--emulation",
@@ -182,12 +192,14 @@ deployment_options = combine(
         default="semi2k",
         show_default=True,
         help="semi2k, cheetah, aby3 or securenn.",
+        shell_complete=offering("mpcprof.deployment:PROTOCOLS"),
     ),
     click.option(
         "--runtime",
         default=DEFAULT_BUILD.name,
         show_default=True,
         help="SPU build; see `mpcprof runtime list`.",
+        shell_complete=offering("mpcprof.builds:BUILDS"),
     ),
     click.option(
         "--field-bits",

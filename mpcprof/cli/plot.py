@@ -9,6 +9,7 @@ import click
 from mpcprof.cli.options import (
     FILE,
     MODELS,
+    example,
     json_option,
     profile_argument,
     workloads_option,
@@ -20,7 +21,7 @@ _KINDS = ("latency", "formula", "predicted", "shares")
 _STEPS = "waterfall"  # of the steps of a tuning
 
 
-@click.command("plot")
+@click.command("plot", epilog=example("mpcprof plot semi2k latency -o latency.png"))
 @profile_argument
 @click.argument("kind", type=click.Choice([*_KINDS, _STEPS]))
 @click.option("-o", "--output", type=FILE, required=True, help="FILE.png or FILE.svg.")

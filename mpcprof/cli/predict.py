@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mpcprof.cli.completion import offering
 from mpcprof.cli.options import (
     FILE,
     MODELS,
     batch_option,
+    example,
     heads_option,
     json_option,
     money_options,
@@ -40,22 +42,39 @@ def parse_length(text: str) -> tuple[str, int]:
     return name, int(length)
 
 
-@click.command("predict")
+@click.command(
+    "predict",
+    epilog=example(
+        "mpcprof predict semi2k --model cifar --attention relu_softmax",
+        "mpcprof predict semi2k --attention arch.json --network 100MBps,10ms",
+    ),
+)
 @profile_argument
 @click.option(
-    "--model", default="", help=f"{MODELS}; or efficientvit-m0 to -m5. [default: cifar]"
+    "--model",
+    default="",
+    help=f"{MODELS}; or efficientvit-m0 to -m5. [default: cifar]",
+    shell_complete=offering(
+        "mpcprof.nn.preset:MODELS",
+        "mpcprof.nn.efficientvit:EFFICIENTVITS",
+        has_files=True,
+    ),
 )
 @click.option(
     "--attention",
     help="A variant for every head, a mixer for every layer, or a file arch.json. "
     "[default: as the file of --model says, else softmax]",
+    shell_complete=offering("mpcprof.nn.architecture:MIXING", has_files=True),
 )
 @click.option(
     "--activation",
     help="Activation of every layer, unless in the file. [default: gelu_tanh]",
+    shell_complete=offering("mpcprof.nn.activation:ACTIVATIONS"),
 )
 @click.option(
-    "--norm", help="Norm of every layer, unless in the file. [default: layernorm]"
+    "--norm",
+    help="Norm of every layer, unless in the file. [default: layernorm]",
+    shell_complete=offering("mpcprof.nn.norm:NORMS"),
 )
 @click.option(
     "--tokens",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpcprof.cli.options import FILE, json_option, networks_option
+from mpcprof.cli.options import FILE, example, json_option, networks_option
 from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s, parse_rounded_size_bytes
@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 _COUNT = click.FloatRange(min=0)
 
 
-@click.command("price")
+@click.command(
+    "price",
+    epilog=example(
+        "mpcprof price --bytes 989MB --hops 1200 --compute 1.07s --network lan"
+    ),
+)
 @click.argument("log", type=FILE, required=False)
 @click.option(
     "--bytes",

@@ -6,7 +6,12 @@ from typing import Any
 
 import click
 
-from mpcprof.cli.options import deployment_options, json_option, measure_options
+from mpcprof.cli.options import (
+    deployment_options,
+    example,
+    json_option,
+    measure_options,
+)
 from mpcprof.cli.progress import progress_bar, spu_prints_to_stderr
 from mpcprof.errors import UsageError
 from mpcprof.units import parse_percent
@@ -32,7 +37,9 @@ def parse_domain(text: str) -> tuple[str, tuple[float, float]]:
     return name, (low, high)
 
 
-@click.command()
+@click.command(
+    epilog=example("mpcprof profile my_layer.py:relu_softmax --input 4x65x65")
+)
 @click.argument("target", metavar="MODULE:FUNCTION")
 @click.option(
     "--input",

@@ -4,6 +4,8 @@ import json
 
 import click
 
+from mpcprof.cli.completion import offering
+from mpcprof.cli.options import example
 from mpcprof.cli.progress import StepLines
 
 
@@ -12,7 +14,7 @@ def command() -> None:
     """List and install what this machine can drive: SPU builds, other engines."""
 
 
-@command.command("list")
+@command.command("list", epilog=example("mpcprof runtime list"))
 @click.option("--json", "is_json", is_flag=True, help="One JSON document on stdout.")
 def list_command(is_json: bool) -> None:
     """Print every runtime that mpcprof knows, and why one cannot be used."""
@@ -37,8 +39,8 @@ def list_command(is_json: bool) -> None:
         click.echo(f"{runtime.name}  {runtime.python}  {state}")
 
 
-@command.command("install")
-@click.argument("name")
+@command.command("install", epilog=example("mpcprof runtime install spu-0.3.1b0"))
+@click.argument("name", shell_complete=offering("mpcprof.builds:BUILDS"))
 @click.option(
     "--python",
     metavar="PATH",

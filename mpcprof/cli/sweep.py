@@ -5,7 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpcprof.cli.options import deployment_options, json_option, measure_options
+from mpcprof.cli.options import (
+    deployment_options,
+    example,
+    json_option,
+    measure_options,
+)
 from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
 from mpcprof.units import format_duration, parse_duration_s, parse_int_list
 
@@ -13,7 +18,11 @@ if TYPE_CHECKING:
     from mpcprof.sweep.run import SweepResult
 
 
-@click.command()
+@click.command(
+    epilog=example(
+        "mpcprof sweep --protocol semi2k --preset quick --output mine.parquet"
+    )
+)
 @deployment_options
 @measure_options
 @click.option("--preset", default="quick", show_default=True, help="quick, paper, full")

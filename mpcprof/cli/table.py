@@ -14,6 +14,7 @@ from mpcprof.cli.options import (
     FILE,
     MODELS,
     batch_option,
+    example,
     json_option,
     network_option,
     plan_option,
@@ -55,7 +56,7 @@ def print_table(header: tuple[str, ...], cells: list[tuple[str, ...]]) -> None:
     console.print(table)
 
 
-@command.command()
+@command.command(epilog=example("mpcprof table show semi2k --workload exp"))
 @profile_argument
 @workloads_option
 @json_option
@@ -75,7 +76,9 @@ def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
         click.echo(f"note: {line}")
 
 
-@command.command()
+@command.command(
+    epilog=example("mpcprof table export semi2k --format csv -o semi2k.csv")
+)
 @profile_argument
 @click.option(
     "--format",
@@ -168,7 +171,9 @@ def _export_terms(
     return export_terms(terms, export_format)
 
 
-@command.command()
+@command.command(
+    epilog=example("mpcprof table merge monday.parquet tuesday.parquet -o both.parquet")
+)
 @click.argument("profiles", type=FILE, nargs=-1, required=True)
 @click.option("-o", "--output", type=FILE, required=True, help="The merged one.")
 @click.option("--force", is_flag=True, help="Overwrite it if it exists.")
@@ -184,7 +189,9 @@ def merge(profiles: tuple[Path, ...], output: Path, force: bool) -> None:
     click.echo(f"{len(merged)} records in {output}", err=True)
 
 
-@command.command()
+@command.command(
+    epilog=example("mpcprof table diff before.parquet after.parquet --tolerance 5%")
+)
 @click.argument("a", type=FILE)
 @click.argument("b", type=FILE)
 @click.option(

@@ -9,6 +9,7 @@ from mpcprof.cli.options import (
     FILE,
     batch_option,
     emulation_option,
+    example,
     json_option,
     networks_option,
     plan_option,
@@ -21,7 +22,9 @@ from mpcprof.errors import UsageError
 from mpcprof.units import parse_duration_s
 
 
-@click.command("verify")
+@click.command(
+    "verify", epilog=example("mpcprof verify semi2k --cases 4 --limit 2s --repeats 2")
+)
 @profile_argument
 @click.option(
     "--cases",

@@ -7,16 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mpcprof.cli.completion import offering
 from mpcprof.cli.options import (
     FILE,
     MODELS,
     batch_option,
     combine,
     emulation_option,
+    example,
     heads_option,
     json_option,
     network_option,
     networks_option,
+    offer_models,
     profile_argument,
     seed_option,
     verifying_options,
@@ -33,8 +36,20 @@ if TYPE_CHECKING:
 _SORTS = ("seconds", "bytes", "hops", "name")
 
 _system_options = combine(
-    click.option("--system", "names", multiple=True, help="Only this one; repeatable."),
-    click.option("--model", default="cifar", show_default=True, help=f"{MODELS}."),
+    click.option(
+        "--system",
+        "names",
+        multiple=True,
+        help="Only this one; repeatable.",
+        shell_complete=offering("mpcprof.zoo.systems:SYSTEMS"),
+    ),
+    click.option(
+        "--model",
+        default="cifar",
+        show_default=True,
+        help=f"{MODELS}.",
+        shell_complete=offer_models,
+    ),
     heads_option("One by one, or together.", "batched"),
 )
 
@@ -44,7 +59,7 @@ def command() -> None:
     """List, predict and measure published approximations as whole systems."""
 
 
-@command.command("list")
+@command.command("list", epilog=example("mpcprof zoo list"))
 @json_option
 def list_command(is_json: bool) -> None:
     """Print every system: its parts, its source, and what is wrong in it."""
@@ -58,7 +73,9 @@ def list_command(is_json: bool) -> None:
         click.echo("\n".join(system.lines(name)))
 
 
-@command.command("predict")
+@command.command(
+    "predict", epilog=example("mpcprof zoo predict semi2k --model cifar --sort hops")
+)
 @profile_argument
 @_system_options
 @network_option
@@ -109,7 +126,9 @@ def predict_command(
         click.echo(f"left out: {reason}")
 
 
-@command.command("measure")
+@command.command(
+    "measure", epilog=example("mpcprof zoo measure semi2k --system puma --model digits")
+)
 @profile_argument
 @_system_options
 @networks_option

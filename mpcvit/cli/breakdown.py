@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from mpcprof.builds import BUILDS, DEFAULT_BUILD
-from mpcprof.cli.options import FILE, heads_option, json_option, network_option
+from mpcprof.cli.options import FILE, example, heads_option, json_option, network_option
 
 if TYPE_CHECKING:
     from mpcprof.network import Network
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mpcvit.paper.output import FigureResult
 
 
-@click.command("breakdown")
+@click.command("breakdown", epilog=example("mpcvit breakdown fig8 -o figures"))
 @click.argument("figure", type=click.Choice(["fig1", "fig3", "fig8"]))
 @click.option(
     "--profile",

@@ -7,6 +7,7 @@ import click
 
 from mpcprof.cli.options import (
     FILE,
+    example,
     heads_option,
     json_option,
     parse_durations_s,
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
     from mpcprof.nn.architecture import Heads
 
 
-@click.command("derive")
+@click.command(
+    "derive", epilog=example("mpcvit derive runs/search --budget 10s -o found.json")
+)
 @click.argument("run", type=FILE)
 @click.option(
     "--mu",

@@ -10,6 +10,7 @@ from mpcprof.cli.options import (
     FILE,
     deployment_options,
     emulation_option,
+    example,
     heads_option,
     json_option,
     network_option,
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from mpcprof.nn.architecture import Heads
 
 
-@click.command("evaluate")
+@click.command(
+    "evaluate", epilog=example("mpcvit evaluate runs/found/model.safetensors")
+)
 @click.argument("checkpoint", type=FILE)
 @click.option("--dataset", help="Name, or folder of images. [default: trained on]")
 @click.option("--data", type=FILE, help="Folder of a named data set.")

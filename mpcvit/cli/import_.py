@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpcprof.cli.options import FILE, MODELS, json_option, parse_numbers
+from mpcprof.cli.options import FILE, MODELS, example, json_option, parse_numbers
 
 if TYPE_CHECKING:
     from mpcprof.nn.preset import Embedding
 
 
-@click.command("import")
+@click.command(
+    "import", epilog=example("mpcvit import model.safetensors -o imported.safetensors")
+)
 @click.argument("source", metavar="FILE", type=FILE)
 @click.option("-o", "--output", required=True, type=FILE, help="Checkpoint to write.")
 @click.option(

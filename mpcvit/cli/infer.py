@@ -9,6 +9,7 @@ from mpcprof.cli.options import (
     FILE,
     deployment_options,
     emulation_option,
+    example,
     heads_option,
     json_option,
     network_option,
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from mpcprof.nn.architecture import Heads
 
 
-@click.command("infer")
+@click.command(
+    "infer",
+    epilog=example("mpcvit infer runs/found/model.safetensors digits:17 --network lan"),
+)
 @click.argument("checkpoint", type=FILE)
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
 @deployment_options

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mpcprof.cli.completion import offer_profiles
 from mpcprof.cli.options import (
     FILE,
+    example,
     heads_option,
     json_option,
     money_options,
@@ -22,12 +24,16 @@ if TYPE_CHECKING:
     from mpcvit.pareto import Measure
 
 
-@click.command("pareto")
+@click.command(
+    "pareto",
+    epilog=example("mpcvit pareto found=runs/found softmax=runs/softmax -o pareto.png"),
+)
 @click.argument("runs", nargs=-1, required=True)
 @click.option(
     "--cost-table",
     "profile",
     type=FILE,
+    shell_complete=offer_profiles,
     help="Profile of mpcprof. [default: profiles/semi2k.parquet, or the packaged one]",
 )
 @network_option

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 from click.core import ParameterSource
 
+from mpcprof.cli.completion import offer_profiles
 from mpcprof.cli.options import (
     IMAGE_MODELS,
+    example,
     json_option,
     parse_durations_s,
     plan_option,
@@ -31,11 +33,14 @@ _OF_BOTH: Final = ("profile", "model", "form", "network", "alpha_learning_rate",
 _OWN: Final = (*_OF_BOTH, *_OF_HEADS, *_OF_LAYERS, "lambda_per_s", "target_s")
 
 
-@click.command("search")
+@click.command(
+    "search", epilog=example("mpcvit search --cost-table semi2k --output runs/search")
+)
 @click.option(
     "--cost-table",
     "profile",
     type=click.Path(path_type=Path),
+    shell_complete=offer_profiles,
     required=True,
     help="Profile of mpcprof.",
 )

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mpcprof.cli.options import IMAGE_MODELS, json_option
+from mpcprof.cli.options import IMAGE_MODELS, example, json_option
 from mpcprof.cli.progress import progress_bar, resumable
 from mpcvit.cli.run_options import run_options
 
@@ -17,7 +17,12 @@ def _parse_kd(text: str) -> frozenset[str]:
     return frozenset(filter(None, (term.strip() for term in text.split(","))))
 
 
-@click.command("train")
+@click.command(
+    "train",
+    epilog=example(
+        "mpcvit train softmax --heads batched --epochs 15 --output runs/softmax"
+    ),
+)
 @click.argument("arch", metavar="ARCH")
 @click.option("--model", help=f"Of a variant: {IMAGE_MODELS}. [default: by dataset]")
 @click.option("--activation", help="Of a variant. [default: gelu_tanh]")

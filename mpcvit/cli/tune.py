@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mpcprof.cli.completion import offer_profiles
 from mpcprof.cli.options import (
     FILE,
     batch_option,
     emulation_option,
+    example,
     heads_option,
     json_option,
     network_option,
@@ -24,12 +26,16 @@ if TYPE_CHECKING:
 _COUNT = click.IntRange(min=1)
 
 
-@click.command("tune")
+@click.command(
+    "tune",
+    epilog=example("mpcvit tune runs/found/model.safetensors --cost-table semi2k"),
+)
 @click.argument("checkpoint", type=FILE)
 @click.option(
     "--cost-table",
     "profile",
     type=FILE,
+    shell_complete=offer_profiles,
     required=True,
     help="Profile of mpcprof, whose deployment is tuned for.",
 )

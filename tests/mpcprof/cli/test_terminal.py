@@ -1,0 +1,107 @@
+"""What a person sees and types: completion, tables of 80 columns, colour."""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import termios
+
+import pytest
+from click.shell_completion import get_completion_class
+
+from mpcprof.cli import main
+from mpcprof.nn.attention import ATTENTIONS
+from mpcprof.profile.io import packaged_names
+
+SHELLS = ("bash", "zsh", "fish")
+SHOW = """
+import os
+from mpcprof.cli import main
+for no_colour in ("", "1"):
+    os.environ["NO_COLOR"] = no_colour
+    main(["table", "show", "semi2k", "--workload", "exp"], standalone_mode=False)
+    print("-- end")
+"""
+
+
+def complete(*typed: str) -> list[str]:
+    *words, last = typed
+    shell = get_completion_class("bash")(main, {}, "mpcprof", "_MPCPROF_COMPLETE")
+    return [
+        one.value for one in shell.get_completions(words, last) if one.type == "plain"
+    ]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_the_script_of_each_shell_is_what_that_shell_reads(shell):
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
+    script = get_completion_class(shell)(main, {}, "mpcprof", "_MPCPROF_COMPLETE")
+
+    done = subprocess.run([shell, "-n"], input=script.source(), text=True)
+
+    assert done.returncode == 0
+
+
+def test_the_program_answers_what_a_shell_asks():
+    asked = {"COMP_WORDS": "mpcprof table s", "COMP_CWORD": "2"}
+    how = {"_MPCPROF_COMPLETE": "bash_complete"}
+
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from mpcprof.cli import main; main(prog_name='mpcprof')",
+        ],
+        env={**os.environ, **asked, **how},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.stdout.split() == ["plain,show"]
+
+
+def test_commands_options_and_names_are_completed(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.parquet").touch()
+    relu = [name for name in ATTENTIONS if name.startswith("relu")]
+
+    assert complete("pr") == ["predict", "price", "profile"]
+    assert complete("predict", "") == [*packaged_names(), "own.parquet"]
+    assert {*relu} <= {*complete("predict", "semi2k", "--attention", "relu")}
+    assert complete("sweep", "--protocol", "c") == ["cheetah"]
+    assert complete("predict", "semi2k", "--network", "w") == ["wan"]
+    assert complete("zoo", "predict", "semi2k", "--system", "pu") == ["puma"]
+
+
+def shown_on_a_terminal(n_columns: int) -> list[str]:
+    """Return what the table is with colour allowed, and with NO_COLOR."""
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, n_columns, 0, 0))
+    left_out = ("COLUMNS", "NO_COLOR", "FORCE_COLOR")
+    kept = {name: v for name, v in os.environ.items() if name not in left_out}
+    command = [sys.executable, "-c", SHOW]
+    child = subprocess.Popen(command, stdout=theirs, env={**kept, "TERM": "xterm"})
+    os.close(theirs)
+    chunks = []
+    with contextlib.suppress(OSError):  # when the child has ended
+        while chunk := os.read(ours, 65536):
+            chunks.append(chunk)
+    os.close(ours)
+    assert child.wait() == 0
+    return b"".join(chunks).decode().replace("\r", "").split("-- end\n")[:2]
+
+
+def test_a_table_fits_a_terminal_of_80_columns_and_has_no_colour_where_none_is_wanted():
+    in_colour, plain = shown_on_a_terminal(80)
+
+    assert re.search(r"\x1b\[", in_colour)
+    assert not re.search(r"\x1b\[[0-9;]*3[0-7]", plain)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", in_colour)
+    rows = [line for line in text.splitlines() if line[:1] in "│┃┏└"]
+    assert len(rows) > 20
+    assert {len(row) for row in rows} == {80}
