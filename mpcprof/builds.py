@@ -6,7 +6,7 @@ table equal to the installed build.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -15,7 +15,7 @@ from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 Option = bool | int | str
 # name -> SPU's default, whose type the option has; of an enum, the default stands first
 OptionTable = Mapping[str, Option | tuple[str, ...]]
-Dialect = Literal["hlo", "mhlo"]
+Dialect = Literal["hlo", "mhlo", "tensor"]
 
 _SIGMOIDS = ("SIGMOID_DEFAULT", "SIGMOID_MM1", "SIGMOID_SEG3", "SIGMOID_REAL")
 
@@ -59,13 +59,18 @@ class Build:
         beaver_problems: (source of triples, why mpcprof cannot drive it).
         has_beaver_field: Whether SPU's RuntimeConfig names the source of triples.
         program_rings: Ring widths in bits that can hold a compiled program's integers.
+        fraction_bits: Fraction bits where none are asked for; 0 for SPU's own, which
+            depend on the ring.
+        emulations: Emulated networks that can carry its messages, the best one first.
         compiler_options: Options of SPU's compiler.
         runtime_options: Options of SPU's virtual machine.
         environment: Python environment of the build's own; None if the build lives in
             the Python of mpcprof.
         backend: Module of the party program that speaks to this build.
-        dialect: Input of the compiler: serialised HLO, or MHLO as text.
+        dialect: Input of the compiler: serialised HLO, MHLO as text, or the tensor
+            program of `mpcprof.engine.tensor_program`.
         counts_bytes: Whether the log has bytes and messages; if not, the relay counts.
+        counts_paths: Whether messages can tell how deep they are, on any network.
         chunk_bytes: Size of the chunks that a long message is cut into; 0 if the sender
             never waits within a message.
         chunks_at_once: Number of chunks sent before the sender waits for an answer.
@@ -82,12 +87,15 @@ class Build:
     beaver_problems: tuple[tuple[str, str], ...] = ()
     has_beaver_field: bool = True
     program_rings: tuple[int, ...] = (32, 64, 128)
+    fraction_bits: int = 0
+    emulations: tuple[str, ...] = ("relay", "tun", "netem")
     compiler_options: OptionTable
     runtime_options: OptionTable
     environment: Environment | None = None
     backend: str
     dialect: Dialect = "hlo"
     counts_bytes: bool = True
+    counts_paths: bool = False
     chunk_bytes: int = 0
     chunks_at_once: int = 0
     slack: tuple[tuple[str, float], ...] = ()
@@ -238,8 +246,78 @@ PAPER_BUILD: Final = Build(
     # second, each waits for the other for good
     first_call_limit_s=30.0,
 )
+NEXT_BUILD: Final = replace(
+    DEFAULT_BUILD,
+    name="spu-0.10.0.dev20251211",
+    environment=Environment(
+        name="spu-0.10.0.dev20251211",
+        python_version="3.11",
+        packages=(
+            ("spu", "0.10.0.dev20251211"),
+            ("numpy", "2.3.5"),
+            ("jax", "0.8.0"),  # which `import spu` loads; the tool's own JAX traces
+            ("jaxlib", "0.8.0"),
+            ("ml_dtypes", "0.6.0"),
+            ("opt_einsum", "3.4.0"),
+            ("scipy", "1.17.1"),
+            ("cachetools", "8.0.2"),
+            ("cloudpickle", "3.1.3"),
+            ("multiprocess", "0.70.19"),
+            ("dill", "0.4.1"),
+            ("termcolor", "3.3.0"),
+        ),
+        check="import spu; spu.libspu.link.IChannel; print(spu.__version__)",
+        download_mb=185,
+    ),
+    backend="spu_0_10_backend",
+    counts_paths=True,
+)
+CRYPTEN: Final = Build(
+    name="crypten-0.4.1",
+    protocols=("crypten",),
+    beavers=("TrustedFirstParty",),
+    program_rings=(64,),
+    fraction_bits=16,
+    emulations=("tun", "netem"),  # gloo listens on ports that nobody else chooses
+    compiler_options=MappingProxyType({}),
+    runtime_options=MappingProxyType(
+        {
+            "erf_iterations": 8,
+            "exp_iterations": 8,
+            "max_method": (
+                *("log_reduction", "double_log_reduction"),
+                *("accelerated_cascade", "pairwise"),
+            ),
+            "reciprocal_method": ("NR", "log"),
+            "reciprocal_nr_iters": 10,
+            "sigmoid_tanh_method": ("reciprocal", "chebyshev"),
+            "sigmoid_tanh_terms": 32,
+            "sqrt_nr_iters": 3,
+            "trig_iterations": 10,
+        }
+    ),
+    environment=Environment(
+        name="crypten-0.4.1",
+        python_version="3.11",
+        packages=(
+            ("crypten", "0.4.1"),  # `pip install crypten` stops at its sklearn
+            ("torch", "2.13.0"),
+            ("numpy", "2.3.5"),
+            ("omegaconf", "2.3.0"),
+            ("antlr4-python3-runtime", "4.9.3"),
+            ("PyYAML", "6.0.4"),
+            ("typing_extensions", "4.16.0"),
+        ),
+        built=("antlr4-python3-runtime",),
+        indexes=("https://download.pytorch.org/whl/cpu",),
+        check="import torch, omegaconf; print(torch.distributed.is_gloo_available())",
+        download_mb=220,
+    ),
+    backend="crypten_backend",
+    dialect="tensor",
+)
 BUILDS: Final[Mapping[str, Build]] = MappingProxyType(
-    {build.name: build for build in (DEFAULT_BUILD, PAPER_BUILD)}
+    {build.name: build for build in (DEFAULT_BUILD, PAPER_BUILD, NEXT_BUILD, CRYPTEN)}
 )
 # of builds, and of what is no build
 ENVIRONMENTS: Final[Mapping[str, Environment]] = MappingProxyType(

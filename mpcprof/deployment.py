@@ -22,7 +22,9 @@ from mpcprof.files import convert_json, decode_json
 
 Options = tuple[tuple[str, Option], ...]
 
-PROTOCOLS = MappingProxyType({"semi2k": 2, "cheetah": 2, "aby3": 3, "securenn": 3})
+PROTOCOLS = MappingProxyType(
+    {"semi2k": 2, "cheetah": 2, "aby3": 3, "securenn": 3, "crypten": 2}
+)
 FRACTION_BITS = MappingProxyType({32: 8, 64: 18, 128: 26})  # SPU's own, by ring width
 
 
@@ -84,13 +86,15 @@ class Deployment:
 
     @property
     def _beavers(self) -> tuple[str, ...]:
-        return self.build.beavers if self.protocol == "semi2k" else ("none",)
+        return self.build.beavers if self.is_exchanged else ("none",)
 
     def _fill_in_defaults(self) -> None:
         build = self.build
         filled = {
             "runtime": build.name,  # which may be typed in short
-            "fraction_bits": self.fraction_bits or FRACTION_BITS[self.field_bits],
+            "fraction_bits": self.fraction_bits
+            or build.fraction_bits
+            or FRACTION_BITS[self.field_bits],
             "beaver": self.beaver or self._beavers[0],
             "compiler_options": _checked_options(
                 self.compiler_options, build.compiler_options, build
@@ -115,12 +119,29 @@ class Deployment:
         return PROTOCOLS[self.protocol]
 
     @property
+    def is_exchanged(self) -> bool:
+        """Whether every message is one of a simultaneous exchange of two parties.
+
+        The hops of a call are then the messages that a party sends.
+        """
+        return self.protocol in ("semi2k", "crypten")
+
+    @property
     def is_counted_by_spu(self) -> bool:
-        """Whether SPU's log tells hops and bytes of the critical path, on any network.
+        """Whether a party's own profile tells hops and bytes, on any network.
 
         If not, the wire shows them, in calls on a network with a delay.
         """
-        return self.protocol == "semi2k" and self.build.counts_bytes
+        return self.is_exchanged and self.build.counts_bytes
+
+    @property
+    def is_counted_by_messages(self) -> bool:
+        """Whether messages themselves tell the hops of a call, on any network.
+
+        Not in Cheetah: one clock a party takes transfers that run side by side for
+        transfers that wait for each other.
+        """
+        return self.build.counts_paths and not self.keeps_stock
 
     @property
     def keeps_stock(self) -> bool:

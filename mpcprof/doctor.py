@@ -145,7 +145,7 @@ def examine(
     on_step("emulation back-ends")
     backends = probe_backends()
     protocols, links = [], []
-    for protocol in _QUICK if quick else PROTOCOLS:
+    for protocol in _QUICK if quick else DEFAULT_BUILD.protocols:
         on_step(f"{protocol}: {PROTOCOLS[protocol]} parties on {DEFAULT_BUILD.name}")
         status, link = _try_protocol(protocol)
         protocols.append(status)

@@ -6,9 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpcprof.engine.child import Reply
-from mpcprof.engine.emulation.clock import Counters
+from mpcprof.engine.emulation import clock
+from mpcprof.engine.emulation.clock import Counters, LineCount
+from mpcprof.engine.party.framing import Header
 from mpcprof.engine.spulog import SpuRun, parse_spu_log
 from mpcprof.errors import EngineError
+from mpcprof.profile.record import Operation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +100,32 @@ def to_call(replies: Sequence[Reply], counters: Counters | None) -> Call:
     return Call(
         latency_s=_elapsed_s(replies),
         busy_s_by_rank=tuple(reply["busy_s"] for reply, _ in replies),
-        runs=tuple(_parse_run(rank, r["log"]) for rank, (r, _) in enumerate(replies)),
+        runs=tuple(_read_run(rank, reply) for rank, (reply, _) in enumerate(replies)),
         counters=counters,
+    )
+
+
+def counted_by_messages(replies: Sequence[Reply]) -> Counters:
+    """Return what messages told of a call: chains to each party, and what it sent."""
+    counted = [reply["counted"] for reply, _ in replies]
+    lines = tuple(
+        LineCount(
+            sender=rank,
+            receiver=peer,
+            n_messages=n_messages,
+            payload_bytes=n_bytes,
+            n_waits=0,
+        )
+        for rank, own in enumerate(counted)
+        for peer, n_messages, n_bytes in own["sent"]
+    )
+    heaviest = clock.Path(*max(own["heaviest"] for own in counted))
+    return Counters(
+        lower=heaviest,
+        upper=heaviest,
+        deepest=clock.Path(*max(own["deepest"] for own in counted)),
+        carried_bytes=sum(line.payload_bytes for line in lines),
+        lines=lines,
     )
 
 
@@ -141,8 +168,13 @@ def _elapsed_s(replies: Sequence[Reply]) -> float:
     return float(max(ends_s) - min(reply["begin_s"] for reply, _ in replies))
 
 
-def _parse_run(rank: int, text: str) -> SpuRun:
-    run = parse_spu_log(text)[-1]
+def _read_run(rank: int, reply: Header) -> SpuRun:
+    """Return the profile of a run, which a party answers or SPU printed."""
+    if "profile" in reply:
+        profile = dict(reply["profile"])
+        operations = [Operation(**one) for one in profile.pop("operations")]
+        return SpuRun(input_s=0.0, output_s=0.0, operations=(*operations,), **profile)
+    run = parse_spu_log(reply["log"])[-1]
     if run.problem:
         raise EngineError(f"party {rank} printed a profile with a gap: {run.problem}")
     return run

@@ -16,6 +16,7 @@ from spu.utils import frontend
 from mpcprof.builds import Build, Dialect
 from mpcprof.deployment import Deployment
 from mpcprof.engine.child import Child
+from mpcprof.engine.tensor_program import to_tensor_program
 from mpcprof.errors import EngineError, PartyDiedError
 
 _DIALECTS = ("stablehlo", "func", "builtin")
@@ -209,6 +210,8 @@ def trace(
     if "cpu" not in platforms:
         raise EngineError(f"JAX_PLATFORMS={platforms}: expected cpu, where JAX traces")
     with patched_jax():
+        if dialect == "tensor":
+            return to_tensor_program(function, inputs)
         if dialect == "mhlo":
             return _trace_mhlo(function, inputs)
         hlo, outputs = frontend._jax_compilation(function, (), None, list(inputs), {})

@@ -219,12 +219,18 @@ class LoadedCase:
         )
 
     def repeat(self, network: Network) -> None:
-        """Make a timed call on the network that the session emulates."""
-        self._calls[network].append(self._call())
+        """Make a timed call on the network that the session emulates, or a count."""
+        is_count = self._session.deployment.is_counted_by_messages
+        is_count &= network in self._config.counted_on
+        self._calls[network].append(self._call(network if is_count else None))
 
-    def _call(self) -> Call:
+    def _call(self, counted_on: Network | None = None) -> Call:
+        session = self._session
         with _blame(self.case):
-            call = self._session.run(self._name)
+            if counted_on:
+                call = session.count(self._name, counted_on)
+            else:
+                call = session.run(self._name)
             revealed = self._session.fetch(self._name)
         if revealed.shape != self._expected.shape:
             raise CaseFailedError(
@@ -333,9 +339,12 @@ def measure(
     for network, one in _schedule(loaded, config):
         if one.has_enough(network):
             continue
-        if network != at:
-            session.set_network(network)
-            at = network
+        waited_for = network
+        if session.deployment.is_counted_by_messages and network in config.counted_on:
+            waited_for = LOOPBACK
+        if waited_for != at:
+            session.set_network(waited_for)
+            at = waited_for
         one.repeat(network)
         if one.n_calls <= config.n_calls:
             on_call(one.case)

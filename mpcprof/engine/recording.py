@@ -207,7 +207,7 @@ def find_critical_path(
     """
     network, shown = _shown_on(timing, context)
     chosen = shown if calls is None else calls
-    if context.deployment.protocol == "semi2k":
+    if context.deployment.is_exchanged:
         if context.deployment.is_counted_by_spu:
             whole = _exchanged(chosen[-1].runs)
             return Path(

@@ -23,6 +23,7 @@ from mpcprof.engine.calls import (
     Setup,
     Transfer,
     counted_at_relay,
+    counted_by_messages,
     split_outputs,
     to_call,
     to_transfer,
@@ -313,6 +314,25 @@ class Session:
                 f"the relay; use --emulation relay instead of {self.emulation.name}"
             )
         return replace(call, runs=counted_at_relay(call.runs, call.counters))
+
+    def count(self, case: str, network: Network) -> Call:
+        """Run a loaded case, on the present network, with messages that tell hops.
+
+        Args:
+            network: Network on which the longest chain is sought; none is waited for.
+
+        Raises:
+            EngineError: If a party fails; its reason is the message.
+        """
+        header = {
+            "command": "count",
+            "case": case,
+            "start_at_s": self._clock() + _START_MARGIN_S,
+            "delay_s": network.one_way_s,
+            "seconds_per_byte": 1 / network.bandwidth_bytes_per_s,
+        }
+        replies = self._ask([header] * self.n_parties)
+        return to_call(replies, counted_by_messages(replies))
 
     def fetch(self, case: str) -> NDArray[np.float64]:
         """Return the revealed output of the last run of a case.

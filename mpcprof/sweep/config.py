@@ -65,6 +65,7 @@ class SweepConfig:
 
         But for one call, where only the relay tells hops: of other protocols, and of
         functions that nobody has seen, whose messages may not wait for each other.
+        Where messages tell hops themselves, that call waits for no network either.
         """
         is_emulated = self.mode == "emulated"
         is_waited_for = is_emulated and not self.network.is_loopback
@@ -119,6 +120,8 @@ def make_config(
         UsageError: If a name is unknown or a combination impossible; it is named.
     """
     deployed = make_deployment(**deployment)
+    if emulation == "auto":
+        emulation = deployed.build.emulations[0]
     check_combination(deployed, emulation)
     return SweepConfig(
         deployment=deployed,
@@ -155,6 +158,11 @@ def check_combination(deployment: Deployment, emulation: str) -> None:
             f"{' or '.join(map(str, build.program_rings))}"
         )
     name = choose_emulation(emulation)
+    if name not in build.emulations:
+        raise UsageError(
+            f"--emulation {name}: {build.name} opens connections of its own, which "
+            f"only packets show; expected {' or '.join(build.emulations)}"
+        )
     if name != "relay" and not deployment.is_counted_by_spu:
         raise UsageError(
             f"--emulation {name}: hops of {deployment.protocol} on "

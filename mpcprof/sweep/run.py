@@ -297,7 +297,9 @@ def calibrate_host(config: SweepConfig, session: Session) -> Calibration:
 
 
 def _trim(config: SweepConfig, session: Session, progress: Progress) -> None:
-    if config.mode == "emulated" or config.network in config.plan().counted_on:
+    is_seen = config.network in config.plan().counted_on
+    is_seen &= not config.deployment.is_counted_by_messages
+    if config.mode == "emulated" or is_seen:
         if (check_s := link_check_s(config.network)) > _LONG_CHECK_S:
             duration = format_duration(check_s, digits=2)
             progress.say(f"link: checking {config.network} takes {duration} or more")

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpcprof.builds import DEFAULT_BUILD, NOT_OPTIONS
-from mpcprof.deployment import FRACTION_BITS, PROTOCOLS, Deployment, make_deployment
+from mpcprof.deployment import FRACTION_BITS, Deployment, make_deployment
 from mpcprof.errors import UnknownNameError, UsageError
 
 OPTION_TEXTS = (
@@ -21,7 +21,7 @@ OPTION_TEXTS = (
 
 
 @given(
-    st.sampled_from([*PROTOCOLS]),
+    st.sampled_from(DEFAULT_BUILD.protocols),
     st.sampled_from([*FRACTION_BITS]),
     st.sets(st.sampled_from(OPTION_TEXTS)).map(list),
 )
@@ -69,7 +69,7 @@ def test_fraction_bits_follow_the_ring(bits, fraction):
 
 
 def test_parties_and_beaver_follow_the_protocol():
-    made = {name: Deployment(protocol=name) for name in PROTOCOLS}
+    made = {name: Deployment(protocol=name) for name in DEFAULT_BUILD.protocols}
 
     assert {n: d.n_parties for n, d in made.items()} == {
         "semi2k": 2,
@@ -105,7 +105,7 @@ def test_options_are_shown_by_their_spu_names():
     ("arguments", "message"),
     [
         ({"protocol": "semi2"}, "no protocol 'semi2'; did you mean semi2k?"),
-        ({"runtime": "spu-0.9"}, "no runtime 'spu-0.9'; did you mean spu-0.9.5"),
+        ({"runtime": "spu-0.8"}, "no runtime 'spu-0.8'; did you mean spu-0.9.5"),
         ({"field_bits": 48}, "field_bits=48: expected 32, 64 or 128"),
         ({"field_bits": "48"}, "field_bits=48: expected 32, 64 or 128"),
         ({"field_bits": "wide"}, "field_bits=wide: expected 32, 64 or 128"),

@@ -157,11 +157,23 @@ class Party:
         _wait_until(header["start_at_s"])
         begin_s = time.monotonic()
         busy_s = time.process_time()
-        self.backend.run(header["case"])
+        profile = self.backend.run(header["case"])
         end_s = time.monotonic()
         busy_s = time.process_time() - busy_s
         answer = {"begin_s": begin_s, "end_s": end_s, "busy_s": busy_s}
+        if profile:  # which SPU prints instead
+            answer["profile"] = profile
         return dict(answer, log=_drain_log()), []
+
+    def count(self, header: Header, _: List[bytes]) -> Frame:
+        """Run a loaded case as `run` does, with messages that say how deep they are."""
+        _drain_log()
+        _wait_until(header["start_at_s"])
+        begin_s = time.monotonic()
+        weights = (header["delay_s"], header["seconds_per_byte"])
+        counted = self.backend.count(header["case"], *weights)
+        answer = {"begin_s": begin_s, "end_s": time.monotonic(), "busy_s": 0.0}
+        return dict(answer, counted=counted, log=_drain_log()), []
 
     def fetch(self, header: Header, _: List[bytes]) -> Frame:
         """Answer this party's shares of the outputs of a case."""
