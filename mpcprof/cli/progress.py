@@ -22,7 +22,7 @@ from types import FrameType
 import click
 
 from mpcprof.errors import EngineError, TerminatedError
-from mpcprof.progress import Progress
+from mpcprof.progress import SILENT, Progress
 from mpcprof.units import format_duration
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -33,10 +33,13 @@ def progress_bar(title: str) -> "contextlib.AbstractContextManager[Progress]":
     """Return what shows progress on standard error until the end of a block.
 
     A terminal shows a bar with the time left; elsewhere a line is printed every 30 s.
+    Of the processes that torchrun started, the first one alone shows it.
 
     Args:
         title: Text in front of the bar until the work describes a step.
     """
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK") != "0":
+        return contextlib.nullcontext(SILENT)
     return ProgressBar(title) if sys.stderr.isatty() else ProgressLines(title)
 
 

@@ -6,6 +6,8 @@ from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.distributed import get_world_size, is_initialized
+from torch.distributed.nn.functional import all_reduce
 from torch.nn import functional
 
 from mpcprof.errors import UsageError
@@ -162,6 +164,8 @@ class BatchNorm(Gradual):
                 "a batch of one image of one token: BatchNorm expects two at least; "
                 "give another --batch-size or smaller patches"
             )
+        if is_of_batch and is_initialized() and get_world_size() > 1:
+            return self._normalise_together(x)
         return functional.batch_norm(
             x,
             self.mean,
@@ -173,11 +177,36 @@ class BatchNorm(Gradual):
             NORM_EPSILON,
         )
 
+    def _normalise_together(self, x: Tensor) -> Tensor:
+        """Normalise by statistics of the batch that several processes share.
+
+        torch's SyncBatchNorm is for GPUs alone.
+        """
+        others = [axis for axis in range(x.dim()) if axis != 1]
+        shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]
+        own = x.new_tensor([x.numel() / x.shape[1]])
+        sums = _sum_over_processes(torch.cat([x.sum(others), own]))
+        n = sums[-1]
+        mean = sums[:-1] / n
+        centred = x - mean.view(shape)
+        variance = _sum_over_processes(centred.square().sum(others)) / n
+        with torch.no_grad():
+            self.mean.lerp_(mean, MOMENTUM)
+            self.variance.lerp_(variance * n / (n - 1), MOMENTUM)
+        scale = self.gamma * torch.rsqrt(variance + NORM_EPSILON)
+        return centred * scale.view(shape) + self.beta.view(shape)
+
     def by_channel(self) -> ByChannel:
         """Return what is folded, with the running statistics."""
         gamma, beta = self.gamma.detach(), self.beta.detach()
         scale = gamma * torch.rsqrt(self.variance + NORM_EPSILON)
         return ByChannel(scale=scale, shift=beta - self.mean * scale)
+
+
+def _sum_over_processes(x: Tensor) -> Tensor:
+    """Return the sum of what all processes have; so are gradients summed."""
+    summed: Tensor = all_reduce(x)  # type: ignore[no-untyped-call]
+    return summed
 
 
 class RepBatchNorm(BatchNorm):

@@ -39,6 +39,7 @@ _BEFORE: Final = {
     "recipe.range_penalty": 0.0,
     "recipe.range_bound": 4.0,
 }
+_BEGUN_WITH: Final = "n_processes"  # others may go on
 _STATE_VERSION: Final = "1"
 _MODULE: Final = "module."
 _OPTIMIZER: Final = "optimizer."
@@ -50,7 +51,7 @@ class RunFolder:
 
     Attributes:
         settings: All that decides the result, as JSON values; a run is resumed only
-            under the very same ones.
+            under the very same ones, but by any number of processes.
         results: Names of the files that are written there once the run is done.
     """
 
@@ -119,7 +120,7 @@ class RunFolder:
             return
         there = {**_BEFORE, **_flatten(_read_json(self.config))}
         asked = {**_BEFORE, **_flatten(json.loads(text))}
-        for name in sorted({*there, *asked}):
+        for name in sorted({*there, *asked} - {_BEGUN_WITH}):
             if there.get(name) != asked.get(name):
                 raise UsageError(
                     f"{str(self.path)!r} holds a run with {name}={there.get(name)!r}, "

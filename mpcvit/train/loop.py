@@ -3,6 +3,11 @@
 Every epoch begins by seeding all randomness from (seed, epoch, rank). So what a resume
 needs is the module, the optimiser and the number of epochs done, and a run that was
 killed gives the weights that an unbroken one gives: on a CPU, bit for bit.
+
+Several processes (torchrun) share each batch: its images, its mean loss and the
+statistics of its BatchNorms are those of one process, up to the order of sums. What is
+drawn beside the order of the images (augmentation, dropout) each process draws for
+its own images. Any number of processes goes on with what another number left.
 """
 
 import math
@@ -155,7 +160,7 @@ def fit(
     fabric = request.hardware.launch(recipe.precision)
     folder = RunFolder(
         path=request.output,
-        settings={**settings, "n_processes": fabric.world_size},  # each draws anew
+        settings={**settings, "n_processes": fabric.world_size},
         results=results,
     )
     if recipe.n_threads is not None:
@@ -273,7 +278,11 @@ class _Loop:
             n_done = epoch - 1 + number / n_steps
             self._set_learning_rates(n_done)
             self._objective.begin_step(n_done / self._recipe.epochs)
-            for name, loss in self._take_step(images, labels, epoch).items():
+            is_last = number == n_steps - 1
+            n_rest = len(self._images) - number * self._recipe.batch_size
+            n_batch = n_rest if is_last else self._recipe.batch_size
+            weight = len(labels) * fabric.world_size / n_batch
+            for name, loss in self._take_step(images, labels, epoch, weight).items():
                 weighted = loss * len(labels)  # stays on the device: no waiting here
                 sums[name] = sums[name] + weighted if name in sums else weighted
             progress.advance()
@@ -311,11 +320,13 @@ class _Loop:
             )
 
     def _take_step(
-        self, images: Tensor, labels: Tensor, epoch: int
+        self, images: Tensor, labels: Tensor, epoch: int, weight: float
     ) -> dict[str, Tensor]:
+        """Take a step; the weight is this process's images over their mean number."""
         varied, targets = self._augment(images, labels, epoch=epoch)
         losses = self._step(self._dataset.normalization.apply(varied), targets)
-        self._fabric.backward(losses["total"])
+        # the mean over processes, some of which may have an image more, is the batch's
+        self._fabric.backward(losses["total"] * weight)
         if (
             self._recipe.clip_norm is not None
         ):  # what is not finite `_mean_losses` tells

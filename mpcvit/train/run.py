@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from torch.distributed import barrier, is_initialized
+
 from mpcprof import predict
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import Architecture, Heads
@@ -151,6 +153,8 @@ def train(
             accuracy=accuracy,
         )
         write_checkpoint(fitted.folder.model, checkpoint)
+    if is_initialized():
+        barrier()  # the others may read it next, as a teacher
     return TrainResult(
         checkpoint=fitted.folder.model,
         accuracy=accuracy,

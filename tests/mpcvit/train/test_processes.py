@@ -9,18 +9,21 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 import torch
 
-from mpcprof.errors import UsageError
 from mpcvit.train.log import read_log
-from mpcvit.train.run import train
+from mpcvit.train.run import TrainConfig, train
 from tests.training_runs import (
     N_STEPS,
+    StopAfter,
     assert_same_run,
+    free_architecture,
+    interrupt,
     steady_recipe,
     tiny_request,
     train_until_killed,
@@ -30,13 +33,19 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from mpcvit.train.run import train
-from tests.training_runs import steady_recipe, tiny_request
+from tests.mpcvit.train.test_processes import uneven_request
 
-train(tiny_request(Path(sys.argv[1]), steady_recipe()))
+train(uneven_request(Path(sys.argv[1])))
 """
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def uneven_request(output: Path) -> TrainConfig:
+    """BatchNorms, and batches of which one of two processes has an image more."""
+    recipe = replace(steady_recipe(), batch_size=15)
+    return tiny_request(output, recipe, architecture=free_architecture())
 
 
 def train_with_torchrun(program: Path, output: Path) -> None:
@@ -65,7 +74,7 @@ def train_as_rank(rank: int, output: Path, port: int, answers: Connection) -> No
     os.environ |= {name: str(value) for name, value in place.items()}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "LOCAL_WORLD_SIZE": "2"}
     try:
-        train(tiny_request(output, steady_recipe()))
+        train(uneven_request(output))
     except Exception as error:
         answers.send(f"{type(error).__name__}: {error}")
 
@@ -104,23 +113,30 @@ def errors_of_two(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory, one_thread) -> Path:
-    """The folder of a finished run of two processes."""
+    """The folder of a run that one process began and two finished."""
     folder = tmp_path_factory.mktemp("together")
+    with pytest.raises(KeyboardInterrupt):
+        train(uneven_request(folder / "run"), StopAfter(N_STEPS + 1, interrupt))
     train_with_torchrun(folder / "program.py", folder / "run")
     return folder / "run"
 
 
-def test_two_processes_do_what_one_does(together, tmp_path):
-    alone = train(tiny_request(tmp_path, steady_recipe()))
+def test_two_processes_go_on_as_one_does(together, tmp_path):
+    alone = train(uneven_request(tmp_path))
 
     found = read_log(together / "log.jsonl")
+    assert found[0].losses == alone.epochs[0].losses
     for ours, theirs in zip(found, alone.epochs, strict=True):
         assert ours.losses == pytest.approx(theirs.losses, rel=1e-4)
 
 
-def test_one_process_does_not_go_on_with_a_run_of_two(together):
-    with pytest.raises(UsageError, match=r"n_processes=2, not 1: start anew with --fr"):
-        train(tiny_request(together, steady_recipe()))
+def test_one_process_goes_on_with_a_run_of_two(together, tmp_path):
+    shutil.copytree(together, tmp_path, dirs_exist_ok=True)
+
+    again = train(uneven_request(tmp_path))
+
+    assert again.n_resumed == 3
+    assert again.epochs == read_log(together / "log.jsonl")
 
 
 @pytest.mark.parametrize("has_run", [True, False])
@@ -145,7 +161,7 @@ def test_what_is_from_before_processes_were_counted_is_resumed_by_one(tmp_path):
     train(tiny_request(tmp_path, steady_recipe()))
     config = tmp_path / "config.json"
     values = json.loads(config.read_text())
-    assert values.pop("n_processes") == 1
+    assert values.pop("n_processes") == 1  # that began it
     assert values["recipe"]["augmentation"].pop("crop_scale") == 0.0
     config.write_text(json.dumps(values))
 
