@@ -17,6 +17,7 @@ from mpcprof.cli.options import (
     json_option,
     network_option,
     parse_seeds,
+    spread_options,
 )
 from mpcprof.cli.progress import progress_bar, resumable
 from mpcvit.cli.run_options import loop_options
@@ -50,7 +51,12 @@ def study_command(
     def make(experiment: Experiment) -> click.Command:
         # Any: click's values
         def command(*, is_json: bool, **given: Any) -> None:
-            report = _run(experiment, given)
+            from mpcvit.study.training import ShardDone
+
+            try:
+                report: StudyReport | ShardDone = _run(experiment, given)
+            except ShardDone as done:
+                report = done
             click.echo(report.to_json() if is_json else str(report))
 
         # the options that stand between the two decorators
@@ -102,6 +108,7 @@ def _study_options(output: str, seeds: str) -> Decorator[Any]:
             help="Trainings at once, each in a process of its own.",
         ),
         click.option("--output", type=FILE, default=output, show_default=True),
+        spread_options,
     )
 
 
@@ -161,7 +168,7 @@ def _pop_study(given: dict[str, Any]) -> "Study":
     study = Study(
         run=run,
         **pop(["profile", "network", "heads", "seeds", "teacher", "model", "n_jobs"]),
-        **pop(["recipe"]),
+        **pop(["recipe", "shard", "cluster"]),
     )
     if "search" not in given:
         return study

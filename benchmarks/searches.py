@@ -139,13 +139,22 @@ def run_searches(
         UsageError: If a folder holds a search with other settings.
         DivergedError: If a loss is not finite.
     """
-    answers = run_jobs(search_one, configs, n_jobs=study.n_jobs, progress=progress)
+    if study.shard is not None:  # its own first, so that shards do not queue up
+        own = study.shard.take(configs, lambda one: one.run.output.name)
+        _run_all(study, own, progress)
+    answers = _run_all(study, configs, progress)
     found = []
     for config, answer in zip(configs, answers, strict=True):
         if isinstance(answer, DivergedError):
             raise answer
         found.append(recall_search(config.run.output, answer.result))
     return tuple(found)
+
+
+def _run_all(
+    study: Study, configs: Sequence[SearchConfig], progress: Progress
+) -> tuple[SearchReport | DivergedError, ...]:
+    return run_jobs(search_one, configs, progress=progress, **study.spread)
 
 
 def search_one(config: SearchConfig, progress: Progress) -> SearchReport:

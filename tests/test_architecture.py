@@ -41,6 +41,8 @@ LAYERS = (
         "mpcprof.pricing",
         "mpcprof.money",
         "mpcprof.html",
+        "mpcprof.shard",
+        "mpcprof.cluster",
     ),
     ("mpcprof.profile",),
     ("mpcprof.nn",),

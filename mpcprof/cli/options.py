@@ -12,6 +12,7 @@ from mpcprof.cli.completion import offer_profiles, offering
 from mpcprof.errors import UsageError
 from mpcprof.money import parse_money
 from mpcprof.network import parse_network
+from mpcprof.shard import Shard, parse_shard
 from mpcprof.units import parse_duration_s, parse_percent
 
 if TYPE_CHECKING:
@@ -141,6 +142,21 @@ mode_option = click.option(
 workloads_option = click.option(
     "--workload", "workloads", multiple=True, help="Only this one; repeatable."
 )
+# a part of the work, or all of it on many machines
+spread_options = combine(
+    click.option(
+        "--shard",
+        type=parse_shard,
+        metavar="I/N",
+        help="Only this part of N; the parts are the same on every machine.",
+    ),
+    click.option(
+        "--cluster",
+        default="",
+        metavar="ADDRESS",
+        help="Spread over the hosts of Ray: HOST:PORT of its head, or auto.",
+    ),
+)
 seed_option = click.option("--seed", type=int, default=0, show_default=True)
 # of what measures cases to hold predictions against them
 verifying_options = combine(
@@ -229,6 +245,11 @@ plan_option = click.option(
     metavar="FILE",
     help="Plan of mpcvit tune, or `rewrites`: what changes no function.",
 )
+
+
+def sharded(path: Path, shard: Shard | None) -> Path:
+    """Return the default file of a shard, so that no two write the same."""
+    return path.with_stem(f"{path.stem}-{shard.label}") if shard else path
 
 
 def planned_deployment(plan: str | None, **typed: Any) -> "Deployment":

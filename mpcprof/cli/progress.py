@@ -10,6 +10,7 @@ with (
 
 import contextlib
 import errno
+import gc
 import os
 import signal
 import sys
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType, FunctionType
 
 import click
 
@@ -27,6 +28,7 @@ from mpcprof.units import format_duration
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LINE_EVERY_S = 30.0
+_AGAIN_S = 0.05
 
 
 def progress_bar(title: str) -> "contextlib.AbstractContextManager[Progress]":
@@ -192,9 +194,18 @@ def ended_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _terminate(_number: int, _frame: FrameType | None) -> None:
+def _terminate(number: int, frame: FrameType | None) -> None:
+    if frame is not None and frame.f_code in _codes_of_collecting():
+        # Python drops what is raised there
+        threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number)).start()
+        return
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise Terminated
+
+
+def _codes_of_collecting() -> list[CodeType]:
+    """Return the code that runs whenever memory is collected; JAX has some."""
+    return [one.__code__ for one in gc.callbacks if isinstance(one, FunctionType)]
 
 
 @contextlib.contextmanager

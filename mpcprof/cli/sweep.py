@@ -1,6 +1,7 @@
 """`mpcprof sweep`: a grid of workloads into a profile."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,11 +11,14 @@ from mpcprof.cli.options import (
     example,
     json_option,
     measure_options,
+    sharded,
+    spread_options,
 )
 from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
 from mpcprof.units import format_duration, parse_duration_s, parse_int_list
 
 if TYPE_CHECKING:
+    from mpcprof.shard import Shard
     from mpcprof.sweep.run import SweepResult
 
 
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
     "--output", "path", help="The profile. [default: profiles/PROTOCOL.parquet]"
 )
 @click.option("--fresh", "is_fresh", is_flag=True, help="Start the profile anew.")
+@spread_options
 @json_option
 @click.pass_context
 def command(
@@ -54,6 +59,8 @@ def command(
     is_fresh: bool,
     is_json: bool,
     protocol: str,
+    shard: "Shard | None",
+    cluster: str,
     **asked: Any,  # one value per option; see grid_config
 ) -> None:
     """Measure a grid of workloads into a profile.
@@ -65,14 +72,14 @@ def command(
     from mpcprof.sweep.grid import grid_config
     from mpcprof.sweep.run import sweep
 
-    config = grid_config(protocol=protocol, **asked)
-    path = path or f"profiles/{protocol}.parquet"
+    config = grid_config(protocol=protocol, shard=shard, **asked)
+    path = path or str(sharded(Path("profiles", f"{protocol}.parquet"), shard))
     with (
         resumable(path, kept="what was finished is"),
         spu_prints_to_stderr(),
         progress_bar("setting up") as progress,
     ):
-        result = sweep(config, path, progress, is_fresh=is_fresh)
+        result = sweep(config, path, progress, is_fresh=is_fresh, cluster=cluster)
     click.echo(_as_json(path, result) if is_json else _as_text(path, result))
     ctx.exit(1 if result.has_failed else 0)
 

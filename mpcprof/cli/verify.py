@@ -15,6 +15,8 @@ from mpcprof.cli.options import (
     plan_option,
     profile_argument,
     seed_option,
+    sharded,
+    spread_options,
     verifying_options,
 )
 from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
@@ -76,6 +78,7 @@ from mpcprof.units import parse_duration_s
     help="Where measurements are kept. [default: PROFILE-verify-SEED.parquet]",
 )
 @click.option("--report", type=FILE, help="Write the table to a file: FILE.md.")
+@spread_options
 @json_option
 @click.pass_context
 def command(
@@ -96,7 +99,8 @@ def command(
     from mpcprof.files import replace_file
     from mpcprof.verify.run import make_config, verify
 
-    path = path or profile.with_name(f"{profile.stem}-verify-{asked['seed']}.parquet")
+    own = profile.with_name(f"{profile.stem}-verify-{asked['seed']}.parquet")
+    path = path or sharded(own, asked["shard"])
     _check_files(profile, path, report)
     config = make_config(profile, **asked)
     with (

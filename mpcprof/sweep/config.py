@@ -12,6 +12,7 @@ from mpcprof.errors import UsageError
 from mpcprof.network import LOOPBACK, NETWORKS, Network
 from mpcprof.profile.columns import Mode
 from mpcprof.profile.record import RecordKey
+from mpcprof.shard import Shard
 from mpcprof.sweep.estimate import call_s
 
 # with a delay the relay sees which messages wait; they are few, so it can be short
@@ -108,6 +109,7 @@ def make_config(
     seed: int = 0,
     case_limit_s: float | None = None,
     base_port: int = 0,
+    shard: Shard | None = None,
     **deployment: Any,  # see make_deployment, which checks each
 ) -> SweepConfig:
     """Return the config of what a person asks for, with the cases mixed.
@@ -115,6 +117,7 @@ def make_config(
     Args:
         warmups: By default 1, and 0 in a priced sweep, which is to be quick: there the
             first, cold call is the warm-up.
+        shard: Part of the cases to measure; None for all.
 
     Raises:
         UsageError: If a name is unknown or a combination impossible; it is named.
@@ -123,6 +126,9 @@ def make_config(
     if emulation == "auto":
         emulation = deployed.build.emulations[0]
     check_combination(deployed, emulation)
+    if shard is not None:
+        shard.check_size(len(cases), "cases")
+        cases = shard.take(cases)
     return SweepConfig(
         deployment=deployed,
         network=network,

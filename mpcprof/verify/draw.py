@@ -50,6 +50,9 @@ class Drawn:
     architecture: AnyNetwork | None = None
     plan: Plan | None = None
 
+    def __str__(self) -> str:
+        return f"{self.name} [{self.dims}]"
+
 
 def draw_cases(
     model: CostModel,

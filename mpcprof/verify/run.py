@@ -20,8 +20,10 @@ from mpcprof.profile.io import read_profile
 from mpcprof.profile.parts import misfit, parts_of
 from mpcprof.profile.record import Profile, Record, RecordKey
 from mpcprof.progress import Progress
+from mpcprof.shard import Shard
+from mpcprof.sweep.cases import known_calibration
 from mpcprof.sweep.config import SweepConfig, check_combination
-from mpcprof.sweep.run import known_calibration, sweep
+from mpcprof.sweep.run import sweep
 from mpcprof.verify.draw import Drawn, draw_cases, draw_models, model_case
 from mpcprof.verify.report import CaseResult, VerifyResult
 from mpcprof.workloads.models import model_workload
@@ -39,6 +41,7 @@ class VerifyConfig:
         profile: Profile that is verified.
         model: Cost model of the profile.
         cases: Cases to predict and to measure.
+        cluster: Address of a Ray cluster whose hosts measure; "" for this one.
     """
 
     profile: Profile
@@ -50,6 +53,7 @@ class VerifyConfig:
     warmups: int = 1
     seed: int = 0
     base_port: int = 0
+    cluster: str = ""
 
 
 def make_config(
@@ -67,6 +71,8 @@ def make_config(
     n_layers: int | None = None,
     n_batch: int = 1,
     plan: str | None = None,
+    shard: Shard | None = None,
+    cluster: str = "",
 ) -> VerifyConfig:
     """Return the named cases, then drawn ones; see `mpcprof verify --help`.
 
@@ -99,6 +105,9 @@ def make_config(
     if not found:
         raise UsageError("no cases: expected --cases, --models or --architecture")
     cases = tuple({(one.name, one.dims): one for one in found}.values())
+    if shard is not None:
+        shard.check_size(len(cases), "cases")
+        cases = shard.take(cases)
     return VerifyConfig(
         profile=profile,
         model=model,
@@ -108,6 +117,7 @@ def make_config(
         repeats=repeats,
         warmups=warmups,
         seed=seed,
+        cluster=cluster,
     )
 
 
@@ -157,6 +167,7 @@ def verify(
             progress,
             is_fresh=is_fresh and not len(measured),
             calibration=_calibration(config.profile),
+            cluster=config.cluster,
         )
         measured = result.profile
         left_out += [

@@ -14,8 +14,9 @@ from mpcprof.errors import EngineError
 from mpcprof.network import Network
 from mpcprof.profile.record import Profile, RecordKey
 from mpcprof.progress import SILENT, Progress
+from mpcprof.sweep.cases import known_calibration
 from mpcprof.sweep.config import SweepConfig
-from mpcprof.sweep.run import known_calibration, sweep
+from mpcprof.sweep.run import sweep
 from mpcprof.workloads.blocks import steps_workload
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcvit.paper.costs import FittedProfile, GroupCost

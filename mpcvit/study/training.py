@@ -1,5 +1,6 @@
 """Every architecture of a study, trained by the same recipe with every seed."""
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +8,7 @@ from functools import lru_cache
 from itertools import islice, product
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Final
+from typing import Any, Final
 
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
@@ -17,6 +18,7 @@ from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.preset import ModelPreset
 from mpcprof.profile.io import read_profile
 from mpcprof.progress import SILENT, Progress
+from mpcprof.shard import Shard
 from mpcvit.data.dataset import load_dataset
 from mpcvit.data.image_set import Dataset
 from mpcvit.paper.published import Published
@@ -47,9 +49,13 @@ class Study:
         model: Name of a preset; None for the data set's own.
         recipe: Name of the recipe that searches start from; None for the data set's.
         n_jobs: Trainings at once, each in a process of its own.
+        shard: Part of the trainings to do; None for all. The teacher and the searches,
+            which all parts need, are done by whoever comes first.
+        cluster: Address of a Ray cluster whose hosts train, each as many at once as
+            `n_jobs` says; "" for this one.
 
     Raises:
-        UsageError: If there is no seed, or one twice.
+        UsageError: If there is no seed, or one twice, or a shard is to begin anew.
     """
 
     run: RunConfig
@@ -61,10 +67,24 @@ class Study:
     model: str | None = None
     recipe: str | None = None
     n_jobs: int = 1
+    shard: Shard | None = None
+    cluster: str = ""
 
     def __post_init__(self) -> None:
         if not self.seeds or len({*self.seeds}) != len(self.seeds):
             raise UsageError(f"seeds {self.seeds}: expected at least one, each once")
+        if self.shard is not None and self.run.is_fresh:
+            raise UsageError(
+                f"--fresh with --shard {self.shard}: each part would remove what the "
+                f"others need; remove {str(self.folder)!r}, then leave --fresh out"
+            )
+
+    @property
+    def spread(self) -> dict[str, Any]:  # Any: options of `run_jobs`
+        """How its jobs are run, and how long one waits for another shard."""
+        patience_s = 0.0 if self.shard is None else math.inf
+        jobs = {"n_jobs": self.n_jobs, "cluster": self.cluster}
+        return {**jobs, "patience_s": patience_s}
 
     @property
     def folder(self) -> Path:
@@ -188,6 +208,34 @@ class Outcome:
         return fmean(known) if known else None
 
 
+class ShardDone(Exception):  # noqa: N818 - it ends a study early, and is no error
+    """A shard has done its part, and the report needs parts that are not there yet.
+
+    Attributes:
+        folder: Folder of the study.
+        n_trainings: Trainings of all shards.
+        n_missing: Those of them that are not done.
+    """
+
+    def __init__(
+        self, *, shard: Shard, folder: Path, n_trainings: int, n_missing: int
+    ) -> None:
+        super().__init__(
+            f"shard {shard} is done: {n_trainings - n_missing} of {n_trainings} "
+            f"trainings are in {folder}; when the others are, the same command writes "
+            "the report"
+        )
+        self.shard, self.folder = shard, folder
+        self.n_trainings, self.n_missing = n_trainings, n_missing
+
+    def to_json(self) -> str:
+        """Return the shard, the folder, and how many trainings are there."""
+        values = {"n_trainings": self.n_trainings, "n_missing": self.n_missing}
+        return json.dumps(
+            {"shard": str(self.shard), "folder": str(self.folder), **values}
+        )
+
+
 def standard_error(accuracy: float, n_images: int) -> float:
     """Return sqrt(p (1 - p) / n): how far other test images would move an accuracy.
 
@@ -205,6 +253,7 @@ def train_candidates(
         UsageError: If two candidates would share a folder, or a folder holds a run with
             other settings, or a measurement that is damaged.
         MissingEntryError: If the profile lacks an operation.
+        ShardDone: If the trainings of other shards are not there yet.
     """
     _check(study, candidates)
     model = fit_cost_model(read_profile(study.profile))
@@ -215,7 +264,9 @@ def train_candidates(
     teacher = prepare_teacher(study, progress)
     runs = product(candidates, study.seeds)
     configs = [_config(study, one, seed, teacher) for one, seed in runs]
-    answers = run_jobs(train_one, configs, n_jobs=study.n_jobs, progress=progress)
+    if study.shard is not None:
+        _train_shard(study, study.shard, configs, progress)
+    answers = run_jobs(train_one, configs, progress=progress, **study.spread)
     done = map(_seed_run, configs, answers)
     n_test = len(_load_images(configs[0]).test)
     outcomes = [
@@ -228,6 +279,32 @@ def train_candidates(
         for one, seconds in zip(candidates, predicted_s, strict=True)
     ]
     return _with_measured(study, outcomes)
+
+
+def _train_shard(
+    study: Study, shard: Shard, configs: Sequence[TrainConfig], progress: Progress
+) -> None:
+    shard.check_size(len(configs), "trainings")
+
+    def name(config: TrainConfig) -> str:
+        return config.run.output.relative_to(study.folder).as_posix()
+
+    own = shard.take(configs, name)
+    run_jobs(train_one, own, progress=progress, **study.spread)
+    n_missing = len(configs) - sum(map(_is_trained, configs))
+    if n_missing:
+        raise ShardDone(
+            shard=shard,
+            folder=study.folder,
+            n_trainings=len(configs),
+            n_missing=n_missing,
+        )
+
+
+def _is_trained(config: TrainConfig) -> bool:
+    folder = RunFolder(path=config.run.output, settings={})
+    n_done = len(read_log(folder.log))
+    return folder.model.exists() and n_done == config.run.recipe.epochs
 
 
 def _check(study: Study, candidates: Sequence[Candidate]) -> None:
@@ -278,12 +355,21 @@ def prepare_teacher(study: Study, progress: Progress = SILENT) -> Path | None:
         study.folder / f"teacher-{text}-seed-{study.seeds[0]}",
         seed=study.seeds[0],
     )
-    if _is_done(config):
-        return config.run.output / "model.safetensors"
-    (answer,) = run_jobs(train_one, [config], progress=progress)
+    if study.shard is None and _is_done(config):
+        return _model_file(config)
+    (answer,) = run_jobs(_teach, [config], progress=progress, **study.spread)
     if isinstance(answer, DivergedError):
         raise answer
-    return answer.checkpoint
+    return _model_file(config)
+
+
+def _teach(config: TrainConfig, progress: Progress) -> TrainResult | Path:
+    """Train the teacher, unless somebody has meanwhile."""
+    return _model_file(config) if _is_done(config) else train_one(config, progress)
+
+
+def _model_file(config: TrainConfig) -> Path:
+    return config.run.output / "model.safetensors"
 
 
 def _is_done(config: TrainConfig) -> bool:

@@ -5,22 +5,28 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 import torch
 
-from mpcprof.errors import EngineError
+from mpcprof.cluster import Cluster
+from mpcprof.errors import EngineError, FileBusyError
+from mpcprof.files import replace_file
 from mpcprof.isolation import isolated_spawning
 from mpcprof.progress import SILENT, Progress, Silent
 from mpcvit.train.config import RunConfig
 from mpcvit.train.loop import DivergedError
 
 _TICK_S: Final = 0.5  # between two looks at the logs of other processes
+_BUSY_S: Final = 2.0  # between two tries of a folder that another process writes
+_LOST_S: Final = 60.0
 _KEPT: Final = "finished epochs are kept, the same command goes on there"
 
 
@@ -44,6 +50,8 @@ def run_jobs(
     *,
     n_jobs: int = 1,
     progress: Progress = SILENT,
+    patience_s: float = 0.0,
+    cluster: str = "",
 ) -> tuple[ResultT | DivergedError, ...]:
     """Return `work(job)` of every job, in their order.
 
@@ -52,18 +60,28 @@ def run_jobs(
 
     Args:
         n_jobs: Jobs at once. Above 1 each runs in a process of its own, which ends
-            with this one, whatever ends it.
+            with this one, whatever ends it. On a cluster, on each host.
+        patience_s: Seconds to wait for a folder that another process writes, and then
+            to go on with what it left.
+        cluster: Address of a Ray cluster whose hosts do the jobs; "" for this one.
+            They share the folders of the runs, so that another host goes on where a
+            lost one stopped.
 
     Raises:
         EngineError: If a process dies or the disk is full.
         Exception: Whatever else a job raises.
     """
     epochs = _Epochs(jobs, progress)
+    if cluster:
+        # what a lost host was at may be held for a moment longer
+        attempt = partial(_attempt, work, patience_s=max(patience_s, _LOST_S))
+        return _run_on_cluster(attempt, jobs, n_jobs, epochs, cluster)
+    attempt = partial(_attempt, work, patience_s=patience_s)
     if n_jobs > 1 and len(jobs) > 1:
-        return _run_apart(work, jobs, n_jobs, epochs)
+        return _run_apart(attempt, jobs, n_jobs, epochs)
     answers = []
     for job in jobs:
-        answers.append(_attempt(work, job, epochs))
+        answers.append(attempt(job, epochs))
         epochs.finish(answers[-1])
     return tuple(answers)
 
@@ -72,11 +90,14 @@ class _Epochs(Silent):
     """Shows the epochs of all jobs, as their logs count them.
 
     A log is a file, so that epochs in other processes, and of earlier runs, count too.
+
+    Attributes:
+        shown: Where they are shown.
     """
 
     def __init__(self, jobs: Sequence[Job], progress: Progress) -> None:
         self._folders = [job.run.output for job in jobs]
-        self._progress = progress
+        self.shown = progress
         self._n_finished = 0
         self._n_seen = sum(map(_count_epochs, self._folders))
         n_epochs = sum(job.run.recipe.epochs for job in jobs)
@@ -90,14 +111,14 @@ class _Epochs(Silent):
     def update(self) -> None:
         """Show the epochs that were added to the logs."""
         n_epochs = sum(map(_count_epochs, self._folders))
-        self._progress.advance(n_epochs - self._n_seen)
+        self.shown.advance(n_epochs - self._n_seen)
         self._n_seen = n_epochs
 
     def finish(self, answer: object) -> None:
         """Show what came of a job."""
         self._n_finished += 1
-        self._progress.describe(f"{self._n_finished} of {len(self._folders)} runs")
-        self._progress.say(str(answer))
+        self.shown.describe(f"{self._n_finished} of {len(self._folders)} runs")
+        self.shown.say(str(answer))
         self.update()
 
 
@@ -109,10 +130,17 @@ def _count_epochs(folder: Path) -> int:
 
 
 def _attempt(
-    work: Work[JobT, ResultT], job: JobT, progress: Progress
+    work: Work[JobT, ResultT], job: JobT, progress: Progress, *, patience_s: float
 ) -> ResultT | DivergedError:
+    begin_s = time.monotonic()
     try:
-        return work(job, progress)
+        while True:
+            try:
+                return work(job, progress)
+            except FileBusyError:
+                if time.monotonic() - begin_s >= patience_s:
+                    raise
+                time.sleep(_BUSY_S)
     except DivergedError as error:
         return error
     except OSError as error:
@@ -122,7 +150,10 @@ def _attempt(
 
 
 def _run_apart(
-    work: Work[JobT, ResultT], jobs: Sequence[JobT], n_jobs: int, epochs: _Epochs
+    attempt: Work[JobT, ResultT | DivergedError],
+    jobs: Sequence[JobT],
+    n_jobs: int,
+    epochs: _Epochs,
 ) -> tuple[ResultT | DivergedError, ...]:
     # one process imports torch, which survives a fork until it is used, for all others
     context = multiprocessing.get_context("forkserver")
@@ -136,7 +167,7 @@ def _run_apart(
         )
     try:
         with isolated_spawning():
-            futures = [pool.submit(_attempt, work, job, SILENT) for job in jobs]
+            futures = [pool.submit(attempt, job, SILENT) for job in jobs]
         waiting = {*futures}
         while waiting:
             done, waiting = wait(waiting, _TICK_S, FIRST_COMPLETED)
@@ -153,6 +184,76 @@ def _run_apart(
         pool.shutdown(cancel_futures=True)
         ours.close()
         theirs.close()
+
+
+def _run_on_cluster(
+    attempt: Work[JobT, ResultT | DivergedError],
+    jobs: Sequence[JobT],
+    n_jobs: int,
+    epochs: _Epochs,
+    address: str,
+) -> tuple[ResultT | DivergedError, ...]:
+    if not jobs:
+        return ()
+    answers: dict[int, ResultT | DivergedError] = {}
+    with _marked(jobs) as mark:
+        make = partial(JobWorker, attempt, jobs, Path.cwd(), mark)
+        with Cluster(address, make, epochs.shown, n_each=n_jobs) as cluster:
+            shares = cluster.run(range(len(jobs)), on_tick=epochs.update)
+            with contextlib.closing(shares):
+                for share in shares:
+                    answers[share.items[0]] = share.answer
+                    epochs.finish(share.answer)
+            epochs.shown.say(cluster.dispatch())
+    return tuple(answers[number] for number in range(len(jobs)))
+
+
+@contextlib.contextmanager
+def _marked(jobs: Sequence[Job]) -> Iterator[Path]:
+    """Leave a file where all runs are for the block: who sees it shares the folder."""
+    folder = Path(os.path.commonpath([job.run.output.absolute() for job in jobs]))
+    mark = folder / f".cluster-{os.getpid()}-{time.time_ns()}"
+    replace_file(mark, "")
+    try:
+        yield mark
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+class JobWorker(Generic[JobT, ResultT]):
+    """Does jobs on its host of a cluster, one after another.
+
+    Args:
+        folder: Current folder of the driver.
+        mark: A file that the driver made in the folder of all runs.
+
+    Raises:
+        EngineError: If this host does not see the driver's folders.
+    """
+
+    def __init__(
+        self,
+        attempt: Work[JobT, ResultT | DivergedError],
+        jobs: Sequence[JobT],
+        folder: Path,
+        mark: Path,
+    ) -> None:
+        if not (mark.exists() and folder.is_dir()):
+            raise EngineError(
+                f"it does not see {str(mark.parent)!r}: the study's folder must be one "
+                "that all hosts share, choose it with --output"
+            )
+        os.chdir(folder)
+        self._attempt = attempt
+        self._jobs = jobs
+
+    def take(self, items: tuple[int, ...]) -> ResultT | DivergedError:
+        """Do the one job of this number."""
+        (item,) = items
+        return self._attempt(self._jobs[item], SILENT)
+
+    def close(self) -> None:
+        """End nothing: a job leaves nothing behind."""
 
 
 def _begin_process(parent: Connection, n_threads: int, folder: Path) -> None:

@@ -2,7 +2,9 @@
 
 import doctest
 import errno
+import gc
 import os
+import signal
 import time
 
 import click
@@ -14,6 +16,8 @@ from mpcprof.cli.progress import (
     ProgressBar,
     ProgressLines,
     StepLines,
+    Terminated,
+    ended_by_sigterm,
     progress_bar,
     resumable,
 )
@@ -128,3 +132,35 @@ def test_work_goes_on_where_nobody_reads_its_lines(monkeypatch):
     monkeypatch.setattr(click, "echo", refuse)
 
     ProgressLines("setting up").say("3 cases to measure")
+
+
+def test_of_the_processes_of_torchrun_the_first_alone_shows_progress(monkeypatch):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("RANK", "1")
+
+    with progress_bar("training") as progress:
+        assert progress is mpcprof.progress.SILENT
+    monkeypatch.setenv("RANK", "0")
+    assert isinstance(progress_bar("training"), ProgressLines)
+
+
+def test_sigterm_while_memory_is_collected_is_not_lost():
+    """What is raised in a callback of the collector, as JAX has one, Python drops."""
+
+    def collecting(phase, info):
+        if phase == "start" and not sent:
+            sent.append(phase)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def work():
+        with ended_by_sigterm():
+            gc.collect()
+            time.sleep(5)
+
+    sent = []
+    gc.callbacks.append(collecting)
+
+    try:
+        pytest.raises(Terminated, work)
+    finally:
+        gc.callbacks.remove(collecting)

@@ -14,7 +14,8 @@ from mpcprof.cli import main
 from mpcprof.dims import Dims
 from mpcprof.engine.measure import Case
 from mpcprof.profile.io import read_profile, write_profile
-from mpcprof.sweep.run import LeftOut, SweepResult
+from mpcprof.sweep.cases import LeftOut
+from mpcprof.sweep.run import SweepResult
 from mpcprof.workloads.registry import get_workload
 from tests.factories import make_profile, make_record
 

@@ -18,8 +18,8 @@ from mpcprof.engine.calibration import (
 from mpcprof.errors import LinkError
 from mpcprof.network import NETWORKS, Network, parse_network
 from mpcprof.progress import SILENT, Silent
+from mpcprof.sweep.cases import _trim, calibrate_host
 from mpcprof.sweep.config import make_config
-from mpcprof.sweep.run import _trim, calibrate_host
 
 WAN = NETWORKS["wan"]
 SLOW = parse_network("10Mbps,40ms")

@@ -7,8 +7,8 @@ from mpcprof.engine.measure import Case
 from mpcprof.errors import EngineError
 from mpcprof.network import LOOPBACK, NETWORKS
 from mpcprof.progress import Silent
+from mpcprof.sweep.cases import CaseRun
 from mpcprof.sweep.config import make_config
-from mpcprof.sweep.run import _Run
 from mpcprof.workloads.registry import get_workload
 from tests.mpcprof.engine.test_measure import Parties
 
@@ -51,7 +51,7 @@ class Failing(Parties):
 @pytest.mark.parametrize("network", [LOOPBACK, NETWORKS["wan"]], ids=str)
 def test_the_bar_ends_at_its_end(network):
     progress = Watcher()
-    run = _Run(plan_for(network), CASES, progress)
+    run = CaseRun(plan_for(network), CASES, progress)
 
     [timings] = run._measure(Parties(2.0))
 
@@ -61,7 +61,7 @@ def test_the_bar_ends_at_its_end(network):
 
 def test_the_bar_ends_at_its_end_where_a_case_failed_in_between():
     progress = Watcher()
-    run = _Run(plan_for(NETWORKS["wan"]), CASES, progress)
+    run = CaseRun(plan_for(NETWORKS["wan"]), CASES, progress)
 
     assert list(run._measure(Failing(2.0))) == []
     [timings] = run._measure(Parties(2.0))
@@ -72,7 +72,7 @@ def test_the_bar_ends_at_its_end_where_a_case_failed_in_between():
 
 def test_each_case_is_a_line_with_its_seconds_and_how_many_are_done():
     progress = Watcher()
-    run = _Run(plan_for(NETWORKS["wan"]), CASES, progress)
+    run = CaseRun(plan_for(NETWORKS["wan"]), CASES, progress)
 
     list(run._measure(Parties(2.0)))
 

@@ -19,8 +19,8 @@ from mpcprof.nn.catalogue import BLOCKS, trace_block, trace_model
 from mpcprof.nn.plan import rewrites_only
 from mpcprof.nn.preset import MODELS
 from mpcprof.profile.io import write_profile
+from mpcprof.sweep.cases import LeftOut
 from mpcprof.sweep.grid import PRESETS
-from mpcprof.sweep.run import LeftOut
 from mpcprof.verify import run
 from mpcprof.verify.draw import draw_cases, draw_models
 from mpcprof.verify.report import CaseResult, VerifyResult, summarise
@@ -365,7 +365,7 @@ def test_a_model_is_a_case_in_a_batch_and_as_a_plan_deploys_it():
 def scripted_sweep(left_out_on=(WAN, LAN), asked=None):
     """Measures each case at 1 s, but on some networks none."""
 
-    def run(config, path, progress, *, is_fresh, calibration):
+    def run(config, path, progress, *, is_fresh, calibration, cluster):
         (asked if asked is not None else []).append((config.network, is_fresh))
         is_left_out = config.network in left_out_on
         records = tuple(

@@ -9,8 +9,15 @@ from safetensors.torch import load_file
 
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import uniform_architecture
+from mpcprof.shard import parse_shard
 from mpcvit.pareto import MEASURED, ParetoConfig, gather
-from mpcvit.study.training import TRAINED, Candidate, pareto_runs, train_candidates
+from mpcvit.study.training import (
+    TRAINED,
+    Candidate,
+    ShardDone,
+    pareto_runs,
+    train_candidates,
+)
 from tests.committed import small_profile
 from tests.studies import make_candidates, make_outcome, make_study
 from tests.training_runs import tiny_recipe
@@ -154,3 +161,38 @@ def test_processes_of_their_own_give_the_weights_that_one_process_gives(tmp_path
         )
         assert {*here} == {*apart}
         assert all(torch.equal(here[name], apart[name]) for name in here)
+
+
+def test_shards_train_each_a_part_and_the_last_one_reports_what_one_alone_would(
+    tmp_path,
+):
+    """In one folder; the teacher is trained once, by whoever comes first."""
+    candidates = make_candidates("scale", "2quad")
+    study = make_study(tmp_path / "shared", teacher="relu_softmax")
+    alone = make_study(tmp_path / "alone", teacher="relu_softmax")
+    teacher = tmp_path / "shared" / "teacher-relu_softmax-seed-0" / "model.safetensors"
+
+    with pytest.raises(ShardDone) as first:
+        train_candidates(replace(study, shard=parse_shard("2/3")), candidates)
+    taught_by = teacher.read_bytes()
+    with pytest.raises(ShardDone, match="3 of 4 trainings are in"):
+        train_candidates(replace(study, shard=parse_shard("1/3")), candidates)
+    outcomes = train_candidates(replace(study, shard=parse_shard("3/3")), candidates)
+
+    assert json.loads(first.value.to_json()) == {
+        "shard": "2/3",
+        "folder": str(tmp_path / "shared"),
+        "n_trainings": 4,
+        "n_missing": 3,
+    }
+    assert teacher.read_bytes() == taught_by
+    assert [one.accuracies for one in outcomes] == [
+        one.accuracies for one in train_candidates(alone, candidates)
+    ]
+
+
+def test_a_shard_does_not_begin_anew_what_others_need(tmp_path):
+    study = make_study(tmp_path)
+
+    with pytest.raises(UsageError, match="--fresh with --shard 1/2: each part would"):
+        replace(study, run=replace(study.run, is_fresh=True), shard=parse_shard("1/2"))

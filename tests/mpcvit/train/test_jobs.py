@@ -1,6 +1,7 @@
 """Jobs of a study: in one process or several, interruptible, one line for an error."""
 
 import errno
+import math
 import os
 import time
 from dataclasses import replace
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from mpcprof.errors import EngineError, UsageError
+from mpcprof.errors import EngineError, FileBusyError, UsageError
 from mpcvit.study.training import train_one
+from mpcvit.train import jobs
 from mpcvit.train.jobs import run_jobs
 from mpcvit.train.loop import DivergedError
+from tests.scripted_ray import install
 from tests.studies import make_study
 from tests.training_runs import tiny_architecture
 
@@ -102,3 +105,57 @@ def test_an_error_of_one_process_ends_the_others_at_once(tmp_path):
 
     with pytest.raises(UsageError, match="this one fails"):
         run_jobs(fail_or_wait, configs, n_jobs=2)  # the test's own limit is shorter
+
+
+def seeds(folder: Path):
+    study = make_study(folder)
+    return [
+        study.train_config(tiny_architecture(), folder / str(seed), seed=seed)
+        for seed in range(5)
+    ]
+
+
+def name_host(job, observer):
+    if job.run.recipe.seed == 3:
+        raise DivergedError("not finite")
+    return job.run.recipe.seed
+
+
+def test_jobs_on_a_cluster_come_back_in_their_order(tmp_path, monkeypatch):
+    install(monkeypatch, "a", "b")
+
+    *first, diverged, last = run_jobs(name_host, seeds(tmp_path), cluster="auto")
+
+    assert first == [0, 1, 2]
+    assert isinstance(diverged, DivergedError)
+    assert last == 4
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_host_that_does_not_share_the_folder_is_told(tmp_path, monkeypatch):
+    install(monkeypatch, "a")
+    monkeypatch.setattr(jobs, "replace_file", lambda path, text: None)
+
+    with pytest.raises(EngineError, match=r"host a: it does not see .* all hosts"):
+        run_jobs(name_host, seeds(tmp_path), cluster="auto")
+
+
+@pytest.mark.parametrize("is_patient", [True, False])
+def test_a_folder_that_another_shard_writes_is_waited_for_if_asked(
+    tmp_path, monkeypatch, is_patient
+):
+    monkeypatch.setattr(jobs, "_BUSY_S", 0.0)
+    answers = iter([FileBusyError("busy"), FileBusyError("busy"), "done"])
+
+    def work(job, observer):
+        answer = next(answers)
+        if isinstance(answer, FileBusyError):
+            raise answer
+        return answer
+
+    (job, *_) = seeds(tmp_path)
+    if is_patient:
+        assert run_jobs(work, [job], patience_s=math.inf) == ("done",)
+    else:
+        with pytest.raises(EngineError, match="busy; finished epochs are kept"):
+            run_jobs(work, [job])
