@@ -17,8 +17,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
+from types import FrameType
 
 import click
 
@@ -187,25 +188,43 @@ def ended_by_sigterm() -> Iterator[None]:
     if not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield
         return
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with _Collecting() as collecting:
+        signal.signal(signal.SIGTERM, partial(_terminate, collecting))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    if frame is not None and frame.f_code in _codes_of_collecting():
-        # Python drops what is raised there
-        threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number)).start()
+class _Collecting:
+    """Knows when Python collects memory, and drops what is raised; a context."""
+
+    is_on = False
+
+    def __enter__(self) -> "_Collecting":
+        gc.callbacks.insert(0, self._begin)
+        gc.callbacks.append(self._end)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        gc.callbacks.remove(self._begin)
+        gc.callbacks.remove(self._end)
+
+    def _begin(self, phase: str, _: object) -> None:
+        self.is_on = self.is_on or phase == "start"
+
+    def _end(self, phase: str, _: object) -> None:
+        self.is_on = self.is_on and phase != "stop"
+
+
+def _terminate(collecting: _Collecting, number: int, _: FrameType | None) -> None:
+    if collecting.is_on:
+        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
         return
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     raise Terminated
-
-
-def _codes_of_collecting() -> list[CodeType]:
-    """Return the code that runs whenever memory is collected; JAX has some."""
-    return [one.__code__ for one in gc.callbacks if isinstance(one, FunctionType)]
 
 
 @contextlib.contextmanager

@@ -161,6 +161,7 @@ def test_sigterm_while_memory_is_collected_is_not_lost():
     gc.callbacks.append(collecting)
 
     try:
-        pytest.raises(Terminated, work)
+        with pytest.raises(Terminated):
+            work()
     finally:
         gc.callbacks.remove(collecting)
