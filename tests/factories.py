@@ -6,7 +6,7 @@ from typing import Any
 from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
 from mpcprof.network import NETWORKS
-from mpcprof.nn.steps import PRIMITIVES, primitive_step
+from mpcprof.nn.steps import LOCAL, PRIMITIVES, primitive_step
 from mpcprof.profile.record import Operation, Profile, Record
 from mpcvit.paper.softmax_error import KERNELS, VARIANCES, ErrorPoint, ErrorTable
 
@@ -80,10 +80,10 @@ def make_priced_record(workload: str, dims: Dims) -> Record:
     """A primitive whose cost is linear in its size, so that a fit of it is exact."""
     step = primitive_step(workload, dims)
     n_entries = math.prod(step.size)
-    is_silent = workload == "sum"
+    is_silent = workload in ("sum", LOCAL)
     hops = 0 if is_silent else 10
     bytes_sent = 0 if is_silent else 80 * _n_sent(step.size)
-    compute_s = 1e-3 + 1e-8 * n_entries
+    compute_s = 1e-3 + 1e-8 * n_entries * PRIMITIVES[workload].n_steps
     latency_s = compute_s + hops * 0.020 + bytes_sent / 44e6
     return make_record(
         workload=workload,

@@ -32,7 +32,7 @@ from mpcprof.nn.architecture import get_model
 from mpcprof.nn.catalogue import AnyNetwork, trace_model
 from mpcprof.nn.plan import Plan, Planner
 from mpcprof.nn.preset import ModelPreset
-from mpcprof.nn.steps import PRODUCT_OPERATIONS, Size, Step
+from mpcprof.nn.steps import LOCAL, PRODUCT_OPERATIONS, Size, Step, without_local
 from mpcprof.pricing import BASES, Costs
 from mpcprof.profile.io import read_profile
 from mpcprof.profile.parts import LINK_TOLERANCE, Parts
@@ -119,6 +119,10 @@ class CostModel:
         """Operations that can be priced."""
         return tuple(self._fits)
 
+    def priced(self, steps: Iterable[Step]) -> Iterable[Step]:
+        """Return the steps, without the local ones if no record prices them."""
+        return steps if LOCAL in self._fits else without_local(steps)
+
     def costs(self, operation: str, size: Size) -> Costs:
         """Return the costs of one step; for `matmul`, of one of its products.
 
@@ -135,6 +139,8 @@ class CostModel:
 
     def _new_costs(self, operation: str, size: Size) -> Costs:
         if operation not in self._fits:
+            if operation == LOCAL:
+                return Costs()
             hint = did_you_mean(operation, self.operations)
             raise MissingEntryError(
                 f"no record of {operation!r} to price it from; {hint}; "
@@ -170,7 +176,9 @@ class CostModel:
         """
         if isinstance(what, AnyNetwork):
             what = trace_model(what, n_batch, plan)
-        return self._predict(Counter(what), _to_network(network), is_call=is_call)
+        return self._predict(
+            Counter(self.priced(what)), _to_network(network), is_call=is_call
+        )
 
     def terms(
         self,

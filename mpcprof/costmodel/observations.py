@@ -73,11 +73,12 @@ def primitive_records(profile: Profile) -> tuple[Record, ...]:
 def call_overhead_s(records: Sequence[Record]) -> float:
     """Return the seconds of a call that does next to nothing: waking up, logging.
 
-    They are the least compute of the records that send nothing, or of all records where
-    every one sends something.
+    They are the least compute of the records of one step that send nothing, or of all
+    of one step where every one sends something.
     """
-    silent = [record.compute_s for record in records if not record.hops]
-    return min(silent or [record.compute_s for record in records])
+    short = [r for r in records if PRIMITIVES[r.workload].n_steps == 1] or records
+    silent = [record.compute_s for record in short if not record.hops]
+    return min(silent or [record.compute_s for record in short])
 
 
 def observe(profile: Profile, per_call_s: float) -> tuple[Observation, ...]:
@@ -130,6 +131,9 @@ def _observation(
         exposed_s = latency_s - link_s
         quiet_s = loopback_s - refills.loopback_s(record)
         loopback_s = min(max(quiet_s, min(exposed_s, loopback_s)), latency_s)
+    n_steps = PRIMITIVES[step.operation].n_steps  # of more than one, all are local
+    if n_steps > 1:
+        latency_s = per_call_s + (latency_s - per_call_s) / n_steps
     return Observation(
         operation=step.operation,
         size=step.size,
@@ -140,8 +144,8 @@ def _observation(
         total_bytes_sent=total_bytes_sent,
         wire_bytes=wire_bytes,
         hops=hops,
-        exposed_s=exposed_s - per_call_s,
-        loopback_s=max(loopback_s - per_call_s, 0.0),
+        exposed_s=(exposed_s - per_call_s) / n_steps,
+        loopback_s=max(loopback_s - per_call_s, 0.0) / n_steps,
         has_pauses=profile.deployment.build.has_pauses,
     )
 

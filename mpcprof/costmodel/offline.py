@@ -20,7 +20,13 @@ from mpcprof.costmodel.fit import Exact, fit_exact
 from mpcprof.costmodel.observations import primitive_records
 from mpcprof.errors import MissingEntryError, UsageError, look_up
 from mpcprof.network import Network
-from mpcprof.nn.steps import PRODUCT_OPERATIONS, Size, Step, primitive_step
+from mpcprof.nn.steps import (
+    PRODUCT_OPERATIONS,
+    Size,
+    Step,
+    primitive_step,
+    without_local,
+)
 from mpcprof.pricing import price_s
 from mpcprof.profile.record import Profile, Record
 
@@ -116,7 +122,7 @@ def count_randomness(
     counts: defaultdict[tuple[Randomness, tuple[int, int, int], int], float]
     counts = defaultdict(float)
     for (operation, size), n_steps in Counter(
-        (step.operation, step.size) for step in steps
+        (step.operation, step.size) for step in without_local(steps)
     ).items():
         if operation not in fits:
             raise MissingEntryError(

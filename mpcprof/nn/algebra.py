@@ -24,7 +24,8 @@ class Algebra(Protocol[T]):
     """Operations on arrays of secrets; one implementation computes, one counts.
 
     Arrays broadcast as in numpy. The methods up to `row_sum` are primitives with a
-    price; those from `add` on are local to a party: no message, hardly any time.
+    price; those from `add` on are local to a party: no message, and the time of a
+    `local` step, or none where only the shape changes.
     """
 
     def part(self, name: str) -> AbstractContextManager[None]:

@@ -1,12 +1,13 @@
 """Primitives and their sizes: the steps that blocks are made of, and their counting.
 
-A step carries the name of the primitive that profiles store. Additions, transpositions,
-slices and concatenations of shares cost no message and are no steps.
+A step carries the name of the primitive that profiles store. Additions, slices and
+concatenations of shares cost no message but time: each is a `local` step. Other shapes
+of the same entries are no steps.
 """
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partialmethod
 from itertools import zip_longest
 from typing import Final, NamedTuple, TypeAlias
@@ -19,6 +20,7 @@ Size: TypeAlias = tuple[int, ...]
 
 ROW_OPERATIONS: Final = ("max", "sum")
 PRODUCT_OPERATIONS: Final = ("matmul",)
+LOCAL: Final = "local"  # no bytes, no hops; free where a profile has no record of it
 
 
 class Step(NamedTuple):
@@ -37,23 +39,32 @@ class Step(NamedTuple):
 
 
 class Primitive(NamedTuple):
-    """Named dimensions of a primitive, and the shape of each input at given sizes."""
+    """A primitive as it is measured.
+
+    Attributes:
+        dim_names: Its dimensions.
+        shapes: Shape of each input at given sizes.
+        n_steps: Steps that a measured call takes, all of the size of its inputs.
+    """
 
     dim_names: tuple[str, ...]
     shapes: Callable[[Dims], tuple[Shape, ...]]
+    n_steps: int = 1
 
 
-def _on_scores(n_inputs: int) -> Primitive:
+def _on_scores(n_inputs: int, n_steps: int = 1) -> Primitive:
     """Take inputs of (H, N, N), the scores of every head of one layer."""
     return Primitive(
         ("n_heads", "n_tokens"),
         lambda dims: ((dims.n_heads, dims.n_tokens, dims.n_tokens),) * n_inputs,
+        n_steps,
     )
 
 
 PRIMITIVES: Final[dict[str, Primitive]] = {
     "exp": _on_scores(1),
     "less": _on_scores(1),
+    LOCAL: _on_scores(1, n_steps=20),
     "mul": _on_scores(2),
     "reciprocal": _on_scores(1),
     "relu": _on_scores(1),
@@ -72,6 +83,11 @@ PRIMITIVES: Final[dict[str, Primitive]] = {
     ),
     "rsqrt": Primitive(("n_tokens",), lambda dims: ((dims.n_tokens, 1),)),
 }
+
+
+def without_local(steps: Iterable[Step]) -> list[Step]:
+    """Return the steps that are not local to a party."""
+    return [step for step in steps if step.operation != LOCAL]
 
 
 def check_dims(name: str, dims: Dims, dim_names: tuple[str, ...]) -> None:
@@ -93,7 +109,7 @@ def check_dims(name: str, dims: Dims, dim_names: tuple[str, ...]) -> None:
 
 
 def primitive_step(workload: str, dims: Dims) -> Step:
-    """Return the one step that a primitive is.
+    """Return the step that a call of a primitive takes once, or `n_steps` times.
 
     Raises:
         UnknownNameError: If it is no primitive.
@@ -183,13 +199,13 @@ class CountingAlgebra:
         return Bare((*leading, p, r))
 
     def mul(self, x: Bare, y: Bare) -> Bare:
-        return self._entries("mul", self.add(x, y))
+        return self._entries("mul", Bare(broadcast_shape(x.shape, y.shape)))
 
     def scale(self, x: Bare, factor: float) -> Bare:
         return self._entries("truncation", x)
 
     def divide(self, x: Bare, y: Bare) -> Bare:
-        return self.mul(x, self.reciprocal(self.add(x, y)))
+        return self.mul(x, self.reciprocal(Bare(broadcast_shape(x.shape, y.shape))))
 
     def gate(self, x: Bare, y: Bare) -> Bare:
         if x.shape != y.shape:
@@ -200,15 +216,16 @@ class CountingAlgebra:
         *leading, length = x.shape
         if length != len(matrix):
             raise ValueError(f"no combination of {x.shape} by {len(matrix)} rows")
-        return self._entries("truncation", Bare((*leading, len(matrix[0]))))
+        weighted = self._entries(LOCAL, Bare((*leading, len(matrix[0]))))
+        return self._entries("truncation", weighted)
 
     def add(self, x: Bare, y: Bare) -> Bare:
-        return Bare(broadcast_shape(x.shape, y.shape))
+        return self._entries(LOCAL, Bare(broadcast_shape(x.shape, y.shape)))
 
     subtract = add
 
     def shift(self, x: Bare, constant: float) -> Bare:
-        return x
+        return self._entries(LOCAL, x)
 
     def transpose(self, x: Bare) -> Bare:
         *leading, p, q = x.shape
@@ -226,14 +243,16 @@ class CountingAlgebra:
     def cut(self, x: Bare, axis: int, start: int, stop: int) -> Bare:
         if not 0 <= start < stop <= x.shape[axis]:
             raise ValueError(f"no slice {start}:{stop} of axis {axis} of {x.shape}")
-        return Bare((*x.shape[:axis], stop - start, *x.shape[axis + 1 :]))
+        taken = Bare((*x.shape[:axis], stop - start, *x.shape[axis + 1 :]))
+        return self._entries(LOCAL, taken)
 
     def join(self, arrays: Sequence[Bare], axis: int) -> Bare:
         beside = {x.shape[:axis] + x.shape[axis + 1 :] for x in arrays}
         if len(beside) != 1:
             raise ValueError(f"no joining of {arrays} along axis {axis}")
         before, behind = arrays[0].shape[:axis], arrays[0].shape[axis + 1 :]
-        return Bare((*before, sum(x.shape[axis] for x in arrays), *behind))
+        length = sum(x.shape[axis] for x in arrays)
+        return self._entries(LOCAL, Bare((*before, length, *behind)))
 
     def expect_within(self, x: Bare, low: float, high: float) -> Bare:
         return x

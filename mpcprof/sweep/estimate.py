@@ -28,6 +28,7 @@ class Rough:
 
 _CHEETAH = {
     "sum": Rough(1e-7, 0),
+    "local": Rough(1e-6, 0),
     "truncation": Rough(1e-6, 2),
     "mul": Rough(1e-5, 6),
     "square": Rough(1e-5, 6),

@@ -18,7 +18,7 @@ from mpcprof.nn.mixing import MIXERS
 from mpcprof.nn.norm import NORMS
 from mpcprof.nn.plan import Plan
 from mpcprof.nn.preset import MODELS, ModelPreset, Pooling
-from mpcprof.nn.steps import Step
+from mpcprof.nn.steps import LOCAL, Step
 from mpcprof.sweep.grid import PRESETS
 from mpcprof.workloads.registry import all_workloads, get_workload
 
@@ -73,6 +73,8 @@ def draw_cases(
     """
     chance = random.Random(seed)
     primitives = [workload.name for workload in all_workloads("primitive")]
+    if LOCAL not in model.operations:
+        primitives.remove(LOCAL)  # draws what was drawn before there was such a step
     names = _in_turn(_shuffled(primitives, chance), _shuffled([*BLOCKS], chance))
     drawn: list[Drawn] = []
     passed_over: set[str] = set()
@@ -106,7 +108,8 @@ def _draw_one(
     for _ in range(_TRIES):
         dims = _draw_dims(name, chance)
         one = Drawn(name=name, dims=dims, steps=trace_block(name, dims))
-        if not {step.operation for step in one.steps} <= {*model.operations}:
+        needed = {step.operation for step in model.priced(one.steps)}
+        if not needed <= {*model.operations}:
             return None
         if one not in drawn and _slowest_s(model, one.steps, networks) <= limit_s:
             return one

@@ -13,10 +13,13 @@ from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.dims import Dims
 from mpcprof.errors import MissingEntryError, UsageError
 from mpcprof.network import LOOPBACK, NETWORKS, Network
-from mpcprof.nn.steps import Step, primitive_step
+from mpcprof.nn.architecture import uniform_architecture
+from mpcprof.nn.catalogue import trace_model
+from mpcprof.nn.preset import MODELS
+from mpcprof.nn.steps import LOCAL, Step, primitive_step, without_local
 from mpcprof.profile.record import Profile
 from tests.committed import committed_model, committed_profile
-from tests.factories import make_profile, make_record
+from tests.factories import make_full_profile, make_profile, make_record
 
 WAN = NETWORKS["wan"]
 
@@ -100,6 +103,25 @@ def test_a_primitive_that_was_measured_costs_what_was_measured():
         assert prediction.basis == "measured"
         assert prediction.bytes_sent == record.bytes_sent
         assert prediction.hops == record.hops
+
+
+def test_local_steps_cost_time_where_they_were_measured_and_nothing_elsewhere():
+    architecture = uniform_architecture(MODELS["digits"], attention="softmax")
+    steps = trace_model(architecture)
+    model = fit_cost_model(make_full_profile())  # a step: 1e-8 s an entry
+    n_entries = [step.size[0] for step in steps if step.operation == LOCAL]
+
+    with_local, without = (
+        model.predict(own, WAN) for own in (steps, without_local(steps))
+    )
+    before = committed_model().predict(steps, WAN)
+
+    more_s = with_local.latency_s - without.latency_s
+    assert more_s == pytest.approx(1e-8 * sum(n_entries), rel=1e-6)
+    assert with_local.bytes_sent == without.bytes_sent
+    assert with_local.hops == without.hops
+    assert "local" in {one.name for one in with_local.operations}
+    assert before == committed_model().predict(without_local(steps), WAN)
 
 
 @given(sequence=sequences, network=networks, more=st.floats(0, 10))

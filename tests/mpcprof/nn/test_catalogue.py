@@ -19,7 +19,14 @@ from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import BLOCKS, block_shapes, trace_block, trace_model
 from mpcprof.nn.mlp import by_token, fused_mlp, mlp
 from mpcprof.nn.preset import MODELS
-from mpcprof.nn.steps import PRIMITIVES, Bare, CountingAlgebra, Step, broadcast_shape
+from mpcprof.nn.steps import (
+    PRIMITIVES,
+    Bare,
+    CountingAlgebra,
+    Step,
+    broadcast_shape,
+    without_local,
+)
 from mpcprof.nn.transformer import input_shape, vit, weight_shapes
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.models import model_workload
@@ -47,7 +54,7 @@ def count_model(architecture: Architecture, n_batch: int) -> tuple[int, ...]:
 
 
 def bag(steps) -> Counter[tuple[str, tuple[int, ...]]]:
-    return Counter((step.operation, step.size) for step in steps)
+    return Counter((step.operation, step.size) for step in without_local(steps))
 
 
 def operations(jaxpr) -> Iterator[str]:
@@ -177,7 +184,7 @@ def test_the_steps_of_a_model_are_those_of_its_blocks(attention, activation):
 
 
 def test_the_parts_of_a_model_say_where_each_step_belongs():
-    parts = {step.part for step in trace_model(make_architecture())}
+    parts = {step.part for step in without_local(trace_model(make_architecture()))}
 
     assert {part.split("/")[0] for part in parts} == {
         "embedding",
@@ -230,7 +237,7 @@ def test_heads_together_do_the_same_work_in_fewer_steps(attention):
 
     def work(architecture: Architecture) -> Counter[str]:
         entries: Counter[str] = Counter()
-        for step in trace_model(architecture):
+        for step in without_local(trace_model(architecture)):
             entries[step.operation] += math.prod(step.size)
         return entries
 

@@ -17,6 +17,7 @@ from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.folding import fold_weights
 from mpcprof.nn.plan import LayerPlan, Plan, rewrites_only
 from mpcprof.nn.preset import MODELS
+from mpcprof.nn.steps import without_local
 from mpcprof.nn.transformer import input_shape, vit, weight_shapes
 from mpcprof.workloads.models import model_workload, weight_domains
 from mpcvit.models.algebra import TorchAlgebra
@@ -144,7 +145,8 @@ def test_on_its_ranges_a_bounded_network_is_nearly_the_same_function(
 
 
 def operations(architecture: Architecture, plan: Plan | None) -> Counter[str]:
-    return Counter(step.operation for step in trace_model(architecture, 1, plan))
+    steps = without_local(trace_model(architecture, 1, plan))
+    return Counter(step.operation for step in steps)
 
 
 def test_folding_leaves_no_truncation_and_one_product_for_all_heads() -> None:
