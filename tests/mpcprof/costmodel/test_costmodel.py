@@ -117,7 +117,7 @@ def test_local_steps_cost_time_where_they_were_measured_and_nothing_elsewhere():
     before = committed_model().predict(steps, WAN)
 
     more_s = with_local.latency_s - without.latency_s
-    assert more_s == pytest.approx(1e-8 * sum(n_entries), rel=1e-6)
+    assert more_s == pytest.approx(1e-8 * sum(n_entries), rel=1e-3)
     assert with_local.bytes_sent == without.bytes_sent
     assert with_local.hops == without.hops
     assert "local" in {one.name for one in with_local.operations}
