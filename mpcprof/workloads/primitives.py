@@ -201,7 +201,8 @@ def local(x: Array) -> Array:
 
     Two slices, a concatenation and an addition each, which no compiler can merge.
     """
-    return _roll_and_add(x, jnp.roll)
+    added: Array = _roll_and_add(x, jnp.roll)
+    return added
 
 
 def _roll_and_add(x: Any, roll: Callable[..., Any]) -> Any:  # Any: of numpy or JAX
