@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mpcprof.errors import UsageError
 from mpcprof.files import check_writable, replace_file
+from mpcprof.nn.architecture import Architecture
 from mpcvit.checkpoint_header import CheckpointHeader, make_header, reading_errors
 from mpcvit.models.vit import VisionTransformer, check_weights
 from mpcvit.tensor_file import pack_tensors, unpack_tensors
@@ -28,6 +29,7 @@ class Checkpoint(CheckpointHeader):
         UsageError: If the parts do not fit each other.
     """
 
+    architecture: Architecture
     weights: Mapping[str, Tensor]
 
     def __post_init__(self) -> None:
@@ -53,9 +55,20 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         FileError: If it cannot be written.
     """
-    weights = {name: weight.float() for name, weight in checkpoint.weights.items()}
+    write_network(path, checkpoint, checkpoint.weights)
+
+
+def write_network(
+    path: Path, header: CheckpointHeader, weights: Mapping[str, Tensor]
+) -> None:
+    """Write a network of any kind, whole or not at all.
+
+    Raises:
+        FileError: If it cannot be written.
+    """
+    narrow = {name: weight.float() for name, weight in weights.items()}
     check_writable(path)
-    replace_file(path, pack_tensors(weights, checkpoint.to_metadata()))
+    replace_file(path, pack_tensors(narrow, header.to_metadata()))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -73,7 +86,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
         header = make_header(metadata, shapes)
         return Checkpoint(
-            architecture=header.architecture,
+            architecture=header.transformer,
             weights=weights,
             normalization=header.normalization,
             dataset=header.dataset,
@@ -107,7 +120,7 @@ def load_test_data(
             f"the checkpoint was trained on a folder {name!r}, of which it keeps the "
             "name alone: give --dataset FOLDER"
         )
-    model = trained.architecture.model
+    model = trained.sizes
     dataset = load_dataset(name, model=model, folder=folder, limit=limit)
     check_test_data(trained, dataset)
     return dataset
@@ -119,5 +132,5 @@ def check_test_data(trained: CheckpointHeader, dataset: "Dataset") -> None:
     Raises:
         UsageError: If they are such images.
     """
-    dataset.check_fits(trained.architecture.model)
+    dataset.check_fits(trained.sizes)
     dataset.check_classes(trained.class_names, "the checkpoint")

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from mpcprof.errors import UsageError
 from mpcprof.files import decode_json
 from mpcprof.nn.architecture import Architecture, parse_architecture
+from mpcprof.nn.catalogue import AnyNetwork, network_shapes
+from mpcprof.nn.efficientvit import EfficientViT, parse_efficientvit
+from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.transformer import check_weight_shapes
 from mpcvit.data.normalization import WHITE, Normalization
 
@@ -38,18 +41,38 @@ class CheckpointHeader:
         UsageError: If the parts do not fit each other.
     """
 
-    architecture: Architecture
+    architecture: AnyNetwork
     normalization: Normalization
     dataset: str
     class_names: tuple[str, ...]
     accuracy: float | None = None
 
     def __post_init__(self) -> None:
-        model, n_channels = self.architecture.model, len(self.normalization.mean)
+        model, n_channels = self.sizes, len(self.normalization.mean)
         _check_count("class names", len(self.class_names), model.n_classes, "classes")
         _check_count("channels normalised", n_channels, model.n_channels, "channels")
         if self.accuracy is not None and not 0 <= self.accuracy <= 1:
             raise UsageError(f"accuracy={self.accuracy}: expected a share in [0, 1]")
+
+    @property
+    def sizes(self) -> ModelPreset | EfficientViT:
+        """What says the size of images and the number of classes."""
+        own = self.architecture
+        return own if isinstance(own, EfficientViT) else own.model
+
+    @property
+    def transformer(self) -> Architecture:
+        """The architecture, where it is one of a Transformer.
+
+        Raises:
+            UsageError: If it is an EfficientViT.
+        """
+        if isinstance(self.architecture, EfficientViT):
+            raise UsageError(
+                f"{self.architecture.name}: an EfficientViT, which `mpcvit infer` takes "
+                "and this command does not; `mpcprof predict` prices it"
+            )
+        return self.architecture
 
     def normalize(self, pixels: "Tensor") -> "Tensor":
         """Return uint8 images (n, c, S, S) as the network takes them."""
@@ -143,7 +166,7 @@ def make_header(
         UsageError: As `read_header`.
     """
     header = _parse(metadata)
-    check_weight_shapes(header.architecture, shapes)
+    check_weight_shapes(network_shapes(header.architecture)[1], shapes)
     return header
 
 
@@ -167,8 +190,9 @@ def _parse(metadata: Mapping[str, str]) -> CheckpointHeader:
             raise UsageError(f"{what} is missing")
         return decode_json(metadata[name], expected, what=what)
 
+    text = metadata.get("architecture", "")
     return CheckpointHeader(
-        architecture=parse_architecture(metadata.get("architecture", "")),
+        architecture=parse_efficientvit(text) or parse_architecture(text),
         normalization=parse("normalization", Normalization),
         dataset=parse("dataset", str),
         class_names=parse("class_names", tuple[str, ...]),

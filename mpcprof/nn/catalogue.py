@@ -12,7 +12,12 @@ from mpcprof.nn.activation import ACTIVATIONS, Activation
 from mpcprof.nn.algebra import Interval, Shape
 from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.attention import ATTENTIONS, Attention
-from mpcprof.nn.efficientvit import EfficientViT, trace_efficientvit
+from mpcprof.nn.efficientvit import (
+    EfficientViT,
+    efficientvit_shapes,
+    pixels_shape,
+    trace_efficientvit,
+)
 from mpcprof.nn.mixing import MIXERS, Mixer
 from mpcprof.nn.mlp import fused_mlp, mlp
 from mpcprof.nn.norm import NORMS, layernorm
@@ -290,3 +295,20 @@ def trace_model(
     weights = {name: Bare(shape) for name, shape in shapes.items()}
     vit(ops, architecture, Bare(input_shape(architecture, n_batch)), weights, plan)
     return tuple(ops.steps)
+
+
+def network_shapes(
+    architecture: AnyNetwork, n_batch: int = 1, plan: Plan | None = None
+) -> tuple[Shape, dict[str, Shape]]:
+    """Return the shape of the input, and of every weight that parties hold."""
+    if isinstance(architecture, EfficientViT):
+        return pixels_shape(architecture, n_batch), efficientvit_shapes(architecture)
+    return input_shape(architecture, n_batch), weight_shapes(architecture, plan)
+
+
+def count_inputs(
+    architecture: AnyNetwork, n_batch: int = 1, plan: Plan | None = None
+) -> int:
+    """Return the entries of all that parties hold in shares: inputs and weights."""
+    own, weights = network_shapes(architecture, n_batch, plan)
+    return math.prod(own) + sum(map(math.prod, weights.values()))

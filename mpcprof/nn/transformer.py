@@ -105,17 +105,17 @@ def _norm_names(name: str, is_there: bool) -> tuple[str, ...]:
 
 
 def check_weight_shapes(
-    architecture: Architecture, shapes: Mapping[str, Shape]
+    expected: Mapping[str, Shape], shapes: Mapping[str, Shape]
 ) -> None:
     """Refuse weights that are not those of the architecture.
 
     Args:
+        expected: The shape of each of its weights by name.
         shapes: The shape of each given weight by name.
 
     Raises:
         UsageError: If names or shapes differ; the message names the first.
     """
-    expected = weight_shapes(architecture)
     remedy = "take the weights of a network of this architecture"
     missing = [name for name in expected if name not in shapes]
     unknown = [name for name in shapes if name not in expected]

@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     type=click.Choice(["client", "one_hot"]),
     help="Who embeds words: the client looks them up, or shares one-hot rows.",
 )
+@click.option(
+    "--image",
+    "image_size",
+    type=click.IntRange(min=1),
+    help="Pixels a side of an EfficientViT's images. [default: 224, if they fit]",
+)
 @click.option("--mean", type=parse_numbers, help="Of each channel: 0.5,0.5,0.5.")
 @click.option("--std", "deviation", type=parse_numbers, help="As --mean.")
 @click.option("--dataset", help="Name or folder of images, whose classes it tells.")
@@ -47,13 +53,14 @@ def command(
     n_heads: int | None,
     n_tokens: int | None,
     embedding: "Embedding | None",
+    image_size: int | None,
     mean: tuple[float, ...] | None,
     deviation: tuple[float, ...] | None,
     dataset: str | None,
     data: Path | None,
     is_json: bool,
 ) -> None:
-    """Import FILE: MPCViT's .pth.tar, a ViT of timm or Hugging Face, or BERT.
+    """Import FILE: MPCViT's .pth.tar, timm's or Hugging Face's ViT, BERT, EfficientViT.
 
     Safetensors, or what torch.save wrote: tensors alone are read, no code is run. What
     cannot be expressed is refused. The checkpoint gives the same logits, and its
@@ -70,6 +77,7 @@ def command(
             n_heads=n_heads,
             n_tokens=n_tokens,
             embedding=embedding,
+            image_size=image_size,
             mean=mean,
             deviation=deviation,
             dataset=dataset,

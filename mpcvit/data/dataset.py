@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+from mpcprof.nn.efficientvit import EfficientViT
 from mpcprof.nn.preset import ModelPreset
 from mpcvit.data.fitting import ImageShape, fit_pixels, shape_of
 from mpcvit.data.image_set import Dataset, ImageSet, choose_evenly
@@ -22,7 +23,7 @@ DATASETS: Final = ("digits", "cifar10", "cifar100", "tiny-imagenet")
 def load_dataset(
     name_or_folder: str,
     *,
-    model: ModelPreset | None = None,
+    model: ModelPreset | EfficientViT | None = None,
     folder: Path | None = None,
     limit: int | None = None,
 ) -> Dataset:

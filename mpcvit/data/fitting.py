@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from mpcprof.errors import UsageError
+from mpcprof.nn.efficientvit import EfficientViT
 from mpcprof.nn.preset import ModelPreset
 
 _logger = logging.getLogger(__name__)
@@ -48,13 +49,14 @@ class ImageShape:
         return _MODES[self.n_channels]
 
 
-def shape_of(model: ModelPreset) -> ImageShape:
+def shape_of(model: ModelPreset | EfficientViT) -> ImageShape:
     """Return the shape of the images that a model takes.
 
     Raises:
         UsageError: If it takes no images.
     """
-    model.check_takes_images()
+    if isinstance(model, ModelPreset):
+        model.check_takes_images()
     return ImageShape(n_channels=model.n_channels, size=model.image_size)
 
 
@@ -64,7 +66,7 @@ def shape_of_images(images: Tensor) -> ImageShape:
     return ImageShape(n_channels=n_channels, size=size)
 
 
-def read_image(path: Path, model: ModelPreset) -> Tensor:
+def read_image(path: Path, model: ModelPreset | EfficientViT) -> Tensor:
     """Read the image in a file as the model takes it: uint8, (c, S, S).
 
     Raises:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mpcprof.errors import UsageError
+from mpcprof.nn.efficientvit import EfficientViT
 from mpcprof.nn.preset import ModelPreset
 from mpcvit.data.normalization import WHITE, Normalization
 
@@ -81,7 +82,7 @@ class Dataset:
                     f"0 to {len(self.class_names) - 1}"
                 )
 
-    def check_fits(self, model: ModelPreset) -> None:
+    def check_fits(self, model: ModelPreset | EfficientViT) -> None:
         """Refuse a model that cannot take these images or tell these classes apart.
 
         Raises:

@@ -2,17 +2,28 @@
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from torch import Tensor
+
 from mpcprof.errors import UsageError
 from mpcprof.files import check_writable, replace_file
-from mpcprof.nn.architecture import Architecture, get_model
+from mpcprof.nn.architecture import get_model
+from mpcprof.nn.catalogue import AnyNetwork
+from mpcprof.nn.efficientvit import EfficientViT
 from mpcprof.nn.preset import Embedding, ModelPreset
-from mpcvit.checkpoint import Checkpoint, write_checkpoint
+from mpcvit.checkpoint import Checkpoint, write_checkpoint, write_network
+from mpcvit.checkpoint_header import CheckpointHeader
 from mpcvit.data.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES
 from mpcvit.data.normalization import Normalization
+from mpcvit.importing.efficientvit import (
+    SOURCE,
+    convert_efficientvit,
+    holds_efficientvit,
+)
 from mpcvit.importing.layout import Layout
 from mpcvit.importing.network import Hints, ImportedNetwork, convert_network
 from mpcvit.importing.settings import Settings, read_settings
@@ -57,6 +68,10 @@ _PUBLISHED: Final = {
 }
 
 
+# Source: IMAGENET_DEFAULT_MEAN and _STD, timm/models/efficientvit_msra.py
+_IMAGENET: Final = _pixels((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportConfig:
     """What to import, and what its file does not say.
@@ -69,6 +84,8 @@ class ImportConfig:
         n_heads: Number of heads, where nothing else says it.
         n_tokens: Number of words of a text; None for as many as there are positions.
         embedding: Who embeds words; None for the client.
+        image_size: Pixels a side of an EfficientViT's images; None for 224, or for the
+            one that the file fits.
         mean: Mean of each channel of images, pixels from 0 to 1; None as in the
             settings, or as the framework usually has it.
         deviation: Deviation of each channel, given with the mean.
@@ -83,6 +100,7 @@ class ImportConfig:
     n_heads: int | None = None
     n_tokens: int | None = None
     embedding: Embedding | None = None
+    image_size: int | None = None
     mean: tuple[float, ...] | None = None
     deviation: tuple[float, ...] | None = None
     dataset: str | None = None
@@ -139,7 +157,7 @@ class ImportResult:
     checkpoint: Path
     architecture_file: Path
     source: str
-    architecture: Architecture
+    architecture: AnyNetwork
     n_weights: int
     normalization: Normalization
     dataset: str
@@ -148,14 +166,15 @@ class ImportResult:
 
     def to_json(self) -> str:
         """Return one JSON document."""
-        model = self.architecture.model
+        own = self.architecture
+        tokens = None if isinstance(own, EfficientViT) else own.model.n_tokens
         return json.dumps(
             {
                 "checkpoint": str(self.checkpoint),
                 "architecture_file": str(self.architecture_file),
                 "source": self.source,
-                "architecture": json.loads(self.architecture.to_json()),
-                "n_tokens": model.n_tokens,
+                "architecture": json.loads(own.to_json()),
+                "n_tokens": tokens,
                 "n_weights": self.n_weights,
                 "mean": self.normalization.mean,
                 "deviation": self.normalization.deviation,
@@ -167,21 +186,32 @@ class ImportResult:
 
     def lines(self) -> list[str]:
         """Return what a person reads."""
-        model, names = self.architecture.model, self.architecture
-        variants = {row for layer in names.attention for head in layer for row in head}
-        activations = {token for layer in names.activation for token in layer}
         return [
-            f"{self.source} of {self.n_weights:,} weights: {model.n_layers} layers, "
-            f"{model.n_heads} heads, width {model.width}, hidden {model.hidden}, "
-            f"{model.n_tokens} tokens, {model.n_classes} classes",
-            f"attention {', '.join(sorted(variants))}; activation "
-            f"{', '.join(sorted(activations))}; layernorm epsilon "
-            f"{model.norm_epsilon:g}, order {model.norm_order}",
+            f"{self.source} of {self.n_weights:,} weights: "
+            + _describe_network(self.architecture),
             *(f"assumed: {text}" for text in self.assumed),
             *(f"no weight of the network: {name}" for name in self.unused),
             f"{self.checkpoint}, and its architecture in {self.architecture_file}",
             f"price it: mpcprof predict PROFILE --attention {self.architecture_file}",
         ]
+
+
+def _describe_network(network: AnyNetwork) -> str:
+    if isinstance(network, EfficientViT):
+        return (
+            f"{network.name}, {network.image_size} pixels, {network.n_classes} "
+            "classes; BatchNorms are folded into the convolutions"
+        )
+    model = network.model
+    variants = {row for layer in network.attention for head in layer for row in head}
+    activations = {token for layer in network.activation for token in layer}
+    return (
+        f"{model.n_layers} layers, {model.n_heads} heads, width {model.width}, hidden "
+        f"{model.hidden}, {model.n_tokens} tokens, {model.n_classes} classes\n"
+        f"attention {', '.join(sorted(variants))}; activation "
+        f"{', '.join(sorted(activations))}; layernorm epsilon "
+        f"{model.norm_epsilon:g}, order {model.norm_order}"
+    )
 
 
 def import_checkpoint(config: ImportConfig) -> ImportResult:
@@ -196,6 +226,13 @@ def import_checkpoint(config: ImportConfig) -> ImportResult:
     settings = read_settings(file) if (file := config.settings_file) else Settings()
     source = config.weights_file
     tensors = read_weights_file(source)
+    if holds_efficientvit(tensors):
+        return _import_efficientvit(config, settings, tensors)
+    if config.image_size is not None:
+        raise UsageError(
+            f"--image {config.image_size} says the images of an EfficientViT, and "
+            f"{source} holds none; leave it out"
+        )
     try:
         network = convert_network(tensors, _hints(config, settings, source))
         _check_model(config, network.architecture.model)
@@ -214,6 +251,51 @@ def import_checkpoint(config: ImportConfig) -> ImportResult:
         dataset=checkpoint.dataset,
         assumed=assumed,
         unused=network.unused,
+    )
+
+
+def _import_efficientvit(
+    config: ImportConfig, settings: Settings, tensors: Mapping[str, Tensor]
+) -> ImportResult:
+    """Write an EfficientViT, and the file that `predict --model` reads beside it."""
+    for option, given in (
+        ("--model", config.model),
+        ("--heads", config.n_heads),
+        ("--tokens", config.n_tokens),
+        ("--embedding", config.embedding),
+    ):
+        if given is not None:
+            raise UsageError(f"{option} {given}: an EfficientViT says it; leave it out")
+    try:
+        network, weights = convert_efficientvit(tensors, config.image_size)
+    except UsageError as error:
+        raise type(error)(f"{config.weights_file}: {error}") from None
+    grey = (_GREY,) * network.n_channels
+    usual = _IMAGENET if network.n_channels == 3 else _pixels(grey, grey)
+    known = _Images(dataset="imported", normalization=usual)
+    images, assumed = _images_of(config, settings, known, network.n_classes)
+    header = CheckpointHeader(
+        architecture=network,
+        normalization=images.normalization,
+        dataset=images.dataset,
+        class_names=images.class_names,
+    )
+    write_network(config.output, header, weights)
+    replace_file(config.architecture_file, network.to_json())
+    return ImportResult(
+        checkpoint=config.output,
+        architecture_file=config.architecture_file,
+        source=SOURCE,
+        architecture=network,
+        n_weights=sum(weight.numel() for weight in weights.values()),
+        normalization=header.normalization,
+        dataset=header.dataset,
+        assumed=(
+            f"images of {network.image_size} pixels"
+            + " a side; --image says another size" * (config.image_size is None),
+            *assumed,
+        ),
+        unused=(),
     )
 
 
@@ -247,29 +329,50 @@ def _checkpoint(
     config: ImportConfig, settings: Settings, network: ImportedNetwork
 ) -> tuple[Checkpoint, tuple[str, ...]]:
     """Return the checkpoint, and what was assumed for want of being told."""
-    model, assumed = network.architecture.model, []
-    known = _usual_images(network.layout, model)
+    model = network.architecture.model
+    usual = _usual_images(network.layout, model)
+    images, assumed = _images_of(
+        config, settings, usual, model.n_classes, has_pixels=not model.n_embeddings
+    )
+    checkpoint = Checkpoint(
+        architecture=network.architecture,
+        weights=network.weights,
+        normalization=images.normalization,
+        dataset=images.dataset,
+        class_names=images.class_names,
+    )
+    return checkpoint, assumed
+
+
+def _images_of(
+    config: ImportConfig,
+    settings: Settings,
+    known: _Images,
+    n_classes: int,
+    *,
+    has_pixels: bool = True,
+) -> tuple[_Images, tuple[str, ...]]:
+    """Return the images by what was told, then by what is usual; what was assumed."""
+    assumed = []
     normalization = settings.normalization
     if config.mean is not None and config.deviation is not None:
         normalization = _pixels(config.mean, config.deviation)
     if normalization is None:
         normalization = known.normalization
-        if not model.n_embeddings:
+        if has_pixels:
             assumed.append(f"images with {_describe(normalization)}")
     names = settings.class_names or known.class_names
     if config.dataset:
         names = _classes_of(config.dataset, config.data)
-    elif len(names) != model.n_classes:
-        names = tuple(map(str, range(model.n_classes)))
+    elif len(names) != n_classes:
+        names = tuple(map(str, range(n_classes)))
         assumed.append("classes are called by their numbers; --dataset gives names")
-    checkpoint = Checkpoint(
-        architecture=network.architecture,
-        weights=network.weights,
-        normalization=normalization,
+    found = _Images(
         dataset=config.dataset or known.dataset,
+        normalization=normalization,
         class_names=names,
     )
-    return checkpoint, tuple(assumed)
+    return found, tuple(assumed)
 
 
 def _usual_images(layout: Layout, model: ModelPreset) -> _Images:

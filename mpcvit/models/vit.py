@@ -296,4 +296,4 @@ def check_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> 
         UsageError: If names or shapes differ; the message names the first.
     """
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
-    check_weight_shapes(architecture, shapes)
+    check_weight_shapes(weight_shapes(architecture), shapes)

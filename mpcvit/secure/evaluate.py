@@ -131,12 +131,13 @@ def evaluate_secure(
         EngineError: If a party fails.
     """
     header = with_heads(read_header(config.checkpoint), config.heads)
+    architecture = header.transformer
     dataset = load_test_data(
         header, config.dataset, folder=config.data, limit=config.n_images
     )
     n_batch = min(config.n_batch, len(dataset.test))
     plan = deployed_plan(
-        config.plan, header.architecture, n_batch, config.conditions, config.heads
+        config.plan, architecture, n_batch, config.conditions, config.heads
     )
     progress.describe("asking the plain model")
     checkpoint = read_checkpoint(config.checkpoint)
@@ -147,7 +148,7 @@ def evaluate_secure(
     progress.describe("asking the emulation (Ctrl-C leaves it out)")
     deployment = config.conditions.deployment
     emulation, failures, own_notes = hold_against_emulation(
-        secure, checkpoint, header.architecture, dataset.test, deployment, plan
+        secure, checkpoint, architecture, dataset.test, deployment, plan
     )
     return EvaluationResult(
         dataset=dataset.name,

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mpcprof.errors import FileError, UsageError
+from mpcprof.nn.catalogue import AnyNetwork
+from mpcprof.nn.efficientvit import EfficientViT
 from mpcvit.checkpoint_header import CheckpointHeader, read_header
 from mpcvit.secure.owner import answer_request, ask_owner
 
@@ -82,7 +84,7 @@ def prepare_images(
 
     from mpcvit.data.dataset import load_dataset
 
-    model = header.architecture.model
+    model = header.sizes
     load = cache(partial(load_dataset, model=model, folder=data))  # each name once
     read = [_read(image, header, load) for image in images]
     pixels = torch.stack([image for image, _ in read])  # (n, c, S, S)
@@ -95,15 +97,14 @@ def prepare_images(
 def write_patches(
     pixels: "Tensor", header: CheckpointHeader, *, n_batch: int, folder: Path
 ) -> tuple[Path, ...]:
-    """Write batches of normalised patches (B, N - 1, P); zeros fill up the last.
+    """Write batches of what the network takes; zeros fill up the last.
+
+    These are normalised patches (B, N - 1, P), or pixels (B, S S, c).
 
     Args:
         pixels: Images, uint8, (n, c, S, S).
     """
-    from mpcvit.models.layers import to_patches
-
-    images = header.normalize(pixels)
-    patches = to_patches(images, header.architecture.model.input_patch).numpy()
+    patches = _to_input(header.normalize(pixels), header.architecture).numpy()
     paths = []
     for number, start in enumerate(range(0, len(patches), n_batch)):
         own = patches[start : start + n_batch]
@@ -122,6 +123,16 @@ def write_patches(
     return tuple(paths)
 
 
+def _to_input(images: "Tensor", network: AnyNetwork) -> "Tensor":
+    """Return normalised images (B, c, S, S) as the network takes them."""
+    from mpcvit.models.efficientvit import to_pixels
+    from mpcvit.models.layers import to_patches
+
+    if isinstance(network, EfficientViT):
+        return to_pixels(images)
+    return to_patches(images, network.model.input_patch)
+
+
 def _read(
     image: str, header: CheckpointHeader, load: "Callable[[str], Dataset]"
 ) -> "tuple[Tensor, int | None]":
@@ -130,7 +141,7 @@ def _read(
 
     name, _, index = image.rpartition(":")
     if name not in DATASETS or not index.isdigit():
-        return read_image(Path(image), header.architecture.model), None
+        return read_image(Path(image), header.sizes), None
     dataset = load(name)
     test = dataset.test
     if int(index) >= len(test):

@@ -16,10 +16,12 @@ from mpcprof.engine.calls import Call, Transfer
 from mpcprof.engine.recording import waiting_share
 from mpcprof.errors import MissingEntryError, ProfileError, UsageError
 from mpcprof.network import Network
-from mpcprof.nn.architecture import Architecture, Heads
-from mpcprof.nn.catalogue import trace_model
-from mpcprof.nn.plan import Plan, choose_plan
+from mpcprof.nn.architecture import Heads
+from mpcprof.nn.catalogue import AnyNetwork, trace_model
+from mpcprof.nn.efficientvit import EfficientViT
+from mpcprof.nn.plan import Plan
 from mpcprof.nn.steps import Step
+from mpcprof.predict import plan_network
 from mpcprof.profile.io import default_profile, find_profile, read_profile
 from mpcprof.progress import SILENT, Progress
 from mpcvit.checkpoint_header import CheckpointHeader, read_header
@@ -210,7 +212,7 @@ def infer(config: InferenceConfig, progress: Progress = SILENT) -> InferenceResu
         labels=_labels(config.images, header, logits, prepared),
         deployment=conditions.deployment,
         network=conditions.network,
-        heads=plan.heads if plan else header.architecture.heads,
+        heads=_heads(header.architecture, plan),
         n_batch=n_batch,
         preparation=preparation,
         calls=tuple(call_cost(answer, conditions.deployment) for answer in answers),
@@ -221,7 +223,7 @@ def infer(config: InferenceConfig, progress: Progress = SILENT) -> InferenceResu
 
 def deployed_plan(
     asked: str | None,
-    architecture: Architecture,
+    architecture: AnyNetwork,
     n_batch: int,
     conditions: Conditions,
     heads: Heads | None,
@@ -229,23 +231,40 @@ def deployed_plan(
     """Return the plan that was asked for, under the conditions of the parties.
 
     Raises:
-        UsageError: As `choose_plan`.
+        UsageError: As `plan_network`.
     """
-    return choose_plan(
+    return plan_network(
         asked,
         architecture,
         n_batch,
         deployment=conditions.deployment,
-        network=conditions.network,
+        link=conditions.network,
         heads=heads,
     )
 
 
 def with_heads(header: CheckpointHeader, heads: Heads | None) -> CheckpointHeader:
-    """Return the model with heads serial or batched, which give the same logits."""
+    """Return the model with heads serial or batched, which give the same logits.
+
+    Raises:
+        UsageError: If heads that wait for each other are to be batched.
+    """
     architecture = header.architecture
+    if isinstance(architecture, EfficientViT):
+        if heads == "batched":
+            raise UsageError(
+                f"--heads batched: the heads of {architecture.name} wait for each "
+                "other; leave --heads out"
+            )
+        return header
     changed = replace(architecture, heads=heads or architecture.heads)
     return replace(header, architecture=changed)
+
+
+def _heads(architecture: AnyNetwork, plan: Plan | None) -> Heads:
+    if isinstance(architecture, EfficientViT):
+        return "serial"
+    return plan.heads if plan else architecture.heads
 
 
 def join_logits(answers: Sequence[Answer], n_images: int) -> NDArray[np.float64]:
@@ -296,7 +315,7 @@ def _labels(
 
 def predict_call(
     profile: Path | None,
-    architecture: Architecture,
+    architecture: AnyNetwork,
     deployment: Deployment,
     network: Network,
     n_batch: int,

@@ -42,7 +42,7 @@ def fold_checkpoint(checkpoint: Path, plan: Plan, folder: Path) -> Path:
     """
     check_made_for(plan, checkpoint)
     with open_checkpoint(checkpoint, "numpy") as file:
-        architecture = header_of(file).architecture
+        architecture = header_of(file).transformer
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     plan.check_fits(architecture)
     folded = fold_weights(architecture, plan, weights)

@@ -22,9 +22,8 @@ from mpcprof.engine.lowering import Lowered
 from mpcprof.engine.session import Session
 from mpcprof.errors import LinkError
 from mpcprof.network import Network
-from mpcprof.nn.architecture import Architecture
+from mpcprof.nn.catalogue import AnyNetwork, network_shapes
 from mpcprof.nn.plan import Plan
-from mpcprof.nn.transformer import input_shape, weight_shapes
 from mpcprof.spu_options import truncates_locally
 from mpcprof.workloads.models import model_workload
 from mpcvit.secure.model_owner import fold_apart
@@ -115,7 +114,7 @@ class SecureModel:
     def __init__(
         self,
         session: Session,
-        architecture: Architecture,
+        architecture: AnyNetwork,
         input_names: tuple[str, ...],
         preparation: Preparation,
         n_batch: int,
@@ -123,7 +122,7 @@ class SecureModel:
         self.preparation = preparation
         self._session = session
         self._image_name = input_names[0]
-        self._shape = input_shape(architecture, n_batch)
+        self._shape, _ = network_shapes(architecture, n_batch)
 
     def classify(self, patches: Path) -> Answer:
         """Return the logits of the patches, (B, N - 1, P), in an image owner's file.
@@ -141,7 +140,7 @@ class SecureModel:
 @contextmanager
 def open_parties(
     checkpoint: Path,
-    architecture: Architecture,
+    architecture: AnyNetwork,
     conditions: Conditions,
     *,
     n_batch: int,
@@ -182,12 +181,11 @@ def open_parties(
 
 
 def _lower(
-    session: Session, architecture: Architecture, n_batch: int, plan: Plan | None
+    session: Session, architecture: AnyNetwork, n_batch: int, plan: Plan | None
 ) -> Lowered:
     """Compile from shapes alone; images and weights are zeros here."""
-    own = weight_shapes(architecture, plan).values()
-    shapes = (input_shape(architecture, n_batch), *own)
-    zeros = [np.zeros(shape, np.float32) for shape in shapes]
+    own, weights = network_shapes(architecture, n_batch, plan)
+    zeros = [np.zeros(shape, np.float32) for shape in (own, *weights.values())]
     return session.lower(_CASE, model_workload(architecture, plan).function, zeros)
 
 
@@ -205,12 +203,12 @@ def _set_network(session: Session, network: Network) -> tuple[str, ...]:
 @contextmanager
 def _deployed_weights(
     checkpoint: Path,
-    architecture: Architecture,
+    architecture: AnyNetwork,
     plan: Plan | None,
     on_step: Callable[[str], None],
 ) -> Iterator[Owned]:
     """Yield where the model owner's party finds its weights, folded if a plan says."""
-    shapes = weight_shapes(architecture, plan)
+    _, shapes = network_shapes(architecture, 1, plan)
     with TemporaryDirectory(prefix="mpcvit-model-owner-") as folder:  # its owner's
         if plan:
             on_step("folding the weights")
