@@ -40,7 +40,8 @@ def command(path: Path, as_json: bool, top: int) -> None:
     FILE is what a party printed with enable_pphlo_profile or enable_hal_profile on
     (SPU 0.3.1b0 to 0.9.5, or OpenBumbleBee), `-` for standard input; as it was printed
     or as docker, Kubernetes or journald kept it, gzip or not. Lines of other programs
-    are skipped. Under Ray, log with RAY_DEDUP_LOGS=0: it drops lines otherwise.
+    are skipped. Under Ray, log with RAY_DEDUP_LOGS=0: it drops lines otherwise. A log of
+    MP-SPDZ is for `mpcprof price`.
     """
     runs = _read_runs(path)
     for i, run in enumerate(runs, start=1):
@@ -75,7 +76,23 @@ def _read_runs(path: Path) -> "tuple[SpuRun, ...]":
             f"{str(path)!r}: {reason}; expected a log file, or - for standard input"
         ) from None
     except LogError as error:
+        if not is_stdin:
+            _refuse_spdz(path)
         raise LogError(f"{'standard input' if is_stdin else path}: {error}") from None
+
+
+def _refuse_spdz(path: Path) -> None:
+    """Say which command reads a log of MP-SPDZ, if it is one."""
+    from mpcprof.engine.spdzlog import read_spdz_log
+
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        runs = read_spdz_log(lines)
+    if runs:
+        raise LogError(
+            f"{path}: a log of MP-SPDZ, {len(runs)} runs, and none of SPU; "
+            f"`mpcprof price {path} --network 100MBps,10ms` prices its megabytes and "
+            "rounds on another network"
+        )
 
 
 def _print_tables(tables: "Iterable[Table]") -> None:

@@ -146,3 +146,14 @@ def test_lines_that_ray_merged_are_told_with_what_to_set(tmp_path):
     assert len(told) == 3
     assert "Ray merged" in told[0]
     assert "RAY_DEDUP_LOGS=0" in told[0]
+
+
+def test_a_log_of_mp_spdz_is_sent_to_price(tmp_path):
+    path = tmp_path / "party0.log"
+    path.write_text("Time = 2.3 seconds\nData sent = 0.65 MB in ~2002 rounds (party 0)")
+
+    result = invoke(path)
+
+    assert result.exit_code == 1
+    assert "a log of MP-SPDZ, 1 runs, and none of SPU" in result.stderr
+    assert f"`mpcprof price {path} --network" in result.stderr
