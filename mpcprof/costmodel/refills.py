@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from mpcprof.costmodel.features import VOLUME, operation_kind
-from mpcprof.costmodel.ferret import TRANSFER_ROUND
+from mpcprof.costmodel.ferret import PRIMED_THREADS, THREAD_ENTRIES, TRANSFER_ROUND
 from mpcprof.nn.steps import PRIMITIVES, PRODUCT_OPERATIONS, Size, primitive_step
 from mpcprof.pricing import Costs
 from mpcprof.profile.record import Profile, Record, RecordKey
@@ -27,7 +27,6 @@ from mpcprof.units import format_bytes, format_duration
 
 _DIGIT_BITS: Final = 4  # of a comparison: one of 16 messages, by four transfers
 _NOISE: Final = 0.3  # of a round, which bytes of a call without one never differ by
-_THREAD_ENTRIES: Final = 2048  # of which a thread of SPU takes at least so many
 # what a thread of two stocks costs the call that first needs it, as seen at the relay
 _THREAD_BYTES: Final = 1_472_844
 _THREAD_HOPS: Final = 250
@@ -185,12 +184,13 @@ class Refills:
             if operation in self.appetites:
                 total = total.plus(self.appetites[operation].of(size).times(n))
                 largest = max(largest, _n_entries(operation, size))
-        n_threads = max(min(self.n_processors, -(-largest // _THREAD_ENTRIES)), 1)
+        n_threads = max(min(self.n_processors, -(-largest // THREAD_ENTRIES)), 1)
         low, high = total.refills_between(n_threads)
         if not high:
             return ()
         cost_s = format_duration(self.exposed_s, digits=2)
-        n_more, n_bytes = n_threads - 1, (n_threads - 1) * _THREAD_BYTES
+        n_more = max(n_threads - PRIMED_THREADS, 0)
+        n_bytes = n_more * _THREAD_BYTES
         first = (
             f"; the first call of a session prepares {n_more} more threads, "
             f"{format_bytes(n_bytes, digits=3)} and some {_THREAD_HOPS} hops"

@@ -16,6 +16,7 @@ import numpy as np
 from jax import Array, nn
 from numpy.typing import NDArray
 
+from mpcprof.costmodel.ferret import PRIMED_THREADS, THREAD_ENTRIES
 from mpcprof.deployment import Deployment
 from mpcprof.engine.calls import (
     Call,
@@ -38,7 +39,6 @@ from mpcprof.network import LOOPBACK, Network
 _logger = logging.getLogger(__name__)
 _START_MARGIN_S = 0.002  # for the command to reach every party before the common start
 _N_STARTS = 5  # of parties that may hang in their first program
-_PRIMING_INPUT = np.full((8, 8), 0.5, np.float32)
 
 
 class Session:
@@ -139,25 +139,26 @@ class Session:
         )
         versions = replies[0][0]["versions"]
         connect_s = max(r["connect_s"] + r["runtime_s"] for r, _ in replies)
-        calls = self._prime()
-        if calls is None:
+        pairs = [self._prime(x) for x in _priming_inputs(self.deployment)]
+        if None in pairs:
             return None
-        first, second = calls
+        calls = [pair for pair in pairs if pair]
+        more_s = sum(max(a.latency_s - b.latency_s, 0.0) for a, b in calls)
         return Setup(
             n_starts=n_starts,
             start_s=started_s - begin_s,
-            setup_s=connect_s + max(first.latency_s - second.latency_s, 0.0),
-            setup_bytes=max(first.total_bytes - second.total_bytes, 0),
+            setup_s=connect_s + more_s,
+            setup_bytes=sum(max(a.total_bytes - b.total_bytes, 0) for a, b in calls),
             versions=tuple(sorted(versions.items())),
         )
 
-    def _prime(self) -> tuple[Call, Call] | None:
+    def _prime(self, x: NDArray[np.float32]) -> tuple[Call, Call] | None:
         """Call one program twice: what the first call costs more is set-up.
 
         None if the first call does not end in the time that it has.
         """
-        inputs = [_PRIMING_INPUT]
-        self.load("prime", self.lower("prime", _priming_program, inputs), inputs)
+        program = _priming_program if x.ndim == 2 else _threads_program
+        self.load("prime", self.lower("prime", program, [x]), [x])
         try:
             first = self.run("prime", limit_s=self._build.first_call_limit_s)
         except NoAnswerError:
@@ -425,3 +426,22 @@ def _priming_program(x: Array) -> Array:
     It runs before all cases, so that none of them pays for keys and tables.
     """
     return jnp.exp(-nn.relu(x @ x)) / (1.0 + jnp.max(x, axis=-1, keepdims=True))
+
+
+def _threads_program(x: Array) -> Array:
+    """Compare entries for every thread of a party, with transfers in both directions."""
+    positive: Array = nn.relu(x)
+    return positive
+
+
+def _priming_inputs(deployment: Deployment) -> tuple[NDArray[np.float32], ...]:
+    """Return the inputs of the priming programs, one after another.
+
+    Cheetah's threads each have stocks of transfers, which the first operation makes
+    that has entries for them: on a network it would pay some 250 hops for each.
+    """
+    inputs = (np.full((8, 8), 0.5, np.float32),)
+    n_threads = min(os.cpu_count() or 1, PRIMED_THREADS)
+    if not deployment.keeps_stock or n_threads < 2:
+        return inputs
+    return (*inputs, np.full(n_threads * THREAD_ENTRIES, 0.5, np.float32))

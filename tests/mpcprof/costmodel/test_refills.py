@@ -1,6 +1,7 @@
 """Refills of oblivious transfers: the rule of SPU's source against recorded bytes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -100,7 +101,13 @@ def test_a_prediction_says_the_mean_and_the_range():
 
     mean = 96 * 60_000 / TRANSFER_ROUND.n_usable
     assert f"{mean:.3g} refills a call in the mean, 0 to 4 in a single one" in note
-    assert "prepares 1 more threads, 1.47 MB" in note
+    assert "prepares" not in note  # two threads, which a session has primed
+
+
+def test_threads_that_no_session_primes_are_said():
+    (note,) = replace(REFILLS, n_processors=8).note([("relu", (60_000,), 1)])
+
+    assert "prepares 4 more threads, 5.89 MB" in note
 
 
 def test_more_threads_spread_the_refills():
