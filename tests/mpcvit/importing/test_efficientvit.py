@@ -3,6 +3,7 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -99,13 +100,13 @@ def test_infer_gives_the_label_of_the_module(tmp_path):
             widths=(16, 16, 16),
             depths=(1, 1, 1),
             n_heads=(2, 1, 1),
-            image_size=64,
+            image_size=32,
             n_classes=5,
         )
     )
-    checkpoint = imported(saved(tmp_path, module), image_size=64).checkpoint
+    checkpoint = imported(saved(tmp_path, module), image_size=32).checkpoint
     picture = tmp_path / "picture.png"
-    Image.effect_noise((64, 64), 90).convert("RGB").save(picture)
+    Image.effect_noise((32, 32), 90).convert("RGB").save(picture)
 
     arguments = ["infer", str(checkpoint), str(picture), "--network", "lan", "--json"]
     result = CliRunner().invoke(main, arguments)
@@ -113,9 +114,8 @@ def test_infer_gives_the_label_of_the_module(tmp_path):
     found = json.loads(result.stdout)
 
     with Image.open(picture) as opened:
-        pixels = torch.tensor(list(opened.getdata()), dtype=torch.uint8)
-    own = pixels.T.reshape(1, 3, 64, 64)
+        pixels = torch.from_numpy(np.array(opened)).permute(2, 0, 1)[None]
     with torch.no_grad():
-        logits = module(read_header(checkpoint).normalize(own))
+        logits = module(read_header(checkpoint).normalize(pixels))
     assert found["labels"][0]["label"] == int(logits.argmax())
     assert found["calls"][0]["hops"] == found["forecast"]["hops"]
