@@ -78,7 +78,9 @@ def _with_image(
     network: EfficientViT, tensors: Mapping[str, Tensor], asked: int | None
 ) -> EfficientViT:
     """Return the network for images of the size that its position biases are of."""
-    shapes = [_shape(tensors, f"{_attention(stage)}.attention_biases") for stage in _STAGES]
+    shapes = [
+        _shape(tensors, f"{_attention(stage)}.attention_biases") for stage in _STAGES
+    ]
     windows = [math.isqrt(shape[-1]) for shape in shapes]
     fitting = [size for size in _IMAGE_SIZES if _windows(network, size) == windows]
     if asked is None and _USUAL_SIZE in fitting:
