@@ -69,8 +69,8 @@ class CheckpointHeader:
         """
         if isinstance(self.architecture, EfficientViT):
             raise UsageError(
-                f"{self.architecture.name}: an EfficientViT, which `mpcvit infer` takes "
-                "and this command does not; `mpcprof predict` prices it"
+                f"{self.architecture.name}: an EfficientViT, which `mpcvit infer` "
+                "takes and this command does not; `mpcprof predict` prices it"
             )
         return self.architecture
 

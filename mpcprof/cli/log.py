@@ -40,8 +40,8 @@ def command(path: Path, as_json: bool, top: int) -> None:
     FILE is what a party printed with enable_pphlo_profile or enable_hal_profile on
     (SPU 0.3.1b0 to 0.9.5, or OpenBumbleBee), `-` for standard input; as it was printed
     or as docker, Kubernetes or journald kept it, gzip or not. Lines of other programs
-    are skipped. Under Ray, log with RAY_DEDUP_LOGS=0: it drops lines otherwise. A log of
-    MP-SPDZ is for `mpcprof price`.
+    are skipped. Under Ray, log with RAY_DEDUP_LOGS=0: it drops lines otherwise. A log
+    of MP-SPDZ is for `mpcprof price`.
     """
     runs = _read_runs(path)
     for i, run in enumerate(runs, start=1):

@@ -13,9 +13,9 @@ from typing import Final, NamedTuple
 
 _BLOCK_BYTES: Final = 16
 _SEED_BYTES: Final = 19  # a block as YACL serializes it
-# `InitOTState` in `libspu/mpc/cheetah/state.cc`: a thread takes at least so many entries
+# `InitOTState` in `libspu/mpc/cheetah/state.cc`: entries that a thread takes at least
 THREAD_ENTRIES: Final = 2048
-PRIMED_THREADS: Final = 4  # at most, before any call of a session: 335 MB of stock each
+PRIMED_THREADS: Final = 4  # at most, before any call; a thread's stocks are 335 MB
 
 
 class TransferRound(NamedTuple):

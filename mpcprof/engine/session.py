@@ -429,7 +429,7 @@ def _priming_program(x: Array) -> Array:
 
 
 def _threads_program(x: Array) -> Array:
-    """Compare entries for every thread of a party, with transfers in both directions."""
+    """Compare entries for every thread of a party: transfers in both directions."""
     positive: Array = nn.relu(x)
     return positive
 
