@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from mpcprof.costmodel.memory import forecast_memory_bytes
 from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.costmodel.offline import (
     OfflineCosts,
@@ -27,7 +28,7 @@ from mpcprof.nn.architecture import (
     read_architecture,
     uniform_architecture,
 )
-from mpcprof.nn.catalogue import AnyNetwork, trace_model
+from mpcprof.nn.catalogue import AnyNetwork, count_inputs, trace_model
 from mpcprof.nn.efficientvit import EfficientViT, get_efficientvit, is_efficientvit
 from mpcprof.nn.plan import REWRITES, Plan, choose_plan
 from mpcprof.nn.preset import Embedding, ModelPreset
@@ -246,6 +247,8 @@ class PredictionReport:
         predictions: One prediction for each network, in their order.
         n_parties: Parties whose machines are paid for.
         n_inputs: Inputs that share a call.
+        peak_memory_bytes: Forecast of the most memory that a party needs; None where
+            nothing was measured that tells it.
         offline: Priced offline phase, if it was asked for; in no prediction.
         tariff: What machines and traffic cost, if that was asked for.
     """
@@ -257,6 +260,7 @@ class PredictionReport:
     predictions: tuple[Prediction, ...]
     n_parties: int = 2
     n_inputs: int = 1
+    peak_memory_bytes: float | None = None
     offline: OfflineCosts | None = None
     tariff: Tariff | None = None
 
@@ -280,6 +284,7 @@ class PredictionReport:
                 "layers": [asdict(part) for part in sum_by_layer(first)],
                 **asdict(first),
                 "networks": every,
+                "peak_memory_bytes": self.peak_memory_bytes,
                 **self._offline_document(),
             }
         )
@@ -321,6 +326,11 @@ class PredictionReport:
             lines.append(f"{network}: {prediction}")
             if bill := self.bill(prediction):
                 lines.append(f"  an inference costs {bill}")
+        if self.peak_memory_bytes is not None:
+            lines.append(
+                f"memory of a party: {self.peak_memory_bytes / 1e9:.2f} GB at its "
+                "peak, a forecast"
+            )
         first = self.predictions[0]
         notes = (note for one in self.predictions for note in one.notes)
         lines += [f"note: {note}" for note in dict.fromkeys(notes)]
@@ -362,7 +372,8 @@ def predict_model(
     steps = trace_model(architecture, n_batch, plan)
     title = f"{_describe(architecture, plan)}, batch {n_batch}"
     title += ", by a plan" * bool(plan)
-    report = predict_steps(model, title, steps, networks)
+    n_shared = count_inputs(architecture, n_batch, plan)
+    report = predict_steps(model, title, steps, networks, n_shared)
     report = replace(report, n_inputs=n_batch)
     if isinstance(architecture, EfficientViT) or not architecture.model.n_words:
         return report
@@ -451,9 +462,17 @@ def predict_architecture(
 
 
 def predict_steps(
-    model: CostModel, title: str, steps: Sequence[Step], networks: Sequence[Network]
+    model: CostModel,
+    title: str,
+    steps: Sequence[Step],
+    networks: Sequence[Network],
+    n_shared: int,
 ) -> PredictionReport:
-    """Predict any sequence of steps."""
+    """Predict any sequence of steps.
+
+    Args:
+        n_shared: Entries of all that parties hold in shares, weights included.
+    """
     return PredictionReport(
         title=title,
         deployment=str(model.deployment),
@@ -461,6 +480,7 @@ def predict_steps(
         networks=tuple(networks),
         predictions=tuple(model.predict(steps, network) for network in networks),
         n_parties=model.deployment.n_parties,
+        peak_memory_bytes=forecast_memory_bytes(model.deployment, steps, n_shared),
     )
 
 

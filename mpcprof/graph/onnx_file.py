@@ -62,6 +62,11 @@ class OnnxGraph:
     constants: Mapping[str, Values]
     opset: int
 
+    @property
+    def n_shared(self) -> int:
+        """Entries of all that parties hold in shares: inputs and weights."""
+        return sum(math.prod(self.shapes[n]) for n in {*self.inputs} | self.weights)
+
 
 def read_onnx(
     path: Path, n_batch: int = 1, lengths: Mapping[str, int] | None = None

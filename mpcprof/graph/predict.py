@@ -57,7 +57,7 @@ def predict_onnx(
         f"{config.path.name}, {len(trace.nodes)} operations of ONNX opset "
         f"{graph.opset}, batch {config.n_batch}"
     )
-    report = predict_steps(model, title, trace.steps, networks)
+    report = predict_steps(model, title, trace.steps, networks, graph.n_shared)
     notes = _notes(trace, model)
     with_notes = tuple(
         replace(one, notes=(*notes, *one.notes)) for one in report.predictions

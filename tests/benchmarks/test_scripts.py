@@ -221,3 +221,23 @@ def test_table_2_is_printed_for_both_protocols_with_ranks(monkeypatch):
         assert table["spearman"] > 0.3
     by_name = {row["variant"]: row for row in table["rows"]}
     assert by_name["scale"]["latency_s"] < by_name["softmax"]["latency_s"]
+
+
+@pytest.mark.spu
+def test_the_memory_of_a_party_is_measured(monkeypatch):
+    monkeypatch.setitem(
+        importlib.import_module("benchmarks.memory").LARGE, "n_heads", 1
+    )
+
+    (line,) = run_script("memory", "--only", "mul")
+
+    found = re.fullmatch(
+        r"mul: idle (\d+) MB, loading (\d+) bytes an entry of the inputs, working "
+        r"(\d+) bytes an entry",
+        line,
+    )
+    assert found
+    idle, loading, working = map(int, found.groups())
+    assert 150 < idle < 300
+    assert 8 <= loading < 60
+    assert 16 <= working < 400
