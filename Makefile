@@ -15,13 +15,15 @@ PYTEST_ARGS ?=
 
 # What measures a link needs the machine for itself; all other tests share its processors.
 # A file's tests stay together, as they share parties, and the longest files come first.
-WITHOUT_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "not spu and not link"
+WITHOUT_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "not spu and not link and not docs"
 WITH_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "spu and not link"
 WITH_LINKS := -m link tests/mpcprof/engine tests/benchmarks/test_scripts.py
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+DOCS_INSTALLED := $(VENV)/.installed-docs
+PAGES := build/pages
 
 # Fits = it runs, has the right version, and can make environments. Of .venv itself pip
 # is asked for too, which a `make venv` that was stopped may not have come to.
@@ -67,7 +69,7 @@ for name in sorted(pins, key=str.lower):
 endef
 export PRINT_PINS
 
-.PHONY: help venv demo check test test-without-parties lint lint-format lint-ruff lint-mypy \
+.PHONY: help venv demo check test docs docs-test test-without-parties lint lint-format lint-ruff lint-mypy \
 	lint-spelling lint-pyproject format coverage constraints wheel clean
 
 help:
@@ -146,6 +148,22 @@ format: $(INSTALLED) ## rewrite the code as ruff wants it
 	$(BIN)/python -m ruff format .
 	$(BIN)/python -m ruff check --fix .
 
+docs: $(DOCS_INSTALLED) ## the documentation as a site, every link checked; in build/site
+	rm -rf $(PAGES) build/site
+	mkdir -p $(PAGES)
+	cp -r README.md CHANGELOG.md LICENSE docs profiles examples $(PAGES)
+	$(BIN)/zensical build --clean --strict 2>&1 | tee build/docs.log
+	@! grep -E "griffe:|[Ww]arning" build/docs.log
+
+docs-test: $(INSTALLED) ## every command of README and docs, by real parties; an hour
+	$(BIN)/python -m pytest -m docs tests/docs $(PYTEST_ARGS)
+
+$(DOCS_INSTALLED): $(INSTALLED)
+	@python="$(BIN)/python"; $(FIND_PINS); \
+	"$$python" -m pip install --quiet --constraint "$$pins" --no-build-isolation \
+		--editable '.[$(EXTRAS),docs]'; \
+	touch $@
+
 coverage: $(INSTALLED) ## the test suite with branch coverage
 	$(BIN)/python -m pytest --cov --cov-report=term-missing $(PYTEST_ARGS)
 
@@ -156,7 +174,7 @@ constraints: ## resolve the newest versions that fit (torch stays pinned)
 	trap 'rm -rf "$$work"' EXIT; \
 	"$$python" -m venv "$$work/venv"; \
 	"$$work/venv/bin/python" -m pip install --quiet --dry-run --ignore-installed \
-		--report "$$work/report.json" '.[dev,mpcvit]' torch==2.13.0 pip setuptools; \
+		--report "$$work/report.json" '.[dev,mpcvit,docs]' torch==2.13.0 pip setuptools; \
 	"$$python" -c "$$PRINT_PINS" "$$work/report.json" > "$$work/pins"; \
 	cp "$$work/pins" "$$pins"; \
 	echo "make: wrote $$pins"

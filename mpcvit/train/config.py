@@ -75,14 +75,14 @@ def seed_all(*entropy: int) -> None:
 class RunConfig:
     """One run of the loop.
 
+        >>> mpcvit.RunConfig(dataset="digits", recipe=recipe, output=folder).limit
+
     Attributes:
         dataset: A name, or a folder of images.
         output: Folder of the run.
         data_folder: Where a named data set lies; None for its own default.
         limit: Number of images of each split; None for all.
         is_fresh: Whether to remove what is in the folder instead of resuming it.
-
-        >>> mpcvit.RunConfig(dataset="digits", recipe=recipe, output=folder).limit
     """
 
     dataset: str

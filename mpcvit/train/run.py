@@ -31,14 +31,14 @@ OWN_TEACHER: Final = Path("cnn")  # in place of a checkpoint: a CNN, trained fir
 class TrainConfig:
     """What to train, on what, and where to put it.
 
-    Attributes:
-        teacher: A checkpoint, or `OWN_TEACHER`; needs `kd`, the terms it teaches by.
-
         >>> mpcvit.TrainConfig(
         ...     run=mpcvit.RunConfig(dataset="digits", recipe=recipe, output=folder),
         ...     architecture=architecture,
         ... ).teacher is None
         True
+
+    Attributes:
+        teacher: A checkpoint, or `OWN_TEACHER`; needs `kd`, the terms it teaches by.
     """
 
     run: RunConfig
