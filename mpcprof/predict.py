@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,8 @@ from mpcprof.nn.plan import REWRITES, Plan, choose_plan
 from mpcprof.nn.preset import Embedding, ModelPreset
 from mpcprof.nn.steps import Step
 from mpcprof.profile.record import Profile
+from mpcprof.trace.predicted import predict_timeline
+from mpcprof.trace.timeline import Timeline
 from mpcprof.units import format_bytes, format_duration
 
 _SHOWN = 14  # lines of a split
@@ -251,6 +253,8 @@ class PredictionReport:
             nothing was measured that tells it.
         offline: Priced offline phase, if it was asked for; in no prediction.
         tariff: What machines and traffic cost, if that was asked for.
+        steps: What was predicted.
+        timeline: Predicted timeline on the first network, if it was asked for.
     """
 
     title: str
@@ -263,6 +267,8 @@ class PredictionReport:
     peak_memory_bytes: float | None = None
     offline: OfflineCosts | None = None
     tariff: Tariff | None = None
+    steps: tuple[Step, ...] = field(default=(), repr=False)
+    timeline: Timeline | None = None
 
     def to_json(self) -> str:
         """Return the document of `predict --json`: the first network, and all."""
@@ -286,6 +292,7 @@ class PredictionReport:
                 "networks": every,
                 "peak_memory_bytes": self.peak_memory_bytes,
                 **self._offline_document(),
+                **({"trace": self.timeline.to_json()} if self.timeline else {}),
             }
         )
 
@@ -336,6 +343,7 @@ class PredictionReport:
         lines += [f"note: {note}" for note in dict.fromkeys(notes)]
         lines += [f"by layer, on {self.networks[0]}:", *_split(sum_by_layer(first))]
         lines += ["by operation:", *_split(first.operations)]
+        lines += self.timeline.lines() if self.timeline else []
         return lines + self._offline_lines()
 
     def _offline_lines(self) -> list[str]:
@@ -481,7 +489,15 @@ def predict_steps(
         predictions=tuple(model.predict(steps, network) for network in networks),
         n_parties=model.deployment.n_parties,
         peak_memory_bytes=forecast_memory_bytes(model.deployment, steps, n_shared),
+        steps=tuple(steps),
     )
+
+
+def with_timeline(report: PredictionReport, model: CostModel) -> PredictionReport:
+    """Return a report with the timeline of its steps on its first network."""
+    title = f"{report.title}; {report.deployment}, {report.networks[0]}"
+    timeline = predict_timeline(model, title, report.steps, report.networks[0])
+    return replace(report, timeline=timeline)
 
 
 def predict_offline(

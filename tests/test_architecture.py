@@ -47,6 +47,7 @@ LAYERS = (
     ("mpcprof.profile",),
     ("mpcprof.nn",),
     ("mpcprof.costmodel", "mpcprof.terms"),
+    ("mpcprof.trace",),
     ("mpcprof.predict",),
     ("mpcprof.graph",),
     ("mpcprof.workloads",),

@@ -198,6 +198,22 @@ money_options = combine(
         help="Of 10^9 bytes that a party sends. Adds what it costs.",
     ),
 )
+# what each party does when: see mpcprof.trace.files
+trace_options = combine(
+    click.option(
+        "--trace",
+        type=FILE,
+        help="What each party does when: FILE.json for Perfetto, FILE.speedscope.json "
+        "for speedscope.",
+    ),
+    click.option(
+        "--trace-unit",
+        type=click.Choice(["seconds", "bytes", "hops"]),
+        default="seconds",
+        show_default=True,
+        help="What weighs in FILE.speedscope.json.",
+    ),
+)
 json_option = click.option(
     "--json", "is_json", is_flag=True, help="One JSON document on standard output."
 )

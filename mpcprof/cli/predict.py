@@ -17,6 +17,7 @@ from mpcprof.cli.options import (
     networks_option,
     plan_option,
     profile_argument,
+    trace_options,
 )
 from mpcprof.errors import UsageError
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from mpcprof.network import Network
     from mpcprof.nn.architecture import Heads
     from mpcprof.nn.preset import Embedding
+    from mpcprof.predict import PredictionReport
+    from mpcprof.trace.files import TraceUnit
 
 # as costmodel.offline.PROTOCOLS, which costs half a second to import; a test compares
 OFFLINE_PROTOCOLS = ("bfv", "ferret", "iknp", "dealer")
@@ -130,6 +133,7 @@ def parse_length(text: str) -> tuple[str, int]:
     help="How they are made, with --with-offline. [default: bfv]",
 )
 @money_options
+@trace_options
 @json_option
 def command(
     profile: Path,
@@ -153,6 +157,8 @@ def command(
     offline_protocol: str | None,
     per_hour: "Money | None",
     per_gb: "Money | None",
+    trace: Path | None,
+    trace_unit: "TraceUnit",
     is_json: bool,
 ) -> None:
     """Predict a whole Transformer from the measurements in PROFILE.
@@ -164,8 +170,10 @@ def command(
     from dataclasses import replace
 
     from mpcprof.money import make_tariff
+    from mpcprof.trace.files import check_trace
 
     tariff = make_tariff(per_hour, per_gb)
+    check_trace(trace, trace_unit)
     if offline_protocol and not with_offline:
         raise UsageError(
             f"--offline-protocol {offline_protocol} prices nothing by itself; add "
@@ -189,6 +197,7 @@ def command(
             offline_protocol=(offline_protocol or "bfv") if with_offline else None,
         )
         report = replace(predict_onnx(profile, config, networks), tariff=tariff)
+        report = _traced(report, profile, trace, trace_unit)
         click.echo(report.to_json() if is_json else "\n".join(report.lines()))
         return
     if lengths or skip_unsupported:
@@ -232,4 +241,21 @@ def command(
             protocol=offline_protocol or "bfv",
         )
         report = replace(report, offline=offline)
+    report = _traced(report, profile, trace, trace_unit)
     click.echo(report.to_json() if is_json else "\n".join(report.lines()))
+
+
+def _traced(
+    report: "PredictionReport", profile: Path, trace: Path | None, unit: "TraceUnit"
+) -> "PredictionReport":
+    """Write the trace if there is to be one, and return the report with it."""
+    if trace is None:
+        return report
+    from mpcprof.costmodel.model import CostModel
+    from mpcprof.predict import with_timeline
+    from mpcprof.trace.files import write_trace
+
+    report = with_timeline(report, CostModel.from_profile(profile))
+    if report.timeline:
+        write_trace(report.timeline, trace, unit)
+    return report

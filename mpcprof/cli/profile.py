@@ -2,7 +2,8 @@
 
 import json
 import math
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,10 +12,14 @@ from mpcprof.cli.options import (
     example,
     json_option,
     measure_options,
+    trace_options,
 )
 from mpcprof.cli.progress import progress_bar, spu_prints_to_stderr
 from mpcprof.errors import UsageError
 from mpcprof.units import parse_percent
+
+if TYPE_CHECKING:
+    from mpcprof.trace.files import TraceUnit
 
 
 def parse_domain(text: str) -> tuple[str, tuple[float, float]]:
@@ -76,6 +81,7 @@ def parse_domain(text: str) -> tuple[str, tuple[float, float]]:
 )
 @deployment_options
 @measure_options
+@trace_options
 @json_option
 def command(
     target: str,
@@ -83,6 +89,8 @@ def command(
     maker: str,
     domains: tuple[tuple[str, tuple[float, float]], ...],
     tolerance: float,
+    trace: Path | None,
+    trace_unit: "TraceUnit",
     is_json: bool,
     repeats: int | None,
     **asked: Any,  # one value per option that other commands share
@@ -94,14 +102,19 @@ def command(
     which are checked. Arrays that it holds itself are public; the report says so.
     """
     from mpcprof.sweep.function import profile_function
+    from mpcprof.trace.files import check_trace, write_trace
     from mpcprof.workloads.user import load_user_function
 
+    check_trace(trace, trace_unit)
+    asked |= {"is_traced": trace is not None}
     with spu_prints_to_stderr():
         workload = load_user_function(
             target, inputs, maker=maker, domain=_domain(domains), rtol=tolerance
         )
         with progress_bar("setting up") as progress:
             report = profile_function(workload, progress, repeats=repeats or 3, **asked)
+    if trace and report.timeline:
+        write_trace(report.timeline, trace, trace_unit)
     document = json.dumps(report.to_json(), allow_nan=False)
     click.echo(document if is_json else str(report))
 

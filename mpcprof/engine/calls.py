@@ -24,12 +24,14 @@ class Call:
         runs: What SPU printed, one per rank. Where a build prints no bytes, they are
             those that the relay saw on an emulated network, and None on loopback.
         counters: What the network between the parties counted, if it can.
+        spans_s: Begin and end of each party, on the clock of the machine.
     """
 
     latency_s: float
     busy_s_by_rank: tuple[float, ...]
     runs: tuple[SpuRun, ...]
     counters: Counters | None
+    spans_s: tuple[tuple[float, float], ...] = ()
 
     @property
     def total_bytes(self) -> int:
@@ -102,6 +104,7 @@ def to_call(replies: Sequence[Reply], counters: Counters | None) -> Call:
         busy_s_by_rank=tuple(reply["busy_s"] for reply, _ in replies),
         runs=tuple(_read_run(rank, reply) for rank, (reply, _) in enumerate(replies)),
         counters=counters,
+        spans_s=tuple((reply["begin_s"], reply["end_s"]) for reply, _ in replies),
     )
 
 

@@ -31,6 +31,7 @@ from mpcprof.engine.calls import (
 )
 from mpcprof.engine.child import ANSWER_LIMIT_S, Child, Reply, ask_all
 from mpcprof.engine.emulation.backends import Emulation
+from mpcprof.engine.emulation.relay import RelayEmulation
 from mpcprof.engine.installation import get_runtime
 from mpcprof.engine.lowering import Lowered, ShareMaker, lower, runtime_settings
 from mpcprof.errors import EngineError, NoAnswerError
@@ -49,6 +50,7 @@ class Session:
     Args:
         deployment: Build and protocol that the parties run.
         emulation: The network between them; this session closes it.
+        is_traced: Whether calls keep their messages, which the relay alone can see.
         clock: Monotonic seconds, common to all processes of this machine.
     """
 
@@ -57,8 +59,10 @@ class Session:
         deployment: Deployment,
         emulation: Emulation,
         *,
+        is_traced: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._is_traced = is_traced
         self.deployment = deployment
         self.emulation = emulation
         self.network = LOOPBACK
@@ -116,6 +120,8 @@ class Session:
         """Start parties and run their first program; None if they hang in it."""
         begin_s = self._clock()
         self.emulation.start(self.n_parties)
+        if self._is_traced and isinstance(self.emulation, RelayEmulation):
+            self.emulation.keep_messages()
         self.emulation.set_network(LOOPBACK)
         n_threads = threads_of_party(self.n_parties, os.sched_getaffinity(0))
         for rank in range(self.n_parties):

@@ -66,6 +66,7 @@ class CaseRun:
         clock: Callable[[], float] = time.monotonic,
         *,
         leaves_out: bool = True,
+        on_timing: Callable[[Timing], None] = lambda timing: None,
     ) -> None:
         self._config = config
         self._waiting = list(cases)
@@ -73,6 +74,7 @@ class CaseRun:
         self._calibration = calibration
         self._clock = clock
         self._leaves_out = leaves_out
+        self._on_timing = on_timing
         self._plan = config.plan()
         self._n_made = Counter[Case]()  # calls of each case in this block
         self._n_shown = Counter[Case]()
@@ -130,7 +132,11 @@ class CaseRun:
 
     def _session(self, deployment: Deployment) -> Session:
         emulation = choose_emulation(self._config.emulation)
-        return Session(deployment, make_emulation(emulation, self._config.base_port))
+        return Session(
+            deployment,
+            make_emulation(emulation, self._config.base_port),
+            is_traced=self._config.is_traced,
+        )
 
     def _measure(self, session: Session) -> Iterator[list[Timing]]:
         """Measure the cases that wait, until none is left or one failed."""
@@ -149,6 +155,7 @@ class CaseRun:
             for long in too_long:
                 self._leave_out(long.case, long.reason)
             for timing in timings:
+                self._on_timing(timing)
                 self._waiting.remove(timing.case)
                 self._say_measured(timing)
             for case in _larger(self._waiting, [long.case for long in too_long]):

@@ -8,6 +8,7 @@ from typing import Any
 from mpcprof.deployment import Deployment, make_deployment
 from mpcprof.engine.emulation.backends import choose_emulation
 from mpcprof.engine.measure import Case, MeasureConfig
+from mpcprof.engine.traced import check_traceable
 from mpcprof.errors import UsageError
 from mpcprof.network import LOOPBACK, NETWORKS, Network
 from mpcprof.profile.columns import Mode
@@ -37,6 +38,7 @@ class SweepConfig:
         seed: Seed of the inputs.
         case_limit_s: Seconds of the calls of a case beyond which it is left out.
         base_port: First port for parties and relay; 0 for free ones.
+        is_traced: Whether calls keep their messages, for a trace.
     """
 
     deployment: Deployment
@@ -51,6 +53,7 @@ class SweepConfig:
     seed: int = 0
     case_limit_s: float = math.inf
     base_port: int = 0
+    is_traced: bool = False
 
     def key_of(self, case: Case) -> RecordKey:
         """Return the key of a case in the profile."""
@@ -110,6 +113,7 @@ def make_config(
     case_limit_s: float | None = None,
     base_port: int = 0,
     shard: Shard | None = None,
+    is_traced: bool = False,
     **deployment: Any,  # see make_deployment, which checks each
 ) -> SweepConfig:
     """Return the config of what a person asks for, with the cases mixed.
@@ -129,6 +133,8 @@ def make_config(
     if shard is not None:
         shard.check_size(len(cases), "cases")
         cases = shard.take(cases)
+    if is_traced:
+        check_traceable(mode, choose_emulation(emulation), network)
     return SweepConfig(
         deployment=deployed,
         network=network,
@@ -142,6 +148,7 @@ def make_config(
         seed=seed,
         case_limit_s=math.inf if case_limit_s is None else case_limit_s,
         base_port=base_port,
+        is_traced=is_traced,
     )
 
 

@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 
 from mpcprof.engine.installation import get_runtime
-from mpcprof.engine.measure import inputs_and_result
+from mpcprof.engine.measure import Timing, inputs_and_result
+from mpcprof.engine.traced import call_timeline
 from mpcprof.network import Network, parse_network
 from mpcprof.nn.algebra import Shape
 from mpcprof.profile.export import profile_to_json_rows
 from mpcprof.profile.parts import parts_of
 from mpcprof.profile.record import Operation, Profile, Record
 from mpcprof.progress import SILENT, Progress
-from mpcprof.sweep.config import make_config
+from mpcprof.sweep.config import SweepConfig, make_config
 from mpcprof.sweep.grid import get_preset, make_cases
 from mpcprof.sweep.run import measure_once
 from mpcprof.sweep.scopes import scope_costs, scope_table
+from mpcprof.trace.timeline import Timeline
 from mpcprof.units import format_bytes, format_duration
 from mpcprof.workloads.arguments import Domain, take_arguments
 from mpcprof.workloads.registry import Workload
@@ -38,12 +40,14 @@ class FunctionReport:
         max_abs_reference: Size of the largest entry of the reference.
         captured: Arrays that the function holds itself; see `Workload`.
         parts: Records of the parts by scope, named after the scopes.
+        timeline: What the parties did in the last call, if that was asked for.
     """
 
     profile: Profile
     max_abs_reference: float
     captured: tuple[tuple[str, Shape], ...] = ()
     parts: tuple[Record, ...] = ()
+    timeline: Timeline | None = None
 
     @property
     def record(self) -> Record:
@@ -55,7 +59,8 @@ class FunctionReport:
         shown = self.operations()[:_SHOWN_OPERATIONS]
         scopes = scope_table(scope_costs(self.record, self.parts))
         lines = [self._headline(), *self._details(), title, *map(_line, shown)]
-        return "\n".join([*lines, *scopes])
+        traced = self.timeline.lines() if self.timeline else []
+        return "\n".join([*lines, *scopes, *traced])
 
     def _headline(self) -> str:
         record = self.record
@@ -107,6 +112,7 @@ class FunctionReport:
             "scopes": [asdict(one) for one in scope_costs(self.record, self.parts)],
             **row,
             "parts_problem": problem,
+            **({"trace": self.timeline.to_json()} if self.timeline else {}),
         }
 
 
@@ -173,13 +179,21 @@ def profile_function(
     config = make_config(cases=cases, **asked)
     get_runtime(config.deployment.build)
     _, reference = inputs_and_result(cases[0], config.seed)  # before parties start
-    whole, *parts = measure_once(config, progress)
+    timings: list[Timing] = []
+    whole, *parts = measure_once(config, progress, timings.append)
     return FunctionReport(
         profile=Profile(deployment=config.deployment, records=(whole,)),
         parts=tuple(parts),
         max_abs_reference=float(np.max(np.abs(reference))),
         captured=workload.captured,
+        timeline=_timeline(timings[0], config) if config.is_traced else None,
     )
+
+
+def _timeline(timing: Timing, config: SweepConfig) -> Timeline:
+    """Return the timeline of the last call on the network."""
+    title = f"{timing.case}, {config.deployment}, {config.network}"
+    return call_timeline(timing.on(config.network)[-1], title, config.network)
 
 
 def _captured_line(captured: tuple[tuple[str, Shape], ...]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mpcprof.engine.installation import get_runtime
-from mpcprof.engine.measure import Case
+from mpcprof.engine.measure import Case, Timing
 from mpcprof.pricing import Calibration
 from mpcprof.profile.io import ProfileWriter
 from mpcprof.profile.record import Profile, Record
@@ -113,12 +113,17 @@ def _make_run(
 
 
 def measure_once(
-    config: SweepConfig, progress: Progress = SILENT
+    config: SweepConfig,
+    progress: Progress = SILENT,
+    on_timing: Callable[[Timing], None] = lambda timing: None,
 ) -> tuple[Record, ...]:
     """Return the record of every case, and those of its scopes behind it; to no file.
+
+    Args:
+        on_timing: Called with the raw calls of each case.
 
     Raises:
         EngineError: If a case cannot be measured.
     """
-    run = CaseRun(config, config.cases, progress, leaves_out=False)
+    run = CaseRun(config, config.cases, progress, leaves_out=False, on_timing=on_timing)
     return tuple(record for block in run.blocks() for record in block)

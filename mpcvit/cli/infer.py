@@ -15,12 +15,14 @@ from mpcprof.cli.options import (
     network_option,
     plan_option,
     planned_deployment,
+    trace_options,
 )
 from mpcprof.cli.progress import StepLines, spu_prints_to_stderr
 
 if TYPE_CHECKING:
     from mpcprof.network import Network
     from mpcprof.nn.architecture import Heads
+    from mpcprof.trace.files import TraceUnit
 
 
 @click.command(
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     "packaged one]",
 )
 @click.option("--data", type=FILE, help="Folder of the data set of NAME:INDEX.")
+@trace_options
 @json_option
 def command(
     checkpoint: Path,
@@ -58,6 +61,8 @@ def command(
     n_batch: int | None,
     profile: Path | None,
     data: Path | None,
+    trace: Path | None,
+    trace_unit: "TraceUnit",
     is_json: bool,
     **deployment: Any,  # one value per option that other commands share
 ) -> None:
@@ -66,10 +71,12 @@ def command(
     IMAGE is a file, or a test image: digits:17. Party 0 owns the images and alone
     learns the logits, party 1 owns the weights; each reads its own file.
     """
+    from mpcprof.trace.files import check_trace, write_trace
     from mpcvit.secure.inference import InferenceConfig, infer
     from mpcvit.secure.parties import Conditions
     from mpcvit.secure.report import inference_json, inference_lines
 
+    check_trace(trace, trace_unit)
     config = InferenceConfig(
         checkpoint=checkpoint,
         images=images,
@@ -77,6 +84,7 @@ def command(
             deployment=planned_deployment(plan, **deployment),
             network=network,
             emulation=emulation,
+            is_traced=trace is not None,
         ),
         heads=heads,
         profile=profile,
@@ -86,5 +94,7 @@ def command(
     )
     with spu_prints_to_stderr(), StepLines() as progress:
         result = infer(config, progress)
+    if trace and result.timeline:
+        write_trace(result.timeline, trace, trace_unit)
     lines = "\n".join(inference_lines(result))
     click.echo(inference_json(result) if is_json else lines)

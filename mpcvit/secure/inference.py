@@ -14,6 +14,7 @@ from mpcprof.costmodel.prediction import Part, Prediction, sum_by_layer
 from mpcprof.deployment import Deployment
 from mpcprof.engine.calls import Call, Transfer
 from mpcprof.engine.recording import waiting_share
+from mpcprof.engine.traced import call_timeline
 from mpcprof.errors import MissingEntryError, ProfileError, UsageError
 from mpcprof.network import Network
 from mpcprof.nn.architecture import Heads
@@ -24,6 +25,7 @@ from mpcprof.nn.steps import Step
 from mpcprof.predict import plan_network
 from mpcprof.profile.io import default_profile, find_profile, read_profile
 from mpcprof.progress import SILENT, Progress
+from mpcprof.trace.timeline import Timeline
 from mpcvit.checkpoint_header import CheckpointHeader, read_header
 from mpcvit.secure.image_owner import Prepared, prepare_apart
 from mpcvit.secure.parties import Answer, Conditions, Preparation, open_parties
@@ -122,6 +124,7 @@ class InferenceResult:
         calls: The cost of each batch.
         prediction: What a profile predicts of a call; None without one.
         notes: What to know before trusting it.
+        timeline: What the parties did in the last call, if that was asked for.
     """
 
     labels: tuple[Label, ...]
@@ -133,6 +136,7 @@ class InferenceResult:
     calls: tuple[CallCost, ...]
     prediction: CallPrediction | None
     notes: tuple[str, ...]
+    timeline: Timeline | None = None
 
     @property
     def latency_s(self) -> float:
@@ -218,7 +222,14 @@ def infer(config: InferenceConfig, progress: Progress = SILENT) -> InferenceResu
         calls=tuple(call_cost(answer, conditions.deployment) for answer in answers),
         prediction=predicted,
         notes=(*filter(None, [why_not]), *preparation.notes, *conditions.notes(plan)),
+        timeline=_timeline(config, answers[-1].call) if conditions.is_traced else None,
     )
+
+
+def _timeline(config: InferenceConfig, call: Call) -> Timeline:
+    conditions = config.conditions
+    title = f"{config.checkpoint}, {conditions.deployment}, {conditions.network}"
+    return call_timeline(call, title, conditions.network)
 
 
 def deployed_plan(

@@ -20,6 +20,7 @@ from mpcprof.engine.calls import Call, Owned, Setup, Transfer
 from mpcprof.engine.emulation.backends import choose_emulation, make_emulation
 from mpcprof.engine.lowering import Lowered
 from mpcprof.engine.session import Session
+from mpcprof.engine.traced import check_traceable
 from mpcprof.errors import LinkError
 from mpcprof.network import Network
 from mpcprof.nn.catalogue import AnyNetwork, network_shapes
@@ -39,11 +40,21 @@ class Conditions:
 
     Attributes:
         emulation: Back-end that emulates the network: auto, relay, tun or netem.
+        is_traced: Whether calls keep their messages, for a trace.
+
+    Raises:
+        UsageError: If calls are to be traced and no message can be seen.
     """
 
     deployment: Deployment
     network: Network
     emulation: str = "auto"
+    is_traced: bool = False
+
+    def __post_init__(self) -> None:
+        if self.is_traced:
+            emulation = choose_emulation(self.emulation)
+            check_traceable("emulated", emulation, self.network)
 
     def notes(self, plan: Plan | None = None) -> tuple[str, ...]:
         """Return the trust that is asked for, and the failures that are accepted.
@@ -162,7 +173,8 @@ def open_parties(
     with _deployed_weights(checkpoint, architecture, plan, on_step) as owned:
         emulation = make_emulation(choose_emulation(conditions.emulation))
         on_step("starting the parties")
-        with Session(conditions.deployment, emulation) as session:
+        is_traced = conditions.is_traced
+        with Session(conditions.deployment, emulation, is_traced=is_traced) as session:
             on_step("compiling the model")
             lowered = _lower(session, architecture, n_batch, plan)
             session.load(_CASE, lowered)

@@ -42,6 +42,7 @@ def inference_json(result: InferenceResult) -> str:
             },
             "forecast": _prediction_json(result),
             "notes": list(result.notes),
+            **({"trace": result.timeline.to_json()} if result.timeline else {}),
         }
     )
 
@@ -87,6 +88,7 @@ def inference_lines(result: InferenceResult) -> list[str]:
         *call_lines(result),
         *_apart_lines(result),
         *(_prediction_lines(result.prediction, result) if result.prediction else ()),
+        *(result.timeline.lines() if result.timeline else ()),
         *(f"note: {note}" for note in result.notes),
     ]
 

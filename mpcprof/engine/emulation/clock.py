@@ -131,6 +131,23 @@ class PathClock:
         return path.hops * self._delay_s + path.n_bytes * self._seconds_per_byte
 
 
+@dataclass(frozen=True, slots=True)
+class CarriedMessage:
+    """A message on its way, on the clock that all processes of the machine share.
+
+    Attributes:
+        begin_s: When its first byte came from the sender.
+        arrival_s: When its last byte reaches the receiver.
+        n_bytes: Payload, without frames.
+    """
+
+    sender: int
+    receiver: int
+    begin_s: float
+    arrival_s: float
+    n_bytes: int
+
+
 class MessageTracker:
     """Tells the clocks of what passes on one connection, and counts it.
 
@@ -139,6 +156,8 @@ class MessageTracker:
         n_messages: Sent since `forget`, without the greeting.
         payload_bytes: In these, without frames.
         n_waits: Round trips for which a sender paused within a message.
+        messages: Every message since `forget`, if it keeps them; else none.
+        keeps_messages: Whether it does.
     """
 
     def __init__(self, clocks: Sequence[PathClock], sender: int, receiver: int) -> None:
@@ -146,20 +165,30 @@ class MessageTracker:
         self.line = (sender, receiver)
         self._reader = MessageReader()
         self._begun: dict[int, list[Arriving]] = {}
+        self._begun_s: dict[int, float] = {}
+        self.keeps_messages = False
         self.forget()
 
     def forget(self) -> None:
         """Begin to count anew."""
         self.n_messages = self.payload_bytes = self.n_waits = 0
+        self.messages: list[CarriedMessage] = []
 
-    def sent(self, content: bytes) -> list[list[Arriving]]:
-        """Return, by clock, what is whole with `content`, put on the line now."""
+    def sent(
+        self, content: bytes, now_s: float = 0.0, arrival_s: float = 0.0
+    ) -> list[list[Arriving]]:
+        """Return, by clock, what is whole with `content`, put on the line now.
+
+        Args:
+            arrival_s: When `content` will have arrived.
+        """
         line = self.line
         whole = []
         for event in self._reader.feed(content):
             number = event.number
             if event.kind == "began":
                 self._begun[number] = [c.begin(line, number) for c in self._clocks]
+                self._begun_s[number] = now_s
             elif event.kind == "acked":
                 whole.append([c.acknowledge(line, number) for c in self._clocks])
             else:
@@ -169,6 +198,11 @@ class MessageTracker:
                 self.n_messages += 1 if number else 0
                 self.n_waits += event.n_waits
                 self.payload_bytes += event.payload_bytes if number else 0
+                begun_s = self._begun_s.pop(number)
+                if self.keeps_messages and number:
+                    self.messages.append(
+                        CarriedMessage(*line, begun_s, arrival_s, event.payload_bytes)
+                    )
         return whole
 
     def received(self, whole: list[list[Arriving]]) -> None:
@@ -205,6 +239,7 @@ class Counters:
             that takes longest.
         carried_bytes: Bytes of all directions together, framing included.
         lines: Messages by sender and receiver; zeros on loopback, where nobody looks.
+        messages: Each of them, where the back-end was told to keep them.
     """
 
     lower: Path
@@ -212,3 +247,4 @@ class Counters:
     deepest: Path
     carried_bytes: int
     lines: tuple[LineCount, ...]
+    messages: tuple[CarriedMessage, ...] = ()

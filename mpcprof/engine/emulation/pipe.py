@@ -120,7 +120,8 @@ class Pipe:
         now_s = time.monotonic()
         self._direction.n_bytes += len(content)
         arrival_s = self._direction.shaper.arrival_s(now_s, len(content))
-        messages = self._tracker.sent(content) if self._tracker else []
+        tracker = self._tracker
+        messages = tracker.sent(content, now_s, arrival_s) if tracker else []
         self._line.put((arrival_s, messages, content))
         return bool(content)
 

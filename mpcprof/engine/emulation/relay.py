@@ -20,10 +20,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 
 from mpcprof.engine.child import Child, die_with_parent, python_child, run_first
 from mpcprof.engine.emulation.clock import (
+    CarriedMessage,
     Counters,
     LineCount,
     MessageTracker,
@@ -57,6 +58,7 @@ class Relay:
         )
         self._pipes: list[Pipe] = []
         self._trackers: list[MessageTracker] = []
+        self._keeps_messages = False
         self.directions = {pair: Direction() for pair in _ordered_pairs(n_parties)}
 
     def listen(
@@ -91,6 +93,7 @@ class Relay:
                     socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES
                 )
             tracker = MessageTracker(self.clocks, *pair)
+            tracker.keeps_messages = self._keeps_messages
             self._trackers.append(tracker)
             back = self.directions[pair[1], pair[0]]
             for pipe in (
@@ -109,6 +112,17 @@ class Relay:
             direction.n_bytes = 0
         for tracker in self._trackers:
             tracker.forget()
+
+    def keep_messages(self) -> None:
+        """Note every message from now on, for `messages`."""
+        self._keeps_messages = True
+        for tracker in self._trackers:
+            tracker.keeps_messages = True
+
+    def messages(self) -> list[CarriedMessage]:
+        """Return the messages since `forget`, in the order of their begin."""
+        kept = [one for tracker in self._trackers for one in tracker.messages]
+        return sorted(kept, key=lambda one: one.begin_s)
 
     def lines(self) -> list[LineCount]:
         """Return the messages of each ordered pair, over all connections.
@@ -202,10 +216,14 @@ def _answer(relay: Relay, header: Header) -> Header:
         relay.wait_until_quiet()
         relay.forget()
         return {}
+    if command == "keep":
+        relay.keep_messages()
+        return {}
     return {
         "paths": [[c.longest.hops, c.longest.n_bytes] for c in relay.clocks],
         "carried_bytes": sum(d.n_bytes for d in relay.directions.values()),
         "lines": [asdict(line) for line in relay.lines()],
+        "messages": [astuple(one) for one in relay.messages()],
     }
 
 
@@ -298,6 +316,10 @@ class RelayEmulation:
         """Begin to count the critical path and the bytes anew."""
         self._ask({"command": "reset"})
 
+    def keep_messages(self) -> None:
+        """Have the relay note every message from now on, for a trace."""
+        self._ask({"command": "keep"})
+
     def counters(self) -> Counters:
         """Return critical path and bytes since the reset; see `PathClock`."""
         counted = self._ask({"command": "count"})
@@ -308,6 +330,7 @@ class RelayEmulation:
             deepest=Path(*deepest),
             carried_bytes=counted["carried_bytes"],
             lines=tuple(LineCount(**line) for line in counted["lines"]),
+            messages=tuple(CarriedMessage(*one) for one in counted["messages"]),
         )
 
     def watched(self) -> tuple[Child, ...]:

@@ -408,9 +408,11 @@ def test_a_plan_without_parties_is_one_line(checkpoint):
 
 @pytest.mark.spu
 @pytest.mark.parametrize("has_plan", [False, True])
-def test_infer_tells_labels_cost_and_forecast(has_plan, checkpoint):
+def test_infer_tells_labels_cost_forecast_and_trace(has_plan, checkpoint, tmp_path):
+    trace = tmp_path / "infer.json"
     images = ["digits:0", "digits:1", "digits:2"]
     options = ["--network", "44MBps,10ms", "--batch", "2", "--json"]
+    options += ["--trace", str(trace)]
     options += ["--plan", leave_plan(checkpoint)] if has_plan else []
 
     found = json.loads(run_command("infer", checkpoint, *images, *options))
@@ -429,6 +431,10 @@ def test_infer_tells_labels_cost_and_forecast(has_plan, checkpoint):
         "head",
     ]
     assert any("TrustedFirstParty" in note for note in found["notes"])
+    waited_s = sum(party["waiting_s"] for party in found["trace"]["parties"])
+    assert waited_s > 0.9 * found["calls"][1]["hops"] * 0.005
+    events = json.loads(trace.read_text(encoding="utf-8"))["traceEvents"]
+    assert {event["tid"] for event in events} == {0, 1}
 
 
 @pytest.mark.spu

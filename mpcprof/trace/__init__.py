@@ -1,0 +1,1 @@
+"""What each party does when: computing, sending, or waiting for a message."""
