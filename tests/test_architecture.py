@@ -56,6 +56,7 @@ LAYERS = (
     ("mpcprof.verify",),
     ("mpcprof.zoo",),
     ("mpcprof.figures",),
+    ("mpcprof.report",),
     ("mpcprof",),  # re-exports
     ("mpcprof.cli", "mpcprof.__main__"),
     ("mpcvit.data",),

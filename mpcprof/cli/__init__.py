@@ -25,6 +25,7 @@ COMMANDS: CommandTable = {
     "predict": ("mpcprof.cli.predict", "What a model costs on any network."),
     "price": ("mpcprof.cli.price", "Price other people's numbers on any network."),
     "profile": ("mpcprof.cli.profile", "Measure a JAX function of yours."),
+    "report": ("mpcprof.cli.report", "What profiles say, as a page and as tables."),
     "runtime": ("mpcprof.cli.runtime", "The SPU builds this machine can drive."),
     "sweep": ("mpcprof.cli.sweep", "Measure a grid of workloads into a profile."),
     "table": ("mpcprof.cli.table", "Show, export, merge and compare profiles."),
