@@ -152,6 +152,7 @@ docs: $(DOCS_INSTALLED) ## the documentation as a site, every link checked; in b
 	rm -rf $(PAGES) build/site
 	mkdir -p $(PAGES)
 	cp -r README.md CHANGELOG.md LICENSE docs profiles examples $(PAGES)
+	$(BIN)/python docs/reference/commands.py > $(PAGES)/docs/reference/commands.md
 	$(BIN)/zensical build --clean --strict 2>&1 | tee build/docs.log
 	@! grep -E "griffe:|[Ww]arning" build/docs.log
 

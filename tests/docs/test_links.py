@@ -2,10 +2,12 @@
 
 import functools
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 
+from mpcprof.cli import main
 from tests import ROOT
 
 FOLDERS = ("docs", "docs/reference", "profiles")
@@ -37,6 +39,16 @@ def test_the_menu_has_every_page_of_the_docs_once():
     own = {str(p.relative_to(ROOT)) for p in (*PAGES, ROOT / "CHANGELOG.md")}
 
     assert sorted(MENU) == sorted(own)
+
+
+def test_the_reference_has_the_help_of_every_command_with_its_example():
+    sections = runpy.run_path(str(ROOT / "docs/reference/commands.py"))["sections"]
+
+    made = "\n".join(sections("mpcprof", main))
+
+    for heading in ("mpcprof predict", "mpcprof table merge", "mpcprof zoo list"):
+        assert f"## {heading}\n" in made
+    assert made.count("Example:") >= 18
 
 
 def test_the_search_of_somebody_else_meets_its_budget_in_twenty_lines(capsys):
