@@ -126,11 +126,11 @@ class ClusterRun:
             shares = cluster.run(self._items, most_each=BLOCK_CASES)
             with closing(shares):
                 for share in shares:
+                    if share.answer.records:
+                        yield share.answer.records
                     self._account(share.answer, share.host)
                     setup_s[share.host] = share.answer.setup_s
                     self._progress.advance(len(share.items) * self._n_calls)
-                    if share.answer.records:
-                        yield share.answer.records
             self._progress.say(cluster.dispatch(sum(setup_s.values())))
 
     def _account(self, measured: MeasuredShare, host: str) -> None:

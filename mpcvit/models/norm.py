@@ -6,8 +6,7 @@ from typing import Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import get_world_size, is_initialized
-from torch.distributed.nn.functional import all_reduce
+from torch.distributed import all_reduce, get_world_size, is_initialized
 from torch.nn import functional
 
 from mpcprof.errors import UsageError
@@ -203,9 +202,24 @@ class BatchNorm(Gradual):
         return ByChannel(scale=scale, shift=beta - self.mean * scale)
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum of what all processes have; so are gradients summed."""
+
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        summed = x.clone()
+        all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(ctx: object, *gradients: Tensor) -> Tensor:
+        summed = gradients[0].clone()
+        all_reduce(summed)
+        return summed
+
+
 def _sum_over_processes(x: Tensor) -> Tensor:
-    """Return the sum of what all processes have; so are gradients summed."""
-    summed: Tensor = all_reduce(x)  # type: ignore[no-untyped-call]
+    summed: Tensor = _SumOverProcesses.apply(x)  # type: ignore[no-untyped-call]
     return summed
 
 

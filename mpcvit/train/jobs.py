@@ -18,7 +18,7 @@ import torch
 
 from mpcprof.cluster import Cluster
 from mpcprof.errors import EngineError, FileBusyError
-from mpcprof.files import replace_file
+from mpcprof.files import check_writable, replace_file
 from mpcprof.isolation import isolated_spawning
 from mpcprof.progress import SILENT, Progress, Silent
 from mpcvit.train.config import RunConfig
@@ -213,6 +213,7 @@ def _marked(jobs: Sequence[Job]) -> Iterator[Path]:
     """Leave a file where all runs are for the block: who sees it shares the folder."""
     folder = Path(os.path.commonpath([job.run.output.absolute() for job in jobs]))
     mark = folder / f".cluster-{os.getpid()}-{time.time_ns()}"
+    check_writable(mark)
     replace_file(mark, "")
     try:
         yield mark

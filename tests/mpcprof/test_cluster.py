@@ -189,7 +189,7 @@ def test_three_nodes_measure_what_one_machine_does_though_one_is_killed(
     config = grid_config(
         protocol="semi2k",
         only="exp,relu,max,less,matmul",
-        mode="priced",
+        repeats=1,
         n_heads=(1, 2),
         n_tokens=(3, 5, 7, 9),
         hidden=(8,),

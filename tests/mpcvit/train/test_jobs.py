@@ -124,12 +124,13 @@ def name_host(job, observer):
 def test_jobs_on_a_cluster_come_back_in_their_order(tmp_path, monkeypatch):
     install(monkeypatch, "a", "b")
 
-    *first, diverged, last = run_jobs(name_host, seeds(tmp_path), cluster="auto")
+    folder = tmp_path / "study" / "trained"
+    *first, diverged, last = run_jobs(name_host, seeds(folder), cluster="auto")
 
     assert first == [0, 1, 2]
     assert isinstance(diverged, DivergedError)
     assert last == 4
-    assert [*tmp_path.iterdir()] == []
+    assert [*folder.iterdir()] == []
 
 
 def test_a_host_that_does_not_share_the_folder_is_told(tmp_path, monkeypatch):
