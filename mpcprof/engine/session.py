@@ -145,10 +145,12 @@ class Session:
         )
         versions = replies[0][0]["versions"]
         connect_s = max(r["connect_s"] + r["runtime_s"] for r, _ in replies)
-        pairs = [self._prime(x) for x in _priming_inputs(self.deployment)]
-        if None in pairs:
-            return None
-        calls = [pair for pair in pairs if pair]
+        calls = []
+        for x in priming_inputs(self.deployment, os.cpu_count() or 1):
+            pair = self._prime(x)
+            if pair is None:
+                return None
+            calls.append(pair)
         more_s = sum(max(a.latency_s - b.latency_s, 0.0) for a, b in calls)
         return Setup(
             n_starts=n_starts,
@@ -440,14 +442,16 @@ def _threads_program(x: Array) -> Array:
     return positive
 
 
-def _priming_inputs(deployment: Deployment) -> tuple[NDArray[np.float32], ...]:
+def priming_inputs(
+    deployment: Deployment, n_processors: int
+) -> tuple[NDArray[np.float32], ...]:
     """Return the inputs of the priming programs, one after another.
 
     Cheetah's threads each have stocks of transfers, which the first operation makes
     that has entries for them: on a network it would pay some 250 hops for each.
     """
     inputs = (np.full((8, 8), 0.5, np.float32),)
-    n_threads = min(os.cpu_count() or 1, PRIMED_THREADS)
+    n_threads = min(n_processors, PRIMED_THREADS)
     if not deployment.keeps_stock or n_threads < 2:
         return inputs
     return (*inputs, np.full(n_threads * THREAD_ENTRIES, 0.5, np.float32))

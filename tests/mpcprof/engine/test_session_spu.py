@@ -18,7 +18,7 @@ from mpcprof.deployment import make_deployment
 from mpcprof.dims import Dims
 from mpcprof.engine.calibration import trim_link
 from mpcprof.engine.emulation.relay import RelayEmulation
-from mpcprof.engine.session import Session, cpus_of_party
+from mpcprof.engine.session import Session, cpus_of_party, priming_inputs
 from mpcprof.errors import EngineError, NoAnswerError, PartyDiedError
 from mpcprof.network import LOOPBACK, NETWORKS, Network, parse_network
 from mpcprof.workloads.registry import get_workload
@@ -309,6 +309,21 @@ class HangingSession(Session):
             if len(self.started) <= self.n_hangs:
                 os.kill(self.party_pids()[1], signal.SIGSTOP)
         return super().run(case, **limits)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "n_processors", "sizes"),
+    [
+        ("semi2k", 8, [64]),
+        ("cheetah", 1, [64]),
+        ("cheetah", 2, [64, 2 * 2048]),
+        ("cheetah", 64, [64, 4 * 2048]),
+    ],
+)
+def test_a_session_prepares_the_threads_of_cheetah(protocol, n_processors, sizes):
+    inputs = priming_inputs(make_deployment(protocol), n_processors)
+
+    assert [x.size for x in inputs] == sizes
 
 
 @pytest.mark.spu
