@@ -18,6 +18,7 @@ NOT_RUN = {
     "mpcvit_cifar10-0.7.pth.tar": "a published file; tests/mpcvit/importing makes one",
     "vit_tiny.safetensors": "a published file, as above",
     "google-vit-base/": "a published folder, as above",
+    "efficientvit_m0.bin": "a published file, as above",
     "runs/published": "made of a published file",
     "runs/spaces": "made by benchmarks/pareto_spaces.py in hours",
     "runtime install": "hundreds of MB; tests/mpcprof/engine installs one",
