@@ -39,6 +39,7 @@ def command() -> None:
 
 def print_table(header: tuple[str, ...], cells: list[tuple[str, ...]]) -> None:
     """Print a table that fits the terminal; in a pipe every row is one line."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
@@ -47,13 +48,33 @@ def print_table(header: tuple[str, ...], cells: list[tuple[str, ...]]) -> None:
     console = Console(soft_wrap=False)
     table = Table(header_style="bold")
     for name in header:
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))  # brackets are not markup
+    wide = console.options.update(width=10_000)
+    n_columns = Measurement.get(console, wide, table).maximum
     if not console.is_terminal:
-        wide = console.options.update(width=10_000)
-        console.width = Measurement.get(console, wide, table).maximum
+        console.width = n_columns
+    elif n_columns > console.width:
+        table.box, table.show_edge, table.padding = SIMPLE_HEAD, False, (0, 0)
+        room = console.width - len(header) + 1
+        widths = _fitting_widths([header, *cells], room)
+        for column, width in zip(table.columns, widths, strict=True):
+            column.width = width
     console.print(table)
+
+
+def _fitting_widths(rows: list[tuple[str, ...]], room: int) -> list[int]:
+    """Return widths of columns that fill `room`, with words whole where they fit."""
+    columns = [*zip(*rows, strict=True)]
+    natural = [max(map(len, column)) for column in columns]
+    widths = [max(len(word) for word in " ".join(column).split()) for column in columns]
+    while sum(widths) > room:
+        widths[widths.index(max(widths))] -= 1
+    while sum(widths) < room and widths != natural:
+        missing = [whole - width for whole, width in zip(natural, widths, strict=True)]
+        widths[missing.index(min(filter(None, missing)))] += 1  # short cells first
+    return widths
 
 
 @command.command(epilog=example("mpcprof table show semi2k --workload exp"))

@@ -14,6 +14,7 @@ import pytest
 from click.shell_completion import get_completion_class
 
 from mpcprof.cli import main
+from mpcprof.cli.table import _fitting_widths
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.profile.io import packaged_names
 
@@ -21,6 +22,7 @@ SHELLS = ("bash", "zsh", "fish")
 SHOW = """
 import os
 from mpcprof.cli import main
+from mpcprof.cli.table import _fitting_widths
 for no_colour in ("", "1"):
     os.environ["NO_COLOR"] = no_colour
     main(["table", "show", "semi2k", "--workload", "exp"], standalone_mode=False)
@@ -73,7 +75,7 @@ def test_commands_options_and_names_are_completed(monkeypatch, tmp_path):
     assert complete("pr") == ["predict", "price", "profile"]
     assert complete("predict", "") == [*packaged_names(), "own.parquet"]
     assert {*relu} <= {*complete("predict", "semi2k", "--attention", "relu")}
-    assert complete("sweep", "--protocol", "c") == ["cheetah"]
+    assert complete("sweep", "--protocol", "ch") == ["cheetah"]
     assert complete("predict", "semi2k", "--network", "w") == ["wan"]
     assert complete("zoo", "predict", "semi2k", "--system", "pu") == ["puma"]
 
@@ -102,6 +104,16 @@ def test_a_table_fits_a_terminal_of_80_columns_and_has_no_colour_where_none_is_w
     assert re.search(r"\x1b\[", in_colour)
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]", plain)
     text = re.sub(r"\x1b\[[0-9;]*m", "", in_colour)
-    rows = [line for line in text.splitlines() if line[:1] in "│┃┏└"]
-    assert len(rows) > 20
-    assert {len(row) for row in rows} == {80}
+    lines = text.splitlines()[1:]
+    assert len(lines) > 20
+    assert max(map(len, lines)) <= 80
+    for whole in ("workload", "latency", "n_tokens=257", "44MBps,40ms", "emulated"):
+        assert whole in text
+
+
+def test_a_terminal_too_narrow_for_the_words_breaks_them_and_loses_nothing():
+    rows = [("system", "activation"), ("the-x", "quad of the-x")]
+
+    assert _fitting_widths(rows, 12) == [6, 6]
+    assert _fitting_widths(rows, 18) == [6, 12]
+    assert _fitting_widths(rows, 80) == [6, 13]
