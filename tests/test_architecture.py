@@ -57,6 +57,7 @@ LAYERS = (
     ("mpcprof.zoo",),
     ("mpcprof.figures",),
     ("mpcprof.report",),
+    ("mpcprof.explore",),
     ("mpcprof",),  # re-exports
     ("mpcprof.cli", "mpcprof.__main__"),
     ("mpcvit.data",),

@@ -20,6 +20,7 @@ CommandTable = Mapping[str, tuple[str, str]]
 
 COMMANDS: CommandTable = {
     "doctor": ("mpcprof.cli.doctor", "What this machine can do."),
+    "explore": ("mpcprof.cli.explore", "A page that prices networks live."),
     "fit": ("mpcprof.cli.fit", "How good the cost model of a profile is."),
     "log": ("mpcprof.cli.log", "Read an SPU log of any supported build."),
     "predict": ("mpcprof.cli.predict", "What a model costs on any network."),

@@ -280,7 +280,7 @@ class CostModel:
         measured = self.reference
         if network.is_loopback or network == measured:
             return ()
-        known_s = _CHECKED_RTT_S.get(self.deployment.protocol)
+        known_s = checked_rtt_s(self.deployment.protocol)
         least_s = min(known_s or measured.rtt_s, measured.rtt_s)
         if network.rtt_s < (least_s if known_s else least_s / 4):
             return (
@@ -308,6 +308,11 @@ class CostModel:
 
 def _to_network(network: Network | str) -> Network:
     return parse_network(network) if isinstance(network, str) else network
+
+
+def checked_rtt_s(protocol: str) -> float | None:
+    """Return the shortest round trip that predictions were held against, if known."""
+    return _CHECKED_RTT_S.get(protocol)
 
 
 def _n_products(step: Step) -> int:

@@ -1,0 +1,1 @@
+"""One self-contained page that prices networks live, from profiles."""
