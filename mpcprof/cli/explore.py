@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from mpcprof.cli.options import FILE, example, json_option, offer_profiles
+from mpcprof.cli.completion import offer_profiles
+from mpcprof.cli.options import FILE, example, json_option
 
 
 @click.command(
