@@ -16,7 +16,7 @@ function readAxis(text) {
   return { number: Number(number || 1), letters: [...letters] };
 }
 
-function fillIn(axes, sizes) {
+function sized(axes, sizes) {
   return axes.map(({ number, letters }) =>
     letters.reduce((all, letter) => all * sizes[letter], number));
 }
@@ -136,7 +136,7 @@ class Networks {
       const [inner] = this.attention(heads[group[0]], sizes, true);
       return this.templates[inner]
         .filter((step) => step.operation === "matmul" && isOfVariant(step.part))
-        .map((step) => fillIn(step.axes, own));
+        .map((step) => sized(step.axes, own));
     });
   }
 
@@ -221,7 +221,7 @@ class Steps {
     const sizes = nHeads ? { ...this.sizes, H: nHeads } : this.sizes;
     for (const { operation, part, axes } of this.templates[number]) {
       if (!isWanted(part)) continue;
-      const size = fillIn(axes, sizes);
+      const size = sized(axes, sizes);
       if (operation === "matmul" && nHeads) {
         for (const [one, count] of grouped(size, nTogether, this.price)) {
           this.count(operation, one, where + part, count);
