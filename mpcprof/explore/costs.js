@@ -116,37 +116,47 @@ class Features {
 
   // Return the cheapest of all cuts into (rows, inner); of equal ones the last.
   cheapest(p, q, r, isPacked) {
-    const perInner = Math.ceil((p * r) / this.degree);
-    let best = Infinity;
-    let at = null;
+    let least = Infinity;
+    let best = [1, 1];
     for (let rows = 1; rows <= Math.min(p, this.degree); rows++) {
       const longest = Math.min(q, Math.floor(this.degree / rows));
-      const nRows = Math.ceil(p / rows);
       for (let inner = 1; inner <= longest; inner = isPacked ? inner * 2 : inner + 1) {
-        const columns = Math.min(r, Math.floor(this.degree / (rows * inner)));
-        const nInner = Math.ceil(q / inner);
-        const nColumns = Math.ceil(r / columns);
-        const nSent = Math.min(nRows, nColumns) * nInner;
-        const nResults = nRows * nColumns;
-        const nPacked = Math.ceil(nResults / inner);
-        const nAutomorphisms = isPacked ? perInner * inner : 0;
-        const nProducts = nResults * nInner;
-        const price = (nSent + nPacked) * 1000 + nAutomorphisms + nProducts / 10;
-        if (price <= best) {
-          best = price;
-          at = {
-            n_sent: nSent,
-            n_received: isPacked ? nPacked : 0,
-            n_bare: isPacked ? 0 : nResults,
-            n_automorphisms: nAutomorphisms,
-            n_products: nProducts,
-            n_results: nResults,
-            n_encoded: Math.max(nRows, nColumns) * nInner,
-          };
+        const price = this.cutPrice(p, q, r, rows, inner, isPacked);
+        if (price <= least) {
+          least = price;
+          best = [rows, inner];
         }
       }
     }
-    return at;
+    return this.cut(p, q, r, best[0], best[1], isPacked);
+  }
+
+  cutPrice(p, q, r, rows, inner, isPacked) {
+    const columns = Math.min(r, Math.floor(this.degree / (rows * inner)));
+    const nRows = Math.ceil(p / rows);
+    const nInner = Math.ceil(q / inner);
+    const nColumns = Math.ceil(r / columns);
+    const nResults = nRows * nColumns;
+    const nPacked = Math.ceil(nResults / inner);
+    const nAutomorphisms = isPacked ? Math.ceil((p * r) / this.degree) * inner : 0;
+    const nSent = Math.min(nRows, nColumns) * nInner;
+    return (nSent + nPacked) * 1000 + nAutomorphisms + (nResults * nInner) / 10;
+  }
+
+  cut(p, q, r, rows, inner, isPacked) {
+    const columns = Math.min(r, Math.floor(this.degree / (rows * inner)));
+    const [nRows, nInner] = [Math.ceil(p / rows), Math.ceil(q / inner)];
+    const nColumns = Math.ceil(r / columns);
+    const nResults = nRows * nColumns;
+    return {
+      n_sent: Math.min(nRows, nColumns) * nInner,
+      n_received: isPacked ? Math.ceil(nResults / inner) : 0,
+      n_bare: isPacked ? 0 : nResults,
+      n_automorphisms: isPacked ? Math.ceil((p * r) / this.degree) * inner : 0,
+      n_products: nResults * nInner,
+      n_results: nResults,
+      n_encoded: Math.max(nRows, nColumns) * nInner,
+    };
   }
 }
 
@@ -283,9 +293,9 @@ class CostModel {
   }
 
   // Return the seconds of one call alone: what curves are made of.
-  latencyS(priced, network) {
-    let seconds = this.profile.per_call_s + priceS(network, this.start(priced));
-    for (const { n, costs } of priced) seconds += n * priceS(network, costs);
+  latencyS(start, steps, network) {
+    let seconds = this.profile.per_call_s + priceS(network, start);
+    for (const { n, costs } of steps) seconds += n * priceS(network, costs);
     return seconds;
   }
 

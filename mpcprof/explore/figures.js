@@ -71,18 +71,17 @@ function usedGroups(results) {
 }
 
 function drawLayers(results, network, width) {
-  const columnsOf = ({ prediction }) => byLayer(prediction, network).map((layer) => ({
-    label: layerLabel(layer.name),
-    long: layer.name,
-    values: layer.groups.map((value, hue) => ({ name: GROUPS[hue][0], value, hue })),
-  }));
-  const all = results.map(([which, result]) => [which, columnsOf(result)]);
-  const most = Math.max(...results.flatMap(([, { prediction }]) =>
-    byLayer(prediction, network).map((layer) => layer.seconds)));
-  const ticks = roundTicks(most);
-  return all.map(([which, columns]) => {
-    const { prediction } = results.find(([one]) => one === which)[1];
-    const slowest = [...byLayer(prediction, network)].sort((x, y) => y.seconds - x.seconds)[0];
+  const all = results.map(([which, { prediction }]) =>
+    [which, byLayer(prediction, network)]);
+  const ticks = roundTicks(Math.max(...all.flatMap(([, layers]) =>
+    layers.map((layer) => layer.seconds))));
+  return all.map(([which, layers]) => {
+    const columns = layers.map((layer) => ({
+      label: layerLabel(layer.name),
+      long: layer.name,
+      values: layer.groups.map((value, hue) => ({ name: GROUPS[hue][0], value, hue })),
+    }));
+    const slowest = [...layers].sort((x, y) => y.seconds - x.seconds)[0];
     return { which, svg: columnChart({
       id: `layers-${which}`, width, columns, ticks, hasAxis: true, unit: " per layer",
       title: `${MARKS[which]}: seconds by layer, stacked by operation`,

@@ -61,19 +61,19 @@ function grouped([n, p, q, r], nTogether, price) {
   return sizes;
 }
 
-// Return the seconds that products wait for the network, in groups.
-function productsS([n, p, q, r], nTogether, network, price) {
+// Return the hops and the bytes of products in groups: what `products_s` waits for.
+function productsCost([n, p, q, r], nTogether, price) {
   const nGroups = Math.ceil(n / nTogether);
   const g = Math.min(nTogether, n);
   const bytes = nGroups * formBytes(cheapestForm(g, [p, q, r], price), g, [p, q, r], price);
-  const hopsS = (nGroups * price[2] * network.rtt_s) / 2;
-  return hopsS + bytes / network.bandwidth;
+  return [nGroups * price[2], bytes];
 }
 
 class Networks {
   constructor(data) {
     this.data = data;
     this.templates = readTemplates(data);
+    this.together = new WeakMap(); // of a network: costs of products put together
   }
 
   isMixer(name) {
@@ -103,28 +103,24 @@ class Networks {
 
   // Return how many products each layer puts into one: `rewrites_only` of plan.py.
   nTogether(net, price, network) {
+    if (!this.together.has(net)) this.together.set(net, new Map());
+    const known = this.together.get(net);
     const found = new Map();
     return net.attention.map((heads) => {
-      const key = heads.join();
-      if (!found.has(key)) {
-        found.set(key, this.nTogetherOf(net, heads, price, network));
-      }
+      const key = `${heads} ${price}`;
+      if (!known.has(key)) known.set(key, this.togetherCosts(net, heads, price));
+      if (!found.has(key)) found.set(key, cheapestTogether(known.get(key), network));
       return found.get(key);
     });
   }
 
-  nTogetherOf(net, heads, price, network) {
+  // Return what each number of products together costs each product of a layer.
+  togetherCosts(net, heads, price) {
     const sizes = this.productsOf(net, heads).filter((size) => size[0] > 1);
-    if (!sizes.length) return 1;
+    if (!sizes.length) return [];
     const most = Math.min(Math.max(...sizes.map((size) => size[0])), MOST_TOGETHER);
-    let best = 1;
-    let leastS = Infinity;
-    for (let n = 1; n <= most; n++) {
-      let seconds = 0;
-      for (const size of sizes) seconds += productsS(size, n, network, price);
-      if (seconds < leastS) [best, leastS] = [n, seconds];
-    }
-    return best;
+    return Array.from({ length: most }, (_, i) =>
+      sizes.map((size) => productsCost(size, i + 1, price)));
   }
 
   // Return the sizes of the products of a layer's heads, batched by variant.
@@ -141,11 +137,10 @@ class Networks {
   }
 
   // Return the different steps of a network and their counts, in order: `trace_model`.
-  trace(net, price, network) {
+  trace(net, price, together) {
     const family = this.data.families[net.family];
     const mode = !net.plan ? "plain" : this.isCentred(net) ? "centred" : "folded";
     const norms = family.modes[mode];
-    const together = net.plan ? this.nTogether(net, price, network) : null;
     const isPruned = net.plan && family.reads_one_token;
     const steps = new Steps(this.templates, this.sizesOf(net), price);
     const nLayers = net.attention.length;
@@ -191,6 +186,20 @@ class Networks {
     }
     steps.add(first, where, (part) => part === "attention/projection");
   }
+}
+
+// Return the first number of products together that waits least for the network.
+function cheapestTogether(costs, network) {
+  let best = 1;
+  let leastS = Infinity;
+  costs.forEach((products, i) => {
+    let seconds = 0;
+    for (const [hops, bytes] of products) {
+      seconds += (hops * network.rtt_s) / 2 + bytes / network.bandwidth;
+    }
+    if (seconds < leastS) [best, leastS] = [i + 1, seconds];
+  });
+  return best;
 }
 
 function isOfVariant(part) {
@@ -250,6 +259,7 @@ class Pricer {
     this.data = data;
     this.networks = new Networks(data);
     this.models = new Map();
+    this.priced = new WeakMap(); // of a network: steps by how products are put together
   }
 
   model(name) {
@@ -259,9 +269,26 @@ class Pricer {
     return this.models.get(name);
   }
 
+  // Return the priced steps; the network between parties matters to a plan alone.
   steps(name, net, network) {
     const model = this.model(name);
-    return model.price(this.networks.trace(net, model.profile.product_price, network));
+    const price = model.profile.product_price;
+    const together = net.plan ? this.networks.nTogether(net, price, network) : null;
+    const key = `${name} ${together}`;
+    if (!this.priced.has(net)) this.priced.set(net, new Map());
+    const known = this.priced.get(net);
+    if (!known.has(key)) {
+      known.set(key, model.price(this.networks.trace(net, price, together)));
+    }
+    return known.get(key);
+  }
+
+  // Add up the steps of equal costs, whichever part they are of.
+  condensed(model, priced) {
+    const found = new Map();
+    for (const { costs, n } of priced) found.set(costs, (found.get(costs) || 0) + n);
+    const steps = [...found].map(([costs, n]) => ({ costs, n }));
+    return { start: model.start(priced), steps };
   }
 
   predict(name, net, network) {
@@ -278,26 +305,14 @@ class Pricer {
     const model = this.model(name);
     const known = new Map();
     return (network) => {
-      const price = model.profile.product_price;
-      const key = net.plan ? this.networks.nTogether(net, price, network).join() : "";
-      if (!known.has(key)) {
-        known.set(key, condense(this.steps(name, net, network)));
-      }
-      return model.latencyS(known.get(key), network);
+      const priced = this.steps(name, net, network);
+      if (!known.has(priced)) known.set(priced, this.condensed(model, priced));
+      const { start, steps } = known.get(priced);
+      return model.latencyS(start, steps, network);
     };
   }
 }
 
-// Add up the steps of equal costs, whichever part they are of.
-function condense(priced) {
-  const found = new Map();
-  for (const one of priced) {
-    const known = found.get(one.costs);
-    if (known) known.n += one.n;
-    else found.set(one.costs, { ...one });
-  }
-  return [...found.values()];
-}
 
 // Say what the embedding of words costs, or what the client must hold for it.
 function embeddingNote(model, net, priced, network, whole) {

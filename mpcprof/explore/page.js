@@ -80,9 +80,12 @@ function tokensControl() {
   };
 }
 
+const nets = new WeakMap(); // the network of each configuration, which never changes
+
 // Return what is priced of one configuration: {config, net, prediction or problem}.
 function evaluate(config) {
-  const net = networkOf(data, config);
+  if (!nets.has(config)) nets.set(config, networkOf(data, config));
+  const net = nets.get(config);
   try {
     return { config, net, prediction: pricer.predict(config.profile, net, state.network) };
   } catch (problem) {

@@ -16,7 +16,7 @@ from mpcprof.errors import MissingEntryError, UsageError
 from mpcprof.explore.templates import (
     FAMILIES,
     Family,
-    Place,
+    SlotSteps,
     Template,
     attention_templates,
     end_templates,
@@ -192,7 +192,7 @@ class _Store:
             self.texts.append(text)
         return self._numbers[text]
 
-    def place(self, place: Place) -> list[int]:
+    def place(self, place: SlotSteps) -> list[int]:
         """Return the numbers of a slot: in any layer, in the last one."""
         return [self.number(place.inner), self.number(place.last)]
 

@@ -149,6 +149,15 @@ function focusHead(place) {
   if (button) button.focus();
 }
 
+const optionsKnown = new Map();
+
+// Return what `make` makes, once for each profile, family and plan.
+function onceFor(what, { profile, family, plan }, make) {
+  const key = [what, profile, family, plan].join();
+  if (!optionsKnown.has(key)) optionsKnown.set(key, make());
+  return optionsKnown.get(key);
+}
+
 // Return the names with those that the profile cannot price marked.
 function pricedOptions(names, templatesOf) {
   const { fits } = data.profiles[edited().profile];
@@ -206,10 +215,11 @@ function showLayers(config) {
   const mixing = only(config.attention.flat());
   const activation = only(config.activation);
   const norm = only(config.norm);
-  const mixings = pricedOptions(mixingNames(data, config.family), mixingTemplates);
+  const mixings = onceFor("mixing", config, () =>
+    pricedOptions(mixingNames(data, config.family), mixingTemplates));
   const mode = config.plan ? "folded" : "plain";
-  const activations =
-    pricedOptions(Object.keys(data.activations), (name) => data.mlp[mode][name]);
+  const activations = onceFor("activation", config, () =>
+    pricedOptions(Object.keys(data.activations), (name) => data.mlp[mode][name]));
   fillMenu(find("all-attention"), [...mixed(mixing), ...mixings], mixing);
   fillMenu(find("all-activation"), [...mixed(activation), ...activations], activation);
   fillMenu(find("all-norm"), [...mixed(norm), ...normNames(data, config.family)], norm);
@@ -219,7 +229,16 @@ function showLayers(config) {
   const table = find("layers");
   if (table.dataset.key === key) return;
   table.dataset.key = key;
-  table.innerHTML = '<div class="control pick"><label for="brush">A click gives</label>' +
+  clearTimeout(layersLater);
+  const isSliding = document.activeElement && document.activeElement.type === "range";
+  if (isSliding) layersLater = setTimeout(() => fillLayers(config), 150);
+  else fillLayers(config);
+}
+
+let layersLater = 0; // many buttons: they wait until a slider stands still
+
+function fillLayers(config) {
+  find("layers").innerHTML = '<div class="control pick"><label for="brush">A click gives</label>' +
     `<select id="brush">${layerOptions(mixingNames(data, config.family), state.brush)}` +
     `</select></div>${layersHtml(data, config, state.brush)}`;
 }

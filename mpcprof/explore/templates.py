@@ -65,7 +65,7 @@ class StepTemplate(NamedTuple):
     """A step whose size is said by letters.
 
     Attributes:
-        part: Place inside the layer, the embedding or the head.
+        part: SlotSteps inside the layer, the embedding or the head.
         axes: Sizes as products of a number and letters, such as `3HK`: B batch, N
             tokens, R tokens of a Linformer, P inputs and I values of each, D width, H
             heads, K width of a head, F hidden width, C classes.
@@ -80,7 +80,7 @@ Template: TypeAlias = tuple[StepTemplate, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class SlotSteps:
     """Steps of one slot in any layer, and in the last one, which may be pruned."""
 
     inner: Template
@@ -102,7 +102,7 @@ def slot_order(family: Family) -> tuple[Slot, ...]:
     return _POST_ORDER if FAMILIES[family].is_post_norm else _ORDER
 
 
-def norm_template(family: Family, mode: Mode, norm: str) -> tuple[Place, Place]:
+def norm_template(family: Family, mode: Mode, norm: str) -> tuple[SlotSteps, SlotSteps]:
     """Return the steps of the first and of the second norm of a layer."""
     runs = _runs(_probe(family, mode, norm=norm), family, mode)
     return runs["norm1"], runs["norm2"]
@@ -118,13 +118,13 @@ def end_templates(family: Family, mode: Mode, norm: str) -> tuple[Template, Temp
     return _templates(embedding, probe), _templates(head, probe)
 
 
-def mlp_template(mode: Mode, activation: str) -> Place:
+def mlp_template(mode: Mode, activation: str) -> SlotSteps:
     """Return the steps of an MLP, which are the same in every family."""
     probe = _probe("class_token", mode, activation=activation)
     return _runs(probe, "class_token", mode)["mlp"]
 
 
-def attention_templates(name: str, *, is_folded: bool) -> tuple[Place, ...]:
+def attention_templates(name: str, *, is_folded: bool) -> tuple[SlotSteps, ...]:
     """Return the steps of attention whose heads are all of one variant, together.
 
     Folded, three: for heads narrower than N / 4, than N, and wider. In parts of the
@@ -146,7 +146,7 @@ def mixer_names(family: Family) -> tuple[str, ...]:
     return tuple(n for n, mixer in MIXERS.items() if has_grid or not mixer.needs_grid)
 
 
-def mixer_template(family: Family, name: str, *, is_folded: bool) -> Place:
+def mixer_template(family: Family, name: str, *, is_folded: bool) -> SlotSteps:
     """Return the steps of a mixer."""
     mode: Mode = "folded" if is_folded else "plain"
     probe = _probe(family, mode, attention=name)
@@ -193,7 +193,7 @@ def _trace(probe: Architecture, mode: Mode) -> tuple[Step, ...]:
     )
 
 
-def _runs(probe: Architecture, family: Family, mode: Mode) -> dict[Slot, Place]:
+def _runs(probe: Architecture, family: Family, mode: Mode) -> dict[Slot, SlotSteps]:
     """Return the steps of each slot of layers 2 and 3."""
     steps = _trace(probe, mode)
     order = slot_order(family)
@@ -202,7 +202,7 @@ def _runs(probe: Architecture, family: Family, mode: Mode) -> dict[Slot, Place]:
         for prefix in ("layer 2/", "layer 3/")
     ]
     inner, last = ({slot: run.get(slot, ()) for slot in order} for run in found)
-    return {slot: Place(inner=inner[slot], last=last[slot]) for slot in order}
+    return {slot: SlotSteps(inner=inner[slot], last=last[slot]) for slot in order}
 
 
 def _layer_runs(
