@@ -296,6 +296,10 @@ class Pricer {
     const priced = this.steps(name, net, network);
     const whole = model.predict(priced, network);
     if (net.n_words) whole.notes.push(embeddingNote(model, net, priced, network, whole));
+    if (model.profile.has_local) {
+      whole.notes.push("local steps (additions, cuts) are left out of this page, as if " +
+        "they took no time; mpcprof predict adds them");
+    }
     whole.priced = priced;
     return whole;
   }

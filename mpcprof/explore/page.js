@@ -233,6 +233,11 @@ function drawAxis(name, shown, width) {
     here: result.prediction.latency_s,
   }));
   const cross = curves.length > 1 ? crossings(curves[0], curves[1]) : [];
+  const fixed = name === "rtt"
+    ? formatBandwidth(state.network.bandwidth, 4) : formatDuration(state.network.rtt_s, 4);
+  find(`figure-${name}`).querySelector(".caption").textContent =
+    `At ${fixed}; the dotted line is the network that is chosen` +
+    (cross.length ? ", the circle where A and B take the same." : ".");
   setFigure(name, drawCurves(name, curves, cross, state.network, width),
     legendHtml(curves.map((one) => [one.name, one.kind])),
     () => curveTable(curves, axis));

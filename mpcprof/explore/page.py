@@ -35,6 +35,7 @@ from mpcprof.nn.mixing import MIXERS
 from mpcprof.nn.norm import NORMS
 from mpcprof.nn.preset import MODELS, ModelPreset
 from mpcprof.nn.rewrite import product_price
+from mpcprof.nn.steps import LOCAL
 from mpcprof.pricing import Costs
 from mpcprof.profile.io import packaged_names, read_profile
 
@@ -255,6 +256,8 @@ def _profile(name: str, model: CostModel) -> Json:
     deployment = model.deployment
     measured: dict[str, dict[str, list[float]]] = {}
     for seen in model.observations:
+        if seen.operation == LOCAL:
+            continue
         sizes = measured.setdefault(seen.operation, {})
         key = ",".join(map(str, seen.size))
         sizes[key] = _costs(model.costs(seen.operation, seen.size))
@@ -270,6 +273,7 @@ def _profile(name: str, model: CostModel) -> Json:
         "per_call_s": _short(model.per_call_s),
         "reference": _network(model.reference),
         "checked_rtt_s": checked_rtt_s(deployment.protocol),
+        "has_local": LOCAL in model.operations,
         "product_price": list(product_price(deployment.protocol)),
         "refills": {
             "appetites": {
@@ -279,7 +283,7 @@ def _profile(name: str, model: CostModel) -> Json:
             "exposed_s": _short(model.refills.exposed_s),
             "n_processors": model.refills.n_processors,
         },
-        "fits": {fit.operation: _fit(fit) for fit in model.fits},
+        "fits": {o.operation: _fit(o) for o in model.fits if o.operation != LOCAL},
         "measured": measured,
     }
 

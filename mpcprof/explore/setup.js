@@ -13,8 +13,8 @@ function makePage() {
       true) +
     figureHtml("operations", "Seconds by operation",
       "Each bar is what one operation waits for: compute, hops, bytes.", true) +
-    figureHtml("rtt", "Seconds against round trip", "At the bandwidth above.", false) +
-    figureHtml("bandwidth", "Seconds against bandwidth", "At the round trip above.", false);
+    figureHtml("rtt", "Seconds against round trip", "", false) +
+    figureHtml("bandwidth", "Seconds against bandwidth", "", false);
   find("profiles").innerHTML = "<h3>Profiles on this page</h3><ul>" +
     Object.values(data.profiles).map(({ name, deployment, hosts }) =>
       `<li>${escapeText(`${name}: ${deployment}; measured on ${hosts}`)}</li>`).join("") +

@@ -16,7 +16,7 @@ from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.mixing import MIXERS
 from mpcprof.nn.plan import LayerPlan, rewrites_only
 from mpcprof.nn.preset import ModelPreset
-from mpcprof.nn.steps import Step
+from mpcprof.nn.steps import Step, without_local
 
 Family: TypeAlias = Literal["class_token", "mean", "client", "one_hot"]
 Mode: TypeAlias = Literal["plain", "centred", "folded"]
@@ -65,7 +65,7 @@ class StepTemplate(NamedTuple):
     """A step whose size is said by letters.
 
     Attributes:
-        part: SlotSteps inside the layer, the embedding or the head.
+        part: Place inside the layer, the embedding or the head.
         axes: Sizes as products of a number and letters, such as `3HK`: B batch, N
             tokens, R tokens of a Linformer, P inputs and I values of each, D width, H
             heads, K width of a head, F hidden width, C classes.
@@ -184,13 +184,15 @@ def _probe(
 
 @functools.lru_cache(maxsize=16)
 def _trace(probe: Architecture, mode: Mode) -> tuple[Step, ...]:
-    """Return the steps of a probe; products of heads are not put together."""
-    if mode == "plain":
-        return trace_model(probe, _N_BATCH)
-    plan = rewrites_only(probe, _N_BATCH)
-    return trace_model(
-        probe, _N_BATCH, replace(plan, layers=(LayerPlan(),) * probe.n_layers)
-    )
+    """Return the steps of a probe; products of heads are not put together.
+
+    Local steps, whose number depends on the heads, are left out.
+    """
+    plan = None
+    if mode != "plain":
+        whole = rewrites_only(probe, _N_BATCH)
+        plan = replace(whole, layers=(LayerPlan(),) * probe.n_layers)
+    return tuple(without_local(trace_model(probe, _N_BATCH, plan)))
 
 
 def _runs(probe: Architecture, family: Family, mode: Mode) -> dict[Slot, SlotSteps]:
