@@ -151,7 +151,7 @@ function curveChart(chart) {
   let body = "";
   for (const tick of logTicks(yLow, yHigh)) {
     body += svgLine(left, y(tick), width - right, y(tick), "grid");
-    body += svgText(left - 6, y(tick) + 4, formatG(tick, 4), { at: "end" });
+    body += svgText(left - 6, y(tick) + 4, formatG(tick, 6), { at: "end" });
   }
   const ticks = logTicks(xLow, xHigh);
   const every = Math.ceil(62 / ((width - left - right) / ticks.length));

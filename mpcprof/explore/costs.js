@@ -213,16 +213,11 @@ class Refills {
     const sum = (round) => nThreads * (round(shares[0]) + round(shares[1]));
     const [low, high] = [sum(Math.floor), sum(Math.ceil)];
     if (!high) return [];
-    const nMore = nThreads - 1;
-    const first = nMore
-      ? `; the first call of a session prepares ${nMore} more threads, ` +
-        `${formatBytes(nMore * 1472844, 3)} and some 250 hops`
-      : "";
     const mean = formatG((total[0] + total[1]) / this.nUsable, 3);
     return [
       `oblivious transfers: ${mean} refills a call in the mean, ${low} to ${high} in ` +
       `a single one on ${this.nProcessors} processors, ` +
-      `${formatDuration(this.exposedS, 2)} of compute each${first}`,
+      `${formatDuration(this.exposedS, 2)} of compute each`,
     ];
   }
 }

@@ -20,8 +20,8 @@ const NETWORK_CONTROLS = [
     parseBandwidth),
 ];
 const MONEY_CONTROLS = [
-  { id: "per-hour", label: "USD per hour", show: (v) => formatG(v, 6), read: price },
-  { id: "per-gb", label: "USD per GB", show: (v) => formatG(v, 6), read: price },
+  { id: "per-hour", label: "USD / hour", show: (v) => formatG(v, 6), read: price },
+  { id: "per-gb", label: "USD / GB", show: (v) => formatG(v, 6), read: price },
 ];
 const MENUS = [
   { id: "profile", label: "Protocol" }, { id: "model", label: "Start from" },
