@@ -1,8 +1,10 @@
 """Networks between parties: a bandwidth in each direction and a round-trip time."""
 
+import json
 import math
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcprof.units import (
@@ -107,6 +109,8 @@ class _Part:
 def parse_network(text: str) -> Network:
     """Read `wan`, `lan`, `loopback`, `44MBps,40ms`, `0.5ms 1Gbit` or `unlimited,40ms`.
 
+    Or FILE.json of `mpcprof link`, with a measured network.
+
         >>> mpcprof.parse_network("44MBps,40ms").rtt_s
         0.04
 
@@ -121,6 +125,8 @@ def parse_network(text: str) -> Network:
     name = text.strip().casefold()
     if name in known:
         return known[name]
+    if name.endswith(".json"):
+        return read_network(Path(text.strip()))
     if not any(letter.isdigit() for letter in text) and _UNLIMITED not in name:
         hint = did_you_mean(name, [*known])
         raise UnknownNameError(f"no network {text!r}; {hint}, or type 44MBps,40ms")
@@ -129,6 +135,26 @@ def parse_network(text: str) -> Network:
         bandwidth_bytes_per_s=_bandwidth_bytes_per_s(rates, durations, text),
         rtt_s=_rtt_s(durations, text),
     )
+
+
+def read_network(path: Path) -> Network:
+    """Read a network from a file that `mpcprof link` wrote.
+
+    Raises:
+        UsageError: If there is none in it.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return Network(
+            bandwidth_bytes_per_s=float(values["bandwidth_bytes_per_s"]),
+            rtt_s=float(values["rtt_s"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"{error} in it"
+        raise UsageError(
+            f"{str(path)!r} is no measured network: {reason}; expected a file of "
+            "`mpcprof link`"
+        ) from None
 
 
 def _split(text: str) -> list[_Part]:

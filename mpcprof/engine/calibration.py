@@ -59,13 +59,14 @@ class LinkCheck:
 
 def link_check_s(network: Network) -> float:
     """Return the seconds that trimming a link takes if it is right at once."""
-    streamed_bytes = _N_MESSAGES * _message_bytes(network)
+    streamed_bytes = _N_MESSAGES * message_bytes(network.bandwidth_bytes_per_s)
     exchanged_s = 2 * _n_exchanges(network) * network.one_way_s
     return exchanged_s + streamed_bytes / network.bandwidth_bytes_per_s
 
 
-def _message_bytes(network: Network) -> int:
-    fitting = network.bandwidth_bytes_per_s * _MESSAGE_S
+def message_bytes(bandwidth_bytes_per_s: float) -> int:
+    """Return the size of the messages by which a rate is measured."""
+    fitting = bandwidth_bytes_per_s * _MESSAGE_S
     return int(min(max(fitting, _MIN_MESSAGE_BYTES), _MAX_MESSAGE_BYTES))
 
 
@@ -78,7 +79,8 @@ def check_link(session: Session, network: Network) -> LinkCheck:
     session.set_network(network)
     rtt_s = 2 * session.exchange_s(_n_exchanges(network))
     rates = session.goodput_bytes_per_s(
-        message_bytes=_message_bytes(network), n_messages=_N_MESSAGES
+        message_bytes=message_bytes(network.bandwidth_bytes_per_s),
+        n_messages=_N_MESSAGES,
     )
     return LinkCheck(
         network=network, rtt_s=rtt_s, goodput_bytes_per_s=min(rates.values())

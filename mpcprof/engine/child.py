@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import IO
+from typing import IO, Protocol
 
 from mpcprof.engine.failure import one_line
 from mpcprof.engine.party.framing import (
@@ -39,6 +39,16 @@ _TAIL_BYTES = 100_000
 _LEAST_ROOM_BYTES = 1 << 16  # above what one write of a log takes
 _PR_SET_PDEATHSIG = 1
 _FATAL = "Fatal Python error"  # of a crash, followed by a stack
+
+
+class Watched(Protocol):
+    """Somebody whose end is the end of what the children are asked for."""
+
+    def is_alive(self) -> bool:
+        """Tell whether it is there."""
+
+    def died(self) -> PartyDiedError:
+        """Return the error that says how it ended."""
 
 
 class Child:
@@ -195,7 +205,7 @@ def ask_all(
     headers: Sequence[Header],
     blobs: Sequence[Sequence[bytes]] | None = None,
     *,
-    watch: Sequence[Child] = (),
+    watch: Sequence[Watched] = (),
     timeout_s: float = ANSWER_LIMIT_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Reply]:
@@ -224,7 +234,7 @@ def ask_all(
 
 def _receive_all(
     children: Sequence[Child],
-    watch: Sequence[Child],
+    watch: Sequence[Watched],
     deadline_s: float,
     clock: Callable[[], float],
 ) -> list[Reply]:
@@ -240,9 +250,10 @@ def _receive_all(
                 selector.unregister(child.channel)
             if ready:
                 continue
-            for child in (*children, *watch):
-                if not child.is_alive():
-                    raise child.died()
+            watched: tuple[Watched, ...] = (*children, *watch)
+            for one in watched:
+                if not one.is_alive():
+                    raise one.died()
             if clock() > deadline_s:
                 silent = [child.name for child in children if child.name not in replies]
                 raise NoAnswerError(f"no answer from {', '.join(silent)} in time")

@@ -136,11 +136,15 @@ class Lowered:
         code: The serialised executable, as a party loads it.
         input_names: Names under which a party stores its shares.
         compile_s: Seconds from the JAX function to the executable.
+        program: What was compiled, for another host to do the same.
+        output_names: Names under which a party finds its shares of the outputs.
     """
 
     code: bytes
     input_names: tuple[str, ...]
     compile_s: float
+    program: bytes = b""
+    output_names: tuple[str, ...] = ()
 
 
 def lower(
@@ -175,7 +179,8 @@ def lower(
     try:
         program, n_outputs = trace(function, inputs, deployment.build.dialect)
         own = [f"{case}-out{index}" for index in range(n_outputs)]
-        header["output_names"] = list(output_names) or own
+        outputs = list(output_names) or own
+        header["output_names"] = outputs
         _, (code,) = compiler.ask_with_blobs(header, [program])
     except PartyDiedError as error:
         raise EngineError(
@@ -188,7 +193,11 @@ def lower(
             f"{case} does not compile for {_title(deployment.build)}: {lines[0]}"
         ) from error
     return Lowered(
-        code=code, input_names=tuple(names), compile_s=time.perf_counter() - start_s
+        code=code,
+        input_names=tuple(names),
+        compile_s=time.perf_counter() - start_s,
+        program=program,
+        output_names=tuple(outputs),
     )
 
 

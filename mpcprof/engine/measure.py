@@ -24,6 +24,8 @@ from mpcprof.workloads.tolerance import (
     tighten,
 )
 
+_CASE = "case"
+FIRST_CASE = f"{_CASE}0"  # name of the first case of a block in the parties
 _MOST_REPEATS = 8  # times the repeats asked for
 _FEW_STEPS = 2**12  # with fewer, what a product or an inverse needs may be rounded off
 
@@ -328,7 +330,7 @@ def measure(
     loaded = []
     too_long = []
     for index, case in enumerate(cases):
-        one = LoadedCase(session, case, f"case{index}", config)
+        one = LoadedCase(session, case, f"{_CASE}{index}", config)
         try:
             one.warm_up(on_call)
             loaded.append(one)

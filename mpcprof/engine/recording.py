@@ -47,11 +47,16 @@ def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
     loopbacks = timing.on(LOOPBACK)
     is_priced = context.mode == "priced"
     repeats = loopbacks if is_priced else timing.on(context.network)
+    quick = loopbacks or repeats  # between hosts there is no loopback
     paths = _Paths(timing, context)
-    hidden = _hidden_s(loopbacks, context.deployment)
+    hidden = _hidden_s(quick, context.deployment)
 
     def compute_s(loopback: Call) -> float:
         own = paths.of(loopback)
+        if not loopbacks:
+            waited = {"hops": own.hops, "wire_bytes": own.n_bytes}
+            link_s = price_s(context.network, exposed_s=0.0, **waited)
+            return max(loopback.latency_s - link_s, 0.0)
         return context.calibration.exposed_s(
             loopback.latency_s, hidden_s=hidden, hops=own.hops, wire_bytes=own.n_bytes
         )
@@ -84,11 +89,11 @@ def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
         latencies_s=tuple(latencies_s),
         warmups_s=tuple(call.latency_s for call in timing.warmups),
         loopbacks_s=tuple(call.latency_s for call in loopbacks),
-        compute_s=context.deployment.typical_call([*map(compute_s, loopbacks)]),
+        compute_s=context.deployment.typical_call([*map(compute_s, quick)]),
         hidden_s=hidden,
         busy_s_by_rank=tuple(
             median(ranks)
-            for ranks in zip(*(c.busy_s_by_rank for c in loopbacks), strict=True)
+            for ranks in zip(*(c.busy_s_by_rank for c in quick), strict=True)
         ),
         loopback_s_per_hop=context.calibration.loopback_s_per_hop,
         loopback_s_per_byte=context.calibration.loopback_s_per_byte,
@@ -240,6 +245,8 @@ def _shown_on(timing: Timing, context: Context) -> tuple[Network, Sequence[Call]
     shows no path, if there is no other.
     """
     emulated = [network for network in timing.networks if not network.is_loopback]
+    if context.emulation == "hosts":  # whose own link shows no message
+        emulated = [n for n in emulated if timing.on(n)[0].counters] or emulated
     first = emulated[0] if emulated else LOOPBACK
     network = context.network if context.network in emulated else first
     return network, timing.on(network)

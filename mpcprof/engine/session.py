@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import replace
 from itertools import pairwise
 from statistics import median
@@ -40,6 +40,8 @@ from mpcprof.network import LOOPBACK, Network
 _logger = logging.getLogger(__name__)
 _START_MARGIN_S = 0.002  # for the command to reach every party before the common start
 _N_STARTS = 5  # of parties that may hang in their first program
+PRIMING_INPUT = np.full((8, 8), 0.5, np.float32)
+PRIMING_CASE = "prime"
 
 
 class Session:
@@ -166,13 +168,14 @@ class Session:
         None if the first call does not end in the time that it has.
         """
         program = _priming_program if x.ndim == 2 else _threads_program
-        self.load("prime", self.lower("prime", program, [x]), [x])
+        case = PRIMING_CASE
+        self.load(case, self.lower(case, program, [x]), [x])
         try:
-            first = self.run("prime", limit_s=self._build.first_call_limit_s)
+            first = self.run(case, limit_s=self._build.first_call_limit_s)
         except NoAnswerError:
             return None
-        calls = first, self.run("prime")
-        self.unload("prime")
+        calls = first, self.run(case)
+        self.unload(case)
         return calls
 
     def _addresses(self, rank: int) -> list[str]:
@@ -300,8 +303,12 @@ class Session:
             "command": command,
             "n_parties": self.n_parties,
             "runtime_config": runtime_settings(self.deployment),
-            "start_at_s": self._clock() + _START_MARGIN_S,
+            **self._common_start(),
         }
+
+    def _common_start(self) -> dict[str, object]:
+        """Return what tells the parties when to begin together."""
+        return {"start_at_s": self._clock() + _START_MARGIN_S}
 
     def run(self, case: str, *, limit_s: float = ANSWER_LIMIT_S) -> Call:
         """Run a loaded case once on the present network.
@@ -311,8 +318,7 @@ class Session:
             NoAnswerError: If a party is not done in `limit_s`; close the session then.
         """
         self.emulation.reset_counters()
-        start_at_s = self._clock() + _START_MARGIN_S
-        header = {"command": "run", "case": case, "start_at_s": start_at_s}
+        header = {"command": "run", "case": case, **self._common_start()}
         replies = self._ask([header] * self.n_parties, limit_s=limit_s)
         call = to_call(replies, self.emulation.counters())
         if self._build.counts_bytes or self.network.is_loopback:
@@ -368,25 +374,35 @@ class Session:
         header = {
             "command": "exchange",
             "n_exchanges": n_exchanges,
-            "start_at_s": self._clock() + _START_MARGIN_S,
+            **self._common_start(),
         }
         replies = self._ask([header] * self.n_parties)
         times_s = [float(time_s) for time_s in replies[0][0]["exchanges_s"]]
         return median((a + b) / 2 for a, b in pairwise(times_s))
 
     def goodput_bytes_per_s(
-        self, *, message_bytes: int, n_messages: int
+        self,
+        *,
+        message_bytes: int,
+        n_messages: int,
+        pairs: Collection[tuple[int, int]] = (),
     ) -> dict[tuple[int, int], float]:
-        """Return rates by sender and receiver, all of them busy at the same time."""
+        """Return rates by sender and receiver, all of them busy at the same time.
+
+        Args:
+            pairs: Senders and receivers; all of them if none. SPU 0.9.5 only.
+        """
         ranks = range(self.n_parties)
+        busy = pairs or [(a, b) for a in ranks for b in ranks if a != b]
         replies = self._ask(
             [
                 {
                     "command": "stream",
                     "message_bytes": message_bytes,
                     "n_messages": n_messages,
-                    "peers": [peer for peer in ranks if peer != rank],
-                    "start_at_s": self._clock() + _START_MARGIN_S,
+                    "peers": [sender for sender, to in busy if to == rank],
+                    "receivers": [to for sender, to in busy if sender == rank],
+                    **self._common_start(),
                 }
                 for rank in ranks
             ]
@@ -450,8 +466,19 @@ def priming_inputs(
     Cheetah's threads each have stocks of transfers, which the first operation makes
     that has entries for them: on a network it would pay some 250 hops for each.
     """
-    inputs = (np.full((8, 8), 0.5, np.float32),)
+    inputs = (PRIMING_INPUT,)
     n_threads = min(n_processors, PRIMED_THREADS)
     if not deployment.keeps_stock or n_threads < 2:
         return inputs
     return (*inputs, np.full(n_threads * THREAD_ENTRIES, 0.5, np.float32))
+
+
+def lower_priming(deployment: Deployment, compiler: Child) -> Lowered:
+    """Compile the program that parties run first, as a session does."""
+    return lower(
+        _priming_program,
+        [PRIMING_INPUT],
+        case=PRIMING_CASE,
+        deployment=deployment,
+        compiler=compiler,
+    )

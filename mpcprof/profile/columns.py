@@ -17,7 +17,7 @@ from mpcprof.errors import ProfileError
 Level = Literal["pphlo", "hal", "mpc"]
 Kind = Literal["primitive", "block", "model", "function", "steps"]
 Mode = Literal["emulated", "priced"]
-Emulation = Literal["relay", "tun", "netem", "none"]
+Emulation = Literal["relay", "tun", "netem", "hosts", "none"]
 HopsBasis = Literal["counted", "measured"]
 ColumnType = Literal[
     "string", "int64", "double", "list of int64", "list of double", "list of struct"
@@ -207,7 +207,11 @@ COLUMNS: Final = (
     ),
     _time("rtt_s", "round trip", origin="network"),
     _choice("mode", "network waited for, or added by the formula", *get_args(Mode)),
-    _choice("emulation", "back-end of the network", *get_args(Emulation)),
+    _choice(
+        "emulation",
+        "back-end of the network; `hosts`: a real one",
+        *get_args(Emulation),
+    ),
     _times("latencies_s", "wall time of each repeat, no warm-ups", _check_repeats),
     _times("warmups_s", "wall time of each call before the repeats"),
     _times("loopbacks_s", "wall time of each call on a link that slows nothing down"),

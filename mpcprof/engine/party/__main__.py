@@ -44,17 +44,51 @@ class Party:
 
     def __init__(self, backend: Any) -> None:  # Any: builds differ in their classes
         self.backend = backend
+        self._round_trips_s: Dict[int, float] = {}  # the shortest seen, by peer
+
+    def _start(self, header: Header) -> None:
+        """Wait for the common start: a time of the one clock, or a sign of rank 0.
+
+        Parties of one machine have one monotonic clock, and a common start needs no
+        message over the emulated link. Parties of several hosts have none: rank 0 asks
+        each peer how long an answer takes, and has it begin when its own wait is over.
+        """
+        if "start_at_s" in header:
+            _wait_until(header["start_at_s"])
+            return
+        link = self.backend.link
+        link.all_gather("ready")
+        if header["rank"]:
+            link.recv(0)
+            link.send_async(0, "here")
+            wait_s = float(link.recv(0))
+            _wait_until(time.monotonic() + wait_s)
+            return
+        peers = range(1, header["n_parties"])
+        for peer in peers:
+            begin_s = time.monotonic()
+            link.send_async(peer, "where?")
+            link.recv(peer)
+            trip_s = time.monotonic() - begin_s
+            self._round_trips_s[peer] = min(self._round_trips_s.get(peer, 60.0), trip_s)
+        longest_s = max(self._round_trips_s.values()) / 2
+        begin_s = time.monotonic()
+        for peer in peers:
+            own_s = longest_s - self._round_trips_s[peer] / 2
+            link.send_async(peer, f"{own_s:.9f}")
+        _wait_until(begin_s + longest_s)
 
     def hello(self, header: Header, _: List[bytes]) -> Frame:
         """Answer nothing: a sign that the process has imported SPU and listens."""
         return {}, []
 
-    def connect(self, header: Header, _: List[bytes]) -> Frame:
+    def connect(self, header: Header, blobs: List[bytes]) -> Frame:
         """Open the link to every peer; answer the wall seconds of link and runtime."""
         start_s = time.perf_counter()
         self.backend.connect(header)
         connected_s = time.perf_counter()
-        self.backend.start_runtime(header)
+        if "runtime_config" in header:
+            self.configure(header, blobs)
         ready_s = time.perf_counter()
         versions = self.backend.versions()
         return {
@@ -63,6 +97,22 @@ class Party:
             "versions": versions,
             "log": _drain_log(),
         }, []
+
+    def configure(self, header: Header, _: List[bytes]) -> Frame:
+        """Start the virtual machine on a link that is open; answer its wall seconds."""
+        start_s = time.perf_counter()
+        self.backend.start_runtime(header)
+        return {"runtime_s": time.perf_counter() - start_s}, []
+
+    def tell(self, header: Header, blobs: List[bytes]) -> Frame:
+        """Send the only blob to each rank of `receivers`."""
+        for rank in header["receivers"]:
+            self.backend.link.send_async(rank, blobs[0])
+        return {}, []
+
+    def hear(self, header: Header, _: List[bytes]) -> Frame:
+        """Answer the next message of each rank of `senders`."""
+        return {}, [_bytes(self.backend.link.recv(r)) for r in header["senders"]]
 
     def compile(self, header: Header, blobs: List[bytes]) -> Frame:
         """Compile the program in the only blob to an executable."""
@@ -76,11 +126,7 @@ class Party:
 
     def split(self, header: Header, blobs: List[bytes]) -> Frame:
         """Share the arrays in the blobs; answer all of rank 0, then of rank 1 ..."""
-        arrays = [
-            np.frombuffer(blob, kind["dtype"]).reshape(kind["shape"]).copy()
-            for kind, blob in zip(header["arrays"], blobs)
-        ]
-        answer, blobs_by_rank = self.backend.split(header, arrays)
+        answer, blobs_by_rank = self.backend.split(header, _arrays(header, blobs))
         return answer, [blob for own in blobs_by_rank for blob in own]
 
     def join(self, header: Header, blobs: List[bytes]) -> Frame:
@@ -95,21 +141,21 @@ class Party:
         self.backend.load(header, blobs)
         return {}, []
 
-    def hold(self, header: Header, _: List[bytes]) -> Frame:
-        """Take this party's shares of what `owner` reads from its own file.
+    def hold(self, header: Header, blobs: List[bytes]) -> Frame:
+        """Take this party's shares of what `owner` reads from its own file, or blobs.
 
         The owner alone knows the file, shares what is in it, and sends each peer that
         peer's shares over the link. The answer has the payload bytes and the times.
         """
-        _wait_until(header["start_at_s"])
+        self._start(header)
         begin_s = time.monotonic()
         if header["rank"] == header["owner"]:
-            arrays = _read_owned(header)
+            arrays = _arrays(header, blobs) if blobs else _read_owned(header)
             kinds, blobs_by_rank = self.backend.split(header, arrays)
             n_sent = 0
-            for rank, blobs in enumerate(blobs_by_rank):
+            for rank, shares in enumerate(blobs_by_rank):
                 if rank != header["owner"]:
-                    message = pack(kinds, blobs)
+                    message = pack(kinds, shares)
                     self.backend.link.send_async(rank, message)
                     n_sent += len(message)
             own = blobs_by_rank[header["owner"]]
@@ -123,9 +169,10 @@ class Party:
     def reveal(self, header: Header, _: List[bytes]) -> Frame:
         """Give `receiver` this party's shares of the output of a case.
 
-        The receiver alone joins them and answers with the array.
+        The receiver alone joins them and answers with the array; several outputs are
+        one vector, one after another.
         """
-        _wait_until(header["start_at_s"])
+        self._start(header)
         begin_s = time.monotonic()
         kinds, own = self.backend.fetch(header["case"])
         answer: Header = {"begin_s": begin_s, "bytes_sent": 0}
@@ -138,9 +185,20 @@ class Party:
             own if rank == header["rank"] else unpack(self.backend.link.recv(rank))[1]
             for rank in range(header["n_parties"])
         ]
-        array = np.asarray(self.backend.join(header, by_rank), np.float64)
+        array = self._join_outputs(header, kinds["n_chunks"], by_rank)
         answer.update(end_s=time.monotonic(), shape=list(array.shape))
         return answer, [array.tobytes()]
+
+    def _join_outputs(
+        self, header: Header, n_chunks: List[int], by_rank: List[List[bytes]]
+    ) -> Any:
+        arrays, begin = [], 0
+        for n_own in n_chunks:
+            own = [blobs[begin : begin + 1 + n_own] for blobs in by_rank]
+            arrays.append(np.asarray(self.backend.join(header, own), np.float64))
+            begin += 1 + n_own
+        is_one = len(arrays) == 1
+        return arrays[0] if is_one else np.concatenate([a.ravel() for a in arrays])
 
     def unload(self, header: Header, _: List[bytes]) -> Frame:
         """Forget a case: its shares, its outputs, its executable."""
@@ -148,13 +206,9 @@ class Party:
         return {}, []
 
     def run(self, header: Header, _: List[bytes]) -> Frame:
-        """Run a loaded case once, beginning at the monotonic time `start_at_s`.
-
-        All parties live on one machine, so the monotonic clock is common to them and
-        a common start needs no message over the emulated link.
-        """
+        """Run a loaded case once, from the common start on."""
         _drain_log()
-        _wait_until(header["start_at_s"])
+        self._start(header)
         begin_s = time.monotonic()
         busy_s = time.process_time()
         profile = self.backend.run(header["case"])
@@ -186,7 +240,7 @@ class Party:
         Between parties in step an exchange is one hop, as in a protocol's round.
         """
         exchanges_s = []
-        _wait_until(header["start_at_s"])
+        self._start(header)
         for _exchange in range(header["n_exchanges"]):
             begin_s = time.monotonic()
             self.backend.link.all_gather("x")
@@ -194,11 +248,22 @@ class Party:
         return {"exchanges_s": exchanges_s}, []
 
     def stream(self, header: Header, _: List[bytes]) -> Frame:
-        """Send messages to each of `peers` while receiving as many; answer rates."""
-        _wait_until(header["start_at_s"])
+        """Send messages to `receivers` and take as many of `peers`; answer rates."""
+        self._start(header)
         stream = _stream_in_threads if self.backend.WAITS_ALONE else _stream_in_turns
         rates = stream(self.backend.link, header)
         return {"goodput_bytes_per_s_by_peer": rates}, []
+
+
+def _bytes(message: Any) -> bytes:
+    return message.encode() if isinstance(message, str) else bytes(message)
+
+
+def _arrays(header: Header, blobs: List[bytes]) -> List[Any]:
+    return [
+        np.frombuffer(blob, kind["dtype"]).reshape(kind["shape"]).copy()
+        for kind, blob in zip(header["arrays"], blobs)
+    ]
 
 
 def _read_owned(header: Dict[str, Any]) -> List[Any]:
@@ -238,8 +303,7 @@ def _read_entry(file: Any, start: int, name: str, known: Dict[str, Any]) -> Any:
 
 def _stream_in_threads(link: Any, header: Header) -> Dict[str, float]:
     """Return rates by peer, over the messages after the first, by their arrivals."""
-    peers, n_messages = header["peers"], header["n_messages"]
-    message = "x" * header["message_bytes"]
+    n_messages, message = header["n_messages"], "x" * header["message_bytes"]
     arrivals: Dict[int, Tuple[float, float]] = {}
 
     def receive(peer: int) -> None:
@@ -255,8 +319,8 @@ def _stream_in_threads(link: Any, header: Header) -> Dict[str, float]:
 
     threads = [
         threading.Thread(target=act, args=(peer,))
+        for act, peers in ((receive, header["peers"]), (send, header["receivers"]))
         for peer in peers
-        for act in (receive, send)
     ]
     for thread in threads:
         thread.start()

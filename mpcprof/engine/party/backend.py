@@ -32,7 +32,9 @@ class Backend:
         desc.recv_timeout_ms = _RECEIVE_TIMEOUT_MS
         desc.http_timeout_ms = _RECEIVE_TIMEOUT_MS
         desc.connect_retry_interval_ms = 100
-        desc.connect_retry_times = 100
+        desc.connect_retry_times = header.get("connect_retry_times", 100)
+        if header.get("tls"):
+            _set_tls(desc, header["tls"])
         for rank, address in enumerate(header["addresses"]):
             desc.add_party(f"rank{rank}", address)
         self.link = self.LINK.create_brpc(desc, header["rank"])
@@ -66,3 +68,13 @@ class Backend:
         executable = self._executables.pop(case)
         for name in [*executable.input_names, *executable.output_names]:
             self._runtime.del_var(name)
+
+
+def _set_tls(desc: Any, files: Dict[str, str]) -> None:
+    """Speak TLS in both directions, each side showing its certificate."""
+    desc.enable_ssl = True
+    for options in (desc.server_ssl_opts, desc.client_ssl_opts):
+        options.cert.certificate_path = files["certificate"]
+        options.cert.private_key_path = files["key"]
+        options.verify.ca_file_path = files["authority"]
+        options.verify.verify_depth = 1

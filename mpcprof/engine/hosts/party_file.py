@@ -1,0 +1,166 @@
+"""PARTY.toml: who a party is, where its peers are, and what it may run.
+
+>>> read_party_file(Path("party0.toml"))  # doctest: +SKIP
+"""
+
+import re
+import sys
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from mpcprof.builds import DEFAULT_BUILD, get_build
+from mpcprof.errors import UsageError
+from mpcprof.files import convert_json
+from mpcprof.units import parse_duration_s
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):(\d{1,5})")
+_DIGEST: Final = re.compile(r"[0-9a-f]{8,64}")
+_EXAMPLE: Final = "such as 10.0.0.1:9100"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """Files with which a party shows who it is; paths are from its party file's folder.
+
+    Attributes:
+        certificate: Its certificate, PEM; its common name is in `names`.
+        key: Its private key, PEM, without a password.
+        authority: Certificate of who signed the certificates of all parties.
+    """
+
+    certificate: str
+    key: str
+    authority: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartyFile:
+    """One party of a deployment over several hosts.
+
+    Attributes:
+        rank: Number of this party; 0 leads, owns what goes in and alone gets results.
+        addresses: Where each party, by rank, is dialled from this host.
+        listen: Where this party listens; its own address if empty.
+        names: Common name in the certificate of each party; party0, party1 ... if none.
+        runtime: SPU build of this party.
+        may_run: `any`, or the digests of programs that it runs for rank 0; 8 letters
+            are enough.
+        connect_limit: How long a peer may take to come.
+        answer_limit: How long a call may take.
+        tls: None for links that everybody on the way can read.
+
+    Raises:
+        UsageError: If a value is not acceptable.
+    """
+
+    rank: int
+    addresses: tuple[str, ...]
+    listen: str = ""
+    names: tuple[str, ...] = ()
+    runtime: str = DEFAULT_BUILD.name
+    may_run: Literal["any"] | tuple[str, ...] = "any"
+    connect_limit: str = "60s"
+    answer_limit: str = "10min"
+    tls: TlsFiles | None = None
+
+    def __post_init__(self) -> None:
+        n_parties = len(self.addresses)
+        if n_parties not in (2, 3):
+            raise UsageError(f"{n_parties} addresses: expected one for each of 2 or 3")
+        if not 0 <= self.rank < n_parties:
+            raise UsageError(f"rank={self.rank}: expected 0 to {n_parties - 1}")
+        for address in (*self.addresses, *filter(None, [self.listen])):
+            _split(address)
+        if len({*self.addresses}) < n_parties:
+            raise UsageError(f"two parties at {self.addresses[0]}: expected two places")
+        if self.names and len({*self.names}) != n_parties:
+            raise UsageError(f"names={list(self.names)}: expected {n_parties} others")
+        for digest in () if self.may_run == "any" else self.may_run:
+            if not _DIGEST.fullmatch(digest):
+                raise UsageError(
+                    f'may_run has {digest!r}: expected "any", or digests of programs, '
+                    "8 to 64 of 0-9a-f, as a refusal prints them"
+                )
+        get_build(self.runtime)
+        parse_duration_s(self.connect_limit)
+        parse_duration_s(self.answer_limit)
+
+    @property
+    def connect_limit_s(self) -> float:
+        """Seconds that a peer may take to come."""
+        return parse_duration_s(self.connect_limit)
+
+    @property
+    def answer_limit_s(self) -> float:
+        """Seconds that a call may take."""
+        return parse_duration_s(self.answer_limit)
+
+    @property
+    def peers(self) -> tuple[int, ...]:
+        """Ranks of the other parties."""
+        return tuple(r for r in range(len(self.addresses)) if r != self.rank)
+
+    def name_of(self, rank: int) -> str:
+        """Return the common name that the certificate of a party has."""
+        return self.names[rank] if self.names else f"party{rank}"
+
+    def endpoint(self, rank: int) -> tuple[str, int]:
+        """Return host and port at which a party is dialled."""
+        return _split(self.addresses[rank])
+
+    @property
+    def listens_at(self) -> tuple[str, int]:
+        """Host and port at which this party listens."""
+        return _split(self.listen or self.addresses[self.rank])
+
+    def link_header(self, inner: str = "") -> dict[str, object]:
+        """Return where the party's program listens and dials, and its TLS files.
+
+        Args:
+            inner: Where it listens behind a gate; empty for no gate.
+        """
+        addresses = [*self.addresses]
+        addresses[self.rank] = inner or self.listen or addresses[self.rank]
+        tls = asdict(self.tls) if self.tls else None
+        return {"rank": self.rank, "addresses": addresses, "tls": tls}
+
+    def may_run_program(self, digest: str) -> bool:
+        """Tell whether the file allows a program."""
+        return self.may_run == "any" or any(map(digest.startswith, self.may_run))
+
+
+def _split(address: str) -> tuple[str, int]:
+    match = _ADDRESS.fullmatch(address)
+    if match is None or not 0 < int(match[2]) < 65536:
+        raise UsageError(f"{address!r} is no address; expected HOST:PORT, {_EXAMPLE}")
+    return match[1].strip("[]"), int(match[2])
+
+
+def read_party_file(path: Path) -> PartyFile:
+    """Read a party file; the files that it names are there.
+
+    Raises:
+        UsageError: If it cannot be read, or a value is not acceptable.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        found = convert_json(values, PartyFile, what="party file")
+    except (OSError, ValueError) as error:  # of TOML, and ours
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"{path}: {reason}; see docs/deploying.md") from None
+    if found.tls is None:
+        return found
+    files = {
+        name: str((path.parent / file).resolve())
+        for name, file in asdict(found.tls).items()
+    }
+    for name, file in files.items():
+        if not Path(file).is_file():
+            raise UsageError(f"{path}: tls.{name} = {file!r}: there is no such file")
+    return replace(found, tls=TlsFiles(**files))
