@@ -17,6 +17,7 @@ from mpcprof.units import parse_duration_s, parse_percent
 
 if TYPE_CHECKING:
     from mpcprof.deployment import Deployment
+    from mpcprof.network import Network
 
 Command = TypeVar("Command", bound=Callable[..., Any])  # Any: click's own convention
 Decorator = Callable[[Command], Command]
@@ -103,7 +104,7 @@ def heads_option(text: str, default: str | None = None) -> Decorator[Any]:
 
 IMAGE_MODELS = "digits, cifar, cifar-small, tiny-imagenet, or a file of sizes FILE.json"
 MODELS = IMAGE_MODELS.replace("or a", "bert-base, bert-large, or a")
-_NETWORK = "wan, lan, or bandwidth and round trip: 44MBps,40ms"
+_NETWORK = "wan, lan, bandwidth and round trip: 44MBps,40ms, or link.json of a link"
 _offer_networks = offering("mpcprof.network:NETWORKS")
 offer_models = offering("mpcprof.nn.preset:MODELS", has_files=True)
 
@@ -131,6 +132,12 @@ emulation_option = click.option(
     default="auto",
     show_default=True,
     help="relay, tun or netem; see `mpcprof doctor`.",
+)
+parties_option = click.option(
+    "--parties",
+    type=FILE,
+    metavar="PARTY.toml",
+    help="Party file of this host: parties of several hosts, see docs/deploying.md.",
 )
 mode_option = click.option(
     "--mode",
@@ -268,6 +275,13 @@ def sharded(path: Path, shard: Shard | None) -> Path:
     return path.with_stem(f"{path.stem}-{shard.label}") if shard else path
 
 
+def seen_network(parties: Path | None, network: "Network") -> "Network | None":
+    """Return the network, or None where hosts are to say which one they see."""
+    source = click.get_current_context().get_parameter_source("network")
+    is_typed = source is ParameterSource.COMMANDLINE
+    return network if parties is None or is_typed else None
+
+
 def planned_deployment(plan: str | None, **typed: Any) -> "Deployment":
     """Return the deployment that was typed, or the plan's if no option of it was.
 
@@ -312,4 +326,5 @@ measure_options = combine(
         default=0,
         help="First port to use. [default: free ones]",
     ),
+    parties_option,
 )

@@ -12,6 +12,7 @@ from mpcprof.cli.options import (
     example,
     json_option,
     measure_options,
+    seen_network,
     trace_options,
 )
 from mpcprof.cli.progress import progress_bar, spu_prints_to_stderr
@@ -19,6 +20,7 @@ from mpcprof.errors import UsageError
 from mpcprof.units import parse_percent
 
 if TYPE_CHECKING:
+    from mpcprof.network import Network
     from mpcprof.trace.files import TraceUnit
 
 
@@ -93,6 +95,8 @@ def command(
     trace_unit: "TraceUnit",
     is_json: bool,
     repeats: int | None,
+    parties: Path | None,
+    network: "Network",
     **asked: Any,  # one value per option that other commands share
 ) -> None:
     """Measure a JAX function of yours on real parties.
@@ -100,8 +104,15 @@ def command(
     MODULE:FUNCTION is importable from here, or a path: model.py:attention, or
     model.py:layer.apply. It takes the secret --input, and returns one array or several,
     which are checked. Arrays that it holds itself are public; the report says so.
+
+    With --parties of another rank than 0: agree to this function alone, and take part
+    in the one profile of it that rank 0 makes.
     """
-    from mpcprof.sweep.function import profile_function
+    from mpcprof.sweep.function import (
+        follow_with_function,
+        is_follower,
+        profile_function,
+    )
     from mpcprof.trace.files import check_trace, write_trace
     from mpcprof.workloads.user import load_user_function
 
@@ -111,7 +122,11 @@ def command(
         workload = load_user_function(
             target, inputs, maker=maker, domain=_domain(domains), rtol=tolerance
         )
+        asked.update(parties=parties, network=seen_network(parties, network))
         with progress_bar("setting up") as progress:
+            if parties and is_follower(parties):
+                follow_with_function(workload, progress, **asked)
+                return
             report = profile_function(workload, progress, repeats=repeats or 3, **asked)
     if trace and report.timeline:
         write_trace(report.timeline, trace, trace_unit)

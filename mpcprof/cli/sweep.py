@@ -11,6 +11,7 @@ from mpcprof.cli.options import (
     example,
     json_option,
     measure_options,
+    seen_network,
     sharded,
     spread_options,
 )
@@ -18,6 +19,7 @@ from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
 from mpcprof.units import format_duration, parse_duration_s, parse_int_list
 
 if TYPE_CHECKING:
+    from mpcprof.network import Network
     from mpcprof.shard import Shard
     from mpcprof.sweep.run import SweepResult
 
@@ -61,6 +63,8 @@ def command(
     protocol: str,
     shard: "Shard | None",
     cluster: str,
+    parties: Path | None,
+    network: "Network",
     **asked: Any,  # one value per option; see grid_config
 ) -> None:
     """Measure a grid of workloads into a profile.
@@ -72,7 +76,13 @@ def command(
     from mpcprof.sweep.grid import grid_config
     from mpcprof.sweep.run import sweep
 
-    config = grid_config(protocol=protocol, shard=shard, **asked)
+    config = grid_config(
+        protocol=protocol,
+        shard=shard,
+        parties=parties,
+        network=seen_network(parties, network),
+        **asked,
+    )
     path = path or str(sharded(Path("profiles", f"{protocol}.parquet"), shard))
     with (
         resumable(path, kept="what was finished is"),

@@ -12,6 +12,7 @@ from mpcprof.cli.options import (
     example,
     json_option,
     networks_option,
+    parties_option,
     plan_option,
     profile_argument,
     seed_option,
@@ -62,6 +63,7 @@ from mpcprof.units import parse_duration_s
 @seed_option
 @networks_option
 @emulation_option
+@parties_option
 @verifying_options
 @click.option(
     "--limit",

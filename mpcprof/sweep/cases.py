@@ -16,6 +16,8 @@ from mpcprof.engine.calibration import (
     trim_link,
 )
 from mpcprof.engine.emulation.backends import choose_emulation, make_emulation
+from mpcprof.engine.hosts.link import check_real_link, measure_link
+from mpcprof.engine.hosts.session import HostedSession
 from mpcprof.engine.measure import (
     Case,
     CaseFailedError,
@@ -31,13 +33,14 @@ from mpcprof.pricing import Calibration
 from mpcprof.profile.record import Profile, Record
 from mpcprof.progress import Progress
 from mpcprof.provenance import commit, host_description, now_utc, versions_text
-from mpcprof.sweep.config import SweepConfig
+from mpcprof.sweep.config import SEEN_ON, SweepConfig
 from mpcprof.sweep.estimate import measuring_s
 from mpcprof.units import format_bandwidth, format_duration
 
 BLOCK_CASES = 6  # interleaved; what a killed sweep loses at most
 _LONG_CHECK_S = 15.0  # is said beforehand
 _CALIBRATED = Deployment(protocol="semi2k")
+_NO_LOOPBACK = Calibration(loopback_s_per_hop=0.0, loopback_s_per_byte=0.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,7 @@ class CaseRun:
         self._leaves_out = leaves_out
         self._on_timing = on_timing
         self._plan = config.plan()
+        self._counter: Session | None = None  # of hops, where hosts show none
         self._n_made = Counter[Case]()  # calls of each case in this block
         self._n_shown = Counter[Case]()
         self.left_out: list[LeftOut] = []
@@ -100,15 +104,25 @@ class CaseRun:
 
     def blocks(self) -> Generator[tuple[Record, ...], None, None]:
         """Yield records block by block; after a case that fails parties start anew."""
+        try:
+            yield from self._blocks()
+        finally:
+            if self._counter:
+                self._counter.close()
+
+    def _blocks(self) -> Iterator[tuple[Record, ...]]:
         config = self._config
         begin_s = self._clock()
+        if config.parties:
+            self._calibration = _NO_LOOPBACK
         if self._waiting and not self._calibration and config.deployment != _CALIBRATED:
             with self._session(_CALIBRATED) as session:
                 self._calibration = calibrate_host(config, session)
         while self._waiting:
             with self._session(config.deployment) as session:
                 self._calibration = self._calibration or calibrate_host(config, session)
-                _trim(config, session, self._progress)
+                config = self._config = _trim(config, session, self._progress)
+                self._plan = config.plan()
                 context = _context(config, session, self._calibration)
                 self.setup_s += self._clock() - begin_s
                 for block in self._measure(session):
@@ -131,6 +145,8 @@ class CaseRun:
         self._n_asked += len(cases)
 
     def _session(self, deployment: Deployment) -> Session:
+        if self._config.parties:
+            return HostedSession(deployment, self._config.parties)
         emulation = choose_emulation(self._config.emulation)
         return Session(
             deployment,
@@ -151,6 +167,8 @@ class CaseRun:
                 is_possible = not isinstance(error, CaseNotCompiledError)
                 self._leave_out(error.case, error.reason, has_failed=is_possible)
                 return
+            if self._config.parties:
+                timings = self._with_hops(timings)
             measured = [self._split(session, timing) for timing in timings]
             for long in too_long:
                 self._leave_out(long.case, long.reason)
@@ -163,6 +181,21 @@ class CaseRun:
                 self._leave_out(case, reason)
             if measured:
                 yield measured
+
+    def _with_hops(self, timings: list[Timing]) -> list[Timing]:
+        """Add a call by parties of this host alone, where only the wire tells hops."""
+        if not timings or self._config.deployment.is_counted_by_spu:
+            return timings
+        if self._counter is None:
+            counter = Session(self._config.deployment, make_emulation("relay"))
+            self._counter = counter.__enter__()
+        plan = replace(self._plan, networks=(SEEN_ON,), repeats=1, warmups=0)
+        cases = [timing.case for timing in timings]
+        counted, _ = measure(self._counter, cases, replace(plan, enough_s=0.0))
+        return [
+            replace(timing, calls=(*timing.calls, *one.calls))
+            for timing, one in zip(timings, counted, strict=True)
+        ]
 
     def _split(self, session: Session, timing: Timing) -> Timing:
         """Return a timing with those of its scopes, where the plan asks for them."""
@@ -209,6 +242,8 @@ def known_calibrations(profile: Profile, network: Network) -> dict[str, Calibrat
     """
     known: dict[str, Calibration] = {}
     for record in profile:
+        if record.emulation == "hosts":  # which have no loopback
+            continue
         if record.network == network and record.host not in known:
             known[record.host] = Calibration(
                 loopback_s_per_hop=record.loopback_s_per_hop,
@@ -238,7 +273,15 @@ def calibrate_host(config: SweepConfig, session: Session) -> Calibration:
     return calibrate(session, network, seed=config.seed, is_rough=is_rough)
 
 
-def _trim(config: SweepConfig, session: Session, progress: Progress) -> None:
+def _trim(config: SweepConfig, session: Session, progress: Progress) -> SweepConfig:
+    """Have the parties see the network; return the config with what hosts see."""
+    if config.parties and config.is_network_seen:
+        link = measure_link(session)
+        progress.say(f"link: {'; '.join(link.lines())}")
+        return replace(config, network=link.network)
+    if config.parties:
+        check_real_link(session, config.network)
+        return config
     is_seen = config.network in config.plan().counted_on
     is_seen &= not config.deployment.is_counted_by_messages
     if config.mode == "emulated" or is_seen:
@@ -251,6 +294,7 @@ def _trim(config: SweepConfig, session: Session, progress: Progress) -> None:
             f"{format_duration(check.rtt_s, digits=4)} round trip, "
             f"{format_bandwidth(check.goodput_bytes_per_s, digits=3)} each way at once"
         )
+    return config
 
 
 def _advice(config: SweepConfig) -> str:
@@ -269,7 +313,7 @@ def _context(
         deployment=config.deployment,
         network=config.network,
         mode=config.mode,
-        emulation=choose_emulation(config.emulation),
+        emulation="hosts" if config.parties else choose_emulation(config.emulation),
         calibration=calibration,
         setup=session.setup,
         seed=config.seed,

@@ -3,10 +3,13 @@
 import math
 import random
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mpcprof.deployment import Deployment, make_deployment
 from mpcprof.engine.emulation.backends import choose_emulation
+from mpcprof.engine.hosts.party_file import PartyFile, read_party_file
+from mpcprof.engine.hosts.station import check_same_build
 from mpcprof.engine.measure import Case, MeasureConfig
 from mpcprof.engine.traced import check_traceable
 from mpcprof.errors import UsageError
@@ -17,7 +20,7 @@ from mpcprof.shard import Shard
 from mpcprof.sweep.estimate import call_s
 
 # with a delay the relay sees which messages wait; they are few, so it can be short
-_SEEN_ON = Network(bandwidth_bytes_per_s=math.inf, rtt_s=0.010)
+SEEN_ON = Network(bandwidth_bytes_per_s=math.inf, rtt_s=0.010)
 _STOCK_FACTOR = 4  # times enough_s where calls refill a stock, to see several refills
 
 
@@ -39,6 +42,8 @@ class SweepConfig:
         case_limit_s: Seconds of the calls of a case beyond which it is left out.
         base_port: First port for parties and relay; 0 for free ones.
         is_traced: Whether calls keep their messages, for a trace.
+        parties: This host's party, of several hosts; None for parties of this machine.
+        is_network_seen: Whether `network` is to be what these parties see.
     """
 
     deployment: Deployment
@@ -54,6 +59,8 @@ class SweepConfig:
     case_limit_s: float = math.inf
     base_port: int = 0
     is_traced: bool = False
+    parties: PartyFile | None = None
+    is_network_seen: bool = False
 
     def key_of(self, case: Case) -> RecordKey:
         """Return the key of a case in the profile."""
@@ -71,6 +78,8 @@ class SweepConfig:
         functions that nobody has seen, whose messages may not wait for each other.
         Where messages tell hops themselves, that call waits for no network either.
         """
+        if self.parties:
+            return self._plan_of_hosts()
         is_emulated = self.mode == "emulated"
         is_waited_for = is_emulated and not self.network.is_loopback
         keeps_stock = self.deployment.keeps_stock
@@ -79,7 +88,7 @@ class SweepConfig:
         has_own = any(case.workload.kind == "function" for case in self.cases)
         is_unseen = has_own and not (is_emulated and self.network.one_way_s)
         shows = needs_counting and self.network.one_way_s
-        counting = self.network if shows else _SEEN_ON
+        counting = self.network if shows else SEEN_ON
         return MeasureConfig(
             networks=(
                 (LOOPBACK, self.network)
@@ -98,11 +107,22 @@ class SweepConfig:
             is_split=has_own,
         )
 
+    def _plan_of_hosts(self) -> MeasureConfig:
+        """Return the calls of each case between hosts, where there is no loopback."""
+        return MeasureConfig(
+            networks=(self.network,),
+            repeats=self.repeats,
+            enough_s=self.enough_s,
+            warmups=self.warmups,
+            seed=self.seed,
+            case_limit_s=self.case_limit_s,
+        )
+
 
 def make_config(
     *,
     cases: tuple[Case, ...],
-    network: Network = NETWORKS["wan"],
+    network: Network | None = NETWORKS["wan"],
     mode: Mode = "emulated",
     emulation: str = "auto",
     repeats: int = 3,
@@ -114,6 +134,7 @@ def make_config(
     base_port: int = 0,
     shard: Shard | None = None,
     is_traced: bool = False,
+    parties: Path | None = None,
     **deployment: Any,  # see make_deployment, which checks each
 ) -> SweepConfig:
     """Return the config of what a person asks for, with the cases mixed.
@@ -122,11 +143,14 @@ def make_config(
         warmups: By default 1, and 0 in a priced sweep, which is to be quick: there the
             first, cold call is the warm-up.
         shard: Part of the cases to measure; None for all.
+        network: None for what the parties of several hosts see.
+        parties: The party file of this host.
 
     Raises:
         UsageError: If a name is unknown or a combination impossible; it is named.
     """
     deployed = make_deployment(**deployment)
+    party_file = read_parties(parties, deployed, mode=mode, emulation=emulation)
     if emulation == "auto":
         emulation = deployed.build.emulations[0]
     check_combination(deployed, emulation)
@@ -134,10 +158,14 @@ def make_config(
         shard.check_size(len(cases), "cases")
         cases = shard.take(cases)
     if is_traced:
+        if party_file or network is None:
+            raise UsageError("--trace is of parties of one machine; not --parties")
         check_traceable(mode, choose_emulation(emulation), network)
     return SweepConfig(
         deployment=deployed,
-        network=network,
+        parties=party_file,
+        is_network_seen=network is None,
+        network=network or NETWORKS["wan"],
         mode=mode,
         emulation=emulation,
         cases=_ordered(cases, seed, case_limit_s, deployed),
@@ -150,6 +178,36 @@ def make_config(
         base_port=base_port,
         is_traced=is_traced,
     )
+
+
+def read_parties(
+    path: Path | None,
+    deployment: Deployment,
+    *,
+    mode: Mode = "emulated",
+    emulation: str = "auto",
+) -> PartyFile | None:
+    """Read the party file of this host, if there are several hosts.
+
+    Raises:
+        UsageError: If it, or what else was asked for, does not go with several hosts.
+    """
+    if path is None:
+        return None
+    if mode == "priced" or emulation != "auto":
+        raise UsageError(
+            "--parties: the network between hosts is a real one; leave out --mode and "
+            "--emulation"
+        )
+    if deployment.keeps_stock:
+        raise UsageError(
+            f"--parties: hops of {deployment.protocol} are told apart by loopback calls"
+            ", of which hosts have none; measure it on one machine and predict with "
+            "--network of `mpcprof link`"
+        )
+    party_file = read_party_file(path)
+    check_same_build(party_file, deployment)
+    return party_file
 
 
 def check_combination(deployment: Deployment, emulation: str) -> None:

@@ -4,13 +4,18 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from mpcprof.engine.child import Child
+from mpcprof.engine.hosts.follower import Offer, follow
+from mpcprof.engine.hosts.party_file import read_party_file
 from mpcprof.engine.installation import get_runtime
-from mpcprof.engine.measure import Timing, inputs_and_result
+from mpcprof.engine.lowering import Lowered, lower
+from mpcprof.engine.measure import FIRST_CASE, Timing, inputs_and_result
 from mpcprof.engine.traced import call_timeline
 from mpcprof.network import Network, parse_network
 from mpcprof.nn.algebra import Shape
@@ -194,6 +199,44 @@ def _timeline(timing: Timing, config: SweepConfig) -> Timeline:
     """Return the timeline of the last call on the network."""
     title = f"{timing.case}, {config.deployment}, {config.network}"
     return call_timeline(timing.on(config.network)[-1], title, config.network)
+
+
+def is_follower(parties: Path) -> bool:
+    """Tell whether a party file is of another rank than 0, which leads.
+
+    Raises:
+        UsageError: If it cannot be read.
+    """
+    return read_party_file(parties).rank != 0
+
+
+def follow_with_function(
+    workload: Workload,
+    progress: Progress = SILENT,
+    **asked: Any,  # see make_config, which checks each
+) -> None:
+    """Take part, with this host's party, in one profile of a function by rank 0.
+
+    Raises:
+        UsageError: If something asked for is not acceptable.
+        EngineError: If rank 0 profiles another function, or a party fails.
+    """
+    cases = make_cases((workload,), get_preset("quick"))
+    config = make_config(cases=cases, **asked)
+    assert config.parties is not None, "is_follower() comes first"
+    inputs, _ = inputs_and_result(cases[0], config.seed)
+
+    def lower_own(compiler: Child, _: dict[str, int]) -> Lowered:
+        return lower(
+            workload.function,
+            inputs,
+            case=FIRST_CASE,
+            deployment=config.deployment,
+            compiler=compiler,
+        )
+
+    offer = Offer(deployment=config.deployment, lower=lower_own)
+    follow(config.parties, progress, offer=offer, is_once=True)
 
 
 def _captured_line(captured: tuple[tuple[str, Shape], ...]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from mpcprof.engine.installation import get_runtime
 from mpcprof.engine.measure import Case, Timing
+from mpcprof.errors import UsageError
 from mpcprof.pricing import Calibration
 from mpcprof.profile.io import ProfileWriter
 from mpcprof.profile.record import Profile, Record
@@ -75,6 +76,14 @@ def sweep(
     """
     if not cluster:
         get_runtime(config.deployment.build)
+    if config.parties and cluster:
+        raise UsageError("--parties and --cluster: expected one of them")
+    if config.is_network_seen:
+        raise UsageError(
+            "--parties without --network: records are of a network that stays; measure "
+            "it with `mpcprof link --parties PARTY.toml --output link.json`, then "
+            "--network link.json"
+        )
     with ProfileWriter(path, config.deployment, fresh=is_fresh) as writer:
         missing = [c for c in config.cases if config.key_of(c) not in writer.profile]
         known = known_calibrations(writer.profile, config.network)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 from mpcprof.costmodel.model import CostModel, fit_cost_model
+from mpcprof.engine.hosts.party_file import PartyFile
 from mpcprof.engine.measure import Case
 from mpcprof.errors import EngineError, UsageError
 from mpcprof.network import Network
@@ -22,7 +23,7 @@ from mpcprof.profile.record import Profile, Record, RecordKey
 from mpcprof.progress import Progress
 from mpcprof.shard import Shard
 from mpcprof.sweep.cases import known_calibration
-from mpcprof.sweep.config import SweepConfig, check_combination
+from mpcprof.sweep.config import SweepConfig, check_combination, read_parties
 from mpcprof.sweep.run import sweep
 from mpcprof.verify.draw import Drawn, draw_cases, draw_models, model_case
 from mpcprof.verify.report import CaseResult, VerifyResult
@@ -54,6 +55,7 @@ class VerifyConfig:
     seed: int = 0
     base_port: int = 0
     cluster: str = ""
+    parties: PartyFile | None = None
 
 
 def make_config(
@@ -73,6 +75,7 @@ def make_config(
     plan: str | None = None,
     shard: Shard | None = None,
     cluster: str = "",
+    parties: Path | None = None,
 ) -> VerifyConfig:
     """Return the named cases, then drawn ones; see `mpcprof verify --help`.
 
@@ -118,6 +121,7 @@ def make_config(
         warmups=warmups,
         seed=seed,
         cluster=cluster,
+        parties=read_parties(parties, deployment, emulation=emulation),
     )
 
 
@@ -203,6 +207,7 @@ def _sweep_config(config: VerifyConfig, network: Network) -> SweepConfig:
         warmups=config.warmups,
         seed=config.seed,
         base_port=config.base_port,
+        parties=config.parties,
     )
 
 
