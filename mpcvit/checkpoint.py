@@ -85,6 +85,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
         weights, metadata = unpack_tensors(path.read_bytes())
         shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
         header = make_header(metadata, shapes)
+        if not weights:
+            raise UsageError(
+                "it is the public part of a checkpoint: expected one with weights"
+            )
         return Checkpoint(
             architecture=header.transformer,
             weights=weights,

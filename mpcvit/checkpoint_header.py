@@ -19,12 +19,14 @@ from mpcprof.nn.efficientvit import EfficientViT, parse_efficientvit
 from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.transformer import check_weight_shapes
 from mpcvit.data.normalization import WHITE, Normalization
+from mpcvit.tensor_file import pack_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SCHEMA_VERSION: Final = 1
 _KIND: Final = "mpcvit checkpoint"
+_WEIGHTS, _WITHHELD = "weights", "withheld"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +94,34 @@ class CheckpointHeader:
             "class_names": json.dumps(self.class_names),
             "accuracy": json.dumps(self.accuracy),
         }
+
+
+def public_part(header: CheckpointHeader) -> bytes:
+    """Return the file that an image owner gets: the header of a network, no weight."""
+    return pack_tensors({}, {**header.to_metadata(), _WEIGHTS: _WITHHELD})
+
+
+def has_weights(path: Path) -> bool:
+    """Tell whether a file is more than a public part.
+
+    Raises:
+        UsageError: As `read_header`.
+    """
+    with open_checkpoint(path, "numpy") as file:
+        return (file.metadata() or {}).get(_WEIGHTS) != _WITHHELD
+
+
+def check_has_weights(path: Path) -> None:
+    """Refuse a public part where weights are needed.
+
+    Raises:
+        UsageError: If the file is one.
+    """
+    if not has_weights(path):
+        raise UsageError(
+            f"{path} is the public part of a checkpoint, without weights: expected the "
+            "file of its owner"
+        )
 
 
 def _check_count(what: str, given: int, expected: int, noun: str) -> None:
@@ -166,7 +196,8 @@ def make_header(
         UsageError: As `read_header`.
     """
     header = _parse(metadata)
-    check_weight_shapes(network_shapes(header.architecture)[1], shapes)
+    if shapes or metadata.get(_WEIGHTS) != _WITHHELD:
+        check_weight_shapes(network_shapes(header.architecture)[1], shapes)
     return header
 
 

@@ -11,6 +11,7 @@ COMMANDS: CommandTable = {
     "evaluate": ("mpcvit.cli.evaluate", "Accuracy, in the clear or by real parties."),
     "import": ("mpcvit.cli.import_", "A ViT of MPCViT, timm or Hugging Face."),
     "infer": ("mpcvit.cli.infer", "Private inference by real parties."),
+    "public": ("mpcvit.cli.public", "What an image owner may have of a checkpoint."),
     "tune": ("mpcvit.cli.tune", "The fastest plan under which labels stay the same."),
     "pareto": ("mpcvit.cli.pareto", "Accuracy against seconds of a family."),
     "breakdown": ("mpcvit.cli.breakdown", "Figures 1, 3 and 8 of the paper."),

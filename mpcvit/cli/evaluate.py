@@ -14,8 +14,10 @@ from mpcprof.cli.options import (
     heads_option,
     json_option,
     network_option,
+    parties_option,
     plan_option,
     planned_deployment,
+    seen_network,
 )
 from mpcprof.cli.progress import StepLines, progress_bar, spu_prints_to_stderr
 from mpcprof.errors import UsageError
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 @deployment_options
 @network_option
 @emulation_option
+@parties_option
 @heads_option("One by one, or a layer's together. [default: as in the checkpoint]")
 @plan_option
 @json_option
@@ -56,6 +59,7 @@ def command(
     n_batch: int,
     network: "Network",
     emulation: str,
+    parties: Path | None,
     heads: "Heads | None",
     plan: str | None,
     is_json: bool,
@@ -71,17 +75,21 @@ def command(
     if not is_secure:
         click.echo(_plain(checkpoint, dataset, data, n_images, is_json=is_json))
         return
+    from mpcprof.engine.hosts.party_file import read_party_file
     from mpcvit.secure.evaluate import EvaluationConfig, evaluate_secure
     from mpcvit.secure.parties import Conditions
     from mpcvit.secure.report import evaluation_json, evaluation_lines
 
+    conditions = Conditions(
+        deployment=planned_deployment(plan, **deployment),
+        network=network,
+        emulation=emulation,
+        parties=read_party_file(parties) if parties else None,
+        is_network_seen=seen_network(parties, network) is None,
+    )
     config = EvaluationConfig(
         checkpoint=checkpoint,
-        conditions=Conditions(
-            deployment=planned_deployment(plan, **deployment),
-            network=network,
-            emulation=emulation,
-        ),
+        conditions=conditions,
         dataset=dataset,
         data=data,
         n_images=n_images or 200,

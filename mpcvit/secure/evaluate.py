@@ -22,7 +22,7 @@ from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.nn.plan import Plan
 from mpcprof.progress import SILENT, Progress
 from mpcvit.checkpoint import Checkpoint, load_test_data, read_checkpoint
-from mpcvit.checkpoint_header import CheckpointHeader, read_header
+from mpcvit.checkpoint_header import CheckpointHeader, check_has_weights, read_header
 from mpcvit.data.image_set import ImageSet
 from mpcvit.models.layers import to_patches
 from mpcvit.secure.fixed_point import Logits, emulate_network
@@ -131,6 +131,7 @@ def evaluate_secure(
         EngineError: If a party fails.
     """
     header = with_heads(read_header(config.checkpoint), config.heads)
+    check_has_weights(config.checkpoint)  # for the plain answers
     architecture = header.transformer
     dataset = load_test_data(
         header, config.dataset, folder=config.data, limit=config.n_images

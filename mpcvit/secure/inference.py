@@ -211,11 +211,20 @@ def infer(config: InferenceConfig, progress: Progress = SILENT) -> InferenceResu
                 answers.append(model.classify(patches))
                 progress.advance()
             preparation = model.preparation
+    if preparation.network != conditions.network:  # hosts saw another one
+        predicted, why_not = predict_call(
+            config.profile,
+            header.architecture,
+            conditions.deployment,
+            preparation.network,
+            n_batch,
+            plan,
+        )
     logits = join_logits(answers, len(config.images))
     return InferenceResult(
         labels=_labels(config.images, header, logits, prepared),
         deployment=conditions.deployment,
-        network=conditions.network,
+        network=preparation.network,
         heads=_heads(header.architecture, plan),
         n_batch=n_batch,
         preparation=preparation,

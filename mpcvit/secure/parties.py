@@ -5,7 +5,7 @@ owns nothing. What is said here to all of them is the architecture and the code.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,10 +18,13 @@ from mpcprof.deployment import Deployment
 from mpcprof.engine.calibration import trim_link
 from mpcprof.engine.calls import Call, Owned, Setup, Transfer
 from mpcprof.engine.emulation.backends import choose_emulation, make_emulation
+from mpcprof.engine.hosts.link import check_real_link, measure_link
+from mpcprof.engine.hosts.party_file import PartyFile
+from mpcprof.engine.hosts.session import HostedSession, owned_elsewhere
 from mpcprof.engine.lowering import Lowered
 from mpcprof.engine.session import Session
 from mpcprof.engine.traced import check_traceable
-from mpcprof.errors import LinkError
+from mpcprof.errors import LinkError, UsageError
 from mpcprof.network import Network
 from mpcprof.nn.catalogue import AnyNetwork, network_shapes
 from mpcprof.nn.plan import Plan
@@ -31,7 +34,7 @@ from mpcvit.secure.model_owner import fold_apart
 
 IMAGE_OWNER: Final = 0
 MODEL_OWNER: Final = 1
-_CASE: Final = "vit"
+CASE: Final = "vit"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,8 @@ class Conditions:
     Attributes:
         emulation: Back-end that emulates the network: auto, relay, tun or netem.
         is_traced: Whether calls keep their messages, for a trace.
+        parties: This host's party, of several hosts; None for parties of this machine.
+        is_network_seen: Whether `network` is to be what the parties of hosts see.
 
     Raises:
         UsageError: If calls are to be traced and no message can be seen.
@@ -50,8 +55,12 @@ class Conditions:
     network: Network
     emulation: str = "auto"
     is_traced: bool = False
+    parties: PartyFile | None = None
+    is_network_seen: bool = False
 
     def __post_init__(self) -> None:
+        if self.is_traced and self.parties:
+            raise UsageError("--trace is of parties of one machine; not --parties")
         if self.is_traced:
             emulation = choose_emulation(self.emulation)
             check_traceable("emulated", emulation, self.network)
@@ -68,6 +77,11 @@ class Conditions:
                 "beaver TrustedFirstParty: the image owner's party makes the triples "
                 "and could unmask the model; fit for measuring, not against a curious "
                 "image owner"
+            )
+        if self.parties and self.parties.tls is None:
+            found.append(
+                "no [tls] in the party file: whoever is on the way reads and changes "
+                "what the parties send"
             )
         if truncates_locally(self.deployment):
             rate = plan.failure_rate if plan else 0.0
@@ -88,10 +102,12 @@ class Preparation:
         setup: Starting processes, connections, keys.
         compile_s: Seconds from the architecture to the parties' executable.
         weights: Sharing the weights, over the network.
-        notes: What to know of the network.
+        network: The network that the parties see.
+        notes: What to know of it.
     """
 
     setup: Setup
+    network: Network
     compile_s: float
     weights: Transfer
     notes: tuple[str, ...]
@@ -143,8 +159,8 @@ class SecureModel:
         """
         owned = Owned(rank=IMAGE_OWNER, path=patches, shapes=(self._shape,))
         images = self._session.hold([self._image_name], owned)
-        call = self._session.run(_CASE)
-        logits, result = self._session.reveal(_CASE, IMAGE_OWNER)
+        call = self._session.run(CASE)
+        logits, result = self._session.reveal(CASE, IMAGE_OWNER)
         return Answer(logits=logits, images=images, call=call, result=result)
 
 
@@ -166,25 +182,32 @@ def open_parties(
         plan: How the network is deployed; the model owner folds the weights first.
         on_step: Called with what is done next, in a few words.
 
+    Of several hosts this one starts the image owner's party, and reads no weight.
+
     Raises:
         UsageError: If the plan is for another checkpoint.
         EngineError: If parties cannot be started, or the model owner's file is damaged.
     """
-    with _deployed_weights(checkpoint, architecture, plan, on_step) as owned:
-        emulation = make_emulation(choose_emulation(conditions.emulation))
+    with ExitStack() as stack:
+        if conditions.parties:
+            shapes = network_shapes(architecture, n_batch, plan)[1]
+            owned = owned_elsewhere(MODEL_OWNER, shapes)
+        else:
+            weights = deployed_weights(checkpoint, architecture, plan, on_step)
+            owned = stack.enter_context(weights)
         on_step("starting the parties")
-        is_traced = conditions.is_traced
-        with Session(conditions.deployment, emulation, is_traced=is_traced) as session:
+        with _make_session(conditions, n_batch) as session:
             on_step("compiling the model")
             lowered = _lower(session, architecture, n_batch, plan)
-            session.load(_CASE, lowered)
+            session.load(CASE, lowered)
             on_step("measuring the network")
-            notes = _set_network(session, conditions.network)
+            network, notes = _set_network(session, conditions)
             on_step("sharing the weights")
             preparation = Preparation(
                 setup=session.setup,
                 compile_s=lowered.compile_s,
                 weights=session.hold(lowered.input_names[1:], owned),
+                network=network,
                 notes=notes,
             )
             yield SecureModel(
@@ -192,28 +215,51 @@ def open_parties(
             )
 
 
+def _make_session(conditions: Conditions, n_batch: int) -> Session:
+    deployment = conditions.deployment
+    if conditions.parties:
+        hint = {"n_batch": n_batch}
+        return HostedSession(deployment, conditions.parties, hint=hint)
+    emulation = make_emulation(choose_emulation(conditions.emulation))
+    return Session(deployment, emulation, is_traced=conditions.is_traced)
+
+
 def _lower(
     session: Session, architecture: AnyNetwork, n_batch: int, plan: Plan | None
 ) -> Lowered:
-    """Compile from shapes alone; images and weights are zeros here."""
+    function, inputs = model_program(architecture, n_batch, plan)
+    return session.lower(CASE, function, inputs)
+
+
+def model_program(
+    architecture: AnyNetwork, n_batch: int, plan: Plan | None
+) -> tuple[Callable[..., object], list[NDArray[np.float32]]]:
+    """Return what is compiled, from shapes alone: images and weights are zeros."""
     own, weights = network_shapes(architecture, n_batch, plan)
     zeros = [np.zeros(shape, np.float32) for shape in (own, *weights.values())]
-    return session.lower(_CASE, model_workload(architecture, plan).function, zeros)
+    return model_workload(architecture, plan).function, zeros
 
 
-def _set_network(session: Session, network: Network) -> tuple[str, ...]:
+def _set_network(
+    session: Session, conditions: Conditions
+) -> tuple[Network, tuple[str, ...]]:
     """Set the network; a link that is off is a note, as a label is right on any."""
-    if not network.is_loopback:
-        try:
+    network = conditions.network
+    try:
+        if conditions.parties and conditions.is_network_seen:
+            network = measure_link(session).network
+        elif conditions.parties:
+            check_real_link(session, network)
+        elif not network.is_loopback:
             trim_link(session, network)
-        except LinkError as error:
-            return (str(error),)
+    except LinkError as error:
+        return network, (str(error),)
     session.set_network(network)
-    return ()
+    return network, ()
 
 
 @contextmanager
-def _deployed_weights(
+def deployed_weights(
     checkpoint: Path,
     architecture: AnyNetwork,
     plan: Plan | None,
