@@ -5,11 +5,13 @@ from typing import Any
 
 import click
 
-from mpcprof.cli.options import FILE, deployment_options, json_option
+from mpcprof.cli.options import FILE, deployment_options, example, json_option
 from mpcprof.cli.progress import StepLines, spu_prints_to_stderr
 
 
-@click.command("link")
+@click.command(
+    "link", epilog=example("mpcprof link --parties party.toml --output link.json")
+)
 @click.option(
     "--parties",
     type=FILE,

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from mpcprof.cli.options import FILE
+from mpcprof.cli.options import FILE, example
 from mpcprof.cli.progress import StepLines, spu_prints_to_stderr
 from mpcprof.errors import UsageError
 
 
-@click.command("party")
+@click.command("party", epilog=example("mpcprof party party.toml"))
 @click.argument("party_file", metavar="[PARTY.toml]", type=FILE, required=False)
 @click.option("--once", "is_once", is_flag=True, help="End with the first session.")
 @click.option(

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import click
 
-from mpcprof.cli.options import FILE
+from mpcprof.cli.options import FILE, example
 
 
-@click.command("public")
+@click.command(
+    "public", epilog=example("mpcvit public model.safetensors -o public.safetensors")
+)
 @click.argument("checkpoint", type=FILE)
 @click.option("-o", "--output", type=FILE, required=True, help="FILE.safetensors.")
 def command(checkpoint: Path, output: Path) -> None:
@@ -19,6 +21,5 @@ def command(checkpoint: Path, output: Path) -> None:
     from mpcprof.files import replace_file
     from mpcvit.checkpoint_header import public_part, read_header
 
-    header = read_header(checkpoint)
-    replace_file(output, public_part(header))
-    click.echo(f"{output}: {header.architecture.model.name}, without weights")
+    replace_file(output, public_part(read_header(checkpoint)))
+    click.echo(f"{output}: the network of {checkpoint}, without a weight")

@@ -24,6 +24,10 @@ NOT_RUN = {
     "runtime install": "hundreds of MB; tests/mpcprof/engine installs one",
     "--runtime": "needs a build that is not installed everywhere",
     "docs/clusters.md": "several machines; tests/mpcprof/test_cluster.py has workers",
+    "party.toml": "other hosts; tests/mpcprof/engine/hosts starts parties apart",
+    "--make-certificates": "as above",
+    "public.safetensors": "what two hosts share; as above",
+    "real.parquet": "measured between hosts",
     "pip install": "tests/test_wheel.py builds a wheel and runs it",
     "make test": "this",
     "make demo": "its commands are those of the page",
@@ -45,6 +49,8 @@ def fill(folder: Path) -> None:
     (folder / "demo").mkdir()
     for name, records in parts.items():
         write_profile(folder / f"{name}.parquet", replace(whole, records=records))
+    link = {"bandwidth_bytes_per_s": 44e6, "rtt_s": 0.04}
+    (folder / "link.json").write_text(json.dumps(link))
     (folder / "arch.json").write_text(json.dumps(_first_architecture()))
     shutil.copy(DATA / "spulog" / "0.9.5.log", folder / "party0.log")
     w1, w2 = np.full((64, 128), 1 / 64), np.full((128, 64), 1 / 64)

@@ -77,7 +77,7 @@ def test_the_pages_have_commands_and_the_reasons_are_of_some():
 
 
 @pytest.mark.parametrize("page", sorted({page for page, _ in BLOCKS}))
-def test_every_command_of_a_page_is_one_that_its_program_takes(page):
+def test_every_command_of_a_page_is_one_that_its_program_takes(folder, page):
     targets = re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.M)
 
     for command in (c for own, b in BLOCKS if own == page for c in b.commands):
