@@ -6,19 +6,17 @@
 import re
 import sys
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from mpcprof.builds import DEFAULT_BUILD, get_build
 from mpcprof.errors import UsageError
 from mpcprof.files import convert_json
 from mpcprof.units import parse_duration_s
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
+# the standard library's from Python 3.11 on
+tomllib: Any = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
 _ADDRESS: Final = re.compile(r"(\[[0-9a-fA-F:]+\]|[^\s:/]+):(\d{1,5})")
 _DIGEST: Final = re.compile(r"[0-9a-f]{8,64}")
 _EXAMPLE: Final = "such as 10.0.0.1:9100"
