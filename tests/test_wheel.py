@@ -18,6 +18,11 @@ from tests import ROOT
 
 SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
 BUILD = "import setuptools.build_meta as build; print(build.build_wheel('.'))"
+COMMANDS = """
+from mpcprof.cli import main
+main("explore aby3 -o page.html".split(), standalone_mode=False)
+main("predict semi2k --model digits --json".split(), standalone_mode=False)
+"""
 CITATION = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
@@ -38,13 +43,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def test_a_wheel_prices_a_network_by_a_packaged_profile(installed, tmp_path):
+def test_a_wheel_prices_networks_and_draws_its_page_by_packaged_profiles(
+    installed, tmp_path
+):
     paths = map(str, (installed, sysconfig.get_path("purelib")))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    asked = ["predict", "semi2k", "--model", "digits", "--json"]
 
     done = subprocess.run(
-        [sys.executable, "-S", "-m", "mpcprof", *asked],  # -S: without the checkout
+        [sys.executable, "-S", "-c", COMMANDS],  # -S: without the checkout
         env=environment,
         cwd=tmp_path,
         capture_output=True,
@@ -52,7 +58,9 @@ def test_a_wheel_prices_a_network_by_a_packaged_profile(installed, tmp_path):
     )
 
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["title"].startswith("digits, ")
+    predicted = json.loads("{" + done.stdout.partition("{")[2])
+    assert predicted["title"].startswith("digits, ")
+    assert "</html>" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_without_its_extra_mpcvit_says_what_to_install(monkeypatch):
