@@ -79,6 +79,9 @@ class Build:
         stray_share: Share of a primitive's entries that may be wrong by any amount.
         first_call_limit_s: Seconds after which parties that have not finished their
             first program (a second or two) count as hung and are started again.
+        spu: SPU release behind another program; empty where the name says it.
+        has_drivers: Whether the parties are driven by a program that has a link of its
+            own between them, beside SPU's.
     """
 
     name: str
@@ -101,6 +104,13 @@ class Build:
     slack: tuple[tuple[str, float], ...] = ()
     stray_share: float = 0.0
     first_call_limit_s: float = 3600.0
+    spu: str = ""
+    has_drivers: bool = False
+
+    @property
+    def title(self) -> str:
+        """Name, and which SPU that is where the name does not say it."""
+        return f"{self.name} (SPU {self.spu})" if self.spu else self.name
 
     @property
     def version(self) -> str:
@@ -316,8 +326,58 @@ CRYPTEN: Final = Build(
     backend="crypten_backend",
     dialect="tensor",
 )
+_SECRETFLOW_SPU: Final = "0.9.4.dev20250618"  # that secretflow 1.14.0b0 pins
+_SECRETFLOW_PACKAGES: Final = f"""
+    secretflow==1.14.0b0 spu=={_SECRETFLOW_SPU} sf-heu==0.6.0.dev20250514
+    sf-sml==0.1.0.dev20250623 secretflow-serving-lib==0.10.0.dev20250414
+    secretflow-dataproxy==0.5.0.dev20250416 secretflow-spec==1.1.0b0 kuscia==0.0.3b0
+    jax==0.4.26 jaxlib==0.4.26 numpy==1.26.4 scipy==1.15.3 pandas==1.5.3
+    pyarrow==14.0.2 duckdb==1.0.0 scikit-learn==1.5.2 sqlglot==25.5.1 grpcio==1.56.2
+    protobuf==4.25.9 requests==2.32.3 aiohttp==3.14.5 aiobotocore==2.17.0
+    s3fs==2024.2.0 fsspec==2024.2.0 botocore==1.35.93 multiprocess==0.70.18 dill==0.4.1
+    aiohappyeyeballs==2.7.1 aioitertools==0.13.0 aiosignal==1.4.0 async-timeout==5.0.1
+    attrs==26.1.0 cachetools==7.3.3 certifi==2026.10.19.post1 charset-normalizer==3.5.3
+    cloudpickle==3.1.3 frozenlist==1.8.0 idna==3.20 jmespath==1.1.0 joblib==1.6.0
+    ml_dtypes==0.5.4 multidict==6.9.1 opt_einsum==3.4.0 propcache==0.5.4
+    python-dateutil==2.9.0.post0 pytz==2026.6 six==1.17.0 termcolor==3.3.0
+    threadpoolctl==3.8.0 typing_extensions==4.16.0 urllib3==2.8.0 wrapt==1.17.3
+    yarl==1.25.1
+"""
+# Without Ray, of which secretflow 1.14 has no part, and without sdc-apis and sdc-sdk,
+# which it requires in a version that no index has, for its device of trusted hardware.
+SECRETFLOW: Final = Environment(
+    name="secretflow-1.14",
+    python_version="3.10",
+    packages=tuple(
+        (name, version)
+        for name, _, version in (
+            pin.partition("==") for pin in _SECRETFLOW_PACKAGES.split()
+        )
+    ),
+    check="import secretflow; print(secretflow.__version__)",
+    download_mb=410,
+)
+SECRETFLOW_BUILD: Final = replace(
+    DEFAULT_BUILD,
+    name=SECRETFLOW.name,
+    environment=SECRETFLOW,
+    protocols=("semi2k", "cheetah", "aby3"),  # that SecretFlow's SPU device knows
+    backend="secretflow_backend",
+    spu=_SECRETFLOW_SPU,
+    has_drivers=True,
+)
+# the same SPU without SecretFlow, to see what SecretFlow adds
+BARE_SECRETFLOW_BUILD: Final = replace(
+    DEFAULT_BUILD, name=f"spu-{_SECRETFLOW_SPU}", environment=SECRETFLOW
+)
 BUILDS: Final[Mapping[str, Build]] = MappingProxyType(
-    {build.name: build for build in (DEFAULT_BUILD, PAPER_BUILD, NEXT_BUILD, CRYPTEN)}
+    {
+        build.name: build
+        for build in (
+            *(DEFAULT_BUILD, PAPER_BUILD, NEXT_BUILD, CRYPTEN),
+            *(SECRETFLOW_BUILD, BARE_SECRETFLOW_BUILD),
+        )
+    }
 )
 # of builds, and of what is no build
 ENVIRONMENTS: Final[Mapping[str, Environment]] = MappingProxyType(
@@ -378,6 +438,7 @@ def _whole_name(begin: str, names: Sequence[str]) -> str:
     """Return the only name of which `begin` is the whole, or all up to a - or a dot."""
     known = dict.fromkeys(names)
     meant = [name for name in known if name.startswith((f"{begin}-", f"{begin}."))]
+    meant = [name for name in meant if ".dev" not in name] or meant  # a release first
     if begin in known or len(meant) != 1:
         meant = [begin]
     if meant[0] not in known:

@@ -5,7 +5,7 @@ A deployment is the identity of a profile.
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from statistics import fmean, median
 from types import MappingProxyType
 
@@ -107,11 +107,17 @@ class Deployment:
             object.__setattr__(self, name, value)
 
     def __str__(self) -> str:
-        text = f"{self.runtime} {self.protocol} {self.field_bits}-bit ring"
+        text = f"{self.build.title} {self.protocol} {self.field_bits}-bit ring"
         text += f", {self.fraction_bits} fraction bits, beaver {self.beaver}"
         for name, value in self.compiler_options + self.runtime_options:
             text += f", {name}={json.dumps(value).strip(chr(34))}"
         return text
+
+    @property
+    def without_drivers(self) -> "Deployment":
+        """The deployment in which the same SPU runs by itself: its profiles hold."""
+        spu = self.build.spu
+        return replace(self, runtime=f"spu-{spu}") if spu else self
 
     @property
     def n_parties(self) -> int:

@@ -25,6 +25,8 @@ class Call:
             those that the relay saw on an emulated network, and None on loopback.
         counters: What the network between the parties counted, if it can.
         spans_s: Begin and end of each party, on the clock of the machine.
+        driver_s: Seconds that the parties' drivers took for the call beside that, such
+            as for compiling and sending the program; 0 where there are none.
     """
 
     latency_s: float
@@ -32,6 +34,7 @@ class Call:
     runs: tuple[SpuRun, ...]
     counters: Counters | None
     spans_s: tuple[tuple[float, float], ...] = ()
+    driver_s: float = 0.0
 
     @property
     def total_bytes(self) -> int:
@@ -99,8 +102,19 @@ def to_call(replies: Sequence[Reply], counters: Counters | None) -> Call:
     Raises:
         EngineError: If lines are missing in what SPU printed.
     """
+    latency_s, driver_s = _elapsed_s(replies), 0.0
+    if "called_s" in replies[0][0]:
+        begun_s, called_s, done_s = (
+            [reply[name] for reply, _ in replies]
+            for name in ("begin_s", "called_s", "done_s")
+        )
+        # a driver has its party begin when the program has come: SPU's part of the call
+        # begins with the last of them
+        latency_s -= max(begun_s) - min(begun_s)
+        driver_s = max(done_s) - min(called_s) - latency_s
     return Call(
-        latency_s=_elapsed_s(replies),
+        latency_s=latency_s,
+        driver_s=driver_s,
         busy_s_by_rank=tuple(reply["busy_s"] for reply, _ in replies),
         runs=tuple(_read_run(rank, reply) for rank, (reply, _) in enumerate(replies)),
         counters=counters,

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -62,7 +62,10 @@ class Runtime:
 def find_runtime(build: Build) -> Runtime:
     """Return where a build lives, usable here or not."""
     if build.environment:
-        return _find_installed(build.environment, build.backend)
+        installed = _find_installed(build.environment)
+        return replace(
+            installed, name=build.name, version=build.version, backend=build.backend
+        )
     return Runtime(
         name=build.name,
         version=build.version,
@@ -72,13 +75,12 @@ def find_runtime(build: Build) -> Runtime:
     )
 
 
-def _find_installed(environment: Environment, backend: str = "") -> Runtime:
+def _find_installed(environment: Environment) -> Runtime:
     return Runtime(
         name=environment.name,
         version=environment.version,
         python=str(python_of(environment)),
         problem=installation_problem(environment),
-        backend=backend,
     )
 
 

@@ -50,6 +50,7 @@ def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
     quick = loopbacks or repeats  # between hosts there is no loopback
     paths = _Paths(timing, context)
     hidden = _hidden_s(quick, context.deployment)
+    build = context.deployment.build
 
     def compute_s(loopback: Call) -> float:
         own = paths.of(loopback)
@@ -110,6 +111,7 @@ def to_record(timing: Timing, context: Context, *, created_at: str) -> Record:
         carried_bytes=_carried_bytes(timing.on(context.network) or loopbacks),
         hops=path.hops,
         hops_basis=paths.basis,
+        drivers_s=tuple(c.driver_s for c in repeats if build.has_drivers),
         hops_by_repeat=tuple(paths.of(c).hops for c in repeats if paths.differ),
         max_abs_error=timing.max_abs_error,
         operations=runs[0].operations,

@@ -121,7 +121,7 @@ class Session:
     def _start(self, n_starts: int) -> Setup | None:
         """Start parties and run their first program; None if they hang in it."""
         begin_s = self._clock()
-        self.emulation.start(self.n_parties)
+        self.emulation.start(self.n_parties, 2 if self._build.has_drivers else 1)
         if self._is_traced and isinstance(self.emulation, RelayEmulation):
             self.emulation.keep_messages()
         self.emulation.set_network(LOOPBACK)
@@ -141,6 +141,7 @@ class Session:
                     "rank": rank,
                     "addresses": self._addresses(rank),
                     "runtime_config": settings,
+                    **self._driver_addresses(rank),
                 }
                 for rank in range(self.n_parties)
             ]
@@ -178,13 +179,18 @@ class Session:
         self.unload(case)
         return calls
 
-    def _addresses(self, rank: int) -> list[str]:
+    def _addresses(self, rank: int, link: int = 0) -> list[str]:
         return [
-            self.emulation.listen_address(rank)
+            self.emulation.listen_address(rank, link)
             if peer == rank
-            else self.emulation.peer_address(rank, peer)
+            else self.emulation.peer_address(rank, peer, link)
             for peer in range(self.n_parties)
         ]
+
+    def _driver_addresses(self, rank: int) -> dict[str, object]:
+        if not self._build.has_drivers:
+            return {}
+        return {"driver_addresses": self._addresses(rank, link=1)}
 
     def _ask(
         self,

@@ -257,6 +257,13 @@ COLUMNS: Final = (
         "selects at random; `hops`, bytes and messages are then those of the median "
         "call. Empty where every call does the same",
     ),
+    _column(
+        *("list of double", "s", "drivers_s"),
+        "seconds beside the latency of each repeat that a program around SPU took, as "
+        "SecretFlow does, which compiles the function and sends it in each call. Empty "
+        "where the parties run SPU by itself",
+        since=3,
+    ),
     _number("max_abs_error", "largest error against the float64 reference"),
     _column("list of struct", "", "operations", "SPU's own split of one repeat"),
     _count("seed", "seed of the inputs"),
@@ -274,7 +281,7 @@ COLUMNS: Final = (
     ),
     _bytes("total_bytes_sent", "payload, summed over parties", origin="computed"),
     _text("protocol", "protocol of SPU", origin="deployment"),
-    _text("runtime", "build of SPU", origin="deployment"),
+    _text("runtime", "build of SPU, or of what runs it", origin="deployment"),
     _count("field_bits", "width of the ring", origin="deployment"),
     _count("fraction_bits", "bits of the fraction", origin="deployment"),
     _text("options", "JSON object: options unlike SPU's", origin="deployment"),

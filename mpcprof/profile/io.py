@@ -30,7 +30,7 @@ from mpcprof.network import Network
 from mpcprof.profile.columns import OPERATION_COLUMNS, STORED, Column
 from mpcprof.profile.record import Operation, Profile, Record
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 PACKAGED: Final = Path(__file__).parents[1] / "profiles"
 _METADATA_KEY = b"mpcprof"
 # Any: a row is what pyarrow gives and takes; it lives in this module only
@@ -64,7 +64,7 @@ SCHEMA: Final = schema_of(1)
 
 def profile_to_table(profile: Profile) -> pa.Table:
     """Return the table that a profile file holds, metadata included."""
-    version = SCHEMA_VERSION if any(r.differs_by_call for r in profile) else 1
+    version = max([1, *map(_least_version, profile)])
     about = {
         **json.loads(profile.extra),
         "schema_version": version,
@@ -73,6 +73,13 @@ def profile_to_table(profile: Profile) -> pa.Table:
     schema = schema_of(version)
     schema = schema.with_metadata({_METADATA_KEY: json.dumps(about).encode()})
     return pa.Table.from_pylist([*profile.rows(STORED)], schema=schema)
+
+
+def _least_version(record: Record) -> int:
+    """Return the oldest schema that holds all of a record."""
+    return max(
+        (c.since for c in STORED if c.since > 1 and getattr(record, c.name)), default=1
+    )
 
 
 def table_to_profile(table: pa.Table) -> Profile:

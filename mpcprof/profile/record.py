@@ -108,6 +108,7 @@ class Record:
     hops: float
     hops_basis: HopsBasis
     hops_by_repeat: tuple[float, ...] = ()
+    drivers_s: tuple[float, ...] = ()
     max_abs_error: float
     operations: tuple[Operation, ...]
     seed: int
@@ -161,6 +162,11 @@ class Record:
     def latency_s(self) -> float:
         """Median of the repeats, in seconds."""
         return median(self.latencies_s)
+
+    @property
+    def driver_s(self) -> float:
+        """Median of the drivers' seconds; 0 where the parties have none."""
+        return median(self.drivers_s or (0.0,))
 
     @property
     def bytes_sent(self) -> int:

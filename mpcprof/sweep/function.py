@@ -83,6 +83,7 @@ class FunctionReport:
             "compile": record.compile_s,
             "first call": record.first_call_s,
             "set-up": record.setup_s,
+            **({"drivers": record.driver_s} if record.drivers_s else {}),
         }
         return [
             *([_captured_line(self.captured)] if self.captured else []),

@@ -86,6 +86,7 @@ class CallCost:
         hops: Hops on the critical path; None if nothing counted them.
         images: Sharing its images.
         result: Sending the shares of the logits to the image owner.
+        driver_s: Seconds beside the computation that a program around SPU took.
     """
 
     latency_s: float
@@ -94,6 +95,7 @@ class CallCost:
     hops: float | None
     images: Transfer
     result: Transfer
+    driver_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,6 +304,7 @@ def call_cost(answer: Answer, deployment: Deployment) -> CallCost:
         hops=_hops(call, deployment),
         images=answer.images,
         result=answer.result,
+        driver_s=call.driver_s,
     )
 
 
@@ -369,7 +372,7 @@ def _predict(
     path: Path, steps: Sequence[Step], deployment: Deployment, network: Network
 ) -> CallPrediction:
     read = read_profile(path)
-    difference = read.deployment.difference(deployment)
+    difference = read.deployment.without_drivers.difference(deployment.without_drivers)
     if difference:
         raise UsageError(
             f"{path} is of another deployment: {difference}; name one of this "

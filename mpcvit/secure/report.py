@@ -131,9 +131,11 @@ def _apart_lines(result: InferenceResult) -> Iterator[str]:
         f"keys {_duration(setup.setup_s)} and {_bytes(setup.setup_bytes)}, compiling "
         f"{_duration(preparation.compile_s)}, weights {_sharing(preparation.weights)}"
     )
+    has_drivers = result.deployment.build.has_drivers
+    drivers = f", drivers {_duration(call.driver_s)}" if has_drivers else ""
     yield (
         f"apart from that, each batch: images {_sharing(call.images)}, result "
-        f"{_sharing(call.result)}"
+        f"{_sharing(call.result)}{drivers}"
     )
 
 

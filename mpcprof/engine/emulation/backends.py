@@ -46,16 +46,19 @@ class Emulation(Protocol):
 
     name: str
 
-    def start(self, n_parties: int) -> None:
-        """Set up the links; called before the parties start, again after `close`."""
+    def start(self, n_parties: int, n_links: int = 1) -> None:
+        """Set up the links; called before the parties start, again after `close`.
+
+        Links of a pair share its line: 0 is SPU's, which is counted, others are not.
+        """
 
     def command_prefix(self, rank: int) -> tuple[str, ...]:
         """Return words to put before a party's command line, to enter its namespace."""
 
-    def listen_address(self, rank: int) -> str:
+    def listen_address(self, rank: int, link: int = 0) -> str:
         """Return the `host:port` on which party `rank` listens."""
 
-    def peer_address(self, rank: int, peer: int) -> str:
+    def peer_address(self, rank: int, peer: int, link: int = 0) -> str:
         """Return the `host:port` that `rank` dials to reach `peer`."""
 
     def set_network(self, network: Network) -> None:

@@ -29,7 +29,7 @@ from mpcprof.engine.party.framing import (
 from mpcprof.errors import BackendUnavailableError, LinkError
 from mpcprof.network import Network
 
-PORT = 9700  # free in every namespace: nothing else runs there
+PORT = 9700  # and the next ones, free in every namespace: nothing else runs there
 # what the calls below raise when this machine or this user cannot: no right, no such
 # device, a read-only /proc/sys, no pyroute2
 UNAVAILABLE = (BackendUnavailableError, ImportError, OSError)
@@ -227,7 +227,7 @@ class NamespaceEmulation:
         self._namespaces: list[int] = []
         self._has_user_namespace = False
 
-    def start(self, n_parties: int) -> None:
+    def start(self, n_parties: int, n_links: int = 1) -> None:
         """Make namespaces and the links between them, open until `set_network`.
 
         Raises:
@@ -275,13 +275,13 @@ class NamespaceEmulation:
             words += [f"--user={process}/ns/user", "--preserve-credentials"]
         return tuple(words)
 
-    def listen_address(self, rank: int) -> str:
+    def listen_address(self, rank: int, link: int = 0) -> str:
         """Return the address of the party in its namespace."""
-        return f"{host(rank)}:{PORT}"
+        return f"{host(rank)}:{PORT + link}"
 
-    def peer_address(self, rank: int, peer: int) -> str:
+    def peer_address(self, rank: int, peer: int, link: int = 0) -> str:
         """Return where `peer` listens, the same for everyone."""
-        return self.listen_address(peer)
+        return self.listen_address(peer, link)
 
     def set_network(self, network: Network) -> None:
         """Change all lines, in both directions, while connections stay open.

@@ -67,18 +67,26 @@ class Relay:
         port: int,
         target: tuple[str, int],
         promised_ports: Collection[int] = (),
+        *,
+        is_counted: bool = True,
     ) -> int:
         """Accept connections of `pair` on `port` (0: any free one); return the port.
 
-        `promised_ports`, on which parties do not listen yet, are left to them.
+        Args:
+            promised_ports: Ports on which parties do not listen yet, left to them.
+            is_counted: Whether the connections carry SPU's messages, to be counted.
         """
         server = _listen_beside(promised_ports, port)
-        _in_thread(lambda: self._accept(server, pair, target))
+        _in_thread(lambda: self._accept(server, pair, target, is_counted))
         taken: int = server.getsockname()[1]
         return taken
 
     def _accept(
-        self, server: socket.socket, pair: tuple[int, int], target: tuple[str, int]
+        self,
+        server: socket.socket,
+        pair: tuple[int, int],
+        target: tuple[str, int],
+        is_counted: bool,
     ) -> None:
         while True:
             inner, _ = server.accept()
@@ -92,12 +100,15 @@ class Relay:
                 end.setsockopt(
                     socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER_BYTES
                 )
-            tracker = MessageTracker(self.clocks, *pair)
-            tracker.keeps_messages = self._keeps_messages
-            self._trackers.append(tracker)
-            back = self.directions[pair[1], pair[0]]
+            there, back = self.directions[pair], self.directions[pair[1], pair[0]]
+            tracker = MessageTracker(self.clocks, *pair) if is_counted else None
+            if tracker:
+                tracker.keeps_messages = self._keeps_messages
+                self._trackers.append(tracker)
+            else:  # the same line, and no byte in its count
+                there, back = Direction(there.shaper), Direction(back.shaper)
             for pipe in (
-                Pipe(inner, outer, self.directions[pair], tracker),
+                Pipe(inner, outer, there, tracker),
                 Pipe(outer, inner, back, None),
             ):
                 self._pipes.append(pipe)
@@ -205,8 +216,11 @@ def _answer(relay: Relay, header: Header) -> Header:
     if command == "listen":
         pair = (header["sender"], header["receiver"])
         target = (_HOST, header["target_port"])
-        promised_ports = header["promised_ports"]
-        return {"port": relay.listen(pair, header["port"], target, promised_ports)}
+        port = relay.listen(
+            *(pair, header["port"], target, header["promised_ports"]),
+            is_counted=header["link"] == 0,
+        )
+        return {"port": port}
     if command == "set":
         relay.set(
             delay_s=header["delay_s"], seconds_per_byte=header["seconds_per_byte"]
@@ -250,30 +264,35 @@ class RelayEmulation:
     def __init__(self, base_port: int = 0) -> None:
         self._base_port = base_port
         self._child: Child | None = None
+        self._n_parties = 0
         self._party_ports: list[int] = []
-        self._link_ports: dict[tuple[int, int], int] = {}
+        self._link_ports: dict[tuple[int, int, int], int] = {}
 
-    def start(self, n_parties: int) -> None:
-        """Start the relay and open one port per ordered pair.
+    def start(self, n_parties: int, n_links: int = 1) -> None:
+        """Start the relay and open one port per ordered pair and link.
 
         Raises:
             LinkError: If a port is in use.
         """
-        self._party_ports = free_ports(n_parties, self._base_port)
+        self._n_parties = n_parties
+        self._party_ports = free_ports(n_parties * n_links, self._base_port)
         self._child = python_child("relay", "mpcprof.engine.emulation.relay")
         self._child.ask({"command": "start", "n_parties": n_parties})
-        port = self._base_port + n_parties if self._base_port else 0
-        for index, pair in enumerate(_ordered_pairs(n_parties)):
-            self._link_ports[pair] = self._listen(pair, port + index if port else 0)
+        port = self._base_port + len(self._party_ports) if self._base_port else 0
+        lines = itertools.product(range(n_links), _ordered_pairs(n_parties))
+        for index, (link, pair) in enumerate(lines):
+            taken = self._listen(pair, link, port + index if port else 0)
+            self._link_ports[pair[0], pair[1], link] = taken
 
-    def _listen(self, pair: tuple[int, int], port: int) -> int:
+    def _listen(self, pair: tuple[int, int], link: int, port: int) -> int:
         header = {
             "command": "listen",
             "sender": pair[0],
             "receiver": pair[1],
+            "link": link,
             "port": port,
             "promised_ports": self._party_ports,
-            "target_port": self._party_ports[pair[1]],
+            "target_port": self._party_port(pair[1], link),
         }
         try:
             taken = self._ask(header)["port"]
@@ -286,6 +305,9 @@ class RelayEmulation:
             ) from None
         return int(taken)
 
+    def _party_port(self, rank: int, link: int) -> int:
+        return self._party_ports[link * self._n_parties + rank]
+
     def _ask(self, header: Header) -> Header:
         assert self._child is not None, "start() comes first"
         return self._child.ask(header)
@@ -294,13 +316,13 @@ class RelayEmulation:
         """Return no words: the party runs where the controller runs."""
         return ()
 
-    def listen_address(self, rank: int) -> str:
+    def listen_address(self, rank: int, link: int = 0) -> str:
         """Return a loopback address of this party's own."""
-        return f"{_HOST}:{self._party_ports[rank]}"
+        return f"{_HOST}:{self._party_port(rank, link)}"
 
-    def peer_address(self, rank: int, peer: int) -> str:
+    def peer_address(self, rank: int, peer: int, link: int = 0) -> str:
         """Return the relay's address for what `rank` sends to `peer`."""
-        return f"{_HOST}:{self._link_ports[rank, peer]}"
+        return f"{_HOST}:{self._link_ports[rank, peer, link]}"
 
     def set_network(self, network: Network) -> None:
         """Change all lines from the next chunk on; connections stay open."""

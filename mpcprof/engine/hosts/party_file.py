@@ -85,7 +85,12 @@ class PartyFile:
                     f'may_run has {digest!r}: expected "any", or digests of programs, '
                     "8 to 64 of 0-9a-f, as a refusal prints them"
                 )
-        get_build(self.runtime)
+        if get_build(self.runtime).has_drivers:
+            raise UsageError(
+                f"runtime = {self.runtime!r}: its drivers need a link of their own, "
+                "and a party file names SPU's alone; on several hosts run "
+                "examples/secretflow_inference.py, or another runtime"
+            )
         parse_duration_s(self.connect_limit)
         parse_duration_s(self.answer_limit)
 

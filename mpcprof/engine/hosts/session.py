@@ -29,18 +29,18 @@ class RealLink:
 
     name = "hosts"
 
-    def start(self, n_parties: int) -> None:
+    def start(self, n_parties: int, n_links: int = 1) -> None:
         """Do nothing: the hosts are there."""
 
     def command_prefix(self, rank: int) -> tuple[str, ...]:
         """Return no words."""
         return ()
 
-    def listen_address(self, rank: int) -> str:
+    def listen_address(self, rank: int, link: int = 0) -> str:
         """Return nothing: the party file says it."""
         return ""
 
-    def peer_address(self, rank: int, peer: int) -> str:
+    def peer_address(self, rank: int, peer: int, link: int = 0) -> str:
         """Return nothing: the party file says it."""
         return ""
 

@@ -20,15 +20,7 @@ import time
 from typing import Any, Dict, List, Tuple
 
 import numpy as np
-from framing import (
-    ChannelClosedError,
-    Frame,
-    Header,
-    pack,
-    receive_frame,
-    send_frame,
-    unpack,
-)
+from framing import ChannelClosedError, Frame, Header, receive_frame, send_frame
 
 _LOG_FD = 1
 _PR_SET_PDEATHSIG = 1
@@ -149,20 +141,10 @@ class Party:
         """
         self._start(header)
         begin_s = time.monotonic()
+        arrays = None
         if header["rank"] == header["owner"]:
             arrays = _arrays(header, blobs) if blobs else _read_owned(header)
-            kinds, blobs_by_rank = self.backend.split(header, arrays)
-            n_sent = 0
-            for rank, shares in enumerate(blobs_by_rank):
-                if rank != header["owner"]:
-                    message = pack(kinds, shares)
-                    self.backend.link.send_async(rank, message)
-                    n_sent += len(message)
-            own = blobs_by_rank[header["owner"]]
-        else:
-            kinds, own = unpack(self.backend.link.recv(header["owner"]))
-            n_sent = 0
-        self.backend.store(header["input_names"], kinds["n_chunks"], own)
+        n_sent = self.backend.give(header, arrays)
         end_s = time.monotonic()
         return {"begin_s": begin_s, "end_s": end_s, "bytes_sent": n_sent}, []
 
@@ -174,31 +156,13 @@ class Party:
         """
         self._start(header)
         begin_s = time.monotonic()
-        kinds, own = self.backend.fetch(header["case"])
-        answer: Header = {"begin_s": begin_s, "bytes_sent": 0}
+        joined, n_sent = self.backend.collect(header)
+        answer: Header = {"begin_s": begin_s, "bytes_sent": n_sent}
         if header["rank"] != header["receiver"]:
-            message = pack(kinds, own)
-            self.backend.link.send_async(header["receiver"], message)
-            answer.update(bytes_sent=len(message), end_s=time.monotonic())
-            return answer, []
-        by_rank = [
-            own if rank == header["rank"] else unpack(self.backend.link.recv(rank))[1]
-            for rank in range(header["n_parties"])
-        ]
-        array = self._join_outputs(header, kinds["n_chunks"], by_rank)
+            return dict(answer, end_s=time.monotonic()), []
+        array = np.asarray(joined, np.float64)
         answer.update(end_s=time.monotonic(), shape=list(array.shape))
         return answer, [array.tobytes()]
-
-    def _join_outputs(
-        self, header: Header, n_chunks: List[int], by_rank: List[List[bytes]]
-    ) -> Any:
-        arrays, begin = [], 0
-        for n_own in n_chunks:
-            own = [blobs[begin : begin + 1 + n_own] for blobs in by_rank]
-            arrays.append(np.asarray(self.backend.join(header, own), np.float64))
-            begin += 1 + n_own
-        is_one = len(arrays) == 1
-        return arrays[0] if is_one else np.concatenate([a.ravel() for a in arrays])
 
     def unload(self, header: Header, _: List[bytes]) -> Frame:
         """Forget a case: its shares, its outputs, its executable."""
@@ -211,12 +175,10 @@ class Party:
         self._start(header)
         begin_s = time.monotonic()
         busy_s = time.process_time()
-        profile = self.backend.run(header["case"])
+        told = self.backend.run(header["case"]) or {}
         end_s = time.monotonic()
         busy_s = time.process_time() - busy_s
-        answer = {"begin_s": begin_s, "end_s": end_s, "busy_s": busy_s}
-        if profile:  # which SPU prints instead
-            answer["profile"] = profile
+        answer = {"begin_s": begin_s, "end_s": end_s, "busy_s": busy_s, **told}
         return dict(answer, log=_drain_log()), []
 
     def count(self, header: Header, _: List[bytes]) -> Frame:

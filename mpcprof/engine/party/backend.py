@@ -1,12 +1,18 @@
 """What all SPU builds have in common: link, virtual machine, executables by case."""
 
 import sys
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
 import spu
+from framing import pack, unpack
 
 _RECEIVE_TIMEOUT_MS = 3_600_000  # a Cheetah call may compute for minutes in silence
+LINK_SETTINGS = {
+    "recv_timeout_ms": _RECEIVE_TIMEOUT_MS,
+    "http_timeout_ms": _RECEIVE_TIMEOUT_MS,
+    "connect_retry_interval_ms": 100,
+}
 
 
 class Backend:
@@ -29,9 +35,8 @@ class Backend:
     def connect(self, header: Dict[str, Any]) -> None:
         """Listen at this rank's own address and dial each peer at the one given."""
         desc = self.LINK.Desc()
-        desc.recv_timeout_ms = _RECEIVE_TIMEOUT_MS
-        desc.http_timeout_ms = _RECEIVE_TIMEOUT_MS
-        desc.connect_retry_interval_ms = 100
+        for name, value in LINK_SETTINGS.items():
+            setattr(desc, name, value)
         desc.connect_retry_times = header.get("connect_retry_times", 100)
         if header.get("tls"):
             _set_tls(desc, header["tls"])
@@ -59,15 +64,78 @@ class Backend:
             "numpy": np.__version__,
         }
 
-    def run(self, case: str) -> None:
-        """Run a case once; return when this party is done."""
+    def split(
+        self, header: Dict[str, Any], arrays: List[Any]
+    ) -> Tuple[Dict[str, Any], List[List[bytes]]]:
+        """Share arrays: for each rank the blobs of its own; their kinds."""
+        raise NotImplementedError
+
+    def join(self, header: Dict[str, Any], blobs_by_rank: List[List[bytes]]) -> Any:
+        """Join the shares that the ranks hold to an array."""
+        raise NotImplementedError
+
+    def fetch(self, case: str) -> Tuple[Dict[str, Any], List[bytes]]:
+        """Return this party's shares of the outputs of a case, and their kinds."""
+        raise NotImplementedError
+
+    def give(self, header: Dict[str, Any], arrays: Optional[List[Any]]) -> int:
+        """Keep this party's shares of arrays that `owner` alone has, and sends.
+
+        Answer the payload bytes that this party sent.
+        """
+        n_sent = 0
+        if arrays is None:
+            kinds, own = unpack(self.link.recv(header["owner"]))
+        else:
+            kinds, blobs_by_rank = self.split(header, arrays)
+            own = blobs_by_rank[header["owner"]]
+            for rank, blobs in enumerate(blobs_by_rank):
+                if rank != header["owner"]:
+                    message = pack(kinds, blobs)
+                    self.link.send_async(rank, message)
+                    n_sent += len(message)
+        self.store(header["input_names"], kinds["n_chunks"], own)
+        return n_sent
+
+    def collect(self, header: Dict[str, Any]) -> Tuple[Any, int]:
+        """Send this party's shares of the outputs of a case to `receiver`.
+
+        Answer the array, which the receiver alone has, and the payload bytes that this
+        party sent. Several outputs are one vector, one after another.
+        """
+        kinds, own = self.fetch(header["case"])
+        if header["rank"] != header["receiver"]:
+            message = pack(kinds, own)
+            self.link.send_async(header["receiver"], message)
+            return None, len(message)
+        by_rank = [
+            own if rank == header["rank"] else unpack(self.link.recv(rank))[1]
+            for rank in range(header["n_parties"])
+        ]
+        arrays, begin = [], 0
+        for n_own in kinds["n_chunks"]:
+            end = begin + 1 + n_own
+            arrays.append(self.join(header, [blobs[begin:end] for blobs in by_rank]))
+            begin = end
+        return in_one(arrays), 0
+
+    def run(self, case: str) -> Optional[Dict[str, Any]]:
+        """Run a case once; answer what is told of it instead of what SPU prints."""
         self._runtime.run(self._executables[case])
+        return None
 
     def unload(self, case: str) -> None:
         """Drop inputs, outputs and code of a case."""
         executable = self._executables.pop(case)
         for name in [*executable.input_names, *executable.output_names]:
             self._runtime.del_var(name)
+
+
+def in_one(arrays: List[Any]) -> Any:
+    """Return an array, or several as one vector, one after another."""
+    if len(arrays) == 1:
+        return arrays[0]
+    return np.concatenate([np.asarray(array, np.float64).ravel() for array in arrays])
 
 
 def _set_tls(desc: Any, files: Dict[str, str]) -> None:

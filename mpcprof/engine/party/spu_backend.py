@@ -20,6 +20,14 @@ def make_runtime_config(settings: Dict[str, Any]) -> Any:
     return config
 
 
+def make_compiler_options(settings: Dict[str, Any]) -> Any:
+    """Make SPU's CompilerOptions of `settings` by SPU's names."""
+    options = libspu.CompilerOptions()
+    for name, value in settings.items():
+        setattr(options, name, value)
+    return options
+
+
 class Spu095Backend(Backend):
     """One party's link and virtual machine."""
 
@@ -36,9 +44,7 @@ class Spu095Backend(Backend):
     @staticmethod
     def compile(header: Dict[str, Any], hlo: bytes) -> bytes:
         """Compile serialised HLO, all of whose inputs are secret, to an executable."""
-        options = libspu.CompilerOptions()
-        for name, value in header["options"].items():
-            setattr(options, name, value)
+        options = make_compiler_options(header["options"])
         secret = [libspu.Visibility.VIS_SECRET] * len(header["input_names"])
         source = libspu.CompilationSource(libspu.SourceIRType.XLA, hlo, secret)
         executable: bytes = libspu.Executable(

@@ -121,20 +121,26 @@ def _rewritten(path: Path, **about: object) -> None:
     pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
-def test_only_a_profile_of_calls_that_differ_needs_the_newer_schema(tmp_path):
-    profile = make_profile(make_record(hops_by_repeat=(52.0, 84.0)))
+@pytest.mark.parametrize(
+    ("column", "values", "version"),
+    [("hops_by_repeat", (52.0, 84.0), 2), ("drivers_s", (0.1,), 3)],
+)
+def test_only_a_profile_that_needs_it_has_a_newer_schema(
+    tmp_path, column, values, version
+):
+    profile = make_profile(make_record(**{column: values}))
 
     write_profile(tmp_path / "a.parquet", profile)
 
     about = json.loads(pq.read_schema(tmp_path / "a.parquet").metadata[b"mpcprof"])
-    assert about["schema_version"] == 2
+    assert about["schema_version"] == version
     assert read_profile(tmp_path / "a.parquet") == profile
 
 
 def test_a_newer_schema_is_refused(tmp_path):
-    _rewritten(tmp_path / "a.parquet", schema_version=3)
+    _rewritten(tmp_path / "a.parquet", schema_version=4)
 
-    with pytest.raises(ProfileError, match=r"schema_version=3 is newer .*update"):
+    with pytest.raises(ProfileError, match=r"schema_version=4 is newer .*update"):
         read_profile(tmp_path / "a.parquet")
 
 

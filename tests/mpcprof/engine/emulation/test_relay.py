@@ -48,10 +48,12 @@ time.sleep(60)
 class Link:
     """A connection of `sender` to `receiver` through the relay, both ends held here."""
 
-    def __init__(self, emulation: RelayEmulation, sender: int, receiver: int) -> None:
-        host, port = emulation.listen_address(receiver).split(":")
+    def __init__(
+        self, emulation: RelayEmulation, sender: int, receiver: int, link: int = 0
+    ) -> None:
+        host, port = emulation.listen_address(receiver, link).split(":")
         with socket.create_server((host, int(port))) as server:
-            host, port = emulation.peer_address(sender, receiver).split(":")
+            host, port = emulation.peer_address(sender, receiver, link).split(":")
             self.sender = socket.create_connection((host, int(port)), timeout=60)
             self.sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.receiver, _ = server.accept()
@@ -301,6 +303,27 @@ def test_ports_follow_each_other_from_the_base_port_on():
         assert emulation.listen_address(1) == f"127.0.0.1:{base_port + 1}"
         assert emulation.peer_address(0, 1) == f"127.0.0.1:{base_port + 2}"
         assert emulation.peer_address(1, 0) == f"127.0.0.1:{base_port + 3}"
+
+
+def test_a_second_link_shares_the_line_of_the_first_and_is_not_counted():
+    with contextlib.closing(RelayEmulation()) as emulation:
+        emulation.start(2, n_links=2)
+        emulation.set_network(Network(bandwidth_bytes_per_s=10e6, rtt_s=0.02))
+        first = Link(emulation, 0, 1)
+        second = Link(emulation, 0, 1, 1)
+        content, other = first.next_message(1_000_000), b"no frame of SPU's" * 60_000
+
+        with contextlib.closing(first), contextlib.closing(second):
+            begin_s = time.monotonic()
+            second.sender.sendall(other)
+            first.sender.sendall(content)
+            receive(first.receiver, len(content))
+            receive(second.receiver, len(other))
+            waited_s = time.monotonic() - begin_s
+            counters = emulation.counters()
+
+    assert waited_s > (len(content) + len(other)) / 10e6
+    assert counters.carried_bytes == len(content)
 
 
 class RelayInThisProcess:
