@@ -28,8 +28,8 @@ from mpcprof.units import format_bytes, format_duration
 _DIGIT_BITS: Final = 4  # of a comparison: one of 16 messages, by four transfers
 _NOISE: Final = 0.3  # of a round, which bytes of a call without one never differ by
 # what a thread of two stocks costs the call that first needs it, as seen at the relay
-_THREAD_BYTES: Final = 1_472_844
-_THREAD_HOPS: Final = 250
+THREAD_BYTES: Final = 1_472_844
+THREAD_HOPS: Final = 250
 
 
 class Transfers(NamedTuple):
@@ -190,10 +190,10 @@ class Refills:
             return ()
         cost_s = format_duration(self.exposed_s, digits=2)
         n_more = max(n_threads - PRIMED_THREADS, 0)
-        n_bytes = n_more * _THREAD_BYTES
+        n_bytes = n_more * THREAD_BYTES
         first = (
             f"; the first call of a session prepares {n_more} more threads, "
-            f"{format_bytes(n_bytes, digits=3)} and some {_THREAD_HOPS} hops"
+            f"{format_bytes(n_bytes, digits=3)} and some {THREAD_HOPS} hops"
         )
         return (
             f"oblivious transfers: {total.n_refills:.3g} refills a call in the mean, "

@@ -78,9 +78,8 @@ function columnChart({ id, width, columns, ticks, title, description, hasAxis, u
       const [low, high] = [y(sum), y(sum + value)];
       sum += value;
       body += `<rect x="${px(x - wide / 2)}" y="${high}" width="${px(wide)}" ` +
-        `height="${px(Math.max(low - high, 0))}" class="hue${hue}">` +
-        `<title>${escapeText(`${column.long}, ${name}: ${formatDuration(value, 3)}`)}` +
-        "</title></rect>";
+        `height="${px(Math.max(low - high, 0))}" class="hue${hue}" ` +
+        `data-tip="${column.long}, ${name}: ${formatDuration(value, 3)}"/>`;
     }
     if (i % every === 0) {
       body += svgText(px(x), height - bottom + 16, column.label, { at: "middle" });
@@ -121,9 +120,8 @@ function rowChart({ id, width, rows, title, description, marks }) {
       for (const { name, value, hue } of bar) {
         if (!(value > 0)) continue;
         body += `<rect x="${x(sum)}" y="${px(at)}" height="${thick}" ` +
-          `width="${px(x(sum + value) - x(sum))}" class="hue${hue}">` +
-          `<title>${escapeText(`${marks[which]} ${label}, ${name}: ` +
-            formatDuration(value, 3))}</title></rect>`;
+          `width="${px(x(sum + value) - x(sum))}" class="hue${hue}" ` +
+          `data-tip="${marks[which]} ${label}, ${name}: ${formatDuration(value, 3)}"/>`;
         sum += value;
       }
       const total = sum ? formatDuration(sum, 3) : "none";
@@ -159,8 +157,8 @@ function curveChart(chart) {
     body += svgLine(x(tick), top, x(tick), height - bottom, "grid");
     if (i % every === 0) {
       const isLast = width - x(tick) < 40;
-      body += svgText(isLast ? width - 2 : x(tick), height - bottom + 16, showX(tick),
-        { at: isLast ? "end" : "middle" });
+      body += svgText(isLast ? width - right + 8 : x(tick), height - bottom + 16,
+        showX(tick), { at: isLast ? "end" : "middle" });
     }
   });
   body += svgLine(left, height - bottom, width - right, height - bottom, "axis");

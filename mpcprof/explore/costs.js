@@ -177,6 +177,7 @@ function makeCosts(numbers, basis = 0, reach = 1) {
 class Refills {
   constructor(data, refills) {
     [this.nUsable, this.bytesSent, this.hops] = data.transfer_round;
+    [this.entries, this.nPrimed, this.threadBytes, this.threadHops] = data.threads;
     this.appetites = new Map(Object.entries(refills.appetites));
     this.exposedS = refills.exposed_s;
     this.nProcessors = refills.n_processors;
@@ -208,16 +209,21 @@ class Refills {
       largest = Math.max(largest, entries);
     }
     const nThreads =
-      Math.max(Math.min(this.nProcessors, Math.ceil(largest / 2048)), 1);
+      Math.max(Math.min(this.nProcessors, Math.ceil(largest / this.entries)), 1);
     const shares = total.map((n) => n / nThreads / this.nUsable);
     const sum = (round) => nThreads * (round(shares[0]) + round(shares[1]));
     const [low, high] = [sum(Math.floor), sum(Math.ceil)];
     if (!high) return [];
+    const nMore = Math.max(nThreads - this.nPrimed, 0);
+    const first = nMore
+      ? `; the first call of a session prepares ${nMore} more threads, ` +
+        `${formatBytes(nMore * this.threadBytes, 3)} and some ${this.threadHops} hops`
+      : "";
     const mean = formatG((total[0] + total[1]) / this.nUsable, 3);
     return [
       `oblivious transfers: ${mean} refills a call in the mean, ${low} to ${high} in ` +
       `a single one on ${this.nProcessors} processors, ` +
-      `${formatDuration(this.exposedS, 2)} of compute each`,
+      `${formatDuration(this.exposedS, 2)} of compute each${first}`,
     ];
   }
 }

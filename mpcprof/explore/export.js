@@ -11,15 +11,16 @@ function figureSvg(figure) {
   const sizes = charts.map((svg) => svg.getAttribute("viewBox").split(" ").map(Number));
   const width = sizes.reduce((all, size) => all + size[2], 0);
   const deep = Math.max(...sizes.map((size) => size[3]));
+  const labels = charts.map((svg) => svg.parentElement.dataset.label || "");
+  const top = labels.some(Boolean) ? 72 : 52;
   let x = 0;
-  let body = "";
+  let body = svgText(14, 41, figure.querySelector(".caption").textContent);
   charts.forEach((svg, i) => {
-    const label = svg.dataset.label || svg.parentElement.dataset.label || "";
-    body += svgText(x + 14, 44, label, { kind: "note" });
-    body += `<g transform="translate(${x} 50)">${svg.innerHTML}</g>`;
+    body += svgText(x + 14, 64, labels[i], { kind: "note" });
+    body += `<g transform="translate(${x} ${top})">${svg.innerHTML}</g>`;
     x += sizes[i][2];
   });
-  const { html, height } = legendSvg(figure, width, 50 + deep + 16);
+  const { html, height } = legendSvg(figure, width, top + deep + 16);
   const title = figure.querySelector("h2").textContent;
   const style = styleBetween("colours", "dark") + styleBetween("chart");
   return {
@@ -37,7 +38,7 @@ function legendSvg(figure, width, top) {
   let html = "";
   for (const item of figure.querySelectorAll(".legend li")) {
     const text = item.textContent;
-    const long = 26 + text.length * 7;
+    const long = 34 + text.length * 7.2;
     if (x + long > width && x > 14) [x, y] = [14, y + 20];
     const kind = item.querySelector("i").className;
     html += kind.startsWith("hue")

@@ -186,11 +186,21 @@ function legendHtml(items) {
     .join("");
 }
 
+const shownHtml = new WeakMap();
+
+// Set what an element holds, only where it changed: elements are dear, texts are not.
+function setHtml(element, html) {
+  if (shownHtml.get(element) === html) return;
+  shownHtml.set(element, html);
+  element.innerHTML = html;
+}
+
+let figuresWidth = 0; // of the figures, measured once and when the window changes
+
 function setFigure(id, body, legend, table) {
   const figure = find(`figure-${id}`);
-  figure.querySelector(".body").innerHTML = body;
-  const list = figure.querySelector(".legend");
-  if (list.innerHTML !== legend) list.innerHTML = legend;
+  setHtml(figure.querySelector(".body"), body);
+  setHtml(figure.querySelector(".legend"), legend);
   tables[id] = table;
   showTable(id);
 }
@@ -208,7 +218,8 @@ function drawFigures() {
   const shown = drawnResults();
   find("figures").hidden = !shown.length;
   if (!shown.length) return;
-  const full = Math.max(find("figures").clientWidth - 30, 240);
+  figuresWidth = figuresWidth || find("figures").clientWidth;
+  const full = Math.max(figuresWidth - 30, 240);
   const isNarrow = window.innerWidth <= 1020;
   const isPair = shown.length > 1 && full > 640;
   const half = isNarrow ? full : Math.floor((full - 42) / 2);
@@ -274,14 +285,14 @@ function summaryTable() {
 }
 
 function drawCommands() {
-  find("commands").innerHTML = Object.entries(results).filter(([, one]) => one).map(
+  setHtml(find("commands"), Object.entries(results).filter(([, one]) => one).map(
     ([which, { config }]) => {
       const { text, needsFile } = predictCommand(data, config, state);
       const file = needsFile ? `<p class="hint">arch.json is that of ${MARKS[which]}, above</p>` : "";
       return `<div class="command"><b class="chip ${which}">${MARKS[which]}</b>` +
         `<pre class="code" tabindex="0" aria-label="command of ${MARKS[which]}">` +
         `${escapeText(text)}</pre></div>${file}`;
-    }).join("");
+    }).join(""));
 }
 
 let isAsked = false;
@@ -299,12 +310,12 @@ function changed() {
 function draw() {
   const started = performance.now();
   results = { a: evaluate(state.a), b: state.hasB ? evaluate(state.b) : null };
-  find("summary").innerHTML = cardHtml("a", results.a, results.b) +
-    (results.b ? cardHtml("b", results.b, results.a) : "");
-  find("strip").innerHTML = drawnResults().map(([which, { prediction }]) =>
+  setHtml(find("summary"), cardHtml("a", results.a, results.b) +
+    (results.b ? cardHtml("b", results.b, results.a) : ""));
+  setHtml(find("strip"), drawnResults().map(([which, { prediction }]) =>
     `<span><b class="chip ${which}">${MARKS[which]}</b> ` +
     `${formatDuration(prediction.latency_s, 4)} <small>${formatG(prediction.hops, 6)} hops, ` +
-    `${formatBytes(prediction.bytes_sent, 3)}</small></span>`).join("");
+    `${formatBytes(prediction.bytes_sent, 3)}</small></span>`).join(""));
   showControls();
   drawFigures();
   drawCommands();

@@ -12,6 +12,12 @@ from mpcprof.costmodel.features import POLYNOMIAL_DEGREE, Feature
 from mpcprof.costmodel.ferret import TRANSFER_ROUND
 from mpcprof.costmodel.fit import Exact, OperationFit, SizeFunction
 from mpcprof.costmodel.model import CostModel, checked_rtt_s, fit_cost_model
+from mpcprof.costmodel.refills import (
+    PRIMED_THREADS,
+    THREAD_BYTES,
+    THREAD_ENTRIES,
+    THREAD_HOPS,
+)
 from mpcprof.errors import MissingEntryError, UsageError
 from mpcprof.explore.templates import (
     FAMILIES,
@@ -170,6 +176,7 @@ def page_data(models: Mapping[str, CostModel]) -> Json:
             TRANSFER_ROUND.bytes_sent,
             TRANSFER_ROUND.hops,
         ],
+        "threads": [THREAD_ENTRIES, PRIMED_THREADS, THREAD_BYTES, THREAD_HOPS],
         "templates": store.texts,
     }
 

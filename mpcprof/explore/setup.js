@@ -24,7 +24,16 @@ function makePage() {
   bindConfig();
   bindLayers();
   bindTaking();
-  window.addEventListener("resize", changed);
+  window.addEventListener("resize", () => {
+    figuresWidth = 0;
+    changed();
+  });
+  find("figures").addEventListener("pointerover", ({ target }) => {
+    if (!target.dataset.tip || target.firstChild) return;
+    const tip = document.createElementNS("http://www.w3.org/2000/svg", "title");
+    tip.textContent = target.dataset.tip;
+    target.append(tip);
+  });
   window.addEventListener("hashchange", () => {
     readAddress();
     changed();

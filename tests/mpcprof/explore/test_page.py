@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,16 @@ from click.testing import CliRunner
 from mpcprof.cli import main
 from mpcprof.errors import MissingEntryError, UsageError
 from mpcprof.explore.page import page_data, render_page, write_page
+from mpcprof.network import NETWORKS
+from mpcprof.nn.architecture import get_model, uniform_architecture
+from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.preset import MODELS
+from mpcprof.units import format_duration
 from tests import ROOT
 from tests.committed import committed_model, small_profile
 
 MAX_BYTES = 1e6
+CHROMIUM = shutil.which("chromium")
 
 
 def test_explore_writes_a_page_and_says_what_is_in_it(tmp_path: Path) -> None:
@@ -60,6 +67,32 @@ def test_a_profile_without_primitives_is_named_and_left_out(tmp_path: Path) -> N
     assert "no record of a primitive" in report.left_out[empty.stem]
     with pytest.raises(MissingEntryError, match="measured: no record of a primitive"):
         write_page([empty], tmp_path / "page.html")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+def test_a_browser_draws_the_page_with_the_price_of_predict(tmp_path: Path) -> None:
+    assert CHROMIUM
+    path = tmp_path / "page.html"
+    path.write_text(render_page({"semi2k": committed_model()}), encoding="utf-8")
+    quiet = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run")
+    profile = f"--user-data-dir={tmp_path / 'browser'}"
+    softmax = uniform_architecture(
+        get_model("cifar"), attention="softmax", heads="batched"
+    )
+    expected = committed_model().predict(trace_model(softmax), NETWORKS["wan"])
+
+    shown = subprocess.run(
+        [CHROMIUM, *quiet, profile, "--disable-sync", "--dump-dom", path.as_uri()],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    ).stdout
+
+    latency = format_duration(expected.latency_s, digits=4)
+    assert f'<p class="big">{latency}</p>' in shown
+    drawn = shown.split("<script")[0]
+    assert drawn.count("<svg") == 5  # two networks by layer, and three more figures
 
 
 def test_two_profiles_of_one_name_are_refused(tmp_path: Path) -> None:
