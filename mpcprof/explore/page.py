@@ -9,15 +9,10 @@ from typing import Any, Final
 
 from mpcprof.builds import PAPER_BUILD
 from mpcprof.costmodel.features import POLYNOMIAL_DEGREE, Feature
-from mpcprof.costmodel.ferret import TRANSFER_ROUND
+from mpcprof.costmodel.ferret import PRIMED_THREADS, THREAD_ENTRIES, TRANSFER_ROUND
 from mpcprof.costmodel.fit import Exact, OperationFit, SizeFunction
 from mpcprof.costmodel.model import CostModel, checked_rtt_s, fit_cost_model
-from mpcprof.costmodel.refills import (
-    PRIMED_THREADS,
-    THREAD_BYTES,
-    THREAD_ENTRIES,
-    THREAD_HOPS,
-)
+from mpcprof.costmodel.refills import THREAD_BYTES, THREAD_HOPS
 from mpcprof.errors import MissingEntryError, UsageError
 from mpcprof.explore.templates import (
     FAMILIES,
