@@ -15,8 +15,8 @@ PYTEST_ARGS ?=
 
 # What measures a link needs the machine for itself; all other tests share its processors.
 # A file's tests stay together, as they share parties, and the longest files come first.
-WITHOUT_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "not spu and not link and not docs"
-WITH_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "spu and not link"
+WITHOUT_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "not spu and not link"
+WITH_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "spu and not link and not docs"
 WITH_LINKS := -m link tests/mpcprof/engine tests/benchmarks/test_scripts.py
 
 VENV := .venv

@@ -47,6 +47,7 @@ def add(path: Path, table: str, lines: list[str]) -> None:
 
 
 @pytest.mark.docs
+@pytest.mark.spu
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize(("page", "heading"), EXAMPLES)
 def test_an_example_of_the_docs_works_as_it_stands(tmp_path, page, heading):

@@ -141,6 +141,7 @@ def call(text: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.docs
+@pytest.mark.spu
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("page", dict.fromkeys((*FIRST, *PAGES)))
 def test_a_page_runs_from_top_to_bottom(long_folder, page):
