@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from mpcprof.cli import main
 from mpcprof.cluster import Cluster
 from mpcprof.errors import EngineError, UsageError
+from mpcprof.pricing import Calibration
 from mpcprof.profile.io import read_profile
 from mpcprof.sweep.grid import grid_config
 from mpcprof.sweep.run import sweep
@@ -189,12 +190,13 @@ def test_three_nodes_measure_what_one_machine_does_though_one_is_killed(
     config = grid_config(
         protocol="semi2k",
         only="exp,relu,max,less,matmul",
-        repeats=1,
+        mode="priced",
         n_heads=(1, 2),
         n_tokens=(3, 5, 7, 9),
         hidden=(8,),
         width=(8, 16),
     )
+    known = Calibration(loopback_s_per_hop=1e-4, loopback_s_per_byte=1e-9)
     memory = {"object_store_memory": 80_000_000, "num_cpus": 1}
     nodes = Nodes(initialize_head=True, head_node_args=memory)
     lost = nodes.add_node(**memory)
@@ -208,10 +210,11 @@ def test_three_nodes_measure_what_one_machine_does_though_one_is_killed(
 
     progress = Killer()
     try:
-        found = sweep(config, tmp_path / "c", progress, cluster=nodes.address)
+        path, address = tmp_path / "c", nodes.address
+        found = sweep(config, path, progress, calibration=known, cluster=address)
     finally:
         nodes.shutdown()
-    sweep(config, tmp_path / "alone")
+    sweep(config, tmp_path / "alone", calibration=known)
 
     def costs(name: str) -> dict[Any, Any]:
         records = read_profile(tmp_path / name)
@@ -222,4 +225,5 @@ def test_three_nodes_measure_what_one_machine_does_though_one_is_killed(
     assert not found.left_out
     assert costs("c") == costs("alone")
     (line,) = [line for line in progress.lines if "handing out took" in line]
-    assert float(line.split(", ")[1].split("%")[0]) < 5
+    # under 5 % where cases wait for a network; these take milliseconds, on one machine
+    assert float(line.split(", ")[1].split("%")[0]) < 50
