@@ -167,6 +167,72 @@ function architectureDocument(data, config) {
   };
 }
 
+// Return the preset whose inputs a file of its own sizes has.
+function baseModel(data, file) {
+  const isText = Boolean(file.n_words);
+  const name = Object.keys(data.models).find((one) => {
+    const preset = data.models[one];
+    if (isText) return preset.n_words === file.n_words && preset.n_types === file.n_types;
+    return preset.patch === file.patch && preset.n_channels === (file.n_channels ?? 3);
+  });
+  if (!name) {
+    throw isText ? "its vocabulary is that of no preset on this page"
+      : `patch=${file.patch} is that of no preset on this page`;
+  }
+  return name;
+}
+
+// Return the configuration of an `architecture.json`; throws a text where it cannot.
+function configOfArchitecture(data, text, own) {
+  let file;
+  try {
+    file = JSON.parse(text);
+  } catch {
+    throw "it is no JSON";
+  }
+  if (!file || !Array.isArray(file.attention) || !Array.isArray(file.activation)) {
+    throw "it has no attention and activation of each layer";
+  }
+  const model = file.model in data.models ? file.model : baseModel(data, file);
+  const usual = presetConfig(data, own.profile, model);
+  const { patch } = data.models[model];
+  if ((file.patch ?? patch) !== patch) throw `patch=${file.patch}, ${model} has ${patch}`;
+  if (file.stem || file.head_dim > 0 && file.head_dim * file.n_heads !== file.width) {
+    throw "a stem, or heads of a width of their own, are not on this page";
+  }
+  if (Array.isArray(file.mlp_ratio) || Array.isArray(file.hidden)) {
+    throw "MLPs of a width of their own in each layer are not on this page";
+  }
+  const width = file.width ?? usual.width;
+  const ratio = file.mlp_ratio ?? data.models[model].mlp_ratio;
+  const isOfImages = isImage(data, { model });
+  const norm = file.norm ?? NORMAL.norm;
+  const nLayers = file.attention.length;
+  const config = {
+    ...usual,
+    family: (isOfImages ? file.pooling : file.embedding) ?? usual.family,
+    n_layers: nLayers,
+    n_heads: file.n_heads ?? usual.n_heads,
+    width,
+    hidden: file.hidden ?? Math.round(width * ratio),
+    side: isOfImages && file.image_size ? file.image_size / patch : usual.side,
+    n_tokens: isOfImages ? usual.n_tokens : file.n_tokens ?? usual.n_tokens,
+    n_classes: file.n_classes ?? usual.n_classes,
+    n_batch: own.n_batch,
+    heads: file.heads ?? "serial",
+    plan: own.plan,
+    attention: file.attention,
+    activation: file.activation,
+    norm: Array.isArray(norm) ? norm : Array(nLayers).fill(norm),
+  };
+  if ([...file.attention.flat(), ...file.activation].some(Array.isArray)) {
+    throw "rows or tokens of their own kind are not on this page";
+  }
+  if (!(config.family in data.families)) throw `“${config.family}” is unknown here`;
+  checkConfig(data, config);
+  return config;
+}
+
 // Return the command that prints the same price, and whether it needs arch.json.
 function predictCommand(data, config, { network, perHour, perGB }) {
   const one = (list) => (new Set(list.flat()).size === 1 ? list.flat()[0] : null);

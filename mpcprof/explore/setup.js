@@ -23,6 +23,7 @@ function makePage() {
   bindNetwork();
   bindConfig();
   bindLayers();
+  bindArchitecture();
   bindTaking();
   window.addEventListener("resize", () => {
     figuresWidth = 0;
@@ -148,6 +149,28 @@ function bindLayers() {
     } else if (target.dataset.norm) {
       edit({ norm: set(edited().norm, target.dataset.norm) });
     }
+  });
+}
+
+// Read an architecture that a search or a colleague wrote into the edited network.
+function bindArchitecture() {
+  const file = find("arch-file");
+  find("open-arch").addEventListener("click", () => file.click());
+  file.addEventListener("change", async () => {
+    const hint = find("arch-hint");
+    const name = file.files[0].name;
+    try {
+      const text = await file.files[0].text();
+      state[state.edit] = configOfArchitecture(data, text, edited());
+      hint.textContent = `${name} is shown`;
+      hint.classList.remove("wrong");
+      changed();
+    } catch (problem) {
+      if (typeof problem !== "string") throw problem;
+      hint.textContent = `${name} cannot be shown: ${problem}`;
+      hint.classList.add("wrong");
+    }
+    file.value = "";
   });
 }
 

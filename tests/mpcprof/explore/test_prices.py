@@ -31,6 +31,9 @@ console.log(JSON.stringify(cases.map(({ config, network }) => {
   const file = architectureDocument(data, again);
   const link = { bandwidth: network[0] ?? Infinity, rtt_s: network[1] };
   const net = networkOf(data, again);
+  const opened = configOfArchitecture(data, JSON.stringify(file), again);
+  const isSame = JSON.stringify(networkOf(data, opened)) === JSON.stringify(net);
+  if (!isSame) throw new Error("opened another network than was saved: " + file.model);
   try {
     const { priced, ...prediction } = pricer.predict(config.profile, net, link);
     const latency = pricer.curve(config.profile, net)(link);
