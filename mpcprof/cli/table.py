@@ -4,6 +4,8 @@ Libraries that take long to import are imported inside the commands, so that `--
 answers at once.
 """
 
+import itertools
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,11 +66,30 @@ def print_table(header: tuple[str, ...], cells: list[tuple[str, ...]]) -> None:
     console.print(table)
 
 
+def print_markdown(text: str) -> None:
+    """Print Markdown as it is; on a terminal its tables fit the width."""
+    if not sys.stdout.isatty():
+        click.echo(text, nl=not text.endswith("\n"))
+        return
+    groups = itertools.groupby(text.splitlines(), lambda line: line.startswith("|"))
+    for is_table, lines in groups:
+        if not is_table:
+            click.echo("\n".join(lines))
+            continue
+        header, _, *rows = (line.strip().split("|")[1:-1] for line in lines)
+        print_table(_stripped(header), [_stripped(row) for row in rows])
+
+
+def _stripped(cells: list[str]) -> tuple[str, ...]:
+    return tuple(cell.strip().strip("`") for cell in cells)
+
+
 def _fitting_widths(rows: list[tuple[str, ...]], room: int) -> list[int]:
     """Return widths of columns that fill `room`, with words whole where they fit."""
     columns = [*zip(*rows, strict=True)]
-    natural = [max(map(len, column)) for column in columns]
-    widths = [max(len(word) for word in " ".join(column).split()) for column in columns]
+    natural = [max(1, *map(len, column)) for column in columns]
+    words = [("-", *" ".join(column).split()) for column in columns]
+    widths = [max(map(len, own)) for own in words]
     while sum(widths) > room:
         widths[widths.index(max(widths))] -= 1
     while sum(widths) < room and widths != natural:

@@ -21,6 +21,7 @@ from mpcprof.cli.options import (
     verifying_options,
 )
 from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
+from mpcprof.cli.table import print_markdown
 from mpcprof.errors import UsageError
 from mpcprof.units import parse_duration_s
 
@@ -114,7 +115,10 @@ def command(
     text = result.to_markdown()
     if report:
         replace_file(report, text)
-    click.echo(result.to_json() if is_json else text, nl=is_json)
+    if is_json:
+        click.echo(result.to_json())
+    else:
+        print_markdown(text)
     ctx.exit(1 if result.summary.max_error > tolerance else 0)
 
 

@@ -16,6 +16,7 @@ from mpcprof.cli.options import (
     network_option,
     plan_option,
 )
+from mpcprof.cli.table import print_markdown
 
 if TYPE_CHECKING:
     from mpcprof.money import Money
@@ -87,9 +88,11 @@ def command(
     published = find_published(members) if is_published else ()
     if output:
         draw_pareto(members, f"{network}, {profile.stem}", output, published)
-    show = pareto_json if is_json else pareto_table
     currency = config.tariff.currency if config.tariff else ""
-    click.echo(show(members, published, currency=currency))
+    if is_json:
+        click.echo(pareto_json(members, published, currency=currency))
+    else:
+        print_markdown(pareto_table(members, published, currency=currency))
 
 
 def _by_parties(profile: Path, network: "Network") -> "Measure":

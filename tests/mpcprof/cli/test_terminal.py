@@ -80,13 +80,11 @@ def test_commands_options_and_names_are_completed(monkeypatch, tmp_path):
     assert complete("zoo", "predict", "semi2k", "--system", "pu") == ["puma"]
 
 
-def shown_on_a_terminal(n_columns: int) -> list[str]:
-    """Return what the table is with colour allowed, and with NO_COLOR."""
+def seen_on_a_terminal(command: list[str], n_columns: int) -> str:
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, n_columns, 0, 0))
     left_out = ("COLUMNS", "NO_COLOR", "FORCE_COLOR")
     kept = {name: v for name, v in os.environ.items() if name not in left_out}
-    command = [sys.executable, "-c", SHOW]
     child = subprocess.Popen(command, stdout=theirs, env={**kept, "TERM": "xterm"})
     os.close(theirs)
     chunks = []
@@ -95,11 +93,12 @@ def shown_on_a_terminal(n_columns: int) -> list[str]:
             chunks.append(chunk)
     os.close(ours)
     assert child.wait() == 0
-    return b"".join(chunks).decode().replace("\r", "").split("-- end\n")[:2]
+    return b"".join(chunks).decode().replace("\r", "")
 
 
 def test_a_table_fits_a_terminal_of_80_columns_and_has_no_colour_where_none_is_wanted():
-    in_colour, plain = shown_on_a_terminal(80)
+    seen = seen_on_a_terminal([sys.executable, "-c", SHOW], 80)
+    in_colour, plain, _ = seen.split("-- end\n")
 
     assert re.search(r"\x1b\[", in_colour)
     assert not re.search(r"\x1b\[[0-9;]*3[0-7]", plain)
@@ -117,3 +116,17 @@ def test_a_terminal_too_narrow_for_the_words_breaks_them_and_loses_nothing():
     assert _fitting_widths(rows, 12) == [6, 6]
     assert _fitting_widths(rows, 18) == [6, 12]
     assert _fitting_widths(rows, 80) == [6, 13]
+    assert _fitting_widths([("", "a")], 80) == [1, 1]
+
+
+def test_markdown_stays_markdown_in_a_pipe_and_is_a_table_on_a_terminal():
+    text = "1 case\n\n| a | b |\n|---|---|\n| `exp` | n_tokens=17 |\n"
+    program = f"from mpcprof.cli.table import print_markdown; print_markdown({text!r})"
+    command = [sys.executable, "-c", program]
+
+    piped = subprocess.run(command, capture_output=True, text=True)
+
+    assert piped.stdout == text
+    shown = seen_on_a_terminal(command, 80)
+    assert "1 case\n" in shown
+    assert "│ exp │ n_tokens=17 │" in shown
