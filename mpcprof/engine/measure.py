@@ -385,8 +385,9 @@ def _advice(
     """Return what usually helps against a wrong result."""
     build = deployment.build
     again = f"{build.name} is wrong at random: run the same command again; "
-    wider = {32: "--field-bits 64", 64: "--field-bits 128"}
-    bits = wider.get(deployment.field_bits, "other --fraction-bits")
+    wider = 2 * deployment.field_bits
+    has_wider = wider in build.program_rings
+    bits = f"--field-bits {wider}" if has_wider else "other --fraction-bits"
     own = ", a narrower --domain, or another formula; --tolerance allows more"
     if tolerance == Tolerance():  # where they depend on rounded numbers
         own = ", another --seed or --domain: integers and truth values have to be exact"

@@ -50,6 +50,11 @@ class TcpLink:
             done += n_received
         return bytes(content)
 
+    def close(self) -> None:
+        """Close every connection."""
+        for connected in self._sockets.values():
+            connected.close()
+
     def all_gather(self, message: str) -> List[bytes]:
         """Exchange a message with every peer: one hop."""
         for peer in self._sockets:
