@@ -20,7 +20,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from attention_properties import PRINTED, PROPERTIES, properties
-from mpcprof.builds import DEFAULT_BUILD
+from mpcprof.builds import DEFAULT_BUILD, PAPER_BUILD
 from mpcprof.cli import ShieldedCommand
 from mpcprof.cli.options import FILE, json_option, network_option
 from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
@@ -28,7 +28,7 @@ from mpcprof.cli.table import print_table
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.deployment import make_deployment
 from mpcprof.dims import Dims
-from mpcprof.engine.installation import list_runtimes
+from mpcprof.engine.installation import find_runtime
 from mpcprof.engine.measure import Case
 from mpcprof.network import Network
 from mpcprof.nn.catalogue import trace_block
@@ -40,7 +40,7 @@ from mpcprof.workloads import blocks  # noqa: F401 - registers them
 from mpcprof.workloads.registry import get_workload
 from mpcvit.paper.published import TABLE_2
 
-HEADS: Final = 4
+HEADS, BUILDS = 4, (DEFAULT_BUILD, PAPER_BUILD)
 PAPER: Final = {one.attention or "relu_unscaled": one.latency_s for one in TABLE_2}
 HEADER: Final = (
     *("variant", *PROPERTIES, "plain", "private", "sent", "hops", "rank"),
@@ -118,7 +118,7 @@ def predict(path: Path, dims: Dims, network: Network) -> dict[str, Any]:
 @click.command(cls=ShieldedCommand)
 @click.option("--predict", "is_predicted", is_flag=True, help="Price from profiles/.")
 @click.option("--protocol", "protocols", multiple=True, default=("semi2k", "cheetah"))
-@click.option("--runtime", "runtimes", multiple=True, help="[default: all installed]")
+@click.option("--runtime", "runtimes", multiple=True, help="[default: both, if there]")
 @click.option("--tokens", "n_tokens", type=click.IntRange(min=2), default=65)
 @network_option
 @click.option("--output", "folder", type=FILE, default="runs/table2", show_default=True)
@@ -131,7 +131,7 @@ def main(is_predicted: bool, protocols: Any, runtimes: Any, **asked: Any) -> Non
     dims = Dims(n_heads=1, n_tokens=asked["n_tokens"], head_dim=64)
     cases = tuple(Case(workload=get_workload(f"attn.{n}"), dims=dims) for n in PAPER)
     plain = {name: (properties(name), plain_s(name, dims)) for name in PAPER}
-    known = [r.name for r in list_runtimes() if not r.problem]
+    known = [r.name for r in map(find_runtime, BUILDS) if not r.problem]
     folder = Path("profiles") if is_predicted else asked["folder"]
     found: dict[str, Any] = {}
     for protocol, runtime in itertools.product(protocols, runtimes or known):

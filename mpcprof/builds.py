@@ -326,12 +326,8 @@ CRYPTEN: Final = Build(
     backend="crypten_backend",
     dialect="tensor",
     # rsqrt is 0.5 % off at 0.1, where its three Newton steps have not converged;
-    # sigmoid by 0.0024 of 1; weights of ReLU softmax, whose sums are small, by 0.0015
-    slack=(
-        ("rsqrt", 8.0),
-        ("sigmoid", 2.0),
-        *((f"attn.relu_softmax{form}", 2.0) for form in ("", "_by_entry", "_mpcvit")),
-    ),
+    # sigmoid by 0.0027 of 1
+    slack=(("rsqrt", 8.0), ("sigmoid", 2.0)),
 )
 _SECRETFLOW_SPU: Final = "0.9.4.dev20250618"  # that secretflow 1.14.0b0 pins
 _SECRETFLOW_PACKAGES: Final = f"""

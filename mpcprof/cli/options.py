@@ -230,14 +230,14 @@ deployment_options = combine(
         "--protocol",
         default="semi2k",
         show_default=True,
-        help="semi2k, cheetah, aby3 or securenn.",
+        help="semi2k, cheetah, aby3 or securenn; crypten with --runtime crypten.",
         shell_complete=offering("mpcprof.deployment:PROTOCOLS"),
     ),
     click.option(
         "--runtime",
         default=DEFAULT_BUILD.name,
         show_default=True,
-        help="SPU build; see `mpcprof runtime list`.",
+        help="SPU build or other engine; see `mpcprof runtime list`.",
         shell_complete=offering("mpcprof.builds:BUILDS"),
     ),
     click.option(

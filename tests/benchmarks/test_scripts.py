@@ -123,6 +123,17 @@ def test_the_tables_of_bert_are_those_of_its_page():
     assert lines == [line for line in text.splitlines() if line.startswith("|")]
 
 
+def test_the_table_of_crypten_is_that_of_its_page_and_prices_nothing_that_is_wrong():
+    lines = run_script("crypten_beside_spu", "--show")
+
+    text = (ROOT / "docs" / "crypten.md").read_text(encoding="utf-8")
+    assert "\n".join(lines) in text
+    refused = [line.split(" | ") for line in lines if "refused" in line]
+    assert refused
+    assert {tuple(cells[1:4]) for cells in refused} == {("-", "-", "-")}
+    assert min(float(cells[5]) for cells in refused) > 0.005  # the error stands there
+
+
 def test_the_cost_term_is_timed_for_each_granularity_and_form(one_thread, monkeypatch):
     monkeypatch.setattr("benchmarks.speed_cost_term.REPEATS", 1)
 

@@ -1,5 +1,8 @@
 """SPU 0.10, where it is installed: the numbers of 0.9.5, and hops without waiting."""
 
+import json
+import subprocess
+
 import pytest
 
 from mpcprof.builds import NEXT_BUILD
@@ -77,3 +80,19 @@ def test_the_relay_sees_the_hops_that_messages_tell(pair):
     newer.unload("exp")
 
     assert told - 1 <= seen <= told + 4  # of which a busy machine makes more
+
+
+_PRINT_OPTIONS = """
+import json, spu.libspu as libspu
+both = (libspu.RuntimeConfig(), libspu.CompilerOptions())
+print(json.dumps([name for one in both for name in dir(one)]))
+"""
+
+
+def test_the_options_are_those_of_the_default_build():
+    python = find_runtime(NEXT_BUILD).python
+
+    printed = subprocess.check_output([python, "-c", _PRINT_OPTIONS], text=True)
+
+    tables = {*NEXT_BUILD.runtime_options, *NEXT_BUILD.compiler_options}
+    assert tables <= {*json.loads(printed)}

@@ -51,6 +51,15 @@ def test_calls_within_calls_are_written_out_and_what_is_public_is_computed():
     assert [o["operands"][-1] for o in program["operations"][1:]] == [2.0, 3.0]
 
 
+def test_a_softmax_of_jax_s_own_holds_no_infinity_and_divides_without_a_sign():
+    program, _ = traced(lambda x: jax.nn.softmax(x, axis=-1), X)
+
+    assert names_of(program)[0] == "reduce_max"
+    assert "max" not in names_of(program)
+    (division,) = (o for o in program["operations"] if o["name"] == "div")
+    assert division["is_never_negative"] is True
+
+
 def test_public_entries_that_differ_are_constants_of_their_own():
     matrix = np.arange(6, dtype=np.float32).reshape(3, 2)
 
