@@ -64,7 +64,7 @@ def to_tensor_program(
         "constants": writer.constants,
         "operations": writer.operations,
     }
-    return json.dumps(program).encode(), len(outputs)
+    return json.dumps(program, default=int).encode(), len(outputs)  # of numpy
 
 
 class _Writer:
