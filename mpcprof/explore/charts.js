@@ -173,7 +173,8 @@ function curveChart(chart) {
     body += `<polyline points="${path}" class="curve ${kind}">` +
       `<title>${escapeText(name)}</title></polyline>`;
   }
-  body += labelCurves(curves, at, { x, y, left, right, width, xLow, xHigh });
+  body += labelCurves(curves, at,
+    { x, y, right, width, xLow, xHigh, bottom: height - bottom });
   for (const [a, b] of crossings) {
     const isLeft = x(a) > (left + width - right) / 2;
     body += `<circle cx="${x(a)}" cy="${y(b)}" r="5.5" class="crossing"/>`;
@@ -184,7 +185,7 @@ function curveChart(chart) {
 }
 
 // Mark each curve where the network is, and name it at its end, one above the other.
-function labelCurves(curves, at, { x, y, right, width, xLow, xHigh }) {
+function labelCurves(curves, at, { x, y, right, width, xLow, xHigh, bottom }) {
   let body = "";
   for (const { kind, here } of curves) {
     if (at.x < xLow || at.x > xHigh) continue;
@@ -194,6 +195,7 @@ function labelCurves(curves, at, { x, y, right, width, xLow, xHigh }) {
     ({ mark, kind, y: y(points[points.length - 1][1]) }));
   ends.sort((a, b) => a.y - b.y);
   ends.forEach((end, i) => {
+    end.y = Math.min(end.y, bottom - 4 - 15 * (ends.length - 1 - i));
     if (i && end.y - ends[i - 1].y < 15) end.y = ends[i - 1].y + 15;
     body += svgText(width - right + 5, px(end.y + 4), end.mark, { kind: `name ${end.kind}` });
   });

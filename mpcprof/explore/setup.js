@@ -270,7 +270,7 @@ function showLayers(config) {
 let layersLater = 0; // many buttons: they wait until a slider stands still
 
 function fillLayers(config) {
-  find("layers").innerHTML = '<div class="control pick"><label for="brush">A click gives</label>' +
+  find("layers").innerHTML = '<div class="control pick"><label for="brush">Paint with</label>' +
     `<select id="brush">${layerOptions(mixingNames(data, config.family), state.brush)}` +
     `</select></div>${layersHtml(data, config, state.brush)}`;
 }

@@ -17,6 +17,13 @@ from mpcprof.nn.architecture import read_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.plan import REWRITES
 from mpcprof.predict import PredictionReport, plan_network, predict_model
+from mpcprof.units import (
+    format_bandwidth,
+    format_bytes,
+    format_duration,
+    parse_bandwidth_bytes_per_s,
+    parse_duration_s,
+)
 from tests.committed import committed_model
 
 Json = dict[str, Any]  # Any: JSON of the page
@@ -196,3 +203,42 @@ def test_the_page_prices_random_networks_as_predict_does(tmp_path: Path) -> None
             own = [(one.name, one.count) for one in getattr(expected, split)]
             assert rows == own, case
     assert n_priced > 0.8 * N_CASES
+
+
+@pytest.mark.skipif(
+    NODE is None, reason="node is not installed: it runs the page's code"
+)
+def test_the_page_reads_and_writes_units_as_the_commands_do() -> None:
+    assert NODE
+    draw = random.Random(3)
+    numbers = [0.04, 0.0125, 2.5e-6, 0.0, 1234.5, 0.99996, 44e6]
+    numbers += [10 ** draw.uniform(-6, 12) for _ in range(200)]
+    durations = ["40ms", "2 s", "0.3ms", "20us", "1.5 seconds", "3msec"]
+    bandwidths = ["44MBps", "352Mbps", "44 MB/s", "100Mbit/s", "1Gb", "12.5kBps"]
+    code = """
+    const { numbers, durations, bandwidths } =
+      JSON.parse(require("fs").readFileSync(0, "utf8"));
+    const writers = [formatDuration, formatBytes, formatBandwidth];
+    console.log(JSON.stringify([
+      ...[undefined, 2, 4].map((digits) =>
+        numbers.map((one) => writers.map((write) => write(one, digits)))),
+      durations.map(parseDuration), bandwidths.map(parseBandwidth),
+    ]));
+    """
+
+    run = subprocess.run(
+        [NODE, "-e", script("units.js") + code],
+        input=json.dumps(
+            {"numbers": numbers, "durations": durations, "bandwidths": bandwidths}
+        ),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    writers = (format_duration, format_bytes, format_bandwidth)
+    *written, seconds, rates = json.loads(run.stdout)
+    for digits, found in zip((None, 2, 4), written, strict=True):
+        assert found == [[w(one, digits=digits) for w in writers] for one in numbers]
+    assert seconds == [parse_duration_s(text) for text in durations]
+    assert rates == [parse_bandwidth_bytes_per_s(text) for text in bandwidths]
