@@ -283,7 +283,7 @@ def test_a_function_in_the_users_own_file_is_measured_beside_any_other(tmp_path)
         [
             *(sys.executable, "-m", "mpcprof", "profile"),
             *("my_layer.py:positive_product", "--input", "5x4", "--input", "5x4"),
-            *("--network", "44MBps,40ms", "--json"),
+            *("--network", "44MBps,40ms", "--json", "--trace", "trace.json"),
         ],
         cwd=tmp_path,
         env={**os.environ, "JAX_PLATFORMS": "cuda", "OMP_NUM_THREADS": "none"},
@@ -298,6 +298,11 @@ def test_a_function_in_the_users_own_file_is_measured_beside_any_other(tmp_path)
     product, relu = 8 * (20 + 20) + 4 * 25, 72 * 25
     assert report["bytes_sent"] == product + relu
     assert {op["level"] for op in report["operations"]} == {"pphlo", "hal", "mpc"}
+    waited_s = sum(party["waiting_s"] for party in report["trace"]["parties"])
+    assert waited_s > 0.9 * 10 * 0.020
+    trace = json.loads((tmp_path / "trace.json").read_text(encoding="utf-8"))
+    sent = [e for e in trace["traceEvents"] if e["name"] == "sending" and e["tid"] == 0]
+    assert sum(event["args"]["bytes_sent"] for event in sent) == report["bytes_sent"]
 
 
 def test_latencies_shorter_than_their_hops_are_told_by_sweep_and_by_table_show(
