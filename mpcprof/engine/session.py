@@ -30,7 +30,7 @@ from mpcprof.engine.calls import (
     to_transfer,
 )
 from mpcprof.engine.child import ANSWER_LIMIT_S, Child, Reply, ask_all
-from mpcprof.engine.emulation.backends import Emulation
+from mpcprof.engine.emulation.backends import Emulation, check_carries
 from mpcprof.engine.emulation.relay import RelayEmulation
 from mpcprof.engine.installation import get_runtime
 from mpcprof.engine.lowering import Lowered, ShareMaker, lower, runtime_settings
@@ -79,6 +79,7 @@ class Session:
 
     def __enter__(self) -> "Session":
         try:
+            check_carries(self.emulation.name, self._build)
             self.setup = self._start_until_primed()
         except BaseException:
             self.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mpcprof.deployment import Deployment, make_deployment
-from mpcprof.engine.emulation.backends import choose_emulation
+from mpcprof.engine.emulation.backends import check_carries, choose_emulation
 from mpcprof.engine.hosts.party_file import PartyFile, read_party_file
 from mpcprof.engine.hosts.station import check_same_build
 from mpcprof.engine.measure import Case, MeasureConfig
@@ -229,11 +229,7 @@ def check_combination(deployment: Deployment, emulation: str) -> None:
             f"{' or '.join(map(str, build.program_rings))}"
         )
     name = choose_emulation(emulation)
-    if name not in build.emulations:
-        raise UsageError(
-            f"--emulation {name}: {build.name} opens connections of its own, which "
-            f"only packets show; expected {' or '.join(build.emulations)}"
-        )
+    check_carries(name, build)
     if name != "relay" and not deployment.is_counted_by_spu:
         raise UsageError(
             f"--emulation {name}: hops of {deployment.protocol} on "

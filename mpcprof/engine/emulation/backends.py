@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from mpcprof.builds import Build
 from mpcprof.engine.child import Child, die_with_parent
 from mpcprof.engine.emulation import namespaces
 from mpcprof.engine.emulation.clock import Counters
@@ -92,6 +93,19 @@ def choose_emulation(name: str) -> EmulationName:
     if name in known:
         return known[name]
     raise UnknownNameError(f"no emulation {name!r}; {did_you_mean(name, EMULATIONS)}")
+
+
+def check_carries(name: str, build: Build) -> None:
+    """Refuse a back-end that cannot carry what the parties of a build say.
+
+    Raises:
+        UsageError: If it cannot.
+    """
+    if name not in build.emulations:
+        raise UsageError(
+            f"--emulation {name}: {build.name} opens connections of its own, which "
+            f"only packets show; expected {' or '.join(build.emulations)}"
+        )
 
 
 def make_emulation(name: EmulationName, base_port: int = 0) -> Emulation:

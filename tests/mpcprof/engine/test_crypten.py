@@ -9,6 +9,7 @@ from mpcprof.builds import CRYPTEN
 from mpcprof.deployment import make_deployment
 from mpcprof.dims import Dims
 from mpcprof.engine.emulation.backends import probe_backends
+from mpcprof.engine.emulation.relay import RelayEmulation
 from mpcprof.engine.emulation.tun import TunEmulation
 from mpcprof.engine.installation import find_runtime
 from mpcprof.engine.measure import Case, CaseFailedError, MeasureConfig, measure
@@ -122,6 +123,13 @@ def test_a_network_that_cannot_carry_its_messages_is_refused_and_auto_is_not_one
     assert make_config(**asked).emulation == "tun"
     with pytest.raises(UsageError, match=r"--emulation relay: .* tun or netem"):
         make_config(**asked, emulation="relay")
+
+
+@NEEDED
+def test_parties_do_not_start_behind_a_relay():
+    parties = Session(make_deployment("crypten", runtime="crypten"), RelayEmulation())
+    with pytest.raises(UsageError, match="expected tun or netem"):
+        parties.__enter__()
 
 
 def test_settings_of_functions_are_options_and_the_fraction_is_crypten_s_own():
