@@ -8,7 +8,7 @@ const GROUPS = [
 ];
 const GROUP_OF = new Map(GROUPS.flatMap(([, names], i) => names.map((name) => [name, i])));
 const PARTS = ["compute", "hops", "bytes"]; // hue9 to hue11
-const N_POINTS = 41;
+const N_POINTS = 33; // eight for each power of ten
 const MARKS = { a: "A", b: "B" };
 
 // Return seconds of compute, hops and bytes, no larger than the whole.
