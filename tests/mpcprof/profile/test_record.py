@@ -78,7 +78,7 @@ def test_a_constant_of_the_host_is_finite_but_may_be_negative(name, value):
         ({"workload": ""}, "expected the name of a workload"),
         ({"kind": "layer"}, "kind='layer': expected one of primitive, block"),
         ({"mode": "guessed"}, "expected one of emulated, priced"),
-        ({"emulation": "magic"}, "expected one of relay, tun, netem, none"),
+        ({"emulation": "magic"}, "expected one of relay, tun, netem, hosts, none"),
         ({"emulation": "none"}, "expected the back-end that emulated it"),
         ({"hops_basis": "known"}, "expected one of counted, measured"),
         ({"versions": "spu"}, "expected JSON text"),

@@ -18,7 +18,7 @@ from mpcvit.checkpoint import Checkpoint, write_checkpoint
 from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.secure.model_owner import check_made_for, checkpoint_digest, fold_apart
-from mpcvit.secure.parties import _deployed_weights
+from mpcvit.secure.parties import deployed_weights
 
 ARCHITECTURE = uniform_architecture(
     replace(MODELS["digits"], n_layers=1), attention="scale"
@@ -46,7 +46,7 @@ def checkpoint(tmp_path: Path) -> Path:
 def test_the_model_owners_own_process_folds_the_weights(checkpoint: Path) -> None:
     plan = replace(PLAN, checkpoint=checkpoint_digest(checkpoint))
 
-    with _deployed_weights(checkpoint, ARCHITECTURE, plan, lambda step: None) as owned:
+    with deployed_weights(checkpoint, ARCHITECTURE, plan, lambda step: None) as owned:
         folder = owned.path.parent
         folded = load_file(owned.path)
         is_private = stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -62,7 +62,7 @@ def test_the_model_owners_own_process_folds_the_weights(checkpoint: Path) -> Non
 
 
 def test_without_a_plan_the_party_reads_the_checkpoint(checkpoint: Path) -> None:
-    with _deployed_weights(checkpoint, ARCHITECTURE, None, lambda step: None) as owned:
+    with deployed_weights(checkpoint, ARCHITECTURE, None, lambda step: None) as owned:
         assert owned.path == checkpoint.resolve()
 
 

@@ -189,7 +189,7 @@ def test_the_document_of_an_evaluation_has_failures_and_no_nan(checkpoint):
 
 def call_of(*runs, counters=None):
     return SimpleNamespace(
-        call=SimpleNamespace(latency_s=1.5, runs=runs, counters=counters),
+        call=SimpleNamespace(latency_s=1.5, runs=runs, counters=counters, driver_s=0.0),
         images=None,
         result=None,
     )
