@@ -8,6 +8,8 @@ import click
 from mpcprof.cli.options import FILE, deployment_options, example, json_option
 from mpcprof.cli.progress import StepLines, spu_prints_to_stderr
 
+_N_ROUNDS = 3
+
 
 @click.command(
     "link", epilog=example("mpcprof link --parties party.toml --output link.json")
@@ -43,7 +45,7 @@ def command(
         progress.describe("waiting for the other parties")
         with session:
             progress.describe("measuring the link")
-            link = measure_link(session)
+            link = measure_link(session, _N_ROUNDS)
     if path:
         write_link(path, link)
     click.echo(link.to_json() if is_json else "\n".join(link.lines()))

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from mpcprof.engine.calibration import LinkCheck, check_link, message_bytes
@@ -98,8 +99,28 @@ def _rounded(value: float) -> float:
     return float(f"{value:.{_DIGITS}g}")
 
 
-def measure_link(session: Session) -> MeasuredLink:
-    """Measure the round trip, each way alone, and all ways at once."""
+def measure_link(session: Session, n_rounds: int = 1) -> MeasuredLink:
+    """Measure the round trip, each way alone, and all ways at once.
+
+    Args:
+        n_rounds: How often; medians are kept.
+    """
+    rounds = [_measure_once(session) for _ in range(n_rounds)]
+    pairs = rounds[0].alone_bytes_per_s
+    return MeasuredLink(
+        rtt_s=median(one.rtt_s for one in rounds),
+        alone_bytes_per_s={
+            pair: median(one.alone_bytes_per_s[pair] for one in rounds)
+            for pair in pairs
+        },
+        at_once_bytes_per_s={
+            pair: median(one.at_once_bytes_per_s[pair] for one in rounds)
+            for pair in pairs
+        },
+    )
+
+
+def _measure_once(session: Session) -> MeasuredLink:
     ranks = range(session.n_parties)
     pairs = [(a, b) for a in ranks for b in ranks if a != b]
     rtt_s = 2 * session.exchange_s(_N_EXCHANGES)
