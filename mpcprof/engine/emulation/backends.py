@@ -98,10 +98,12 @@ def choose_emulation(name: str) -> EmulationName:
 def check_carries(name: str, build: Build) -> None:
     """Refuse a back-end that cannot carry what the parties of a build say.
 
+    `hosts` is no emulated network: its parties are on hosts of their own.
+
     Raises:
         UsageError: If it cannot.
     """
-    if name not in build.emulations:
+    if name not in ("hosts", *build.emulations):
         raise UsageError(
             f"--emulation {name}: {build.name} opens connections of its own, which "
             f"only packets show; expected {' or '.join(build.emulations)}"
