@@ -237,7 +237,7 @@ def test_table_2_is_printed_for_both_protocols_with_ranks(monkeypatch):
 @pytest.mark.spu
 def test_the_memory_of_a_party_is_measured(monkeypatch):
     monkeypatch.setitem(
-        importlib.import_module("benchmarks.memory").LARGE, "n_heads", 1
+        importlib.import_module("benchmarks.memory").LARGE, "n_heads", 4
     )
 
     (line,) = run_script("memory", "--only", "mul")
@@ -251,4 +251,4 @@ def test_the_memory_of_a_party_is_measured(monkeypatch):
     idle, loading, working = map(int, found.groups())
     assert 150 < idle < 300
     assert 8 <= loading < 60
-    assert 16 <= working < 400
+    assert 16 <= working < 1000  # with what the process itself grows by
