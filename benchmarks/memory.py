@@ -34,6 +34,7 @@ LARGE: Final = {  # some 528,000 entries
     "width": 768,
     "hidden": 2048,
 }
+STARTED_BYTES: Final = 8e6  # that a party grows by in its first call, whatever it is
 N_ROOTS: Final = 524_288  # of rsqrt, whose only dimension is `n_tokens`
 NETWORKS: Final = (  # model, attention, heads, layers, batch
     ("digits", "softmax", "batched", None, 1),
@@ -76,7 +77,7 @@ def operation_line(deployment: Deployment, name: str) -> str:
     dims = Dims(**(sizes if len(names) > 1 else {"n_tokens": N_ROOTS}))
     idle, loaded, peak, n_shared = measure_peaks(deployment, get_workload(name), dims)
     (step,) = trace_block(name, dims)
-    own = peak - FOOTPRINTS[deployment.protocol].process
+    own = peak - idle - STARTED_BYTES
     working = own / n_entries(step.operation, step.size)
     return (
         f"{name}: idle {idle / 1e6:.0f} MB, loading "

@@ -249,6 +249,6 @@ def test_the_memory_of_a_party_is_measured(monkeypatch):
     )
     assert found
     idle, loading, working = map(int, found.groups())
-    assert 150 < idle < 300
+    assert idle > 100  # 224 MB on one machine, 341 MB on another
     assert 8 <= loading < 60
-    assert 16 <= working < 1000  # with what the process itself grows by
+    assert 16 <= working < 400
