@@ -18,6 +18,7 @@ from mpcprof.profile.columns import Emulation, HopsBasis, Mode
 from mpcprof.profile.record import Record
 
 _SYNCHRONOUS_PROTOCOLS = ("cheetah",)  # their oblivious transfers wait for each send
+_LESS_THAN_A_REFILL_BYTES = 80_000  # of transfers, which is 266 kB; of triples 1.1 MB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +236,7 @@ def find_critical_path(
     wire_bytes = fmean(counters.lower.n_bytes for counters in counted)
     lower = fmean(counters.lower.hops for counters in counted)
     upper = fmean(counters.upper.hops for counters in counted)
-    slope = _slope_hops(timing, context, wire_bytes)
+    slope = _slope_hops(timing, context)
     hops = min(max(slope, lower), max(upper, lower))
     return Path(hops, wire_bytes)
 
@@ -305,16 +306,33 @@ def _seen_exchanged(calls: Sequence[Call]) -> Path:
     )
 
 
-def _slope_hops(timing: Timing, context: Context, wire_bytes: float) -> float:
-    """Return (emulated - loopback - bytes / bandwidth) / one way, of typical calls."""
+def _slope_hops(timing: Timing, context: Context) -> float:
+    """Return (emulated - loopback - bytes / bandwidth) / one way, a mean over calls.
+
+    Calls are held against those on loopback that send as much: a refill of a stock in
+    one of them is no hop. If there are none, against all.
+    """
     network = context.network
     if not network.one_way_s:
         return math.inf
-    typical = context.deployment.typical_call
-    emulated_s = typical([call.latency_s for call in timing.on(network)])
-    slower_s = emulated_s - typical([call.latency_s for call in timing.on(LOOPBACK)])
-    transfer_s = wire_bytes / network.bandwidth_bytes_per_s
-    return (slower_s - transfer_s) / network.one_way_s
+    quick = timing.on(LOOPBACK)
+    shown = [call for call in timing.on(network) if call.counters]
+    alike = [[one for one in quick if _sends_as_much(one, call)] for call in shown]
+    if not any(alike):
+        alike = [[*quick] for _ in shown]
+    slower_s = [
+        call.latency_s
+        - fmean(one.latency_s for one in like)
+        - call.counters.lower.n_bytes / network.bandwidth_bytes_per_s
+        for call, like in zip(shown, alike, strict=True)
+        if call.counters and like
+    ]
+    return fmean(slower_s) / network.one_way_s
+
+
+def _sends_as_much(one: Call, other: Call) -> bool:
+    """Tell whether two calls of a case refill as often: ciphertexts differ by less."""
+    return abs(_bytes_of(one) - _bytes_of(other)) < _LESS_THAN_A_REFILL_BYTES
 
 
 def _hidden_s(loopbacks: Sequence[Call], deployment: Deployment) -> float:

@@ -1,5 +1,6 @@
 """What a record says of the paths that the relay saw."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -208,6 +209,23 @@ def test_other_kernels_tell_calls_apart_where_bytes_and_stocks_do_not():
 
     assert not stocked.differs_by_call
     assert selecting.differs_by_call
+
+
+def test_a_refill_in_one_call_on_the_network_is_not_taken_for_hops():
+    seen = Counters(
+        lower=Path(1, 0), upper=Path(60, 0), deepest=Path(1, 0), carried_bytes=0, lines=()
+    )
+    quick = [call(0.50, 40, n_bytes=4_000) for _ in range(3)]
+    slow = [
+        replace(call(s, 40, n_bytes=n), counters=seen)
+        for s, n in ((0.54, 4_000), (2.64, 137_000), (0.54, 4_900))
+    ]
+
+    record = record_of({LOOPBACK: quick, WAN: slow}, protocol="cheetah")
+    apart = record_of({LOOPBACK: quick, WAN: slow[1:2]}, protocol="cheetah")
+
+    assert record.hops == pytest.approx(2.0)
+    assert apart.hops == 60  # no call to hold it against: within the bounds
 
 
 def calls_of(session, function, n_entries, network, n_calls):
