@@ -20,6 +20,7 @@ from mpcprof.errors import ProfileError, UsageError
 from mpcprof.nn.steps import PRODUCT_OPERATIONS, ROW_OPERATIONS, Size
 
 POLYNOMIAL_DEGREE: Final = 8192  # of a ring of 64 bits
+HALF_BATCH: Final = POLYNOMIAL_DEGREE // 2  # triples that a stock is refilled by
 _CIPHERTEXT_PRICE: Final = 1000.0  # sending one, in automorphisms
 _PRODUCTS_PER_PRICE: Final = 10.0  # ciphertexts by plaintexts, per automorphism
 
@@ -81,8 +82,7 @@ def waiting_share(n_entries: int) -> float:
     """
     if _is_long(n_entries):
         return 1.0
-    half = POLYNOMIAL_DEGREE // 2
-    return n_entries / (max(-(-n_entries // half), 1) * half)
+    return n_entries / (max(-(-n_entries // HALF_BATCH), 1) * HALF_BATCH)
 
 
 def _is_long(n_entries: int) -> bool:

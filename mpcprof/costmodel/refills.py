@@ -4,7 +4,8 @@ Each thread has a stock of transfers for each direction. A call that finds too f
 a round of ten million first, so calls of one program differ: most make none, some make
 one or several. How many transfers a step takes follows from SPU's source, so that in
 the long run it makes a known share of a round; which calls of a profile made how many
-follows from their bytes, to the byte.
+follows from their bytes, to the byte. Stocks of triples, from which short products of
+entries take, are refilled in half batches in the same way.
 
 Source: `YaclFerretOTeAdapter::rcot`, `TiledDispatchOTFunc`, `CompareProtocol`,
 `TruncateProtocol` and `BasicOTProtocols` in `libspu/mpc/cheetah` of SPU 0.9.5.
@@ -12,21 +13,30 @@ Source: `YaclFerretOTeAdapter::rcot`, `TiledDispatchOTFunc`, `CompareProtocol`,
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean, median
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from mpcprof.costmodel.features import VOLUME, operation_kind
+from mpcprof.costmodel.features import HALF_BATCH, VOLUME, n_stocked, operation_kind
 from mpcprof.costmodel.ferret import PRIMED_THREADS, THREAD_ENTRIES, TRANSFER_ROUND
-from mpcprof.nn.steps import PRIMITIVES, PRODUCT_OPERATIONS, Size, primitive_step
+from mpcprof.costmodel.long_run import (
+    Calls,
+    Made,
+    count_refills,
+    half_batch_seconds,
+    round_seconds,
+)
+from mpcprof.network import Network
+from mpcprof.nn.steps import PRIMITIVES, PRODUCT_OPERATIONS, Size, Step, primitive_step
 from mpcprof.pricing import Costs
-from mpcprof.profile.record import Profile, Record, RecordKey
+from mpcprof.profile.record import Operation, Profile, Record, RecordKey
 from mpcprof.units import format_bytes, format_duration
 
 _DIGIT_BITS: Final = 4  # of a comparison: one of 16 messages, by four transfers
 _NOISE: Final = 0.3  # of a round, which bytes of a call without one never differ by
+_OPENED_BYTES: Final = 32  # of a product of two entries: two numbers from either party
 # what a thread of two stocks costs the call that first needs it, as seen at the relay
 THREAD_BYTES: Final = 1_472_844
 THREAD_HOPS: Final = 250
@@ -85,20 +95,40 @@ def _per_entry(kernel: str, ring_bits: int) -> Transfers | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appetite:
-    """Transfers that one operation takes for each entry of its volume.
+    """What one operation takes from the stocks for each entry of its volume.
 
     Attributes:
         transfers: Transfers of one entry; of a product, of an entry of the result.
-        is_lean: Whether it sends nothing but transfers, so that refills show in bytes.
+        n_products: Products of all its entries, each of which takes a triple an entry.
+        is_lean: Whether it sends nothing but transfers: its bytes then tell the refills
+            of a single call.
     """
 
     operation: str
     transfers: Transfers
+    n_products: int = 0
     is_lean: bool
+
+    @property
+    def takes_transfers(self) -> bool:
+        """Whether it takes any transfers."""
+        return bool(sum(self.transfers))
 
     def of(self, size: Size) -> Transfers:
         """Return the transfers of one step; for `matmul`, of one of its products."""
         return self.transfers.times(_n_entries(self.operation, size))
+
+    def n_triples(self, size: Size) -> int:
+        """Return the triples that one step takes from the stock."""
+        return self.n_products * n_stocked(_n_entries(self.operation, size))
+
+    def expected(self, size: Size) -> Made:
+        """Return the refills of one step in the long run; of one of its products."""
+        return Made(self.of(size).n_refills, self.n_triples(size) / HALF_BATCH)
+
+    def has_long(self, size: Size) -> bool:
+        """Whether a step has products too long for the stock."""
+        return bool(self.n_products) and not self.n_triples(size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,11 +136,14 @@ class RecordedRefills:
     """Refills that the calls of one record made.
 
     Attributes:
-        mean: Mean over the repeats.
-        hops: Hops of a call that makes none.
+        rounds: Rounds of transfers of the mean repeat.
+        half_batches: Half batches of triples of the mean repeat beyond those expected;
+            below 0 where it made fewer.
+        hops: Hops of a call that makes no round.
     """
 
-    mean: float
+    rounds: float
+    half_batches: float = 0.0
     hops: float
 
 
@@ -120,20 +153,42 @@ class Refills:
 
     Attributes:
         appetites: What each operation takes, by name.
-        recorded: Refills of each record whose bytes tell them.
-        exposed_s: Compute of a refill, besides its hop and its bytes.
+        recorded: Refills of each record.
+        exposed_s: Compute of a round of transfers, besides its hop and its bytes.
+        half_batch_bytes: Bytes of a half batch of triples, summed over ranks; 0 if no
+            calls of a profile show them.
+        half_batch_s: Seconds of a half batch by network.
         n_processors: Processors of the host that was measured on.
     """
 
     appetites: Mapping[str, Appetite]
     recorded: Mapping[RecordKey, RecordedRefills]
     exposed_s: float
+    half_batch_bytes: float = 0.0
+    half_batch_s: Mapping[Network, float] = field(default_factory=dict)
     n_processors: int
 
     def made_in(self, record: Record) -> Costs:
-        """Return what refills add to the mean call of a record, if bytes tell it."""
+        """Return what refills add to the mean call of a record.
+
+        Of transfers all; of triples those beyond what is expected, since a step's own
+        costs have its share of them.
+        """
         known = self.recorded.get(record.key)
-        return self.costs(known.mean if known else 0.0)
+        if known is None:
+            return Costs()
+        network = record.network
+        n_bytes = known.half_batches * self.half_batch_bytes
+        half_batches_s = known.half_batches * self.half_batch_s.get(network, 0.0)
+        link_s = n_bytes / 2 / network.bandwidth_bytes_per_s
+        return self.costs(known.rounds).plus(
+            Costs(
+                bytes_sent=n_bytes / 2,
+                total_bytes_sent=n_bytes,
+                wire_bytes=n_bytes / 2,
+                exposed_s=half_batches_s - link_s,
+            )
+        )
 
     def loopback_s(self, record: Record) -> float:
         """Return the seconds that refills add in the long run to a loopback call.
@@ -162,14 +217,74 @@ class Refills:
         )
 
     def mean_of_step(self, operation: str, size: Size) -> Costs:
-        """Return what refills cost a step in the long run.
-
-        Nothing for operations whose records have their refills in them.
-        """
+        """Return what rounds of transfers cost a step in the long run."""
         appetite = self.appetites.get(operation)
-        if appetite is None or not appetite.is_lean:
+        if appetite is None or not appetite.takes_transfers:
             return Costs()
         return self.costs(appetite.of(size).n_refills)
+
+    def expected(self, steps: Iterable[Step]) -> Made:
+        """Return the refills that a call of these steps makes in the long run."""
+        total = Made()
+        for step in steps:
+            if appetite := self.appetites.get(step.operation):
+                n = step.size[0] if step.operation in PRODUCT_OPERATIONS else 1
+                total = total.plus(appetite.expected(step.size), n)
+        return total
+
+    def calls(self, record: Record, steps: Sequence[Step]) -> Calls | None:
+        """Return the calls of a record and their refills, if its bytes tell them."""
+        n_bytes = record.total_bytes_sent_by_repeat
+        if len(n_bytes) != len(record.latencies_s):
+            return None
+        expected = self.expected(steps)
+        made = count_refills(
+            n_bytes,
+            expected,
+            self.half_batch_bytes,
+            self._last_half_batches(record, steps),
+        )
+        return made and Calls(
+            latencies_s=record.latencies_s, made=made, expected=expected
+        )
+
+    def _last_half_batches(self, record: Record, steps: Sequence[Step]) -> int | None:
+        """Return the half batches of the last call, as the bytes of its kernels tell.
+
+        A product of entries opens two numbers for each besides. Those that are too long
+        for the stock send ciphertexts of their own; then nothing is told.
+        """
+        taking = [
+            (appetite, step.size)
+            for step in steps
+            if (appetite := self.appetites.get(step.operation))
+        ]
+        if not self.half_batch_bytes or any(a.has_long(size) for a, size in taking):
+            return None
+        n_triples = sum(appetite.n_triples(size) for appetite, size in taking)
+        n_bytes = sum(
+            kernel.bytes_sent + (kernel.bytes_received or 0)
+            for kernel in record.operations
+            if _takes_triples(kernel)
+        )
+        n = (n_bytes - _OPENED_BYTES * n_triples) / self.half_batch_bytes
+        return round(n) if abs(n - round(n)) < _NOISE else None
+
+    @property
+    def each_bytes(self) -> Made:
+        """Bytes of each kind of refill, summed over ranks."""
+        return Made(TRANSFER_ROUND.bytes_sent, self.half_batch_bytes)
+
+    def each_s(self, cases: Sequence[Calls], network: Network) -> Made:
+        """Return the seconds of each kind of refill as these calls on a network show.
+
+        What they do not show is what the profile says.
+        """
+        half_batch_s = half_batch_seconds(cases) or self.half_batch_s.get(network, 0.0)
+        seen_s = [seconds for _, seconds in round_seconds(cases, half_batch_s)]
+        return Made(
+            median(seen_s or [self.costs(1.0).latency_s(network)]), half_batch_s
+        )
 
     def note(self, steps: Iterable[tuple[str, Size, int]]) -> tuple[str, ...]:
         """Say how many refills a call makes: in the mean, at least and at most.
@@ -223,19 +338,98 @@ def find_refills(profile: Profile) -> Refills:
         name: _appetite(name, group, deployment.field_bits)
         for name, group in groups.items()
     }
-    counted: dict[RecordKey, tuple[int, ...]] = {}
-    for name, group in groups.items():
-        if appetites[name].is_lean:
-            counted |= _count(group)
-    added_s = [s for record in profile for s in _added_s(record, counted)]
-    if not added_s:
-        return NO_REFILLS
-    return Refills(
+    rule = Refills(
         appetites=MappingProxyType(appetites),
-        recorded=MappingProxyType(_recorded(groups, counted)),
-        exposed_s=max(median(added_s), 0.0),
+        recorded=MappingProxyType({}),
+        exposed_s=0.0,
+        half_batch_bytes=_half_batch_bytes(groups, appetites),
         n_processors=max(map(_n_processors, profile.hosts), default=1),
     )
+    counted: dict[RecordKey, Calls] = {}
+    for name, group in groups.items():
+        counted |= _counted(group, appetites[name], rule)
+    half_batch_s = _half_batch_s(counted)
+    exposed_s = _exposed_s(counted, half_batch_s)
+    if not exposed_s:
+        return NO_REFILLS
+    return replace(
+        rule,
+        recorded=MappingProxyType(_recorded(groups, counted, appetites)),
+        exposed_s=max(median(exposed_s), 0.0),
+        half_batch_s=MappingProxyType(half_batch_s),
+    )
+
+
+def _counted(
+    records: Sequence[Record], appetite: Appetite, rule: Refills
+) -> dict[RecordKey, Calls]:
+    """Return the calls of each record of an operation whose bytes tell refills."""
+    if appetite.is_lean:
+        return {
+            record.key: Calls(
+                latencies_s=record.latencies_s,
+                made=tuple(map(Made, rounds)),
+                expected=appetite.expected(_size(record)),
+            )
+            for record, rounds in _count(records)
+            if len(rounds) == len(record.latencies_s)
+        }
+    counted = {}
+    for record in records:
+        if calls := rule.calls(record, [primitive_step(record.workload, record.dims)]):
+            counted[record.key] = calls
+    return counted
+
+
+def _half_batch_bytes(
+    groups: Mapping[str, Sequence[Record]], appetites: Mapping[str, Appetite]
+) -> float:
+    """Return the bytes of a half batch of triples, from calls of single products.
+
+    A call that refills makes as many as hold its entries.
+    """
+    found = []
+    for name, group in groups.items():
+        if appetites[name].n_products != 1 or operation_kind(name) != "entries":
+            continue
+        for record in group:
+            sent = record.total_bytes_sent_by_repeat
+            n_entries = n_stocked(int(VOLUME.value(_size(record))))
+            n_half_batches = -(-n_entries // HALF_BATCH)
+            more = [n - min(sent) for n in sent]
+            found += [
+                n / n_half_batches
+                for n in more
+                if n_half_batches and n > 2 * TRANSFER_ROUND.bytes_sent
+            ]
+    return median(found or [0.0])
+
+
+def _half_batch_s(counted: Mapping[RecordKey, Calls]) -> dict[Network, float]:
+    """Return the seconds of a half batch on each network."""
+    return {
+        network: half_batch_seconds(
+            [calls for key, calls in counted.items() if key.network == network]
+        )
+        for network in {key.network for key in counted}
+    }
+
+
+def _exposed_s(
+    counted: Mapping[RecordKey, Calls], half_batch_s: Mapping[Network, float]
+) -> list[float]:
+    """Return the compute of a round in each record whose calls differ by rounds.
+
+    Its hop and its bytes are taken off.
+    """
+    found = []
+    for key, calls in counted.items():
+        network = key.network
+        link_s = TRANSFER_ROUND.hops * network.one_way_s
+        link_s += TRANSFER_ROUND.bytes_sent / network.bandwidth_bytes_per_s
+        each = round_seconds([calls], half_batch_s[network])
+        found += [seconds - link_s for _, seconds in each]
+    return found
 
 
 def _appetite(name: str, records: Sequence[Record], ring_bits: int) -> Appetite:
@@ -247,8 +441,24 @@ def _appetite(name: str, records: Sequence[Record], ring_bits: int) -> Appetite:
             median(one.from_rank_0 for one, _ in found),
             median(one.from_rank_1 for one, _ in found),
         ),
+        n_products=_n_products(records),
         is_lean=all(is_lean for _, is_lean in found),
     )
+
+
+def _n_products(records: Sequence[Record]) -> int:
+    """Return the products of all entries that take triples, in most records."""
+    return int(
+        median(
+            sum(kernel.count for kernel in record.operations if _takes_triples(kernel))
+            for record in records
+        )
+    )
+
+
+def _takes_triples(kernel: Operation) -> bool:
+    """Tell whether a kernel is `MulAA`; a `square_s` encrypts its entries instead."""
+    return kernel.level == "mpc" and kernel.name == "mul_aa"
 
 
 def _transfers(record: Record, ring_bits: int) -> tuple[Transfers, bool]:
@@ -284,67 +494,65 @@ def _n_entries(operation: str, size: Size) -> int:
     return int(VOLUME.value(size))
 
 
-def _count(records: Sequence[Record]) -> dict[RecordKey, tuple[int, ...]]:
-    """Return the refills of each repeat: bytes beyond those of the leanest call.
+def _count(records: Sequence[Record]) -> Iterator[tuple[Record, tuple[int, ...]]]:
+    """Yield the rounds of each repeat: bytes beyond those of the leanest call.
 
-    A record is left out if its bytes are not those of whole refills.
+    A record is left out if its bytes are not those of whole rounds.
     """
-    sizes = [primitive_step(one.workload, one.dims).size for one in records]
-    volumes = [max(int(VOLUME.value(size)), 1) for size in sizes]
+    volumes = [max(int(VOLUME.value(_size(record))), 1) for record in records]
     sent = [one.total_bytes_sent_by_repeat for one in records]
     per_entry = min(min(n) / v for n, v in zip(sent, volumes, strict=True))
-    counted = {}
     for record, volume, repeats in zip(records, volumes, sent, strict=True):
         rounds = [
             (n_bytes - per_entry * volume) / TRANSFER_ROUND.bytes_sent
             for n_bytes in repeats
         ]
         if all(abs(n - round(n)) < _NOISE for n in rounds):
-            counted[record.key] = tuple(map(round, rounds))
-    return counted
-
-
-def _added_s(
-    record: Record, counted: Mapping[RecordKey, tuple[int, ...]]
-) -> list[float]:
-    """Return the compute of a refill in each repeat that made some, if others did not.
-
-    Its hop and its bytes are taken off.
-    """
-    counts = counted.get(record.key, ())
-    if len(counts) != len(record.latencies_s):
-        return []
-    calls = [*zip(record.latencies_s, counts, strict=True)]
-    quiet = [latency_s for latency_s, n in calls if not n]
-    if not quiet:
-        return []
-    network = record.network
-    link_s = TRANSFER_ROUND.hops * network.one_way_s
-    link_s += TRANSFER_ROUND.bytes_sent / network.bandwidth_bytes_per_s
-    return [(s - median(quiet)) / n - link_s for s, n in calls if n]
+            yield record, tuple(map(round, rounds))
 
 
 def _recorded(
-    groups: Mapping[str, Sequence[Record]], counted: Mapping[RecordKey, tuple[int, ...]]
+    groups: Mapping[str, Sequence[Record]],
+    counted: Mapping[RecordKey, Calls],
+    appetites: Mapping[str, Appetite],
 ) -> dict[RecordKey, RecordedRefills]:
-    """Return mean refills and hops of each record of known refills.
+    """Return mean refills and hops of each record.
 
-    Hops are those of calls without refills: an operation of entries has the same at
-    every size, a reduction at every number of rows.
+    A record whose bytes do not tell them is taken to have made what is expected.
     """
     recorded = {}
-    for group in groups.values():
-        quiet: dict[int, float] = {}
+    for name, group in groups.items():
+        quiet = _quiet_hops(group, counted) if appetites[name].is_lean else {}
         for record in group:
-            if record.key in counted and not any(counted[record.key]):
-                length = _row_length(record)
-                quiet[length] = min(record.hops, quiet.get(length, math.inf))
-        for record in group:
-            hops = quiet.get(_row_length(record))
-            if record.key in counted and hops is not None:
-                mean = fmean(counted[record.key])
-                recorded[record.key] = RecordedRefills(mean=mean, hops=hops)
+            expected = appetites[name].expected(_size(record))
+            known = counted.get(record.key)
+            made = known.mean_made if known else expected
+            recorded[record.key] = RecordedRefills(
+                rounds=made.rounds,
+                half_batches=made.half_batches - expected.half_batches,
+                hops=quiet.get(_row_length(record), record.hops),
+            )
     return recorded
+
+
+def _quiet_hops(
+    records: Sequence[Record], counted: Mapping[RecordKey, Calls]
+) -> dict[int, float]:
+    """Return the hops of calls without refills, by the length of a row.
+
+    An operation of entries has the same at every size, a reduction at every number of
+    rows.
+    """
+    quiet: dict[int, float] = {}
+    for record in records:
+        if record.key in counted and not any(map(sum, counted[record.key].made)):
+            length = _row_length(record)
+            quiet[length] = min(record.hops, quiet.get(length, math.inf))
+    return quiet
+
+
+def _size(record: Record) -> Size:
+    return primitive_step(record.workload, record.dims).size
 
 
 def _row_length(record: Record) -> int:

@@ -279,7 +279,7 @@ def _profile(name: str, model: CostModel) -> Json:
         "product_price": list(product_price(deployment.protocol)),
         "refills": {
             "appetites": {
-                name: [*map(_short, one.transfers), one.is_lean]
+                name: [*map(_short, one.transfers), one.takes_transfers]
                 for name, one in model.refills.appetites.items()
             },
             "exposed_s": _short(model.refills.exposed_s),

@@ -19,6 +19,12 @@ class CaseResult:
     """A case on one network: predicted, then measured.
 
     Attributes:
+        measured_s: Seconds of a typical call; where calls refill a stock, of a call
+            that makes its share of refills, as the prediction is.
+        called_s: Seconds of the mean call as it was where calls refill a stock, else
+            those measured.
+        rounds_made: Refills of oblivious transfers of the mean call.
+        rounds_expected: The same in the long run.
         bytes_error: Relative error of the bytes SPU counted, summed over ranks.
         hops_error: Relative error of the hops.
         architecture: JSON text of a model's architecture; empty for other cases.
@@ -39,6 +45,9 @@ class CaseResult:
     hops_error: float
     architecture: str = ""
     parts_problem: str = ""
+    called_s: float | None = None
+    rounds_made: float = 0.0
+    rounds_expected: float = 0.0
 
     @property
     def error(self) -> float:
@@ -59,6 +68,7 @@ class CaseResult:
             "error": self.error,
             "bytes_error": _finite(self.bytes_error),
             "hops_error": _finite(self.hops_error),
+            "called_s": self.called_s or self.measured_s,
         }
         text = case.pop("architecture")
         return case | ({"architecture": json.loads(text)} if text else {})
@@ -147,10 +157,49 @@ def _spearman(results: Sequence[CaseResult]) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefillCheck:
+    """Refills of oblivious transfers on one network: as predicted, and as made.
+
+    Attributes:
+        n_calls: Calls whose bytes tell their refills.
+        made: Refills in all of them.
+        expected: The same in the long run, by the source of SPU.
+        n_seen: Cases of which some calls made more refills than others.
+        measured_s: Median seconds of one in these; None where there are none.
+        priced_s: The same by the cost model.
+    """
+
+    network: Network
+    n_calls: int
+    made: float
+    expected: float
+    n_seen: int
+    measured_s: float | None
+    priced_s: float
+
+    def to_json(self) -> dict[str, object]:
+        """Return the refills as in `verify --json`."""
+        return asdict(self) | {"network": str(self.network)}
+
+    def __str__(self) -> str:
+        priced = format_duration(self.priced_s, digits=3)
+        took = "their price was not checked, and measured seconds have it too"
+        if self.measured_s is not None:
+            seconds = format_duration(self.measured_s, digits=3)
+            took = f"one takes {seconds} in {self.n_seen} cases"
+        return (
+            f"refills of oblivious transfers on {self.network}: {self.made:g} in "
+            f"{self.n_calls} calls, where {self.expected:.1f} are expected; {took}, "
+            f"priced {priced}. Measured seconds are of a call with its share of them"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyResult:
     """Every case of a verification.
 
     Attributes:
+        refills: Refills on each network, where calls make some.
         profile_hosts: Machines that the predictions are for.
         hosts: Machines that measured the cases.
         left_out: Cases that could not be measured, each with the reason.
@@ -164,6 +213,7 @@ class VerifyResult:
     results: tuple[CaseResult, ...]
     left_out: tuple[str, ...] = ()
     misfit: str = ""
+    refills: tuple[RefillCheck, ...] = ()
 
     @property
     def summary(self) -> Summary:
@@ -194,6 +244,7 @@ class VerifyResult:
                 "summary_by": {k: s.to_json() for k, s in self.summaries().items()},
                 "left_out": list(self.left_out),
                 "misfit": self.misfit,
+                "refills": [one.to_json() for one in self.refills],
             },
             indent=1,
         )
@@ -219,6 +270,7 @@ class VerifyResult:
             *(f"- {key}: {summary}" for key, summary in self.summaries().items()),
             *(f"- left out: {reason}" for reason in self.left_out),
             *([f"- note: {self.misfit}"] if self.misfit else ()),
+            *(f"- {one}." for one in self.refills),
             "",
             "| workload | dims | network | predicted | measured | error | basis |",
             "|---|---|---|---|---|---|---|",

@@ -3,12 +3,14 @@
 import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from mpcprof.costmodel.long_run import Calls, Made, round_seconds
 from mpcprof.costmodel.model import CostModel, fit_cost_model
+from mpcprof.costmodel.refills import Refills
 from mpcprof.engine.hosts.party_file import PartyFile
 from mpcprof.engine.measure import Case
 from mpcprof.errors import EngineError, UsageError
@@ -26,7 +28,7 @@ from mpcprof.sweep.cases import known_calibration
 from mpcprof.sweep.config import SweepConfig, check_combination, read_parties
 from mpcprof.sweep.run import sweep
 from mpcprof.verify.draw import Drawn, draw_cases, draw_models, model_case
-from mpcprof.verify.report import CaseResult, VerifyResult
+from mpcprof.verify.report import CaseResult, RefillCheck, VerifyResult
 from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.registry import Workload, get_workload
 
@@ -183,7 +185,14 @@ def verify(
         for case in config.cases
         if (key := _key(case, network)) in measured
     ]
-    results = [_compare(config.model, *pair, measured) for pair in pairs]
+    refilled = {
+        network: _Refilled.of(config.model.refills, network, pairs)
+        for network in config.networks
+    }
+    results = [
+        _compare(config.model, *pair, measured, refilled[pair[1].network])
+        for pair in pairs
+    ]
     if not results:
         raise EngineError(f"no case could be measured: {'; '.join(left_out)}")
     return VerifyResult(
@@ -194,6 +203,7 @@ def verify(
         results=tuple(results),
         left_out=tuple(left_out),
         misfit=misfit([record for _, record in pairs], measured.deployment),
+        refills=tuple(one.check() for one in refilled.values() if one.calls),
     )
 
 
@@ -230,11 +240,73 @@ def _key(case: Drawn, network: Network) -> RecordKey:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refilled:
+    """Calls on one network whose refills are known, and what a refill took there.
+
+    Attributes:
+        calls: Calls of each record; none where nothing is refilled.
+        each_s: Seconds of each kind of refill, as these calls show.
+    """
+
+    refills: Refills
+    network: Network
+    calls: Mapping[RecordKey, Calls]
+    each_s: Made
+
+    @classmethod
+    def of(
+        cls, refills: Refills, network: Network, pairs: Sequence[tuple[Drawn, Record]]
+    ) -> "_Refilled":
+        """Find the refills of the records of one network."""
+        calls = {
+            record.key: found
+            for case, record in pairs
+            if refills.appetites and record.network == network
+            if (found := refills.calls(record, case.steps))
+        }
+        each_s = refills.each_s([*calls.values()], network)
+        return cls(refills=refills, network=network, calls=calls, each_s=each_s)
+
+    def long_run(self, record: Record, typical_s: float) -> tuple[float, float]:
+        """Return seconds and bytes of a call with its share of refills.
+
+        Those of the typical call where nothing is refilled, or bytes do not tell.
+        """
+        n_bytes = record.mean_total_bytes_sent
+        calls = self.calls.get(record.key)
+        if calls is None:
+            return typical_s, n_bytes
+        surplus = calls.surplus.times_each(self.refills.each_bytes)
+        return calls.long_run_s(self.each_s), n_bytes - surplus
+
+    def check(self) -> RefillCheck:
+        """Return the refills of all calls beside those expected and priced."""
+        cases = [*self.calls.values()]
+        n_seen = len(round_seconds(cases, self.each_s.half_batches))
+        return RefillCheck(
+            network=self.network,
+            n_calls=sum(len(case.made) for case in cases),
+            made=sum(made.rounds for case in cases for made in case.made),
+            expected=sum(len(case.made) * case.expected.rounds for case in cases),
+            n_seen=n_seen,
+            measured_s=self.each_s.rounds if n_seen else None,
+            priced_s=self.refills.costs(1.0).latency_s(self.network),
+        )
+
+
 def _compare(
-    model: CostModel, case: Drawn, record: Record, measured: Profile
+    model: CostModel,
+    case: Drawn,
+    record: Record,
+    measured: Profile,
+    refilled: _Refilled,
 ) -> CaseResult:
     predicted = model.predict(case.steps, record.network)
     architecture = case.architecture
+    typical_s = measured.call_s(record)
+    measured_s, n_bytes = refilled.long_run(record, typical_s)
+    calls = refilled.calls.get(record.key)
     return CaseResult(
         workload=record.workload,
         kind=record.kind,
@@ -243,12 +315,15 @@ def _compare(
         predicted_s=predicted.latency_s,
         interval_s=predicted.interval_s,
         basis=predicted.basis,
-        measured_s=measured.call_s(record),
+        measured_s=measured_s,
         latencies_s=record.latencies_s,
-        bytes_error=_relative(predicted.total_bytes_sent, record.mean_total_bytes_sent),
+        bytes_error=_relative(predicted.total_bytes_sent, n_bytes),
         hops_error=_relative(predicted.hops, record.hops),
         architecture=architecture.to_json() if architecture else "",
-        parts_problem=parts_of(record, measured.call_s(record)).problem,
+        parts_problem=parts_of(record, typical_s).problem,
+        called_s=typical_s,
+        rounds_made=calls.mean_made.rounds if calls else 0.0,
+        rounds_expected=calls.expected.rounds if calls else 0.0,
     )
 
 

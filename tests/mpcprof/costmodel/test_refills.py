@@ -2,21 +2,24 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
+from statistics import median
 
 import pytest
 
 from mpcprof.costmodel.ferret import TRANSFER_ROUND
 from mpcprof.costmodel.fit import held_out_errors
-from mpcprof.costmodel.model import fit_cost_model
+from mpcprof.costmodel.long_run import round_seconds
 from mpcprof.costmodel.refills import NO_REFILLS, Transfers, find_refills
 from mpcprof.network import NETWORKS
 from mpcprof.nn.steps import Step, primitive_step
 from mpcprof.profile.io import read_profile
 from tests import ROOT
+from tests.committed import committed_model, committed_profile
 
-PROFILE = read_profile(ROOT / "profiles" / "cheetah.parquet")
+PROFILE = committed_profile("cheetah")
 REFILLS = find_refills(PROFILE)
-MODEL = fit_cost_model(PROFILE)
+MODEL = committed_model("cheetah")
 WAN = NETWORKS["wan"]
 LEAN = {"less", "max", "relu", "truncation"}
 
@@ -38,11 +41,11 @@ def test_calls_of_one_program_differ_by_whole_refills_to_the_byte():
 def test_recorded_calls_made_as_many_refills_as_the_source_says():
     made = expected = 0.0
     for record in PROFILE:
-        if record.key in REFILLS.recorded:
+        if record.workload in LEAN:
             n_calls = len(record.latencies_s)
             size = primitive_step(record.workload, record.dims).size
             appetite = REFILLS.appetites[record.workload]
-            made += n_calls * REFILLS.recorded[record.key].mean
+            made += n_calls * REFILLS.recorded[record.key].rounds
             expected += n_calls * appetite.of(size).n_refills
 
     assert made > 100
@@ -82,16 +85,60 @@ def test_hops_of_lean_operations_are_exact_on_sizes_left_out():
 
 
 def test_a_refill_costs_the_same_wherever_it_was_seen():
-    assert REFILLS.exposed_s == pytest.approx(0.76, abs=0.02)
+    assert REFILLS.exposed_s == pytest.approx(0.80, abs=0.02)
     refill = REFILLS.costs(1.0)
     assert refill.latency_s(WAN) == pytest.approx(
         REFILLS.exposed_s + 0.02 + 0.006, 0.01
     )
 
 
-def test_operations_with_ciphertexts_keep_the_refills_of_their_records():
+def test_bytes_alone_tell_the_refills_of_one_call_where_nothing_else_is_sent():
     assert {name for name, one in REFILLS.appetites.items() if one.is_lean} == LEAN
-    assert REFILLS.mean_of_step("exp", (10**6,)).hops == 0
+
+
+def test_operations_with_ciphertexts_have_their_share_of_rounds_too():
+    n_rounds = 9 * 10**6 / TRANSFER_ROUND.n_usable  # nine truncations an entry
+
+    assert REFILLS.mean_of_step("exp", (10**6,)).hops == pytest.approx(n_rounds)
+    assert REFILLS.mean_of_step("sum", (10**3, 10**3)).hops == 0
+
+
+def test_short_products_make_triples_in_half_batches():
+    """By kernels `mul_aa`; `square_s`, as in `exp`, encrypts its entries instead."""
+    made = {name: one.n_products for name, one in REFILLS.appetites.items()}
+
+    assert (made["mul"], made["tanh"], made["exp"], made["less"]) == (1, 8, 0, 0)
+    assert REFILLS.half_batch_bytes == pytest.approx(1_144_000, rel=1e-3)
+    steps = [Step("tanh", (2048,)), Step("mul", (4096,)), Step("mul", (20_000,))]
+    assert REFILLS.expected(steps).half_batches == pytest.approx(8 / 2 + 1)
+
+
+def test_bytes_without_refills_are_a_line_in_the_entries():
+    """A call of `tanh` of 4352 entries makes 8 or 10 half batches, a mean one 8.5."""
+    seen = {o.size[0]: o for o in MODEL.observations if o.operation == "tanh"}
+    line = [
+        seen[n].total_bytes_sent - 8 * n / 4096 * REFILLS.half_batch_bytes
+        for n in (1088, 2176, 3264, 4352)
+    ]
+
+    steps = [b - a for a, b in pairwise(line)]
+    assert steps == pytest.approx([steps[0]] * 3, rel=0.01)
+
+
+def test_calls_with_and_without_a_round_tell_what_one_takes_wherever_they_are():
+    """Rounds beside ciphertexts take what rounds alone take."""
+    for name in ("reciprocal", "less"):
+        cases = [
+            found
+            for record in PROFILE.filtered((name,))
+            if (found := REFILLS.calls(record, [step_of(record)]))
+        ]
+        own = [s for _, s in round_seconds(cases, REFILLS.half_batch_s[WAN])]
+        assert median(own) == pytest.approx(REFILLS.costs(1.0).latency_s(WAN), rel=0.15)
+
+
+def step_of(record):
+    return primitive_step(record.workload, record.dims)
 
 
 def test_a_prediction_says_the_mean_and_the_range():

@@ -213,7 +213,11 @@ def test_other_kernels_tell_calls_apart_where_bytes_and_stocks_do_not():
 
 def test_a_refill_in_one_call_on_the_network_is_not_taken_for_hops():
     seen = Counters(
-        lower=Path(1, 0), upper=Path(60, 0), deepest=Path(1, 0), carried_bytes=0, lines=()
+        lower=Path(1, 0),
+        upper=Path(60, 0),
+        deepest=Path(1, 0),
+        carried_bytes=0,
+        lines=(),
     )
     quick = [call(0.50, 40, n_bytes=4_000) for _ in range(3)]
     slow = [

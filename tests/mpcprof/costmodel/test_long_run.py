@@ -1,0 +1,90 @@
+"""Refills told by bytes, and calls brought to the number of refills expected."""
+
+import pytest
+
+from mpcprof.costmodel.ferret import TRANSFER_ROUND
+from mpcprof.costmodel.long_run import (
+    Calls,
+    Made,
+    count_refills,
+    half_batch_seconds,
+    round_seconds,
+)
+
+ROUND, HALF = TRANSFER_ROUND.bytes_sent, 1_144_000
+RARE = Made(0.1, 0.3)
+
+
+def sent(*made: tuple[int, int], base=5_000_000) -> list[int]:
+    """Bytes of calls; ciphertexts differ a little."""
+    return [
+        base + rounds * ROUND + halves * HALF + 900 * (i % 3)
+        for i, (rounds, halves) in enumerate(made)
+    ]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        [(0, 0), (1, 0), (0, 0)],
+        [(0, 1), (1, 0), (0, 1)],  # the leanest call made a round
+        [(0, 0), (0, 3), (2, 1)],
+        [(0, 0)],
+    ],
+)
+def test_bytes_tell_both_kinds_of_refills(made):
+    counted = count_refills(sent(*made), RARE, HALF)
+
+    assert counted == tuple(Made(*one) for one in made)
+
+
+def test_the_leanest_call_made_what_brings_the_mean_nearest_to_the_expected():
+    often = count_refills(sent((3, 5), (4, 4)), Made(3.6, 4.4), HALF)
+    once = count_refills(sent((4, 0)), Made(4.14, 0.0), HALF)
+
+    assert often == (Made(3, 5), Made(4, 4))
+    assert once == (Made(4, 0),)
+
+
+def test_half_batches_of_the_last_call_are_taken_where_its_kernels_tell_them():
+    told = count_refills(sent((0, 2)), Made(0.0, 2.6), HALF, last_half_batches=2)
+    guessed = count_refills(sent((0, 2)), Made(0.0, 2.6), HALF)
+
+    assert (told, guessed) == ((Made(0, 2),), (Made(0, 3),))
+
+
+@pytest.mark.parametrize("more", [ROUND // 2, 9 * ROUND])
+def test_bytes_that_are_no_refills_of_one_program_tell_nothing(more):
+    assert count_refills([5_000_000, 5_000_000 + more], Made(0.1, 0.0), HALF) is None
+
+
+def calls(quiet_s: float, *made: Made, expected=RARE, round_s=2.0, half_s=0.2) -> Calls:
+    return Calls(
+        latencies_s=tuple(
+            quiet_s + one.times_each(Made(round_s, half_s)) for one in made
+        ),
+        made=made,
+        expected=expected,
+    )
+
+
+NONE, ROUNDED, HALVED = Made(0, 0), Made(1, 0), Made(0, 1)
+
+
+def test_what_a_refill_takes_is_told_by_calls_of_one_program():
+    cases = [calls(1.0, NONE, ROUNDED), calls(3.0, NONE, HALVED), calls(9.0, HALVED)]
+
+    half_s = half_batch_seconds(cases)
+
+    assert half_s == pytest.approx(0.2)
+    (found,) = round_seconds(cases, half_s)
+    assert found == (cases[0], pytest.approx(2.0))
+
+
+def test_no_more_or_fewer_refills_than_expected_are_left_in_a_mean_call():
+    many = calls(1.0, NONE, ROUNDED, Made(1, 1))
+    few = calls(1.0, NONE)
+
+    means = [case.long_run_s(Made(2.0, 0.2)) for case in (many, few)]
+
+    assert means == pytest.approx([1.0 + 0.1 * 2.0 + 0.3 * 0.2] * 2)
