@@ -17,6 +17,7 @@ from mpcprof.costmodel.ferret import PRIMED_THREADS, TRANSFER_ROUND
 _NOISE: Final = 0.1  # of a round, by which ciphertexts of calls differ at most
 # calls of one program find each stock of a thread short once more, or not
 _MOST_APART: Final = 2 * PRIMED_THREADS
+_SAME: Final = 1e-6  # squares of differences that rounding leaves
 
 
 class Made(NamedTuple):
@@ -25,20 +26,30 @@ class Made(NamedTuple):
     Attributes:
         rounds: Rounds of oblivious transfers.
         half_batches: Half batches of triples.
+        waits: Waits for these: a product makes all half batches that it needs at once.
     """
 
     rounds: float = 0.0
     half_batches: float = 0.0
+    waits: float = 0.0
 
     def plus(self, other: "Made", n: float = 1.0) -> "Made":
         """Return these refills and `n` times the others."""
-        return Made(
-            self.rounds + n * other.rounds, self.half_batches + n * other.half_batches
-        )
+        return Made(*(own + n * more for own, more in zip(self, other, strict=True)))
 
     def times_each(self, each: "Made") -> float:
         """Return what they come to: seconds or bytes of `each` kind, summed."""
-        return self.rounds * each.rounds + self.half_batches * each.half_batches
+        return sum(n * one for n, one in zip(self, each, strict=True))
+
+    @property
+    def triples(self) -> "Made":
+        """Those of triples alone."""
+        return self._replace(rounds=0.0)
+
+    @property
+    def waits_each(self) -> float:
+        """Waits for one half batch; 0 where there are none."""
+        return self.waits / self.half_batches if self.half_batches else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +84,7 @@ def count_refills(
     n_bytes: Sequence[int],
     expected: Made,
     half_batch_bytes: float,
-    last_half_batches: int | None = None,
+    last: tuple[int | None, int | None] = (None, None),
 ) -> tuple[Made, ...] | None:
     """Return the refills of each call, from the bytes of all parties together.
 
@@ -84,19 +95,19 @@ def count_refills(
     Args:
         expected: Refills of a call in the long run.
         half_batch_bytes: Bytes of a half batch of triples.
-        last_half_batches: Half batches of the last call, where they are known.
+        last: Rounds and half batches of the last call, where they are known.
     """
     half_bytes = half_batch_bytes if expected.half_batches else 0.0
     more = [_more(n - min(n_bytes), half_bytes) for n in n_bytes]
     found = [one for one in more if one is not None]
     if len(found) < len(more):
         return None
-    rounds, half_batches = zip(*found, strict=True)
-    fewest = _fewest(half_batches, expected.half_batches)
-    if last_half_batches is not None:
-        fewest = max(last_half_batches - half_batches[-1], -min(half_batches))
-    least = Made(_fewest(rounds, expected.rounds), fewest)
-    return tuple(one.plus(least) for one in found)
+    kinds = zip(zip(*found, strict=True), expected, last, strict=False)
+    least = Made(*(_fewest(*kind) for kind in kinds))
+    whole = [one.plus(least) for one in found]
+    return tuple(
+        one._replace(waits=one.half_batches * expected.waits_each) for one in whole
+    )
 
 
 def _more(n_bytes: int, half_batch_bytes: float) -> Made | None:
@@ -114,35 +125,70 @@ def _more(n_bytes: int, half_batch_bytes: float) -> Made | None:
     return min(fitting, key=lambda made: abs(made.rounds), default=None)
 
 
-def _fewest(numbers: Sequence[float], mean: float) -> float:
-    """Return the whole number that brings a mean nearest to another, none below 0."""
-    return max(round(mean - fmean(numbers)), -min(numbers))
+def _fewest(numbers: Sequence[float], mean: float, last: int | None) -> float:
+    """Return what is to be added so that the last one, or else the mean, is right.
 
-
-def half_batch_seconds(cases: Sequence[Calls]) -> float:
-    """Return the median seconds by which a half batch of triples makes a call longer.
-
-    0 if calls of no program differ by that alone.
+    It is a whole number for which none is below 0.
     """
-    return median([*_half_batch_slopes(cases)] or [0.0])
+    missing = round(mean - fmean(numbers)) if last is None else last - numbers[-1]
+    return max(missing, -min(numbers))
 
 
-def _half_batch_slopes(cases: Sequence[Calls]) -> Iterator[float]:
+def triple_seconds(cases: Sequence[Calls]) -> Made:
+    """Return the seconds of a half batch of triples and of a wait for some.
+
+    The difference between calls of one program that differ by triples alone tells the
+    sum; programs whose products need more half batches at once have fewer waits for
+    each. Where all have as many, a wait is taken to cost nothing by itself.
+    """
+    found = [
+        (slope, case.expected.waits_each, len(case.made))
+        for case in cases
+        for slope in _half_batch_slopes(case)
+    ]
+    if not found:
+        return Made()
+    weight = sum(n for *_, n in found)
+    mean_s = sum(s * n for s, _, n in found) / weight
+    mean_waits = sum(waits * n for _, waits, n in found) / weight
+    square = sum(n * (waits - mean_waits) ** 2 for _, waits, n in found)
+    product = sum(n * (waits - mean_waits) * (s - mean_s) for s, waits, n in found)
+    wait_s = max(product / square, 0.0) if square > _SAME else 0.0
+    return Made(0.0, max(mean_s - wait_s * mean_waits, 0.0), wait_s)
+
+
+def times_longer(cases: Sequence[Calls], each_s: Made) -> float:
+    """Return how many times the given seconds triples take in these calls; a median.
+
+    1 if calls of no program differ by triples alone.
+    """
+    found = []
     for case in cases:
-        calls = [*zip(case.latencies_s, case.made, strict=True)]
-        for rounds in {made.rounds for _, made in calls}:
-            alike = [(s, m.half_batches) for s, m in calls if m.rounds == rounds]
-            yield from _slope(alike)
+        expected_s = each_s.half_batches + each_s.waits * case.expected.waits_each
+        found += [slope / expected_s for slope in _half_batch_slopes(case)]
+    return median(found or [1.0])
+
+
+def _half_batch_slopes(case: Calls) -> Iterator[float]:
+    """Yield the seconds of a half batch and its waits, as calls of a case differ."""
+    calls = [*zip(case.latencies_s, case.made, strict=True)]
+    for rounds in {made.rounds for _, made in calls}:
+        alike = [(s, m.half_batches) for s, m in calls if m.rounds == rounds]
+        yield from _slope(alike)
 
 
 def round_seconds(
-    cases: Sequence[Calls], half_batch_s: float
+    cases: Sequence[Calls], each_s: Made
 ) -> tuple[tuple[Calls, float], ...]:
-    """Return each case whose calls differ by rounds, with the seconds of a round."""
+    """Return each case whose calls differ by rounds, with the seconds of a round.
+
+    Args:
+        each_s: Seconds of triples, which are taken off.
+    """
     found = []
     for case in cases:
         calls = zip(case.latencies_s, case.made, strict=True)
-        points = [(s - m.half_batches * half_batch_s, m.rounds) for s, m in calls]
+        points = [(s - m.triples.times_each(each_s), m.rounds) for s, m in calls]
         found += [(case, slope) for slope in _slope(points)]
     return tuple(found)
 

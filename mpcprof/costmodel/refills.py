@@ -13,29 +13,38 @@ Source: `YaclFerretOTeAdapter::rcot`, `TiledDispatchOTFunc`, `CompareProtocol`,
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from mpcprof.costmodel.features import HALF_BATCH, VOLUME, n_stocked, operation_kind
+from mpcprof.costmodel.features import (
+    HALF_BATCH,
+    VOLUME,
+    n_stocked,
+    operation_kind,
+    waiting_share,
+)
 from mpcprof.costmodel.ferret import PRIMED_THREADS, THREAD_ENTRIES, TRANSFER_ROUND
 from mpcprof.costmodel.long_run import (
     Calls,
     Made,
     count_refills,
-    half_batch_seconds,
     round_seconds,
+    times_longer,
+    triple_seconds,
 )
 from mpcprof.network import Network
 from mpcprof.nn.steps import PRIMITIVES, PRODUCT_OPERATIONS, Size, Step, primitive_step
 from mpcprof.pricing import Costs
-from mpcprof.profile.record import Operation, Profile, Record, RecordKey
+from mpcprof.profile.record import Profile, Record, RecordKey
 from mpcprof.units import format_bytes, format_duration
 
 _DIGIT_BITS: Final = 4  # of a comparison: one of 16 messages, by four transfers
 _NOISE: Final = 0.3  # of a round, which bytes of a call without one never differ by
+_TRANSFERRING: Final = ("msb_a2b", "mul_a1b", "trunc_a", "a2b", "and_bb", "b2a")
+_TAKING_TRIPLES: Final = ("mul_aa",)  # `square_s` encrypts its entries instead
 _OPENED_BYTES: Final = 32  # of a product of two entries: two numbers from either party
 # what a thread of two stocks costs the call that first needs it, as seen at the relay
 THREAD_BYTES: Final = 1_472_844
@@ -100,13 +109,14 @@ class Appetite:
     Attributes:
         transfers: Transfers of one entry; of a product, of an entry of the result.
         n_products: Products of all its entries, each of which takes a triple an entry.
-        is_lean: Whether it sends nothing but transfers: its bytes then tell the refills
-            of a single call.
+        bytes_each: Bytes of the transfers of one entry in a call without a round.
+        is_lean: Whether it sends nothing but transfers.
     """
 
     operation: str
     transfers: Transfers
     n_products: int = 0
+    bytes_each: float = 0.0
     is_lean: bool
 
     @property
@@ -118,13 +128,21 @@ class Appetite:
         """Return the transfers of one step; for `matmul`, of one of its products."""
         return self.transfers.times(_n_entries(self.operation, size))
 
+    def transfer_bytes(self, size: Size) -> float:
+        """Return the bytes of the transfers of one step that makes no round."""
+        return self.bytes_each * _n_entries(self.operation, size)
+
     def n_triples(self, size: Size) -> int:
         """Return the triples that one step takes from the stock."""
         return self.n_products * n_stocked(_n_entries(self.operation, size))
 
     def expected(self, size: Size) -> Made:
         """Return the refills of one step in the long run; of one of its products."""
-        return Made(self.of(size).n_refills, self.n_triples(size) / HALF_BATCH)
+        n_triples = self.n_triples(size)
+        waits = waiting_share(_n_entries(self.operation, size)) if n_triples else 0.0
+        return Made(
+            self.of(size).n_refills, n_triples / HALF_BATCH, self.n_products * waits
+        )
 
     def has_long(self, size: Size) -> bool:
         """Whether a step has products too long for the stock."""
@@ -136,14 +154,12 @@ class RecordedRefills:
     """Refills that the calls of one record made.
 
     Attributes:
-        rounds: Rounds of transfers of the mean repeat.
-        half_batches: Half batches of triples of the mean repeat beyond those expected;
-            below 0 where it made fewer.
+        made: Rounds of transfers of the mean repeat; half batches of triples and waits
+            beyond those expected, below 0 where it made fewer.
         hops: Hops of a call that makes no round.
     """
 
-    rounds: float
-    half_batches: float = 0.0
+    made: Made
     hops: float
 
 
@@ -157,7 +173,7 @@ class Refills:
         exposed_s: Compute of a round of transfers, besides its hop and its bytes.
         half_batch_bytes: Bytes of a half batch of triples, summed over ranks; 0 if no
             calls of a profile show them.
-        half_batch_s: Seconds of a half batch by network.
+        triples_s: Seconds of a half batch, and of a wait for some, by network.
         n_processors: Processors of the host that was measured on.
     """
 
@@ -165,7 +181,7 @@ class Refills:
     recorded: Mapping[RecordKey, RecordedRefills]
     exposed_s: float
     half_batch_bytes: float = 0.0
-    half_batch_s: Mapping[Network, float] = field(default_factory=dict)
+    triples_s: Mapping[Network, Made] = field(default_factory=dict)
     n_processors: int
 
     def made_in(self, record: Record) -> Costs:
@@ -178,15 +194,15 @@ class Refills:
         if known is None:
             return Costs()
         network = record.network
-        n_bytes = known.half_batches * self.half_batch_bytes
-        half_batches_s = known.half_batches * self.half_batch_s.get(network, 0.0)
+        n_bytes = known.made.half_batches * self.half_batch_bytes
+        triples_s = known.made.triples.times_each(self.triples_s.get(network, Made()))
         link_s = n_bytes / 2 / network.bandwidth_bytes_per_s
-        return self.costs(known.rounds).plus(
+        return self.costs(known.made.rounds).plus(
             Costs(
                 bytes_sent=n_bytes / 2,
                 total_bytes_sent=n_bytes,
                 wire_bytes=n_bytes / 2,
-                exposed_s=half_batches_s - link_s,
+                exposed_s=triples_s - link_s,
             )
         )
 
@@ -228,8 +244,8 @@ class Refills:
         total = Made()
         for step in steps:
             if appetite := self.appetites.get(step.operation):
-                n = step.size[0] if step.operation in PRODUCT_OPERATIONS else 1
-                total = total.plus(appetite.expected(step.size), n)
+                expected = appetite.expected(step.size)
+                total = total.plus(expected, _n_products_of(step))
         return total
 
     def calls(self, record: Record, steps: Sequence[Step]) -> Calls | None:
@@ -239,36 +255,34 @@ class Refills:
             return None
         expected = self.expected(steps)
         made = count_refills(
-            n_bytes,
-            expected,
-            self.half_batch_bytes,
-            self._last_half_batches(record, steps),
+            n_bytes, expected, self.half_batch_bytes, self._last(record, steps)
         )
         return made and Calls(
             latencies_s=record.latencies_s, made=made, expected=expected
         )
 
-    def _last_half_batches(self, record: Record, steps: Sequence[Step]) -> int | None:
-        """Return the half batches of the last call, as the bytes of its kernels tell.
+    def _last(
+        self, record: Record, steps: Sequence[Step]
+    ) -> tuple[int | None, int | None]:
+        """Return the refills of the last call, as the bytes of its kernels tell.
 
-        A product of entries opens two numbers for each besides. Those that are too long
-        for the stock send ciphertexts of their own; then nothing is told.
+        Beside refills transfers send as many bytes for an entry as in other records,
+        and a product of entries opens two numbers for each. Products that are too long
+        for the stock send ciphertexts of their own; then no half batches are told.
         """
         taking = [
-            (appetite, step.size)
+            (appetite, step.size, _n_products_of(step))
             for step in steps
             if (appetite := self.appetites.get(step.operation))
         ]
-        if not self.half_batch_bytes or any(a.has_long(size) for a, size in taking):
-            return None
-        n_triples = sum(appetite.n_triples(size) for appetite, size in taking)
-        n_bytes = sum(
-            kernel.bytes_sent + (kernel.bytes_received or 0)
-            for kernel in record.operations
-            if _takes_triples(kernel)
-        )
-        n = (n_bytes - _OPENED_BYTES * n_triples) / self.half_batch_bytes
-        return round(n) if abs(n - round(n)) < _NOISE else None
+        quiet = sum(n * one.transfer_bytes(size) for one, size, n in taking)
+        rounds = (_bytes_by(record, _TRANSFERRING) - quiet) / TRANSFER_ROUND.bytes_sent
+        is_long = any(one.has_long(size) for one, size, _ in taking)
+        if is_long or not self.half_batch_bytes:
+            return _whole(rounds), None
+        opened = _OPENED_BYTES * sum(one.n_triples(size) for one, size, _ in taking)
+        half_batches = _bytes_by(record, _TAKING_TRIPLES) - opened
+        return _whole(rounds), _whole(half_batches / self.half_batch_bytes)
 
     @property
     def each_bytes(self) -> Made:
@@ -280,10 +294,12 @@ class Refills:
 
         What they do not show is what the profile says.
         """
-        half_batch_s = half_batch_seconds(cases) or self.half_batch_s.get(network, 0.0)
-        seen_s = [seconds for _, seconds in round_seconds(cases, half_batch_s)]
-        return Made(
-            median(seen_s or [self.costs(1.0).latency_s(network)]), half_batch_s
+        known_s = self.triples_s.get(network) or triple_seconds(cases)
+        times = times_longer(cases, known_s) if any(known_s) else 1.0
+        triples_s = Made().plus(known_s, times)
+        seen_s = [seconds for _, seconds in round_seconds(cases, triples_s)]
+        return triples_s._replace(
+            rounds=median(seen_s or [self.costs(1.0).latency_s(network)])
         )
 
     def note(self, steps: Iterable[tuple[str, Size, int]]) -> tuple[str, ...]:
@@ -348,15 +364,15 @@ def find_refills(profile: Profile) -> Refills:
     counted: dict[RecordKey, Calls] = {}
     for name, group in groups.items():
         counted |= _counted(group, appetites[name], rule)
-    half_batch_s = _half_batch_s(counted)
-    exposed_s = _exposed_s(counted, half_batch_s)
+    triples_s = _triples_s(counted)
+    exposed_s = _exposed_s(counted, triples_s)
     if not exposed_s:
         return NO_REFILLS
     return replace(
         rule,
         recorded=MappingProxyType(_recorded(groups, counted, appetites)),
         exposed_s=max(median(exposed_s), 0.0),
-        half_batch_s=MappingProxyType(half_batch_s),
+        triples_s=MappingProxyType(triples_s),
     )
 
 
@@ -364,16 +380,6 @@ def _counted(
     records: Sequence[Record], appetite: Appetite, rule: Refills
 ) -> dict[RecordKey, Calls]:
     """Return the calls of each record of an operation whose bytes tell refills."""
-    if appetite.is_lean:
-        return {
-            record.key: Calls(
-                latencies_s=record.latencies_s,
-                made=tuple(map(Made, rounds)),
-                expected=appetite.expected(_size(record)),
-            )
-            for record, rounds in _count(records)
-            if len(rounds) == len(record.latencies_s)
-        }
     counted = {}
     for record in records:
         if calls := rule.calls(record, [primitive_step(record.workload, record.dims)]):
@@ -405,10 +411,10 @@ def _half_batch_bytes(
     return median(found or [0.0])
 
 
-def _half_batch_s(counted: Mapping[RecordKey, Calls]) -> dict[Network, float]:
-    """Return the seconds of a half batch on each network."""
+def _triples_s(counted: Mapping[RecordKey, Calls]) -> dict[Network, Made]:
+    """Return the seconds of a half batch, and of a wait for some, on each network."""
     return {
-        network: half_batch_seconds(
+        network: triple_seconds(
             [calls for key, calls in counted.items() if key.network == network]
         )
         for network in {key.network for key in counted}
@@ -416,7 +422,7 @@ def _half_batch_s(counted: Mapping[RecordKey, Calls]) -> dict[Network, float]:
 
 
 def _exposed_s(
-    counted: Mapping[RecordKey, Calls], half_batch_s: Mapping[Network, float]
+    counted: Mapping[RecordKey, Calls], triples_s: Mapping[Network, Made]
 ) -> list[float]:
     """Return the compute of a round in each record whose calls differ by rounds.
 
@@ -427,7 +433,7 @@ def _exposed_s(
         network = key.network
         link_s = TRANSFER_ROUND.hops * network.one_way_s
         link_s += TRANSFER_ROUND.bytes_sent / network.bandwidth_bytes_per_s
-        each = round_seconds([calls], half_batch_s[network])
+        each = round_seconds([calls], triples_s[network])
         found += [seconds - link_s for _, seconds in each]
     return found
 
@@ -442,6 +448,7 @@ def _appetite(name: str, records: Sequence[Record], ring_bits: int) -> Appetite:
             median(one.from_rank_1 for one, _ in found),
         ),
         n_products=_n_products(records),
+        bytes_each=_bytes_each(name, records),
         is_lean=all(is_lean for _, is_lean in found),
     )
 
@@ -450,15 +457,29 @@ def _n_products(records: Sequence[Record]) -> int:
     """Return the products of all entries that take triples, in most records."""
     return int(
         median(
-            sum(kernel.count for kernel in record.operations if _takes_triples(kernel))
+            sum(
+                kernel.count
+                for kernel in record.operations
+                if kernel.level == "mpc" and kernel.name in _TAKING_TRIPLES
+            )
             for record in records
         )
     )
 
 
-def _takes_triples(kernel: Operation) -> bool:
-    """Tell whether a kernel is `MulAA`; a `square_s` encrypts its entries instead."""
-    return kernel.level == "mpc" and kernel.name == "mul_aa"
+def _bytes_by(record: Record, kernels: Collection[str]) -> int:
+    """Return the bytes that some kernels of the last call sent, by both parties."""
+    return sum(
+        kernel.bytes_sent + (kernel.bytes_received or 0)
+        for kernel in record.operations
+        if kernel.level == "mpc" and kernel.name in kernels
+    )
+
+
+def _whole(number: float) -> int | None:
+    """Return the whole number of at least 0 that one is near to, or None."""
+    is_near = abs(number - round(number)) < _NOISE and round(number) >= 0
+    return round(number) if is_near else None
 
 
 def _transfers(record: Record, ring_bits: int) -> tuple[Transfers, bool]:
@@ -487,28 +508,23 @@ def _transfers(record: Record, ring_bits: int) -> tuple[Transfers, bool]:
     return total, is_lean and bool(sum(total))
 
 
+def _bytes_each(name: str, records: Sequence[Record]) -> float:
+    """Return the bytes of the transfers of one entry in the leanest last call."""
+    return min(
+        _bytes_by(record, _TRANSFERRING) / max(_n_entries(name, _size(record)), 1)
+        for record in records
+    )
+
+
+def _n_products_of(step: Step) -> int:
+    return step.size[0] if step.operation in PRODUCT_OPERATIONS else 1
+
+
 def _n_entries(operation: str, size: Size) -> int:
     """Return the entries that take transfers: a product truncates its result."""
     if operation in PRODUCT_OPERATIONS:
         return size[1] * size[3]
     return int(VOLUME.value(size))
-
-
-def _count(records: Sequence[Record]) -> Iterator[tuple[Record, tuple[int, ...]]]:
-    """Yield the rounds of each repeat: bytes beyond those of the leanest call.
-
-    A record is left out if its bytes are not those of whole rounds.
-    """
-    volumes = [max(int(VOLUME.value(_size(record))), 1) for record in records]
-    sent = [one.total_bytes_sent_by_repeat for one in records]
-    per_entry = min(min(n) / v for n, v in zip(sent, volumes, strict=True))
-    for record, volume, repeats in zip(records, volumes, sent, strict=True):
-        rounds = [
-            (n_bytes - per_entry * volume) / TRANSFER_ROUND.bytes_sent
-            for n_bytes in repeats
-        ]
-        if all(abs(n - round(n)) < _NOISE for n in rounds):
-            yield record, tuple(map(round, rounds))
 
 
 def _recorded(
@@ -528,8 +544,7 @@ def _recorded(
             known = counted.get(record.key)
             made = known.mean_made if known else expected
             recorded[record.key] = RecordedRefills(
-                rounds=made.rounds,
-                half_batches=made.half_batches - expected.half_batches,
+                made=made.plus(expected.triples, -1.0),
                 hops=quiet.get(_row_length(record), record.hops),
             )
     return recorded

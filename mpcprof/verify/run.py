@@ -283,7 +283,7 @@ class _Refilled:
     def check(self) -> RefillCheck:
         """Return the refills of all calls beside those expected and priced."""
         cases = [*self.calls.values()]
-        n_seen = len(round_seconds(cases, self.each_s.half_batches))
+        n_seen = len(round_seconds(cases, self.each_s))
         return RefillCheck(
             network=self.network,
             n_calls=sum(len(case.made) for case in cases),

@@ -7,12 +7,14 @@ from mpcprof.costmodel.long_run import (
     Calls,
     Made,
     count_refills,
-    half_batch_seconds,
     round_seconds,
+    times_longer,
+    triple_seconds,
 )
 
 ROUND, HALF = TRANSFER_ROUND.bytes_sent, 1_144_000
-RARE = Made(0.1, 0.3)
+RARE = Made(0.1, 0.3)  # calls of no waits, for short
+EACH = Made(2.0, 0.06, 0.1)
 
 
 def sent(*made: tuple[int, int], base=5_000_000) -> list[int]:
@@ -46,11 +48,14 @@ def test_the_leanest_call_made_what_brings_the_mean_nearest_to_the_expected():
     assert once == (Made(4, 0),)
 
 
-def test_half_batches_of_the_last_call_are_taken_where_its_kernels_tell_them():
-    told = count_refills(sent((0, 2)), Made(0.0, 2.6), HALF, last_half_batches=2)
+def test_refills_of_the_last_call_are_taken_where_its_kernels_tell_them():
+    told = count_refills(sent((0, 2)), Made(0.0, 2.6), HALF, last=(None, 2))
     guessed = count_refills(sent((0, 2)), Made(0.0, 2.6), HALF)
 
+    rounds = count_refills(sent((1, 0), (0, 0)), RARE, HALF, last=(1, None))
+
     assert (told, guessed) == ((Made(0, 2),), (Made(0, 3),))
+    assert rounds == (Made(2, 0), Made(1, 0))
 
 
 @pytest.mark.parametrize("more", [ROUND // 2, 9 * ROUND])
@@ -58,33 +63,47 @@ def test_bytes_that_are_no_refills_of_one_program_tell_nothing(more):
     assert count_refills([5_000_000, 5_000_000 + more], Made(0.1, 0.0), HALF) is None
 
 
-def calls(quiet_s: float, *made: Made, expected=RARE, round_s=2.0, half_s=0.2) -> Calls:
+def calls(quiet_s: float, *made: tuple[int, int], at_once=1) -> Calls:
+    """Calls whose products need so many half batches at once, one wait for them."""
+    whole = tuple(Made(n, h, h / at_once) for n, h in made)
     return Calls(
-        latencies_s=tuple(
-            quiet_s + one.times_each(Made(round_s, half_s)) for one in made
-        ),
-        made=made,
-        expected=expected,
+        latencies_s=tuple(quiet_s + one.times_each(EACH) for one in whole),
+        made=whole,
+        expected=Made(0.1, 0.3, 0.3 / at_once),
     )
 
 
-NONE, ROUNDED, HALVED = Made(0, 0), Made(1, 0), Made(0, 1)
+NONE, ROUNDED = (0, 0), (1, 0)
 
 
 def test_what_a_refill_takes_is_told_by_calls_of_one_program():
-    cases = [calls(1.0, NONE, ROUNDED), calls(3.0, NONE, HALVED), calls(9.0, HALVED)]
+    cases = [
+        calls(1.0, NONE, ROUNDED),
+        calls(3.0, NONE, (0, 1)),
+        calls(2.0, NONE, (0, 2), at_once=2),
+        calls(5.0, (0, 6), (0, 3), at_once=3),
+        calls(9.0, (0, 1)),
+    ]
 
-    half_s = half_batch_seconds(cases)
+    each_s = triple_seconds(cases)
 
-    assert half_s == pytest.approx(0.2)
-    (found,) = round_seconds(cases, half_s)
-    assert found == (cases[0], pytest.approx(2.0))
+    assert each_s == pytest.approx(EACH.triples)
+    (found,) = round_seconds(cases, each_s)
+    assert found == (cases[0], pytest.approx(EACH.rounds))
+    assert times_longer(cases, Made(0.0, 0.03, 0.05)) == pytest.approx(2.0)
+
+
+def test_a_wait_is_not_told_apart_where_each_half_batch_has_one():
+    each_s = triple_seconds([calls(1.0, NONE, (0, 1)), calls(2.0, NONE, (0, 2))])
+
+    assert each_s == pytest.approx(Made(0.0, EACH.half_batches + EACH.waits))
+    assert triple_seconds([calls(1.0, NONE)]) == Made()
 
 
 def test_no_more_or_fewer_refills_than_expected_are_left_in_a_mean_call():
-    many = calls(1.0, NONE, ROUNDED, Made(1, 1))
+    many = calls(1.0, NONE, ROUNDED, (1, 1))
     few = calls(1.0, NONE)
 
-    means = [case.long_run_s(Made(2.0, 0.2)) for case in (many, few)]
+    means = [case.long_run_s(EACH) for case in (many, few)]
 
-    assert means == pytest.approx([1.0 + 0.1 * 2.0 + 0.3 * 0.2] * 2)
+    assert means == pytest.approx([1.0 + 0.1 * 2.0 + 0.3 * 0.16] * 2)

@@ -45,7 +45,7 @@ def test_recorded_calls_made_as_many_refills_as_the_source_says():
             n_calls = len(record.latencies_s)
             size = primitive_step(record.workload, record.dims).size
             appetite = REFILLS.appetites[record.workload]
-            made += n_calls * REFILLS.recorded[record.key].rounds
+            made += n_calls * REFILLS.recorded[record.key].made.rounds
             expected += n_calls * appetite.of(size).n_refills
 
     assert made > 100
@@ -133,7 +133,7 @@ def test_calls_with_and_without_a_round_tell_what_one_takes_wherever_they_are():
             for record in PROFILE.filtered((name,))
             if (found := REFILLS.calls(record, [step_of(record)]))
         ]
-        own = [s for _, s in round_seconds(cases, REFILLS.half_batch_s[WAN])]
+        own = [s for _, s in round_seconds(cases, REFILLS.triples_s[WAN])]
         assert median(own) == pytest.approx(REFILLS.costs(1.0).latency_s(WAN), rel=0.15)
 
 
