@@ -257,9 +257,9 @@ class Refills:
         made = count_refills(
             n_bytes, expected, self.half_batch_bytes, self._last(record, steps)
         )
-        return made and Calls(
-            latencies_s=record.latencies_s, made=made, expected=expected
-        )
+        if made is None:
+            return None
+        return Calls(latencies_s=record.latencies_s, made=made, expected=expected)
 
     def _last(
         self, record: Record, steps: Sequence[Step]
