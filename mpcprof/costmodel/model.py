@@ -43,6 +43,8 @@ from mpcprof.units import format_duration
 # shortest round trip that `verify` held predictions against; docs/cost-model.md
 _CHECKED_RTT_S: Final = {"semi2k": 0.003, "aby3": 0.008}
 _FAR: Final = 10.0  # times slower than the profile's network
+_OPENING: Final = ("mul", "square")  # begin with what both parties open
+_SILENT: Final = frozenset({LOCAL, "sum"})
 _TRUSTED_REACH = 2.0  # beyond twice the largest size the held-out error is scaled up
 
 
@@ -90,13 +92,32 @@ class CostModel:
 
     def __post_init__(self) -> None:
         self._fits.update((fit.operation, fit) for fit in self.fits)
-        self._starts.update((fit.operation, fit.start()) for fit in self.fits)
+        self._starts.update((fit.operation, self._first(fit)) for fit in self.fits)
         groups: dict[tuple[str, Size], list[Observation]] = {}
         for seen in self.observations:
             groups.setdefault((seen.operation, seen.size), []).append(seen)
         for (operation, size), group in groups.items():
             costs = measured_costs(group).minus(self._starts[operation])
             self._costs[operation, size] = self._refilled(operation, size, costs)
+
+    def _first(self, fit: OperationFit) -> Costs:
+        """Return what a program pays only for the first step of an operation.
+
+        In Cheetah a step that ends with a truncation is over for rank 0 while the last
+        message is on its way to rank 1. In a product that follows, what rank 0 opens is
+        right behind it, and rank 1 truncates at once: it waits a hop less than where
+        both begin together.
+        """
+        if self.refills.appetites and fit.operation in _OPENING:
+            return Costs(hops=1.0)
+        return fit.start()
+
+    def start_of(self, operation: str) -> Costs:
+        """Return what a program pays once for an operation; see `OperationFit.start`.
+
+        The hop of `mul` and `square` in Cheetah is paid only where nothing else sends.
+        """
+        return self._starts[operation]
 
     def _refilled(self, operation: str, size: Size, costs: Costs) -> Costs:
         """Return the costs of a step with its share of refills."""
@@ -257,7 +278,11 @@ class CostModel:
 
     def _start(self, operations: Sequence[str]) -> Costs:
         """Return what a call pays once for these operations."""
-        starts = [self._starts[name] for name in operations]
+        opening = [name for name in operations if name in _OPENING]
+        others = [name for name in operations if name not in opening]
+        begins = {*others} <= _SILENT  # nothing is sent before a product
+        names = [*others, *opening[: int(begins)]]
+        starts = [self._starts[name] for name in names]
         return Costs(
             bytes_sent=sum(start.bytes_sent for start in starts),
             total_bytes_sent=sum(start.total_bytes_sent for start in starts),

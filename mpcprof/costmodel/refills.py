@@ -470,7 +470,7 @@ def _n_products(records: Sequence[Record]) -> int:
 def _bytes_by(record: Record, kernels: Collection[str]) -> int:
     """Return the bytes that some kernels of the last call sent, by both parties."""
     return sum(
-        kernel.bytes_sent + (kernel.bytes_received or 0)
+        (kernel.bytes_sent or 0) + (kernel.bytes_received or 0)
         for kernel in record.operations
         if kernel.level == "mpc" and kernel.name in kernels
     )

@@ -3,6 +3,8 @@
 
 const ROW_OPERATIONS = ["max", "sum"];
 const PRODUCT_OPERATIONS = ["matmul"];
+const OPENING = ["mul", "square"]; // begin with what both parties open
+const SILENT = ["local", "sum"];
 const BASES = ["measured", "interpolated", "extrapolated"];
 const FAR = 10;
 const TRUSTED_REACH = 2;
@@ -287,9 +289,13 @@ class CostModel {
 
   // Return what a call pays once for these steps, its overhead left out.
   start(priced) {
-    const names = [...new Set(priced.map((one) => one.operation))];
+    const all = [...new Set(priced.map((one) => one.operation))];
+    const opening = all.filter((name) => OPENING.includes(name)).sort();
+    const others = all.filter((name) => !OPENING.includes(name));
+    const begins = others.every((name) => SILENT.includes(name));
+    const names = [...others, ...opening.slice(0, begins ? 1 : 0)];
     const starts = names.map((name) => this.profile.fits[name].start);
-    const sum = (i) => starts.reduce((all, one) => all + one[i], 0);
+    const sum = (i) => starts.reduce((total, one) => total + one[i], 0);
     return makeCosts([sum(0), sum(1), 0, sum(2), 0, 0]);
   }
 

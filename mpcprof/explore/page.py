@@ -285,7 +285,11 @@ def _profile(name: str, model: CostModel) -> Json:
             "exposed_s": _short(model.refills.exposed_s),
             "n_processors": model.refills.n_processors,
         },
-        "fits": {o.operation: _fit(o) for o in model.fits if o.operation != LOCAL},
+        "fits": {
+            o.operation: _fit(o, model.start_of(o.operation))
+            for o in model.fits
+            if o.operation != LOCAL
+        },
         "measured": measured,
     }
 
@@ -298,8 +302,7 @@ def _costs(costs: Costs) -> list[float]:
     return [*map(_short, numbers)]
 
 
-def _fit(fit: OperationFit) -> Json:
-    start = fit.start()
+def _fit(fit: OperationFit, start: Costs) -> Json:
     return {
         "n_sizes": fit.n_sizes,
         "relative_error": _short(fit.relative_error),

@@ -169,3 +169,15 @@ def test_where_nothing_is_refilled_or_bytes_are_not_logged_there_is_no_rule(name
     assert (
         find_refills(read_profile(ROOT / "profiles" / f"{name}.parquet")) == NO_REFILLS
     )
+
+
+def test_products_one_after_another_wait_for_two_hops_each_and_the_first_for_three():
+    """Parties took 3, 5 and 17 hops for 1, 2 and 8 products; 4 behind a truncation."""
+    mul, scale = Step("mul", (16,)), Step("truncation", (16,))
+
+    hops = [
+        MODEL.predict(steps, WAN).hops
+        for steps in ([mul], [mul] * 2, [mul] * 8, [scale, mul], [scale, mul] * 8)
+    ]
+
+    assert hops == pytest.approx([3, 5, 17, 4, 32], rel=0.03)
