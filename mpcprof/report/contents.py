@@ -1,12 +1,13 @@
 """What stands in a report: how a profile was measured, what it says, how well."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Final, Protocol
+from typing import Final
 
 from mpcprof.costmodel.fit import held_out_errors
 from mpcprof.costmodel.model import CostModel
@@ -27,6 +28,7 @@ from mpcprof.report.document import (
 from mpcprof.units import format_bandwidth, format_bytes, format_duration
 
 _ATTENTIONS: Final = ("softmax", "relu_softmax", "scale")
+_WHAT: Final = ("model", "attention", "network")  # a prediction is of
 _UNSTABLE: Final = 0.1  # of the median, from the quickest to the slowest repeat
 _SHOWN: Final = 8  # unstable cases that are named
 _CLEAR_HOPS: Final = 10  # from which on hops are most of what a call waits for
@@ -36,13 +38,8 @@ _CAPTIONS: Final = {
     "predicted": "The cost model against latencies of sizes that it has not seen.",
     "shares": "Seconds by operation of whole models, softmax against its rivals.",
 }
-
-
-class FormatQuantity(Protocol):
-    """Writes a number with its unit: `format_duration`, `format_bytes`."""
-
-    def __call__(self, value: float, /, *, digits: int | None = None) -> str:
-        """Return the text."""
+_duration = partial(format_duration, digits=3)
+_bytes = partial(format_bytes, digits=3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +65,17 @@ class _Subject:
     profile: Profile
     model: CostModel | None
     why_not: str
+
+    def table(
+        self,
+        kind: str,
+        caption: str,
+        header: tuple[str, ...],
+        rows: Iterable[tuple[str, ...]],
+    ) -> ReportTable:
+        """Return a table whose name says whose it is."""
+        name = f"{self.name}-{kind}"
+        return ReportTable(name=name, caption=caption, header=header, rows=tuple(rows))
 
 
 def make_report(config: ReportConfig) -> ReportDocument:
@@ -121,14 +129,12 @@ def _about(one: _Subject) -> ReportSection:
     profile, deployment = one.profile, one.profile.deployment
     records = profile.records
     n_workloads = len({record.workload for record in records})
+    ring = f"{deployment.field_bits} bits, {deployment.fraction_bits} of fraction"
     facts = [
         ("protocol", deployment.protocol),
         ("SPU build", deployment.runtime),
         ("parties", str(deployment.n_parties)),
-        (
-            "ring",
-            f"{deployment.field_bits} bits, {deployment.fraction_bits} of fraction",
-        ),
+        ("ring", ring),
         ("beaver triples", deployment.beaver),
         ("options", deployment.options),
         ("machine", "; ".join(profile.hosts)),
@@ -137,19 +143,14 @@ def _about(one: _Subject) -> ReportSection:
     if records:
         dates = sorted(record.created_at[:10] for record in records)
         commits = {record.commit[:12] for record in records}
-        setup_s = format_duration(median(r.setup_s for r in records), digits=3)
-        setup_bytes = format_bytes(median(r.setup_bytes for r in records), digits=3)
+        setup_s = _duration(median(record.setup_s for record in records))
+        setup_bytes = _bytes(median(record.setup_bytes for record in records))
         facts += [
             ("measured", f"{dates[0]} to {dates[-1]}"),
             ("commits of mpcprof", ", ".join(sorted(commits))),
             ("set-up, in no other number", f"{setup_s}, {setup_bytes} by all parties"),
         ]
-    table = ReportTable(
-        name=f"{one.name}-deployment",
-        caption="How it was measured.",
-        header=("what", "value"),
-        rows=tuple(facts),
-    )
+    table = one.table("deployment", "How it was measured.", ("what", "value"), facts)
     return ReportSection(
         title=one.name, tables=(table, _network_table(one)), warnings=_warnings(one)
     )
@@ -163,7 +164,7 @@ def _network_table(one: _Subject) -> ReportTable:
     rows = [
         (
             format_bandwidth(network.bandwidth_bytes_per_s, digits=3),
-            format_duration(network.rtt_s, digits=3),
+            _duration(network.rtt_s),
             mode,
             emulation,
             str(len(group)),
@@ -172,16 +173,13 @@ def _network_table(one: _Subject) -> ReportTable:
         for (network, mode, emulation), group in groups.items()
         if not network.is_loopback
     ]
-    return ReportTable(
-        name=f"{one.name}-network",
-        caption=(
-            "The network. Seen is the round trip that the seconds of emulated calls "
-            f"say it was, for calls of {_CLEAR_HOPS} hops and more: median, 5th to "
-            "95th percentile."
-        ),
-        header=("bandwidth", "round trip", "mode", "by", "records", "seen"),
-        rows=tuple(rows),
+    caption = (
+        "The network. Seen is the round trip that the seconds of emulated calls say "
+        f"it was, for calls of {_CLEAR_HOPS} hops and more: median, 5th to 95th "
+        "percentile."
     )
+    header = ("bandwidth", "round trip", "mode", "by", "records", "seen")
+    return one.table("network", caption, header, rows)
 
 
 def _seen_round_trip(records: Sequence[Record]) -> str:
@@ -195,8 +193,7 @@ def _seen_round_trip(records: Sequence[Record]) -> str:
     if not seen:
         return ""
     low, high = seen[len(seen) // 20], seen[-1 - len(seen) // 20]
-    texts = [format_duration(s, digits=3) for s in (median(seen), low, high)]
-    return "{}, {} to {}".format(*texts)
+    return f"{_duration(median(seen))}, {_duration(low)} to {_duration(high)}"
 
 
 def _warnings(one: _Subject) -> tuple[str, ...]:
@@ -229,19 +226,17 @@ def _warnings(one: _Subject) -> tuple[str, ...]:
 
 
 def _unstable(profile: Profile) -> Iterator[str]:
-    spreads = {
-        record.key: (max(record.latencies_s) - min(record.latencies_s))
-        / record.latency_s
+    spreads = [
+        ((max(seconds) - min(seconds)) / record.latency_s, record)
         for record in profile
-        if len(record.latencies_s) > 1
-    }
-    unstable = sorted(
-        (key for key in spreads if spreads[key] > _UNSTABLE), key=spreads.__getitem__
-    )[::-1]
+        for seconds in (record.latencies_s,)
+    ]
+    unstable = [one for one in spreads if one[0] > _UNSTABLE]
+    unstable.sort(key=lambda one: one[0], reverse=True)
     if unstable:
         shown = "; ".join(
-            f"{key.workload} [{key.dims}] {spreads[key]:.0%}"
-            for key in unstable[:_SHOWN]
+            f"{record.workload} [{record.dims}] {spread:.0%}"
+            for spread, record in unstable[:_SHOWN]
         )
         more = len(unstable) - _SHOWN
         yield (
@@ -260,29 +255,21 @@ def _measured(one: _Subject) -> ReportSection:
         (
             name,
             str(len(group)),
-            _range([one.profile.call_s(record) for record in group], format_duration),
-            _range([record.bytes_sent for record in group], format_bytes),
-            _hops([record.hops for record in group]),
+            _range([one.profile.call_s(record) for record in group], _duration),
+            _range([record.bytes_sent for record in group], _bytes),
+            _range([record.hops for record in group], "{:.4g}".format),
             f"{max(record.max_abs_error for record in group):.2g}",
         )
         for name, group in groups.items()
     ]
-    table = ReportTable(
-        name=f"{one.name}-measured",
-        caption="Measured workloads, from the smallest to the largest of all sizes.",
-        header=("workload", "sizes", "latency", "sent by rank 0", "hops", "max error"),
-        rows=tuple(rows),
-    )
+    caption = "Measured workloads, from the smallest to the largest of all sizes."
+    header = ("workload", "sizes", "latency", "sent by rank 0", "hops", "max error")
+    table = one.table("measured", caption, header, rows)
     return ReportSection(title=f"{one.name}: measured", level=3, tables=(table,))
 
 
-def _range(values: Sequence[float], form: FormatQuantity) -> str:
-    low, high = (form(end(values), digits=3) for end in (min, max))
-    return low if low == high else f"{low} to {high}"
-
-
-def _hops(values: Sequence[float]) -> str:
-    low, high = (f"{end(values):.4g}" for end in (min, max))
+def _range(values: Sequence[float], form: Callable[[float], str]) -> str:
+    low, high = form(min(values)), form(max(values))
     return low if low == high else f"{low} to {high}"
 
 
@@ -291,30 +278,21 @@ def _predicted(one: _Subject, config: ReportConfig) -> Iterator[ReportSection]:
     if one.model is None:
         return
     rows, notes = [], dict[str, None]()
-    for name, attention, network, predicted in _predictions(one.model, config):
-        low, high = (format_duration(s, digits=3) for s in predicted.interval_s)
+    for what, predicted in _predictions(one.model, config):
         notes.update(dict.fromkeys(predicted.notes))
         rows.append(
             (
-                name,
-                attention,
-                str(network),
-                format_duration(predicted.latency_s, digits=3),
-                f"{low} to {high}",
-                format_bytes(predicted.total_bytes_sent, digits=3),
+                *what,
+                _duration(predicted.latency_s),
+                " to ".join(map(_duration, predicted.interval_s)),
+                _bytes(predicted.total_bytes_sent),
                 f"{predicted.hops:.6g}",
                 predicted.basis,
             )
         )
-    table = ReportTable(
-        name=f"{one.name}-predicted",
-        caption="Whole models predicted, heads one by one, one image; nothing was run.",
-        header=(
-            *("model", "attention", "network", "latency", "interval"),
-            *("sent by all parties", "hops", "basis"),
-        ),
-        rows=tuple(rows),
-    )
+    caption = "Whole models predicted, heads one by one, one image; nothing was run."
+    costs = ("latency", "interval", "sent by all parties", "hops", "basis")
+    table = one.table("predicted", caption, (*_WHAT, *costs), rows)
     yield ReportSection(
         title=f"{one.name}: predicted",
         level=3,
@@ -326,7 +304,8 @@ def _predicted(one: _Subject, config: ReportConfig) -> Iterator[ReportSection]:
 
 def _predictions(
     model: CostModel, config: ReportConfig
-) -> Iterator[tuple[str, str, Network, Prediction]]:
+) -> Iterator[tuple[tuple[str, ...], Prediction]]:
+    """Yield each model that has a price, under the names of `_WHAT`."""
     for name in config.models:
         preset = get_model(name)
         for attention in _ATTENTIONS:
@@ -336,7 +315,7 @@ def _predictions(
                     predicted = model.predict(network_of, network)
                 except MissingEntryError:
                     continue
-                yield preset.name, attention, network, predicted
+                yield (preset.name, attention, str(network)), predicted
 
 
 def _held_out(one: _Subject) -> Iterator[ReportSection]:
@@ -353,18 +332,13 @@ def _held_out(one: _Subject) -> Iterator[ReportSection]:
         )
         for each in errors
     ]
-    table = ReportTable(
-        name=f"{one.name}-held-out",
-        caption=(
-            "Errors on sizes that the fit has not seen, |predicted - measured| / "
-            "measured; of bytes and hops the largest."
-        ),
-        header=(
-            *("operation", "cases", "median", "95th percentile", "largest"),
-            *("bytes", "hops"),
-        ),
-        rows=tuple(rows),
+    caption = (
+        "Errors on sizes that the fit has not seen, |predicted - measured| / measured; "
+        "of bytes and hops the largest."
     )
+    of_latency = ("median", "95th percentile", "largest")
+    header = ("operation", "cases", *of_latency, "bytes", "hops")
+    table = one.table("held-out", caption, header, rows)
     yield ReportSection(title=f"{one.name}: how good", level=3, tables=(table,))
 
 
@@ -405,18 +379,17 @@ def _together(
     models = {one.name: one.model for one in subjects if one.model}
     if len(models) < 2:
         return
-    cells: dict[tuple[str, str, str], dict[str, str]] = {}
+    cells: dict[tuple[str, ...], dict[str, str]] = {}
     for name, model in models.items():
-        for preset, attention, network, predicted in _predictions(model, config):
-            row = cells.setdefault((preset, attention, str(network)), {})
-            row[name] = format_duration(predicted.latency_s, digits=3)
+        for what, predicted in _predictions(model, config):
+            cells.setdefault(what, {})[name] = _duration(predicted.latency_s)
     table = ReportTable(
         name="together",
         caption="Predicted latency of one image under each profile.",
-        header=("model", "attention", "network", *models),
+        header=(*_WHAT, *models),
         rows=tuple(
-            (*key, *(row.get(name, "") for name in models))
-            for key, row in cells.items()
+            (*what, *(row.get(name, "") for name in models))
+            for what, row in cells.items()
         ),
     )
     yield ReportSection(title="Side by side", tables=(table,))
