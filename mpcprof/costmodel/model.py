@@ -160,8 +160,6 @@ class CostModel:
 
     def _new_costs(self, operation: str, size: Size) -> Costs:
         if operation not in self._fits:
-            if operation == LOCAL:
-                return Costs()
             hint = did_you_mean(operation, self.operations)
             raise MissingEntryError(
                 f"no record of {operation!r} to price it from; {hint}; "

@@ -38,21 +38,24 @@ class GraphTrace:
 
     def hops(self, model: CostModel) -> float:
         """Return the hops of all steps, one after another."""
-        return sum(_hops(model, step) for step in self.steps)
+        return _hops(model, self.steps)
 
     def chain_hops(self, model: CostModel) -> float:
         """Return the hops of the longest chain of operations that need each other."""
         reached: dict[str, float] = {}
         for one in self.nodes:
             start = max((reached.get(name, 0.0) for name in one.node.inputs), default=0)
-            hops = sum(_hops(model, step) for step in one.steps)
-            reached |= dict.fromkeys(one.node.outputs, start + hops)
+            end = start + _hops(model, one.steps)
+            reached |= dict.fromkeys(one.node.outputs, end)
         return max(reached.values(), default=0.0)
 
 
-def _hops(model: CostModel, step: Step) -> float:
-    n_products = step.size[0] if step.operation == "matmul" else 1
-    return n_products * model.costs(step.operation, step.size).hops
+def _hops(model: CostModel, steps: Sequence[Step]) -> float:
+    return sum(
+        (step.size[0] if step.operation == "matmul" else 1)
+        * model.costs(step.operation, step.size).hops
+        for step in model.priced(steps)
+    )
 
 
 def trace_graph(graph: OnnxGraph) -> GraphTrace:

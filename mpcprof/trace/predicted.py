@@ -21,7 +21,7 @@ def predict_timeline(
     Raises:
         MissingEntryError: If the profile holds no record of an operation.
     """
-    steps = tuple(steps)
+    steps = tuple(model.priced(steps))
     whole = model.predict(steps, network)
     begun = PartySlice(
         state="computing", begin_s=0.0, end_s=whole.per_call_s, path=("call",)

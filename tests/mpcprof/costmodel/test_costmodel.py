@@ -122,6 +122,8 @@ def test_local_steps_cost_time_where_they_were_measured_and_nothing_elsewhere():
     assert with_local.hops == without.hops
     assert "local" in {one.name for one in with_local.operations}
     assert before == committed_model().predict(without_local(steps), WAN)
+    with pytest.raises(MissingEntryError, match="no record of 'local' to price it"):
+        committed_model().costs(LOCAL, (1,))
 
 
 @given(sequence=sequences, network=networks, more=st.floats(0, 10))
