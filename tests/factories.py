@@ -76,7 +76,7 @@ def make_profile(*records: Record, **overrides: Any) -> Profile:
     return Profile(**(values | overrides))
 
 
-def make_priced_record(workload: str, dims: Dims) -> Record:
+def make_priced_record(workload: str, dims: Dims, n_parties: int = 2) -> Record:
     """A primitive whose cost is linear in its size, so that a fit of it is exact."""
     step = primitive_step(workload, dims)
     n_entries = math.prod(step.size)
@@ -86,6 +86,7 @@ def make_priced_record(workload: str, dims: Dims) -> Record:
     compute_s = 1e-3 + 1e-8 * n_entries * PRIMITIVES[workload].n_steps
     latency_s = compute_s + hops * 0.020 + bytes_sent / 44e6
     return make_record(
+        n_parties=n_parties,
         workload=workload,
         dims=dims,
         latencies_s=(latency_s,),
@@ -93,9 +94,9 @@ def make_priced_record(workload: str, dims: Dims) -> Record:
         hidden_s=0.0,
         hops=float(hops),
         wire_bytes=float(bytes_sent),
-        bytes_sent_by_rank=(bytes_sent, bytes_sent),
-        total_bytes_sent_by_repeat=(2 * bytes_sent,),
-        send_actions_by_rank=(hops, hops),
+        bytes_sent_by_rank=(bytes_sent,) * n_parties,
+        total_bytes_sent_by_repeat=(n_parties * bytes_sent,),
+        send_actions_by_rank=(hops,) * n_parties,
         operations=(),
     )
 

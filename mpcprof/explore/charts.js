@@ -1,6 +1,5 @@
 // Charts as SVG texts. Every one has a title, a description and a table behind it.
 
-const HUES = 9; // classes hue0 to hue8 of page.css; the last is for the rest
 const escapeText = (text) => String(text)
   .replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
 

@@ -4,7 +4,8 @@
 const ROW_OPERATIONS = ["max", "sum"];
 const PRODUCT_OPERATIONS = ["matmul"];
 const OPENING = ["mul", "square"]; // begin with what both parties open
-const SILENT = ["local", "sum"];
+const LOCAL = "local";
+const SILENT = [LOCAL, "sum"];
 const BASES = ["measured", "interpolated", "extrapolated"];
 const FAR = 10;
 const TRUSTED_REACH = 2;
@@ -278,9 +279,15 @@ class CostModel {
     return makeCosts(numbers.map((n, i) => n + more[i]), reach > 1 ? 2 : 1, reach);
   }
 
+  // Return the steps, without the local ones if no record prices them.
+  priced(steps) {
+    return this.profile.fits[LOCAL] ? steps
+      : steps.filter(({ operation }) => operation !== LOCAL);
+  }
+
   // Return steps with their costs: units are steps, or products of `matmul`.
   price(steps) {
-    return steps.map((step) => ({
+    return this.priced(steps).map((step) => ({
       ...step,
       n: step.count * (PRODUCT_OPERATIONS.includes(step.operation) ? step.size[0] : 1),
       costs: this.costs(step.operation, step.size),

@@ -5,9 +5,10 @@ const GROUPS = [
   ["reciprocal", ["reciprocal"]], ["GeLU, tanh", ["gelu_tanh", "gelu_exact", "tanh", "sigmoid"]],
   ["ReLU", ["relu", "less", "select"]], ["rsqrt", ["rsqrt"]],
   ["mul, square", ["mul", "square"]], ["truncation, sum", ["truncation", "sum"]],
+  ["local copies", ["local"]],
 ];
 const GROUP_OF = new Map(GROUPS.flatMap(([, names], i) => names.map((name) => [name, i])));
-const PARTS = ["compute", "hops", "bytes"]; // hue9 to hue11
+const PARTS = ["compute", "hops", "bytes"]; // hues behind those of the groups
 const N_POINTS = 33; // eight for each power of ten
 const MARKS = { a: "A", b: "B" };
 
@@ -115,7 +116,7 @@ function drawOperations(results, network, width) {
   const shown = rows.slice(0, 14).map(([label, ...cells]) => ({
     label,
     bars: results.map((_, i) => PARTS.map((name, part) => ({
-      name, value: Number(cells[i * 7 + 1 + part]) || 0, hue: 9 + part }))),
+      name, value: Number(cells[i * 7 + 1 + part]) || 0, hue: GROUPS.length + part }))),
   }));
   const slowest = rows[0] ? `the slowest is ${rows[0][0]}` : "none";
   return rowChart({

@@ -3,11 +3,11 @@
 
 const MOST_TOGETHER = 64;
 
-// Return templates as lists of {operation, part, axes}.
+// Return templates as lists of {operation, part, axes, count}.
 function readTemplates(data) {
   return data.templates.map((text) => !text ? [] : text.split(";").map((step) => {
-    const [operation, part, axes] = step.split(" ");
-    return { operation, part, axes: axes.split(",").map(readAxis) };
+    const [operation, part, axes, count] = step.split(" ");
+    return { operation, part, axes: axes.split(",").map(readAxis), count: readAxis(count) };
   }));
 }
 
@@ -16,19 +16,19 @@ function readAxis(text) {
   return { number: Number(number || 1), letters: [...letters] };
 }
 
-function sized(axes, sizes) {
-  return axes.map(({ number, letters }) =>
-    letters.reduce((all, letter) => all * sizes[letter], number));
+function valueOf({ number, letters }, sizes) {
+  return letters.reduce((all, letter) => all * sizes[letter], number);
 }
 
-// Ways to put g products of (P, Q) and (Q, R) into one.
+function sized(axes, sizes) {
+  return axes.map((axis) => valueOf(axis, sizes));
+}
+
+// Ways to put g products of (P, Q) and (Q, R) into one: `product_forms`.
 const FORMS = [
-  { sides: (g) => [g, g], result: (g) => g * g,
-    size: (g, p, q, r) => [1, g * p, q, g * r] },
-  { sides: (g) => [g * g, g], result: (g) => g,
-    size: (g, p, q, r) => [1, g * p, g * q, r] },
-  { sides: (g) => [g, g * g], result: (g) => g,
-    size: (g, p, q, r) => [1, p, g * q, g * r] },
+  { sides: (g) => [g, g], result: (g) => g * g },
+  { sides: (g) => [g * g, g], result: (g) => g },
+  { sides: (g) => [g, g * g], result: (g) => g },
 ];
 
 function formBytes(form, g, [p, q, r], [sideBytes, resultBytes]) {
@@ -37,35 +37,42 @@ function formBytes(form, g, [p, q, r], [sideBytes, resultBytes]) {
   return sideBytes * sides + resultBytes * form.result(g) * p * r;
 }
 
+// Return the number of the form that sends the fewest bytes.
 function cheapestForm(g, sizes, price) {
-  let best = FORMS[0];
-  for (const form of FORMS.slice(1)) {
-    if (formBytes(form, g, sizes, price) < formBytes(best, g, sizes, price)) best = form;
-  }
-  return best;
+  const bytes = FORMS.map((form) => formBytes(form, g, sizes, price));
+  return bytes.indexOf(Math.min(...bytes));
 }
 
-// Return the sizes of a batch of products in groups, with how many there are of each.
-function grouped([n, p, q, r], nTogether, price) {
-  if (n === 1 || nTogether === 1) return [[[n, p, q, r], 1]];
+// Return a batch of products in groups, [operation, size, count]: `grouped` of rewrite.py.
+function grouped([n, p, q, r], nTogether, price, forms) {
+  if (n === 1 || nTogether === 1) return [["matmul", [n, p, q, r], 1]];
   const whole = Math.floor(n / nTogether);
   const rest = n - whole * nTogether;
-  const sizes = [];
-  for (const [g, count] of [[nTogether, whole], [rest, rest ? 1 : 0]]) {
-    if (!count) continue;
-    const one = g === 1
-      ? [1, p, q, r]
-      : cheapestForm(g, [p, q, r], price).size(g, p, q, r);
-    sizes.push([one, count]);
+  const steps = [];
+  for (const [g, nGroups] of [[nTogether, whole], [rest, 1]]) {
+    if (!g || !nGroups) continue;
+    if (n > nTogether) {
+      for (const side of [p * q, q * r]) steps.push([LOCAL, [g * side], nGroups]);
+    }
+    if (g === 1) {
+      steps.push(["matmul", [1, p, q, r], nGroups]);
+      continue;
+    }
+    const sizes = { G: g, P: p, Q: q, R: r };
+    for (const { operation, axes, count } of forms[cheapestForm(g, [p, q, r], price)]) {
+      steps.push([operation, sized(axes, sizes), nGroups * valueOf(count, sizes)]);
+    }
   }
-  return sizes;
+  if (n > nTogether) steps.push([LOCAL, [n * p * r], 1]);
+  return steps;
 }
 
 // Return the hops and the bytes of products in groups: what `products_s` waits for.
 function productsCost([n, p, q, r], nTogether, price) {
   const nGroups = Math.ceil(n / nTogether);
   const g = Math.min(nTogether, n);
-  const bytes = nGroups * formBytes(cheapestForm(g, [p, q, r], price), g, [p, q, r], price);
+  const form = FORMS[cheapestForm(g, [p, q, r], price)];
+  const bytes = nGroups * formBytes(form, g, [p, q, r], price);
   return [nGroups * price[2], bytes];
 }
 
@@ -81,10 +88,13 @@ class Networks {
   }
 
   sizesOf(net) {
+    const moved = Math.max(Math.floor(net.width / this.data.shift_parts), 1);
+    const side = Math.sqrt(net.n_tokens); // of a grid; without one nothing has this size
     return {
       N: net.n_tokens, P: net.n_inputs, B: net.n_batch, H: net.n_heads,
       K: net.width / net.n_heads, D: net.width, F: net.hidden, I: net.input_dim,
       C: net.n_classes, R: Math.ceil(net.n_tokens / this.data.linformer_ratio),
+      S: side, T: side + 2, W: moved, X: net.width - 4 * moved,
     };
   }
 
@@ -131,7 +141,7 @@ class Networks {
       const own = { ...sizes, H: group.length };
       const [inner] = this.attention(heads[group[0]], sizes, true);
       return this.templates[inner]
-        .filter((step) => step.operation === "matmul" && isOfVariant(step.part))
+        .filter((step) => step.operation === "matmul")
         .map((step) => sized(step.axes, own));
     });
   }
@@ -142,7 +152,8 @@ class Networks {
     const mode = !net.plan ? "plain" : this.isCentred(net) ? "centred" : "folded";
     const norms = family.modes[mode];
     const isPruned = net.plan && family.reads_one_token;
-    const steps = new Steps(this.templates, this.sizesOf(net), price);
+    const forms = this.data.forms.map((number) => this.templates[number]);
+    const steps = new Steps(this.templates, this.sizesOf(net), price, forms);
     const nLayers = net.attention.length;
     steps.add(norms[net.norm[0]].embedding, "");
     for (let layer = 0; layer < nLayers; layer++) {
@@ -168,23 +179,28 @@ class Networks {
     return !mixer || mixer.takes_scale || this.data.families[net.family].is_post_norm;
   }
 
+  hasBias(net, layer) {
+    return net.plan || this.data.families[net.family].has_qkv_bias ||
+      this.data.norms[net.norm[layer]].is_folded;
+  }
+
   mix(steps, net, layer, place, where, nTogether) {
     const heads = net.attention[layer];
-    const isFolded = net.plan;
     if (this.isMixer(heads[0])) {
-      const own = this.data.families[net.family].mixers[heads[0]];
-      steps.add(own[isFolded ? 1 : 0][place], where);
+      const own = this.data.families[net.family].mixers[heads[0]][net.plan ? 1 : 0];
+      steps.add(own[Math.min(net.width, own.length) - 1][place], where);
       return;
     }
-    const groups = groupHeads(heads, net.heads === "batched");
-    const templateOf = (group) =>
-      this.attention(heads[group[0]], steps.sizes, isFolded)[place];
-    const first = templateOf(groups[0]);
-    steps.add(first, where, (part) => part === "attention/qkv");
-    for (const group of groups) {
-      steps.add(templateOf(group), where, isOfVariant, group.length, nTogether);
+    const around = this.data.around_heads;
+    const add = (name, nHeads) => steps.add(around[name][place], where, nHeads);
+    add(this.hasBias(net, layer) ? "qkv_bias" : "qkv");
+    add(heads.length === 1 ? "alone" : "serial");
+    for (const group of groupHeads(heads, net.heads === "batched")) {
+      if (group.length > 1) add("together", group.length);
+      const own = this.attention(heads[group[0]], steps.sizes, net.plan);
+      steps.add(own[place], where, group.length, nTogether);
     }
-    steps.add(first, where, (part) => part === "attention/projection");
+    add("projection");
   }
 }
 
@@ -202,10 +218,6 @@ function cheapestTogether(costs, network) {
   return best;
 }
 
-function isOfVariant(part) {
-  return part !== "attention/qkv" && part !== "attention/projection";
-}
-
 // Return the numbers of the heads that are computed together.
 function groupHeads(heads, isBatched) {
   const groups = new Map();
@@ -218,26 +230,22 @@ function groupHeads(heads, isBatched) {
 }
 
 class Steps {
-  constructor(templates, sizes, price) {
+  constructor(templates, sizes, price, forms) {
     this.templates = templates;
     this.sizes = sizes;
     this.price = price;
+    this.forms = forms;
     this.found = new Map();
   }
 
-  // Add the steps of a template whose part is wanted, for so many heads together.
-  add(number, where, isWanted = () => true, nHeads = 0, nTogether = 1) {
+  // Add the steps of a template, of so many heads together, and products of a batch.
+  add(number, where, nHeads = 0, nTogether = 1) {
     const sizes = nHeads ? { ...this.sizes, H: nHeads } : this.sizes;
-    for (const { operation, part, axes } of this.templates[number]) {
-      if (!isWanted(part)) continue;
-      const size = sized(axes, sizes);
-      if (operation === "matmul" && nHeads) {
-        for (const [one, count] of grouped(size, nTogether, this.price)) {
-          this.count(operation, one, where + part, count);
-        }
-      } else {
-        this.count(operation, size, where + part, 1);
-      }
+    for (const { operation, part, axes, count } of this.templates[number]) {
+      const [size, n] = [sized(axes, sizes), valueOf(count, sizes)];
+      const steps = operation === "matmul" && nHeads
+        ? grouped(size, nTogether, this.price, this.forms) : [[operation, size, 1]];
+      for (const [name, one, each] of steps) this.count(name, one, where + part, n * each);
     }
   }
 
@@ -296,10 +304,6 @@ class Pricer {
     const priced = this.steps(name, net, network);
     const whole = model.predict(priced, network);
     if (net.n_words) whole.notes.push(embeddingNote(model, net, priced, network, whole));
-    if (model.profile.has_local) {
-      whole.notes.push("local steps (additions, cuts) are left out of this page, as if " +
-        "they took no time; mpcprof predict adds them");
-    }
     whole.priced = priced;
     return whole;
   }

@@ -231,7 +231,7 @@ function drawFigures() {
     legendHtml(usedGroups(shown).map(([name, i]) => [name, `hue${i}`])),
     () => layerTable(shown, state.network));
   setFigure("operations", drawOperations(shown, state.network, full),
-    legendHtml(PARTS.map((name, i) => [name, `hue${9 + i}`])),
+    legendHtml(PARTS.map((name, i) => [name, `hue${GROUPS.length + i}`])),
     () => operationTable(shown, state.network));
   for (const name of Object.keys(AXES)) drawAxis(name, shown, half);
 }

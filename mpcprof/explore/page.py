@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -21,8 +21,10 @@ from mpcprof.explore.templates import (
     Template,
     attention_templates,
     end_templates,
+    form_templates,
+    head_templates,
     mixer_names,
-    mixer_template,
+    mixer_templates,
     mlp_template,
     mode_names,
     norm_template,
@@ -32,11 +34,10 @@ from mpcprof.files import replace_file
 from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.activation import ACTIVATIONS
 from mpcprof.nn.attention import ATTENTIONS, LINFORMER_RATIO
-from mpcprof.nn.mixing import MIXERS
+from mpcprof.nn.mixing import MIXERS, SHIFT_PARTS
 from mpcprof.nn.norm import NORMS
 from mpcprof.nn.preset import MODELS, ModelPreset
 from mpcprof.nn.rewrite import product_price
-from mpcprof.nn.steps import LOCAL
 from mpcprof.pricing import Costs
 from mpcprof.profile.io import packaged_names, read_profile
 
@@ -142,6 +143,8 @@ def page_data(models: Mapping[str, CostModel]) -> Json:
         "profiles": {name: _profile(name, model) for name, model in models.items()},
         "families": {family: _family(family, store) for family in FAMILIES},
         "attention": {name: _attention(name, store) for name in ATTENTIONS},
+        "around_heads": _around_heads(store),
+        "forms": [store.number(one) for one in form_templates()],
         "mlp": {
             mode: {n: store.place(mlp_template(mode, n)) for n in ACTIVATIONS}
             for mode in mode_names("class_token")
@@ -164,6 +167,7 @@ def page_data(models: Mapping[str, CostModel]) -> Json:
         "models": {name: _model(model) for name, model in MODELS.items()},
         "networks": {name: _network(one) for name, one in NETWORKS.items()},
         "linformer_ratio": LINFORMER_RATIO,
+        "shift_parts": SHIFT_PARTS,
         "polynomial_degree": POLYNOMIAL_DEGREE,
         "pauses": [PAPER_BUILD.chunk_bytes, PAPER_BUILD.chunks_at_once],
         "transfer_round": [
@@ -180,7 +184,7 @@ class _Store:
     """Templates as texts, each once; a place is the numbers of its two.
 
     Attributes:
-        texts: Steps of each template: operation, part and axes.
+        texts: Steps of each template: operation, part, axes, and how many there are.
     """
 
     def __init__(self) -> None:
@@ -189,7 +193,9 @@ class _Store:
 
     def number(self, template: Template) -> int:
         """Return the number of a template."""
-        text = ";".join(f"{s.operation} {s.part} {','.join(s.axes)}" for s in template)
+        text = ";".join(
+            f"{s.operation} {s.part} {','.join(s.axes)} {s.number}" for s in template
+        )
         if text not in self._numbers:
             self._numbers[text] = len(self.texts)
             self.texts.append(text)
@@ -222,10 +228,11 @@ def _family(family: Family, store: _Store) -> Json:
         "order": slot_order(family),
         "is_post_norm": model.is_post_norm,
         "reads_one_token": model.reads_one_token,
+        "has_qkv_bias": model.has_qkv_bias,
         "modes": modes,
         "mixers": {
             name: [
-                store.place(mixer_template(family, name, is_folded=is_folded))
+                [*map(store.place, mixer_templates(family, name, is_folded=is_folded))]
                 for is_folded in (False, True)
             ]
             for name in mixer_names(family)
@@ -235,10 +242,15 @@ def _family(family: Family, store: _Store) -> Json:
 
 def _attention(name: str, store: _Store) -> Json:
     plain, folded = (
-        [store.place(one) for one in attention_templates(name, is_folded=is_folded)]
+        [*map(store.place, attention_templates(name, is_folded=is_folded))]
         for is_folded in (False, True)
     )
     return {"plain": plain, "folded": folded, "source": ATTENTIONS[name].source}
+
+
+def _around_heads(store: _Store) -> Json:
+    steps = head_templates()
+    return {f.name: store.place(getattr(steps, f.name)) for f in fields(steps)}
 
 
 def _model(model: ModelPreset) -> Json:
@@ -258,8 +270,6 @@ def _profile(name: str, model: CostModel) -> Json:
     deployment = model.deployment
     measured: dict[str, dict[str, list[float]]] = {}
     for seen in model.observations:
-        if seen.operation == LOCAL:
-            continue
         sizes = measured.setdefault(seen.operation, {})
         key = ",".join(map(str, seen.size))
         sizes[key] = _costs(model.costs(seen.operation, seen.size))
@@ -275,7 +285,6 @@ def _profile(name: str, model: CostModel) -> Json:
         "per_call_s": _short(model.per_call_s),
         "reference": _network(model.reference),
         "checked_rtt_s": checked_rtt_s(deployment.protocol),
-        "has_local": LOCAL in model.operations,
         "product_price": list(product_price(deployment.protocol)),
         "refills": {
             "appetites": {
@@ -286,9 +295,8 @@ def _profile(name: str, model: CostModel) -> Json:
             "n_processors": model.refills.n_processors,
         },
         "fits": {
-            o.operation: _fit(o, model.start_of(o.operation))
-            for o in model.fits
-            if o.operation != LOCAL
+            one.operation: _fit(one, model.start_of(one.operation))
+            for one in model.fits
         },
         "measured": measured,
     }

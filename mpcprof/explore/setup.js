@@ -192,10 +192,10 @@ function onceFor(what, { profile, family, plan }, make) {
 
 // Return the names with those that the profile cannot price marked.
 function pricedOptions(names, templatesOf) {
-  const { fits } = data.profiles[edited().profile];
+  const model = pricer.model(edited().profile);
   return names.map((name) => {
-    const missing = templatesOf(name).flatMap((number) => pricer.networks.templates[number])
-      .find((step) => !fits[step.operation]);
+    const steps = templatesOf(name).flatMap((number) => pricer.networks.templates[number]);
+    const missing = model.priced(steps).find((one) => !model.profile.fits[one.operation]);
     return [name, missing ? `${name} (${missing.operation} not measured)` : name];
   });
 }
@@ -203,7 +203,7 @@ function pricedOptions(names, templatesOf) {
 function mixingTemplates(name) {
   const own = data.attention[name];
   if (own) return edited().plan ? own.folded.flat() : own.plain.flat();
-  return data.families[edited().family].mixers[name].flat();
+  return data.families[edited().family].mixers[name].flat(2);
 }
 
 function showControls() {

@@ -14,7 +14,7 @@ from mpcprof.nn.algebra import Algebra, Shape, T
 from mpcprof.nn.attention import project_tokens
 
 N_COPIES: Final = 9  # of a grid, by what a 3x3 kernel reaches
-_SHIFT_PARTS: Final = 12  # a twelfth of the channels moves in each direction
+SHIFT_PARTS: Final = 12  # a twelfth of the channels moves in each direction
 
 
 def convolve(
@@ -160,7 +160,7 @@ def _shift(ops: Algebra[T], x: T, n_rows: int) -> T:
     """
     n_batch, n_tokens, width = x.shape
     grid = ops.reshape(x, (n_batch, n_rows, n_tokens // n_rows, width))
-    part = max(width // _SHIFT_PARTS, 1)
+    part = max(width // SHIFT_PARTS, 1)
     pieces, start = [], 0
     for axis, begin in ((1, 0), (1, 2), (2, 0), (2, 2)):
         stop = min(start + part, width)

@@ -42,7 +42,7 @@ def product_price(protocol: str) -> ProductPrice:
     return _PRICES.get(protocol, _PRICES["semi2k"])
 
 
-class _Form(NamedTuple):
+class ProductForm(NamedTuple):
     """A way to put g products of (P, Q) and (Q, R) into one.
 
     Attributes:
@@ -61,11 +61,12 @@ class _Form(NamedTuple):
         return price.side_bytes * sides + price.result_bytes * self.result * p * r
 
 
-def _forms(g: int) -> tuple[_Form, ...]:
+def product_forms(g: int) -> tuple[ProductForm, ...]:
+    """Return the ways to put g products into one."""
     return (
-        _Form(sides=(g, g), result=g * g, apply=_keep_diagonal),
-        _Form(sides=(g * g, g), result=g, apply=_spread_left),
-        _Form(sides=(g, g * g), result=g, apply=_spread_right),
+        ProductForm(sides=(g, g), result=g * g, apply=_keep_diagonal),
+        ProductForm(sides=(g * g, g), result=g, apply=_spread_left),
+        ProductForm(sides=(g, g * g), result=g, apply=_spread_right),
     )
 
 
@@ -113,8 +114,8 @@ def _block_diagonal(ops: Algebra[T], x: T) -> T:
     return ops.join(beside, 0)
 
 
-def _cheapest_form(g: int, p: int, q: int, r: int, price: ProductPrice) -> _Form:
-    return min(_forms(g), key=lambda form: form.bytes_sent(price, p, q, r))
+def _cheapest_form(g: int, p: int, q: int, r: int, price: ProductPrice) -> ProductForm:
+    return min(product_forms(g), key=lambda form: form.bytes_sent(price, p, q, r))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from click.testing import CliRunner
 
 from mpcprof.cli import main
 from mpcprof.errors import MissingEntryError, UsageError
-from mpcprof.explore.page import page_data, render_page, write_page
+from mpcprof.explore.page import page_data, render_page, script, write_page
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import get_model, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.preset import MODELS
+from mpcprof.nn.steps import PRIMITIVES
 from mpcprof.units import format_duration
 from tests import ROOT
 from tests.committed import committed_model, small_profile
@@ -59,6 +60,12 @@ def test_the_page_holds_every_measured_size_and_every_preset() -> None:
     assert data["models"].keys() == MODELS.keys()
 
 
+def test_every_primitive_has_a_colour_in_the_figures() -> None:
+    groups = script("figures.js").split("const GROUPS = [")[1].split("];")[0]
+
+    assert {*PRIMITIVES} <= {*re.findall(r'"(\w+)"', groups)}
+
+
 def test_a_profile_without_primitives_is_named_and_left_out(tmp_path: Path) -> None:
     empty = ROOT / "profiles" / "fig8-semi2k-spu0.3.1b0-measured.parquet"
 
@@ -93,6 +100,7 @@ def test_a_browser_draws_the_page_with_the_price_of_predict(tmp_path: Path) -> N
     assert f'<p class="big">{latency}</p>' in shown
     drawn = shown.split("<script")[0]
     assert drawn.count("<svg") == 5  # two networks by layer, and three more figures
+    assert "local" not in drawn  # which semi2k has no record of
 
 
 def test_two_profiles_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -6,16 +6,21 @@ import random
 import re
 import shutil
 import subprocess
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mpcprof.costmodel.model import CostModel, fit_cost_model
+from mpcprof.dims import Dims
 from mpcprof.explore.page import SCRIPTS, page_data, script
 from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.architecture import read_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.plan import REWRITES
+from mpcprof.nn.steps import LOCAL
 from mpcprof.predict import PredictionReport, plan_network, predict_model
 from mpcprof.units import (
     format_bandwidth,
@@ -24,11 +29,14 @@ from mpcprof.units import (
     parse_bandwidth_bytes_per_s,
     parse_duration_s,
 )
-from tests.committed import committed_model
+from tests.committed import committed_model, committed_profile
+from tests.factories import make_priced_record
 
 Json = dict[str, Any]  # Any: JSON of the page
 NODE = shutil.which("node")
-PROFILES = ("semi2k", "aby3", "cheetah", "semi2k-spu0.3.1b0", "cheetah-spu0.3.1b0")
+COMMITTED = ("semi2k", "aby3", "cheetah", "semi2k-spu0.3.1b0", "cheetah-spu0.3.1b0")
+WITH_LOCAL = {"semi2k with local": "semi2k", "aby3 with local": "aby3"}
+PROFILES = (*COMMITTED, *WITH_LOCAL)
 N_CASES = 200
 DRIVER = """
 const { data, cases } = JSON.parse(require("fs").readFileSync(0, "utf8"));
@@ -54,8 +62,26 @@ console.log(JSON.stringify(cases.map(({ config, network }) => {
 
 
 @functools.cache
+def model_of(name: str) -> CostModel:
+    """A committed profile's, or that of one with local steps measured too."""
+    if name in COMMITTED:
+        return committed_model(name)
+    profile = committed_profile(WITH_LOCAL[name])
+    local = (
+        make_priced_record(
+            LOCAL,
+            Dims(n_heads=n_heads, n_tokens=n_tokens),
+            n_parties=profile.deployment.n_parties,
+        )
+        for n_heads in (1, 4)
+        for n_tokens in (9, 65, 257)
+    )
+    return fit_cost_model(replace(profile, records=(*profile.records, *local)))
+
+
+@functools.cache
 def data() -> Json:
-    return page_data({name: committed_model(name) for name in PROFILES})
+    return page_data({name: model_of(name) for name in PROFILES})
 
 
 def run_page(cases: list[Json]) -> list[Json]:
@@ -136,6 +162,17 @@ def draw_config(draw: random.Random) -> Json:
     return config
 
 
+def shift_config(width: int) -> Json:
+    """A layer that moves channels, of which a narrow one has fewer than directions."""
+    return {
+        **{"profile": "semi2k with local", "model": "cifar", "family": "mean"},
+        **{"n_layers": 1, "n_heads": 1, "width": width, "hidden": 8, "side": 3},
+        **{"n_tokens": 0, "n_classes": 2, "n_batch": 1, "heads": "serial"},
+        **{"plan": False, "attention": [["shift"]], "activation": ["relu"]},
+        "norm": ["none"],
+    }
+
+
 def predict(case: Json, file: Json, folder: Path) -> PredictionReport:
     """What `mpcprof predict PROFILE --attention arch.json` computes."""
     path = folder / "arch.json"
@@ -145,7 +182,7 @@ def predict(case: Json, file: Json, folder: Path) -> PredictionReport:
         bandwidth_bytes_per_s=float("inf") if bandwidth is None else bandwidth,
         rtt_s=rtt_s,
     )
-    model, network = committed_model(config["profile"]), read_architecture(path)
+    model, network = model_of(config["profile"]), read_architecture(path)
     plan = plan_network(
         REWRITES if config["plan"] else None,
         network,
@@ -167,24 +204,28 @@ def without_digits(notes: tuple[str, ...] | list[str]) -> list[str]:
 )
 def test_the_page_prices_random_networks_as_predict_does(tmp_path: Path) -> None:
     draw = random.Random(20)
-    cases = [
+    cases: list[Json] = [
         {"config": draw_config(draw), "network": draw_network(draw)}
         for _ in range(N_CASES)
+    ]
+    cases += [
+        {"config": shift_config(width), "network": [44e6, 0.04]}
+        for width in (1, 2, 3, 4, 5, 12, 23, 24)
     ]
 
     answers = run_page(cases)
 
-    n_priced = 0
+    n_priced: Counter[str] = Counter()
     for case, answer in zip(cases, answers, strict=True):
         if "missing" in answer:
             operation = re.search(r"no record of (\w+) ", answer["missing"])
-            known = committed_model(case["config"]["profile"]).operations
+            known = model_of(case["config"]["profile"]).operations
             assert operation
             assert operation[1] not in known
             continue
         [expected] = predict(case, answer["file"], tmp_path).predictions
         found = answer["prediction"]
-        n_priced += 1
+        n_priced[case["config"]["profile"]] += 1
         for name in (
             "latency_s",
             "bytes_sent",
@@ -202,7 +243,10 @@ def test_the_page_prices_random_networks_as_predict_does(tmp_path: Path) -> None
             rows = [(one["name"], one["count"]) for one in found[split]]
             own = [(one.name, one.count) for one in getattr(expected, split)]
             assert rows == own, case
-    assert n_priced > 0.8 * N_CASES
+        has_local = LOCAL in {one.name for one in expected.operations}
+        assert has_local == (case["config"]["profile"] in WITH_LOCAL)
+    assert n_priced.total() > 0.8 * N_CASES
+    assert all(n_priced[name] > 15 for name in WITH_LOCAL)
 
 
 @pytest.mark.skipif(
