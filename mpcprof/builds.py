@@ -410,7 +410,7 @@ NOT_OPTIONS: Final = MappingProxyType(  # SPU's fields that no option sets, and 
 
 
 def get_build(name: str) -> Build:
-    """Return the build of that name, or of that begin of one name only.
+    """Return the build of that name, or the only one that begins so.
 
     >>> get_build("spu-0.3").name
     'spu-0.3.1b0'
@@ -422,7 +422,7 @@ def get_build(name: str) -> Build:
 
 
 def get_environment(name: str) -> Environment:
-    """Return the environment of that name, or of that begin of one name only.
+    """Return the environment of that name, or the only one that begins so.
 
     Raises:
         UnknownNameError: If there is none.

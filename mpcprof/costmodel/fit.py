@@ -222,10 +222,13 @@ class OperationFit:
         relative_error: 95th percentile of |predicted - measured| / measured latency of
             sizes left out of the fit; a guess where there was only one size.
         limits: Largest measured value of each axis that the costs depend on.
+        only_row: Length of all rows that were measured, or 0 where several were or the
+            operation has none. How hops grow with the length is then unknown.
     """
 
     operation: str
     n_sizes: int
+    only_row: int = 0
     relative_error: float = _UNTESTED_ERROR
     limits: tuple[tuple[Feature, int], ...]
     bytes_sent: SizeFunction
@@ -322,10 +325,17 @@ def fit_operation(observations: Sequence[Observation]) -> OperationFit:
     return OperationFit(
         operation=observations[0].operation,
         n_sizes=n_sizes,
+        only_row=_only_row(kind, sizes) if values["hops"][0] else 0,
         relative_error=_UNTESTED_ERROR,
         limits=_limits(kind, sizes, functions.values()),
         **functions,
     )
+
+
+def _only_row(kind: Kind, sizes: Sequence[Size]) -> int:
+    """Return the length of all rows, or 0 where there are several or no rows."""
+    lengths = {size[1] for size in sizes} if kind == "rows" else set()
+    return lengths.pop() if len(lengths) == 1 else 0
 
 
 def _limits(

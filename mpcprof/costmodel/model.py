@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -265,6 +265,7 @@ class CostModel:
             basis=max(bases, key=BASES.index, default="measured"),
             notes=(
                 *self._guesses(names),
+                *self._one_row(counts),
                 *_extrapolations(priced),
                 *self._doubts(network),
                 *self.refills.note((s.operation, s.size, n) for s, n, _ in priced),
@@ -327,6 +328,20 @@ class CostModel:
             for name in operations
             if self._fits[name].n_sizes < 2
         )
+
+    def _one_row(self, steps: Collection[Step]) -> Iterator[str]:
+        """Say which rows are priced with the hops of the only length measured."""
+        for fit in (fit for fit in self.fits if fit.only_row):
+            name, sweep = fit.operation, self.deployment.sweep_command
+            own = {step.size[-1] for step in steps if step.operation == name}
+            lengths = ",".join(map(str, sorted(own - {fit.only_row})))
+            if lengths:
+                yield (
+                    f"{name}: rows of {lengths} are priced with the hops of rows of "
+                    f"{fit.only_row}, the only ones measured; "
+                    f"`{sweep} --only {name} --heads 1 --tokens {lengths} --output "
+                    "PROFILE` measures more"
+                )
 
 
 def _to_network(network: Network | str) -> Network:

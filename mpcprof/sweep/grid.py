@@ -10,10 +10,12 @@ from typing import Any
 from mpcprof.dims import Dims
 from mpcprof.engine.measure import Case
 from mpcprof.errors import UsageError, look_up
+from mpcprof.nn.steps import ROW_OPERATIONS
 from mpcprof.profile.columns import Mode
 from mpcprof.sweep.config import SweepConfig, make_config
 from mpcprof.workloads.registry import Workload, all_workloads, get_workload
 
+_SHORT_ROW = 17  # a second length: of one alone, nobody knows how hops grow with it
 _SLOW_S = 0.6  # where the quick preset makes no call without which it can do
 
 
@@ -126,8 +128,14 @@ def grid_config(
     grid = get_preset(preset).override(
         n_heads=n_heads, n_tokens=n_tokens, width=width, hidden=hidden
     )
+    chosen = choose_workloads(only)
+    cases = make_cases(chosen, grid)
+    if is_quick and n_tokens is None:
+        short = grid.override(n_heads=grid.n_heads[:1], n_tokens=(_SHORT_ROW,))
+        rows = [workload for workload in chosen if workload.name in ROW_OPERATIONS]
+        cases += make_cases(rows, short)
     return make_config(
-        cases=make_cases(choose_workloads(only), grid),
+        cases=cases,
         mode=mode,
         repeats=repeats or usual,
         enough_s=0.0 if is_quick else 1.0,
@@ -139,8 +147,8 @@ def grid_config(
 def choose_workloads(only: str) -> tuple[Workload, ...]:
     """Return the workloads named in `exp,relu`; all primitives if none is.
 
-    A name stands for that workload alone; the begin of several names, such as `gelu`,
-    or a pattern such as `attn.softmax*`, for all of them.
+    A name stands for that workload alone; the beginning of several names, such as
+    `gelu`, or a pattern such as `attn.softmax*`, for all of them.
 
     Raises:
         UnknownNameError: If no registered name is meant.

@@ -292,6 +292,20 @@ def test_one_size_says_that_its_error_is_a_guess():
     assert prediction.hops == 17
 
 
+def test_rows_of_one_length_say_that_the_hops_of_others_are_unknown():
+    def notes(length: int, *measured: int) -> str:
+        records = (
+            make_record(workload="max", dims=Dims(n_heads=1, n_tokens=n))
+            for n in measured
+        )
+        model = fit_cost_model(make_profile(*records))
+        return " ".join(model.predict([Step("max", (9, length))], WAN).notes)
+
+    assert "max: rows of 17 are priced with the hops of rows of 65" in notes(17, 65)
+    assert "rows of" not in notes(65, 65)
+    assert "rows of" not in notes(17, 65, 33)
+
+
 def test_hops_that_were_measured_and_the_bytes_of_one_rank_are_not_exact():
     (held_out,) = held_out_errors(aby3_like_profile())
 

@@ -18,7 +18,7 @@ WAN = NETWORKS["wan"]
 def test_the_quick_sweep_of_cheetah_has_all_its_cases_and_under_200_s_of_calls():
     config = grid_config(protocol="cheetah")
 
-    assert len(config.cases) == 35
+    assert len(config.cases) == 37
     assert measuring_s(config.cases, config.plan()) < 200
 
 

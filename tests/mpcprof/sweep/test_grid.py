@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpcprof.errors import UnknownNameError, UsageError
-from mpcprof.sweep.grid import PRESETS, Grid, choose_workloads, get_preset
+from mpcprof.sweep.grid import PRESETS, Grid, choose_workloads, get_preset, grid_config
 from mpcprof.workloads.registry import all_workloads, get_workload
 
 NAMES = [field.name for field in fields(Grid)]
@@ -57,6 +57,14 @@ def test_a_larger_preset_measures_all_that_a_smaller_one_does():
     for workload in choose_workloads(""):
         assert {*quick.dims_of(workload)} <= {*full.dims_of(workload)}
         assert {*paper.dims_of(workload)} <= {*full.dims_of(workload)}
+
+
+def test_the_quick_preset_tells_how_hops_grow_with_the_length_of_a_row():
+    def tokens(**asked):
+        return {c.dims.n_tokens for c in grid_config(only="max", **asked).cases}
+
+    assert tokens() == {17, 65}
+    assert tokens(n_tokens=(33,)) == {33}
 
 
 def test_an_unknown_preset_is_refused_with_the_nearest():
