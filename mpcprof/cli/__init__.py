@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 import click
+from click.types import FuncParamType
 
 from mpcprof.cli.progress import Terminated, ended_by_sigterm
 from mpcprof.errors import FileError, MpcprofError, TerminatedError
@@ -38,6 +39,20 @@ COMMANDS: CommandTable = {
 }
 
 
+def _name_values(command: click.Command) -> click.Command:
+    """Have help show NETWORK for what `parse_network` takes, not that function's name.
+
+    The command, and those of a group, are changed and returned.
+    """
+    for param in command.params:
+        if isinstance(param.type, FuncParamType) and param.metavar is None:
+            name = param.type.name.removeprefix("_").removeprefix("parse_")
+            param.metavar = name.removesuffix("_s").removesuffix("_bytes").upper()
+    for own in getattr(command, "commands", {}).values():
+        _name_values(own)
+    return command
+
+
 class ShieldedCommand(click.Command):
     """What a person starts: apart from the user's surroundings, one line if it fails.
 
@@ -51,6 +66,10 @@ class ShieldedCommand(click.Command):
 
     program = ""
     extra = ""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:  # Any: as click has it
+        super().__init__(*args, **settings)
+        _name_values(self)
 
     def main(self, *args: Any, **settings: Any) -> Any:  # Any: as click has it
         """Run the program."""
@@ -132,7 +151,7 @@ class LazyGroup(ShieldedCommand, click.Group):
         module = importlib.import_module(self.table[cmd_name][0])
         command = module.command
         assert isinstance(command, click.Command)
-        return command
+        return _name_values(command)
 
     def format_commands(
         self, ctx: click.Context, formatter: click.HelpFormatter

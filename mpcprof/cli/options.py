@@ -195,14 +195,15 @@ money_options = combine(
         "per_hour",
         type=parse_money,
         metavar="MONEY",
-        help="Of the machine of one party: 3.06, $3.06, 3.06EUR. Adds what it costs.",
+        help="An hour of one party's machine: 3.06, $3.06, 3.06EUR; a call's cost is "
+        "then shown.",
     ),
     click.option(
         "--price-per-GB",
         "per_gb",
         type=parse_money,
         metavar="MONEY",
-        help="Of 10^9 bytes that a party sends. Adds what it costs.",
+        help="10^9 bytes that a party sends; a call's cost is then shown.",
     ),
 )
 # what each party does when: see mpcprof.trace.files

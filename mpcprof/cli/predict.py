@@ -95,7 +95,12 @@ def parse_length(text: str) -> tuple[str, int]:
 @batch_option
 @heads_option("One by one or together. [default: as in the file, else serial]")
 @plan_option
-@click.option("--layers", "n_layers", type=click.IntRange(min=1), help="Fewer or more.")
+@click.option(
+    "--layers",
+    "n_layers",
+    type=click.IntRange(min=1),
+    help="Layers, instead of the model's.",
+)
 @click.option("--onnx", type=FILE, help="Network in an ONNX file, by operation.")
 @click.option(
     "--dim",

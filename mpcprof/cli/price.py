@@ -27,10 +27,11 @@ _COUNT = click.FloatRange(min=0)
     "--bytes",
     "bytes_sent",
     type=parse_rounded_size_bytes,
+    metavar="SIZE",
     help="What one party sends: 989MB, 0.989GiB.",
 )
 @click.option("--hops", type=_COUNT, help="One-way messages that wait for each other.")
-@click.option("--rounds", type=_COUNT, help="Instead of --hops.")
+@click.option("--rounds", type=_COUNT, help="Rounds, instead of --hops.")
 @click.option(
     "--hops-per-round",
     type=_COUNT,
@@ -47,7 +48,7 @@ _COUNT = click.FloatRange(min=0)
     "--seconds",
     "latency_s",
     type=parse_duration_s,
-    help="Of the whole run, with --measured-on: compute is what hops and bytes leave.",
+    help="Whole run, with --measured-on: compute is what hops and bytes leave.",
 )
 @click.option("--measured-on", type=parse_network, help="Network that the run had.")
 @click.option(

@@ -57,7 +57,7 @@ from mpcprof.units import parse_duration_s
     "--layers",
     "n_layers",
     type=click.IntRange(min=1),
-    help="Of each --architecture MODEL:ATTENTION:HEADS, fewer or more.",
+    help="Layers of each --architecture MODEL:ATTENTION:HEADS, instead of its own.",
 )
 @batch_option
 @plan_option

@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="Pixels a side of an EfficientViT's images. [default: 224, if they fit]",
 )
-@click.option("--mean", type=parse_numbers, help="Of each channel: 0.5,0.5,0.5.")
-@click.option("--std", "deviation", type=parse_numbers, help="As --mean.")
+@click.option("--mean", type=parse_numbers, help="Mean of each channel: 0.5,0.5,0.5.")
+@click.option(
+    "--std", "deviation", type=parse_numbers, help="Deviation of each channel."
+)
 @click.option("--dataset", help="Name or folder of images, whose classes it tells.")
 @click.option("--data", type=FILE, help="Folder of a named data set.")
 @json_option

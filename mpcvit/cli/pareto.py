@@ -41,10 +41,13 @@ if TYPE_CHECKING:
 @heads_option("One by one, or a layer's together. [default: as in the checkpoint]")
 @plan_option
 @click.option(
-    "--measured", "is_measured", is_flag=True, help="By real parties besides; resumes."
+    "--measured",
+    "is_measured",
+    is_flag=True,
+    help="Measure each by real parties too; resumes.",
 )
 @click.option(
-    "--published", "is_published", is_flag=True, help="The paper's points besides."
+    "--published", "is_published", is_flag=True, help="Show the paper's points too."
 )
 @click.option("-o", "--output", type=FILE, help="Picture: FILE.png or FILE.svg.")
 @money_options

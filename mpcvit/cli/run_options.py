@@ -14,14 +14,14 @@ loop_options = combine(
         show_default=True,
         help="digits, cifar10, cifar100, tiny-imagenet, or a folder of images.",
     ),
-    click.option("--data", "data_folder", type=FILE, help="Where a named one lies."),
+    click.option("--data", "data_folder", type=FILE, help="Folder of a named one."),
     click.option("--limit", type=click.IntRange(min=1), help="Images of each split."),
     click.option("--recipe", help="quick, digits, cifar10 ... [default: by dataset]"),
     click.option(
         "--epochs", type=click.IntRange(min=1), help="[default: the recipe's]"
     ),
-    click.option("--batch-size", type=click.IntRange(min=1), help="Over all devices."),
-    click.option("--learning-rate", type=float, help="The peak, of the weights."),
+    click.option("--batch-size", type=click.IntRange(min=1), help="Images of a step."),
+    click.option("--learning-rate", type=float, help="Largest one, of weights."),
     click.option("--precision", type=click.Choice(["32-true", "bf16-mixed"])),
     click.option("--accelerator", default="auto", show_default=True, help="cpu, cuda"),
     click.option(

@@ -70,7 +70,7 @@ _OWN: Final = (*_OF_BOTH, *_OF_HEADS, *_OF_LAYERS, "lambda_per_s", "target_s")
     "--cost",
     "form",
     type=click.Choice(["additive", "grouped"]),
-    help="Of heads one by one, or batched. [default: additive; grouped in free]",
+    help="Heads one by one, or batched. [default: additive; grouped in free]",
 )
 @click.option("--lambda", "lambda_per_s", type=float, help="Loss per second.")
 @click.option(

@@ -24,8 +24,10 @@ def _parse_kd(text: str) -> frozenset[str]:
     ),
 )
 @click.argument("arch", metavar="ARCH")
-@click.option("--model", help=f"Of a variant: {IMAGE_MODELS}. [default: by dataset]")
-@click.option("--activation", help="Of a variant. [default: gelu_tanh]")
+@click.option(
+    "--model", help=f"Sizes of a variant: {IMAGE_MODELS}. [default: by dataset]"
+)
+@click.option("--activation", help="Activation of a variant. [default: gelu_tanh]")
 @click.option(
     "--heads",
     type=click.Choice(["serial", "batched"]),
@@ -44,7 +46,7 @@ def _parse_kd(text: str) -> frozenset[str]:
 @click.option("--chi", type=float, help="Weight of the labels.")
 @click.option("--beta", type=float, help="Weight of the teacher's logits.")
 @click.option("--gamma", type=float, help="Weight of the teacher's features.")
-@click.option("--temperature", type=float, help="Of the teacher's logits.")
+@click.option("--temperature", type=float, help="Temperature of the teacher's logits.")
 @click.option(
     "--mlp-norm/--no-mlp-norm",
     default=None,
@@ -54,24 +56,26 @@ def _parse_kd(text: str) -> frozenset[str]:
     "--gradual-norm",
     type=float,
     metavar="SHARE",
-    help="Of the epochs, in which a LayerNorm gives way to BatchNorm or RepBN.",
+    help="Share of the epochs in which a LayerNorm gives way to BatchNorm or RepBN.",
 )
 @click.option(
     "--gradual-activation",
     type=float,
     metavar="SHARE",
-    help="Of the epochs, in which GeLU gives way to a square.",
+    help="Share of the epochs in which GeLU gives way to a square.",
 )
 @click.option(
     "--frozen-norm",
     type=float,
     metavar="SHARE",
-    help="Of the epochs, the last, in which BatchNorms keep their statistics.",
+    help="Share of the epochs, at the end, in which BatchNorms keep their statistics.",
 )
 @click.option(
-    "--range-penalty", type=float, help="Weight of squares' inputs out of range."
+    "--range-penalty",
+    type=float,
+    help="Weight of the penalty on squares' inputs that are too large.",
 )
-@click.option("--range-bound", type=float, help="Magnitude where that begins.")
+@click.option("--range-bound", type=float, help="Magnitude from which they are.")
 @click.option("--clip-norm", type=float, help="Norm that gradients are clipped to.")
 @click.option(
     "--clip-batchnorm/--no-clip-batchnorm",

@@ -28,7 +28,7 @@ NOT_RUN = {
     "--make-certificates": "as above",
     "public.safetensors": "what two hosts share; as above",
     "real.parquet": "measured between hosts",
-    "--shard": "a third of a sweep of forty minutes; tests/mpcprof/test_shard.py merges parts",
+    "--shard": "a third of forty minutes; tests/mpcprof/test_shard.py merges parts",
     "-of-3.parquet": "as above",
     "--cluster": "as docs/clusters.md",
     "pip install": "tests/test_wheel.py builds a wheel and runs it",

@@ -49,6 +49,7 @@ def test_the_reference_has_the_help_of_every_command_with_its_example():
     for heading in ("mpcprof predict", "mpcprof table merge", "mpcprof zoo list"):
         assert f"## {heading}\n" in made
     assert made.count("Example:") >= 18
+    assert "PARSE_" not in made  # the name of a function, where a value is meant
 
 
 def test_the_search_of_somebody_else_meets_its_budget_in_twenty_lines(capsys):
