@@ -37,8 +37,8 @@ Value = TypeVar("Value")
 def replace_file(path: Path, content: bytes | str) -> None:
     """Make `content` the file at `path`: at once, durably, with the mode it had.
 
-    A link stays a link; a pipe or a device is written to as it is. Temporary files
-    that dead writers left behind are removed.
+    Its folder is made. A link stays a link; a pipe or a device is written to as it is.
+    Temporary files that dead writers left behind are removed.
 
     Raises:
         FileError: If the folder or the disk does not allow it; the old file stays.
@@ -52,6 +52,7 @@ def replace_file(path: Path, content: bytes | str) -> None:
     temporary = _temporary(path)
     with _write_errors(path):
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             _remove_stale_temporaries(path)
             _write_durably(temporary, data)
             if path.is_file():

@@ -40,9 +40,11 @@ def command(
     predicted, errors on sizes left out, figures, and what to be careful about. The page
     needs no other file; the tables go into a paper.
     """
+    from mpcprof.files import check_writable
     from mpcprof.report.contents import ReportConfig, make_report
     from mpcprof.report.write import write_report
 
+    check_writable(output / "report.html")
     config = ReportConfig(profiles=profiles, models=models, networks=networks)
     document = make_report(config)
     paths = [str(path) for path in write_report(document, output)]

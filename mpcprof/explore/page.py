@@ -30,7 +30,7 @@ from mpcprof.explore.templates import (
     norm_template,
     slot_order,
 )
-from mpcprof.files import replace_file
+from mpcprof.files import check_writable, replace_file
 from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.activation import ACTIVATIONS
 from mpcprof.nn.attention import ATTENTIONS, LINFORMER_RATIO
@@ -91,6 +91,7 @@ def write_page(profiles: Sequence[Path], output: Path) -> PageReport:
         MissingEntryError: If no profile has a record of a primitive.
         FileError: If the page cannot be written.
     """
+    check_writable(output)
     models: dict[str, CostModel] = {}
     left_out: dict[str, str] = {}
     for path in profiles:

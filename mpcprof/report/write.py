@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from mpcprof.errors import FileError
 from mpcprof.files import replace_file
 from mpcprof.report.document import ReportDocument, to_html, to_latex, to_markdown
 
@@ -20,10 +19,5 @@ def write_report(document: ReportDocument, folder: Path) -> tuple[Path, ...]:
         **{figure.path: figure.svg for figure in document.figures},
     }
     for name, content in contents.items():
-        path = folder / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(f"cannot make {path.parent}: {error.strerror}") from None
-        replace_file(path, content)
+        replace_file(folder / name, content)
     return tuple(folder / name for name in contents)

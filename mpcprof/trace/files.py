@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
-from mpcprof.files import replace_file
+from mpcprof.files import check_writable, replace_file
 from mpcprof.trace.timeline import PartySlice, Timeline
 
 TraceUnit = Literal["seconds", "bytes", "hops"]
@@ -30,6 +30,7 @@ def check_trace(path: Path | None, unit: str = "seconds") -> None:
 
     Raises:
         UsageError: If the name or the unit is none, or both do not go together.
+        FileError: If no file can be written there.
     """
     if unit not in TRACE_UNITS:
         raise UnknownNameError(f"no unit {unit!r}; {did_you_mean(unit, TRACE_UNITS)}")
@@ -46,8 +47,7 @@ def check_trace(path: Path | None, unit: str = "seconds") -> None:
             f"--trace-unit {unit}: a Chrome trace is in seconds; expected --trace "
             f"FILE{SPEEDSCOPE}"
         )
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"--trace {path}: there is no folder {path.parent}; make it")
+    check_writable(path)
 
 
 def write_trace(timeline: Timeline, path: Path, unit: TraceUnit = "seconds") -> None:

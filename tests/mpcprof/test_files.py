@@ -37,6 +37,14 @@ def test_a_file_keeps_the_mode_it_had(tmp_path):
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
 
 
+def test_the_folder_of_a_file_is_made_and_a_file_in_its_place_is_one_line(tmp_path):
+    replace_file(tmp_path / "no" / "such" / "a", "new")
+
+    assert (tmp_path / "no" / "such" / "a").read_text() == "new"
+    with pytest.raises(FileError, match="cannot write .*b': .*; choose another place"):
+        replace_file(tmp_path / "no" / "such" / "a" / "b", "new")
+
+
 def test_a_pipe_is_written_to_and_stays_one(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

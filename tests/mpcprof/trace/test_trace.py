@@ -194,7 +194,6 @@ def assert_nested(events):
     [
         ("trace.txt", "seconds", r"expected FILE\.json for Perfetto, or"),
         ("trace.json", "hops", "a Chrome trace is in seconds; expected"),
-        ("no/such/trace.json", "seconds", "there is no folder no/such; make it"),
         (None, "bytes", r"--trace-unit bytes is of --trace FILE\.speedscope\.json"),
     ],
 )
