@@ -41,7 +41,7 @@ def test_the_folder_of_a_file_is_made_and_a_file_in_its_place_is_one_line(tmp_pa
     replace_file(tmp_path / "no" / "such" / "a", "new")
 
     assert (tmp_path / "no" / "such" / "a").read_text() == "new"
-    with pytest.raises(FileError, match="cannot write .*b': .*; choose another place"):
+    with pytest.raises(FileError, match=r"cannot write .*b': .*; choose another place"):
         replace_file(tmp_path / "no" / "such" / "a" / "b", "new")
 
 
