@@ -165,8 +165,10 @@ class LazyGroup(ShieldedCommand, click.Group):
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.UsageError as error:
-            command = error.ctx.info_name if error.ctx and error.ctx != ctx else None
-            self.report(f" {command}" if command else "", error.format_message())
+            command, own = "", error.ctx
+            while own and own != ctx:
+                command, own = f" {own.info_name}{command}", own.parent
+            self.report(command, error.format_message())
             ctx.exit(error.exit_code)
 
 
