@@ -13,7 +13,7 @@ import click
 from click.types import FuncParamType
 
 from mpcprof.cli.progress import Terminated, ended_by_sigterm
-from mpcprof.errors import FileError, MpcprofError, TerminatedError
+from mpcprof.errors import FileError, MpcprofError, TerminatedError, look_up
 from mpcprof.isolation import shield
 
 # name -> the module whose `command` it is, and what its help says in one line
@@ -70,6 +70,25 @@ class ShieldedCommand(click.Command):
     def __init__(self, *args: Any, **settings: Any) -> None:  # Any: as click has it
         super().__init__(*args, **settings)
         _name_values(self)
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **settings: Any,  # Any: as click has it
+    ) -> click.Context:
+        """Read the program's own options; wrong usage is one line, not click's three."""
+        try:
+            return super().make_context(info_name, args, parent, **settings)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            if parent:
+                raise
+            self.program = self.program or str(info_name)
+            self.report("", error.format_message())
+            sys.exit(error.exit_code)
 
     def main(self, *args: Any, **settings: Any) -> Any:  # Any: as click has it
         """Run the program."""
@@ -152,6 +171,13 @@ class LazyGroup(ShieldedCommand, click.Group):
         command = module.command
         assert isinstance(command, click.Command)
         return _name_values(command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not ctx.resilient_parsing:  # that is a shell which completes a name
+            look_up("command", args[0], self.table)
+        return super().resolve_command(ctx, args)
 
     def format_commands(
         self, ctx: click.Context, formatter: click.HelpFormatter

@@ -1,7 +1,9 @@
-"""Lists that a person types, one reader for each kind."""
+"""What a person types: lists, one reader for each kind, and what is misspelt."""
 
 import pytest
+from click.testing import CliRunner
 
+from mpcprof.cli import main
 from mpcprof.cli.options import (
     parse_durations_s,
     parse_numbers,
@@ -38,3 +40,22 @@ def test_a_list_is_read_in_the_order_typed(parse, text, values):
 def test_another_value_is_refused_with_what_is_expected(parse, text, message):
     with pytest.raises(UsageError, match=message):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["predic"], "mpcprof: no command 'predic'; did you mean predict"),
+        (["--versio"], "mpcprof: No such option '--versio'. Did you mean '--version'?"),
+        (
+            ["zoo", "predict", "x", "--sort", "hop"],
+            "mpcprof zoo predict: Invalid value",
+        ),
+    ],
+)
+def test_what_is_misspelt_is_one_line_with_the_whole_command(typed, message):
+    done = CliRunner().invoke(main, typed, prog_name="mpcprof")
+
+    assert done.exit_code == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1

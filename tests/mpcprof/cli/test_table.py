@@ -26,13 +26,6 @@ def run(*arguments):
     return CliRunner().invoke(main, ["table", *map(str, arguments)])
 
 
-def test_wrong_usage_names_the_whole_command(path):
-    shown = run("export", path, "--format", "cvs")
-
-    assert shown.exit_code == 2
-    assert shown.stderr.startswith("mpcprof table export: Invalid value for '--format'")
-
-
 def test_show_prints_one_line_per_record_with_units(path):
     shown = run("show", path)
 
