@@ -78,7 +78,7 @@ class ShieldedCommand(click.Command):
         parent: click.Context | None = None,
         **settings: Any,  # Any: as click has it
     ) -> click.Context:
-        """Read the program's own options; wrong usage is one line, not click's three."""
+        """Read the program's own options; wrong usage is one line, not three."""
         try:
             return super().make_context(info_name, args, parent, **settings)
         except click.exceptions.NoArgsIsHelpError:
