@@ -11,6 +11,7 @@ from mpcprof.profile.io import write_profile
 from tests import DATA, ROOT
 from tests.committed import committed_profile
 from tests.docs.pages import code
+from tests.image_folders import write_image_folder
 
 # why a command is read by its program's parser, and not run
 NOT_RUN = {
@@ -55,6 +56,7 @@ def fill(folder: Path) -> None:
     link = {"bandwidth_bytes_per_s": 44e6, "rtt_s": 0.04}
     (folder / "link.json").write_text(json.dumps(link))
     (folder / "arch.json").write_text(json.dumps(_first_architecture()))
+    write_image_folder(folder / "images", ("cat", "dog"))
     shutil.copy(DATA / "spulog" / "0.9.5.log", folder / "party0.log")
     w1, w2 = np.full((64, 128), 1 / 64), np.full((128, 64), 1 / 64)
     np.savez(folder / "weights.npz", w1=w1, w2=w2)
