@@ -83,7 +83,7 @@ def test_the_kinds_of_the_command_are_those_of_the_library():
     ("arguments", "code", "expected"),
     [
         (("latency", "-o", "a.pdf"), 2, "ends in .png or .svg"),
-        (("latency", "-o", "none/a.png"), 1, "cannot write"),
+        (("latency", "-o", f"{__file__}/a.png"), 1, "cannot write"),
         (("latency", "-o", "a.png", "--workload", "rellu"), 1, "did you mean relu?"),
         (("shares", "-o", "a.png"), 1, "to price it from"),
         (("shares", "-o", "a.png", "--model", "none.json"), 2, "cannot read arch"),
