@@ -23,6 +23,7 @@ from mpcprof.cli.options import (
 from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
 from mpcprof.cli.table import print_markdown
 from mpcprof.errors import UsageError
+from mpcprof.files import check_writable
 from mpcprof.units import parse_duration_s
 
 
@@ -130,5 +131,4 @@ def _check_files(profile: Path, path: Path, report: Path | None) -> None:
         return
     if report.resolve() in (profile.resolve(), path.resolve()):
         raise UsageError(f"--report {str(report)!r} is a profile; name another file")
-    if report.is_dir() or not report.parent.is_dir():
-        raise UsageError(f"--report {str(report)!r}: expected a file in a folder")
+    check_writable(report)

@@ -297,7 +297,7 @@ WRONG = [
         2,
         "is a profile; name another file",
     ),
-    (("verify", "a.parquet", "--report", "none/a.md"), 2, "expected a file in a"),
+    (("verify", "a.parquet", "--report", "."), 1, "it is a folder"),
     (("verify", "a.parquet", "--architecture", "cifar"), 2, "MODEL:ATTENTION:HEADS"),
     (
         ("verify", "a.parquet", "--architecture", "cifar:scale:serial:2"),
