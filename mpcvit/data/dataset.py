@@ -61,12 +61,21 @@ def load_dataset(
             from mpcvit.data.image_folder import load_tiny_imagenet
 
             return load_tiny_imagenet(place, shape, limit)
-    if Path(name_or_folder).is_dir():
-        return _load_folder(Path(name_or_folder), shape, limit)
-    raise UnknownNameError(
-        f"no data set and no folder {name_or_folder!r}; "
-        f"{did_you_mean(name_or_folder, [*DATASETS])}"
-    )
+    check_dataset(name_or_folder)
+    return _load_folder(Path(name_or_folder), shape, limit)
+
+
+def check_dataset(name_or_folder: str) -> None:
+    """Refuse what is neither the name of a data set nor a folder.
+
+    Raises:
+        UnknownNameError: If it is neither.
+    """
+    if name_or_folder not in DATASETS and not Path(name_or_folder).is_dir():
+        raise UnknownNameError(
+            f"no data set and no folder {name_or_folder!r}; "
+            f"{did_you_mean(name_or_folder, [*DATASETS])}"
+        )
 
 
 def _load_folder(folder: Path, shape: ImageShape | None, limit: int | None) -> Dataset:

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import get_model
 from mpcprof.nn.preset import MODELS, ModelPreset
-from mpcvit.data.dataset import count_classes, load_dataset
+from mpcvit.data.dataset import check_dataset, count_classes, load_dataset
 from mpcvit.data.image_set import Dataset
 from mpcvit.train.recipe import Precision, Recipe
 
@@ -140,13 +140,16 @@ def choose_model(name: str | None, dataset: str) -> ModelPreset:
     Raises:
         UsageError: If it is not known, or a folder of images is given without one, or
             holds none.
+        UnknownNameError: If there is no such data set and no such folder.
     """
+    check_dataset(dataset)
     own, n_classes = _MODELS.get(dataset, (None, None))
     chosen = name or own
     if chosen is None:
         raise UsageError(
             f"dataset {dataset!r} has no model of its own: give --model "
-            f"{', '.join(MODELS)}"
+            f"{', '.join(name for name in MODELS if not MODELS[name].n_words)}, or a "
+            "file of sizes"
         )
     model = get_model(chosen)
     if n_classes is None and Path(dataset).is_dir():

@@ -199,7 +199,10 @@ def test_ctrl_c_leaves_a_line_that_says_how_to_go_on(tmp_path, monkeypatch):
         (("softmx",), "neither a file nor a variant; did you mean softmax"),
         (("softmax", "--kd", "logits"), "kd but no teacher: give --teacher and --kd"),
         (("softmax", "--teacher", "none.st"), r"none\.st"),
-        (("softmax", "--dataset", "digit"), "no model of its own: give --model"),
+        (
+            ("softmax", "--dataset", "digit"),
+            "no data set and no folder .digit.; did you",
+        ),
         (("softmax", "--model", "digit"), "no model 'digit'; did you mean digits"),
         (("softmax", "--recipe", "quik"), "no recipe 'quik'; did you mean quick"),
         (
