@@ -88,7 +88,8 @@ class CaseRun:
         self._n_asked = len(cases)
         n_resumed = len(config.cases) - len(cases)
         progress.say(
-            f"{len(cases)} cases to measure, {n_resumed} on file already{self._about()}"
+            f"{len(cases)} {'case' if len(cases) == 1 else 'cases'} to measure, "
+            f"{n_resumed} on file already{self._about()}"
         )
         progress.begin(len(cases) * self._plan.n_calls)
 

@@ -255,7 +255,8 @@ class VerifyResult:
             return f"The profile and these cases were measured on {measured}."
         return (
             f"These cases were measured on {measured}, the profile on "
-            f"{'; '.join(self.profile_hosts)}: seconds of compute are of the latter."
+            f"{'; '.join(self.profile_hosts)}: seconds of compute are of the latter. "
+            "`mpcprof sweep` measures a profile of this machine."
         )
 
     def to_markdown(self) -> str:
