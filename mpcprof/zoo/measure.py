@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mpcprof.costmodel.model import fit_cost_model
@@ -48,6 +48,39 @@ class ZooMeasurement:
             *left_out,
             str(self.verified.summary),
         ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemProgress:
+    """Shows the name of a system where that of its case would stand, which is a digest.
+
+    Attributes:
+        names: Name of the system of each case, by how the case is shown.
+    """
+
+    watcher: Progress
+    names: Mapping[str, str]
+
+    def begin(self, n_steps: int, *, n_done: int = 0) -> None:
+        """Pass on how many steps there are."""
+        self.watcher.begin(n_steps, n_done=n_done)
+
+    def advance(self, n_steps: int = 1) -> None:
+        """Pass on how many steps are done."""
+        self.watcher.advance(n_steps)
+
+    def describe(self, text: str) -> None:
+        """Pass on what is under way."""
+        self.watcher.describe(self._named(text))
+
+    def say(self, line: str) -> None:
+        """Pass on a line that stays."""
+        self.watcher.say(self._named(line))
+
+    def _named(self, text: str) -> str:
+        for shown, name in self.names.items():
+            text = text.replace(shown, name)
+        return text
 
 
 def _line(name: str, result: CaseResult) -> str:
@@ -127,6 +160,9 @@ def measure_systems(
         seed=seed,
     )
     by_workload = {case.name: name for case, name in cases.items()}
-    result = verify(config, path, progress, is_fresh=is_fresh)
+    shown = SystemProgress(
+        watcher=progress, names={f"{n} [n_batch=1]": s for n, s in by_workload.items()}
+    )
+    result = verify(config, path, shown, is_fresh=is_fresh)
     found = tuple(by_workload[one.workload] for one in result.results)
     return ZooMeasurement(names=found, verified=result)

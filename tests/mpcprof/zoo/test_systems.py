@@ -22,10 +22,11 @@ from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.norm import NORMS
 from mpcprof.nn.preset import MODELS
+from mpcprof.progress import Silent
 from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.reference import nimbus_exp64, puma_exp64
 from mpcprof.zoo.compare import SHARES, SORTS, compare_systems, share_group
-from mpcprof.zoo.measure import one_layer
+from mpcprof.zoo.measure import SystemProgress, one_layer
 from mpcprof.zoo.systems import SYSTEMS, get_system
 from tests.architectures import TINY
 from tests.committed import committed_model
@@ -307,3 +308,16 @@ def test_an_affine_reciprocal_is_far_off_where_sums_span_a_factor_of_20():
     error = np.abs(2 * u**2 - 1) / (2 * middle**2 - 1)
 
     assert error.max() == pytest.approx(0.69, abs=5e-3)
+
+
+def test_progress_names_the_system_and_not_its_digest():
+    lines = []
+
+    class Heard(Silent):
+        def say(self, line):
+            lines.append(line)
+
+    shown = SystemProgress(watcher=Heard(), names={"vit.a.9b76bfa1": "puma"})
+    shown.say("vit.a.9b76bfa1: 5.2 s, 1 of 2 cases measured")
+
+    assert lines == ["puma: 5.2 s, 1 of 2 cases measured"]
