@@ -304,8 +304,7 @@ def _write_errors(path: Path) -> Iterator[None]:
 
 def _unwritable(path: Path, error: OSError) -> FileError:
     return FileError(
-        f"cannot write {os.fspath(path)!r}: {error.strerror}; "
-        "choose another place with --output"
+        f"cannot write {os.fspath(path)!r}: {error.strerror}; choose another place"
     )
 
 
