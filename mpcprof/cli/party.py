@@ -11,7 +11,12 @@ from mpcprof.errors import UsageError
 
 @click.command("party", epilog=example("mpcprof party party.toml"))
 @click.argument("party_file", metavar="[PARTY.toml]", type=FILE, required=False)
-@click.option("--once", "is_once", is_flag=True, help="End with the first session.")
+@click.option(
+    "--once",
+    "is_once",
+    is_flag=True,
+    help="End with the first session; without one after the file's wait_limit, 1h.",
+)
 @click.option(
     "--make-certificates",
     "folder",

@@ -55,7 +55,10 @@ if TYPE_CHECKING:
 @click.option("--data", type=FILE, help="Folder of the data set of NAME:INDEX.")
 @trace_options
 @click.option(
-    "--once", "is_once", is_flag=True, help="As model owner: end with one session."
+    "--once",
+    "is_once",
+    is_flag=True,
+    help="As model owner: end with one session, or after the party file's wait_limit.",
 )
 @json_option
 def command(

@@ -1,5 +1,6 @@
 """A party that follows rank 0: it runs what it agreed to, and shares what it offers."""
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -57,11 +58,12 @@ def follow(
     Args:
         offer: The only program to run, besides a priming one; None to run what the
             party file allows.
-        is_once: Whether to end with the first session.
+        is_once: Whether to end with the first session, or, without one, after the wait
+            limit of the party file.
 
     Raises:
         UsageError: If the file is of rank 0, or of another build than the offer.
-        EngineError: If the only session fails.
+        EngineError: If the only session fails, or rank 0 does not come to it.
     """
     if party_file.rank == 0:
         raise UsageError(
@@ -74,7 +76,7 @@ def follow(
         progress.say(f"no [tls] in the party file: {_PLAIN}")
     while True:
         try:
-            _follow_once(party_file, progress, offer)
+            _follow_once(party_file, progress, offer, is_only=is_once)
         except (UsageError, KeyboardInterrupt):
             raise
         except EngineError as error:
@@ -87,15 +89,16 @@ def follow(
 
 
 def _follow_once(
-    party_file: PartyFile, progress: Progress, offer: Offer | None
+    party_file: PartyFile, progress: Progress, offer: Offer | None, *, is_only: bool
 ) -> None:
     with Station(party_file) as station, ExitStack() as stack:
         compiler = station.new_compiler()
         stack.callback(compiler.close)
         station.start()
         name = f"party {party_file.rank} of {len(party_file.addresses)}"
-        progress.say(f"{name}: waits for party 0 at {party_file.addresses[0]}")
-        station.wait_for(0)
+        at_most = f" at most {party_file.wait_limit}" if is_only else ""
+        progress.say(f"{name}: waits{at_most} for party 0 at {party_file.addresses[0]}")
+        station.wait_for(0, party_file.wait_limit_s if is_only else math.inf)
         agreement = station.connect(offer.deployment if offer else None)
         progress.say(f"{name}: {agreement.deployment}, run {agreement.run_id[:12]}")
         follower = _Follower(station, agreement.deployment, compiler, offer, progress)

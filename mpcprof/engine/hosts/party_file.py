@@ -50,6 +50,7 @@ class PartyFile:
         may_run: `any`, or the digests of programs that it runs for rank 0; 8 letters
             are enough.
         connect_limit: How long a peer may take to come.
+        wait_limit: How long a party that serves one session waits for rank 0.
         answer_limit: How long a call may take.
         tls: None for links that everybody on the way can read.
 
@@ -64,6 +65,7 @@ class PartyFile:
     runtime: str = DEFAULT_BUILD.name
     may_run: Literal["any"] | tuple[str, ...] = "any"
     connect_limit: str = "60s"
+    wait_limit: str = "1h"
     answer_limit: str = "10min"
     tls: TlsFiles | None = None
 
@@ -91,13 +93,18 @@ class PartyFile:
                 "and a party file names SPU's alone; on several hosts run "
                 "examples/secretflow_inference.py, or another runtime"
             )
-        parse_duration_s(self.connect_limit)
-        parse_duration_s(self.answer_limit)
+        for limit in (self.connect_limit, self.wait_limit, self.answer_limit):
+            parse_duration_s(limit)
 
     @property
     def connect_limit_s(self) -> float:
         """Seconds that a peer may take to come."""
         return parse_duration_s(self.connect_limit)
+
+    @property
+    def wait_limit_s(self) -> float:
+        """Seconds that a party which serves one session waits for rank 0."""
+        return parse_duration_s(self.wait_limit)
 
     @property
     def answer_limit_s(self) -> float:

@@ -30,6 +30,7 @@ class Peer:
 
     Args:
         limit_s: Seconds in which it has to come.
+        limit_name: Key of the party file that says so.
         clock: Monotonic seconds.
     """
 
@@ -39,6 +40,7 @@ class Peer:
         rank: int,
         *,
         limit_s: float,
+        limit_name: str = "connect_limit",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rank = rank
@@ -47,6 +49,7 @@ class Peer:
         self._file = party_file
         self._clock = clock
         self._limit_s = limit_s
+        self._limit_name = limit_name
         self._deadline_s = clock() + limit_s
         self._socket: socket.socket | None = None
         self._problem = ""
@@ -84,7 +87,8 @@ class Peer:
             return (
                 f"did not come within {self._limit_s:g} s "
                 f"({error.strerror or error}); start it there, see whether it "
-                "refused this party, or compare addresses and firewalls"
+                "refused this party, compare addresses and firewalls, or raise "
+                f"{self._limit_name} in the party file"
             )
         try:
             self._socket = self._greet(reached)

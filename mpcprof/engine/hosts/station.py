@@ -5,6 +5,7 @@ Programs speak over the parties' own link, so that one port and one certificate 
 
 import hashlib
 import json
+import math
 import os
 import secrets
 import time
@@ -99,20 +100,25 @@ class Station:
         if self.file.tls:
             self._gate = Gate(self.file.listens_at)
 
-    def wait_for(self, rank: int) -> None:
-        """Wait, without a limit, until a peer listens and has shown who it is.
+    def wait_for(self, rank: int, limit_s: float = math.inf) -> None:
+        """Wait until a peer listens and has shown who it is.
+
+        Args:
+            limit_s: Seconds to wait; without a limit if not given.
 
         Raises:
-            PartyDiedError: If who listens there is not the peer.
+            PartyDiedError: If it does not come, or who listens there is not the peer.
         """
-        peer = self.peers[rank] = self._peer(rank, limit_s=float("inf"))
+        peer = self.peers[rank] = self._peer(rank, limit_s, "wait_limit")
         while not peer.is_reached:
             time.sleep(_POLL_S)
             if not peer.is_alive():
                 raise peer.died()
 
-    def _peer(self, rank: int, limit_s: float) -> Peer:
-        return Peer(self.file, rank, limit_s=limit_s, clock=self._clock)
+    def _peer(self, rank: int, limit_s: float, limit_name: str) -> Peer:
+        return Peer(
+            self.file, rank, limit_s=limit_s, limit_name=limit_name, clock=self._clock
+        )
 
     def connect(self, asked: Deployment | None) -> RunAgreement:
         """Open the link, hold what all say against each other, start the machine.
@@ -127,7 +133,8 @@ class Station:
         begin_s = self._clock()
         for rank in self.file.peers:
             if rank not in self.peers:
-                self.peers[rank] = self._peer(rank, self.file.connect_limit_s)
+                limit_s = self.file.connect_limit_s
+                self.peers[rank] = self._peer(rank, limit_s, "connect_limit")
         inner = self._gate.inner_address if self._gate else ""
         header = {**self.file.link_header(inner), "connect_retry_times": _RETRIES}
         answer, _ = self.ask({"command": "connect", **header})

@@ -1,17 +1,20 @@
 """What a party does for rank 0, and what not; its station is scripted."""
 
 import hashlib
+import math
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
 from mpcprof.deployment import make_deployment
 from mpcprof.engine.calls import Owned
+from mpcprof.engine.hosts import follower
 from mpcprof.engine.hosts.follower import Offer, RefusedError, _Follower, follow
 from mpcprof.engine.hosts.party_file import PartyFile
 from mpcprof.engine.hosts.session import ELSEWHERE, HostedSession
 from mpcprof.engine.lowering import Lowered
-from mpcprof.errors import UsageError
+from mpcprof.errors import PartyDiedError, UsageError
 from mpcprof.progress import SILENT
 
 SEMI2K = make_deployment("semi2k")
@@ -114,6 +117,43 @@ def test_a_party_reads_its_own_file_whatever_rank_0_names(tmp_path):
     assert (held["path"], held["entries"]) == (str(own.path), ["w"])
     assert (held["shapes"], held["rank"]) == ([[2]], 1)
     assert str(own.path) != str(ELSEWHERE)
+
+
+class NobodyComes(ScriptedStation):
+    """Rank 0 never listens; it keeps how long it is waited for."""
+
+    waited_s: ClassVar[list[float]] = []
+
+    def __init__(self, party_file):
+        super().__init__()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def new_compiler(self):
+        return SimpleNamespace(close=lambda: None)
+
+    def start(self):
+        pass
+
+    def wait_for(self, rank, limit_s):
+        self.waited_s.append(limit_s)
+        raise KeyboardInterrupt if limit_s == math.inf else PartyDiedError("not there")
+
+
+def test_only_who_serves_one_session_stops_waiting_for_rank_0(monkeypatch):
+    monkeypatch.setattr(follower, "Station", NobodyComes)
+    party_file = PartyFile(rank=1, addresses=ADDRESSES, wait_limit="2min")
+
+    with pytest.raises(PartyDiedError, match="not there"):
+        follow(party_file, SILENT, is_once=True)
+    with pytest.raises(KeyboardInterrupt):
+        follow(party_file, SILENT)
+
+    assert NobodyComes.waited_s == [120.0, math.inf]
 
 
 def test_ranks_do_what_is_theirs():

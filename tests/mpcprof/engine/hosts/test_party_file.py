@@ -46,6 +46,7 @@ def test_only_listed_programs_are_run(tmp_path):
         ('rank = 0\naddresses = ["a:1", "a:1"]', "two parties at a:1"),
         (f'rank = 0\n{ADDRESSES}\nmay_run = ["me"]', 'expected "any", or digests'),
         (f'rank = 0\n{ADDRESSES}\nconnect_limit = "60"', "60"),
+        (f'rank = 0\n{ADDRESSES}\nwait_limit = "long"', "long"),
         (f'rank = 0\n{ADDRESSES}\nruntime = "spu-9"', "spu-9"),
         (f"rank = 0\n{ADDRESSES}\nport = 1", "port"),
         (f'rank = 0\n{ADDRESSES}\nnames = ["a"]', "expected 2 others"),

@@ -146,12 +146,15 @@ def test_a_peer_that_refuses_our_certificate_is_said_to(certificates, foreign):
 def test_a_peer_that_never_comes_is_waited_for_as_long_as_the_file_says():
     now_s = [0.0]
     party_file = PartyFile(rank=0, addresses=("127.0.0.1:1", "127.0.0.1:2"))
-    peer = Peer(party_file, 1, limit_s=60.0, clock=lambda: now_s[0])
+    peer = Peer(
+        party_file, 1, limit_s=60.0, limit_name="wait_limit", clock=lambda: now_s[0]
+    )
 
     assert peer.is_alive()
     now_s[0] = 61.0
     assert not peer.is_alive()
     assert "did not come within 60 s (Connection refused)" in str(peer.died())
+    assert "or raise wait_limit in the party file" in str(peer.died())
 
 
 def test_a_signature_is_of_one_key_and_one_text(certificates):
