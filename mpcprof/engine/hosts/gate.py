@@ -26,6 +26,7 @@ from mpcprof.errors import UsageError
 _LOOPBACK: Final = "127.0.0.1"
 _HELLO_BYTES: Final = 6
 _HELLO_S: Final = 10.0  # for the first bytes to come
+_HOLD_S: Final = 10.0  # for the party to listen
 _POLL_S: Final = 0.02
 _BLOCK_BYTES: Final = 1 << 16
 
@@ -77,21 +78,24 @@ def is_hello(begin: bytes) -> bool:
 
 
 def _serve(server: socket.socket, inner_port: int) -> None:
-    """Accept once the party listens: who dials before that tries again."""
-    while not _can_dial(inner_port):
-        time.sleep(_POLL_S)
-    server.listen()
     while True:
         outer, _ = server.accept()
         _in_thread(partial(_let_in, outer, inner_port))
 
 
-def _can_dial(port: int) -> bool:
-    try:
-        socket.create_connection((_LOOPBACK, port)).close()
-    except OSError:
-        return False
-    return True
+def _dial_inner(port: int) -> socket.socket:
+    """Dial the party, which may start yet; raise as `socket` does if it does not.
+
+    Who dials is not refused meanwhile: brpc would try again only after 3 s.
+    """
+    deadline_s = time.monotonic() + _HOLD_S
+    while True:
+        try:
+            return socket.create_connection((_LOOPBACK, port))
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline_s:
+                raise
+        time.sleep(_POLL_S)
 
 
 def _let_in(outer: socket.socket, inner_port: int) -> None:
@@ -99,7 +103,7 @@ def _let_in(outer: socket.socket, inner_port: int) -> None:
     with contextlib.suppress(OSError):
         begin = outer.recv(_HELLO_BYTES, socket.MSG_PEEK | socket.MSG_WAITALL)
         if is_hello(begin):
-            inner = socket.create_connection((_LOOPBACK, inner_port))
+            inner = _dial_inner(inner_port)
             for end in (outer, inner):
                 end.settimeout(None)
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -138,6 +142,7 @@ def main() -> None:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             server.bind((host, port))
+            server.listen()
         except OSError as error:
             send_frame(channel, {"refused": error.strerror or str(error)})
             return

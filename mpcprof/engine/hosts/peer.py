@@ -19,6 +19,8 @@ _QUIET_S: Final = 5  # until a silent host is asked, and between questions
 _N_QUESTIONS: Final = 3
 _STARTING_S: Final = 15.0  # in which a port may be open before the party is behind it
 _CERTIFICATE: Final = "does not accept our certificate"
+_SILENT: Final = "it listens and says nothing: it may not reach this party"
+_ALTERED: Final = ("bad record mac", "bad signature", "decrypt error", "digest check")
 _NOT_TLS: Final = (
     "closes the connection before a certificate is shown: it speaks no TLS, or "
     "does not accept ours; compare [tls] of both party files"
@@ -44,7 +46,8 @@ class Peer:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rank = rank
-        self.name = f"party {rank} at {party_file.addresses[rank]}"
+        self.address = party_file.addresses[rank]
+        self.name = f"party {rank} at {self.address}"
         self.certificate = ""  # as PEM, once it is reached over TLS
         self._file = party_file
         self._clock = clock
@@ -82,22 +85,27 @@ class Peer:
         try:
             reached = socket.create_connection(self._file.endpoint(self.rank), _TRY_S)
         except OSError as error:
-            if self._clock() < self._deadline_s:
-                return ""
-            return (
-                f"did not come within {self._limit_s:g} s "
-                f"({error.strerror or error}); start it there, see whether it "
-                "refused this party, compare addresses and firewalls, or raise "
-                f"{self._limit_name} in the party file"
-            )
+            return self._not_there(error.strerror or str(error))
         try:
             self._socket = self._greet(reached)
+        except TimeoutError:
+            reached.close()
+            return self._not_there(_SILENT)
         except _RefusedError as refused:
             reached.close()
             is_early = str(refused) == _NOT_TLS and not self._is_late()
             return "" if is_early else str(refused)
         _watch_for_silence(self._socket)
         return ""
+
+    def _not_there(self, reason: str) -> str:
+        if self._clock() < self._deadline_s:
+            return ""
+        return (
+            f"did not come within {self._limit_s:g} s ({reason}); start it there, see "
+            "whether it refused this party, compare addresses and firewalls, or raise "
+            f"{self._limit_name} in the party file"
+        )
 
     def _is_late(self) -> bool:
         """Tell whether a port has closed connections for longer than a start takes."""
@@ -124,11 +132,9 @@ class Peer:
                 f"expected one by {files.authority}"
             ) from None
         except ssl.SSLError as error:
-            reason = (error.reason or "").replace("_", " ").lower()
-            is_alert = "alert" in reason
-            raise _RefusedError(
-                f"{_CERTIFICATE}: {reason}" if is_alert else _NOT_TLS
-            ) from None
+            raise _RefusedError(_failed_handshake(error.reason or "")) from None
+        except TimeoutError:
+            raise
         except OSError:
             raise _RefusedError(_NOT_TLS) from None
         name, expected = _common_name(secured), self._file.name_of(self.rank)
@@ -143,6 +149,17 @@ class Peer:
 
 class _RefusedError(Exception):
     """Who answers is not the peer, in words."""
+
+
+def _failed_handshake(reason: str) -> str:
+    """Return what a reason of OpenSSL means: `_NOT_TLS` if it is none of the peer's."""
+    words = reason.replace("_", " ").lower()
+    if any(sign in words for sign in _ALTERED):
+        return (
+            f"and this party do not read what the other sent: {words}; something "
+            "changes it on the way, see what stands between the hosts"
+        )
+    return f"{_CERTIFICATE}: {words}" if "alert" in words else _NOT_TLS
 
 
 def _common_name(secured: ssl.SSLSocket) -> str:

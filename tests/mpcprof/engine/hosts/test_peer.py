@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from mpcprof.engine.hosts.certificates import is_signed_by, make_certificates, sign
 from mpcprof.engine.hosts.gate import Gate, is_hello
 from mpcprof.engine.hosts.party_file import PartyFile, TlsFiles
-from mpcprof.engine.hosts.peer import Peer
+from mpcprof.engine.hosts.peer import Peer, _failed_handshake
 from mpcprof.errors import UsageError
 
 pytestmark = pytest.mark.skipif(
@@ -143,6 +144,20 @@ def test_a_peer_that_refuses_our_certificate_is_said_to(certificates, foreign):
     assert "does not accept our certificate" in str(peer.died())
 
 
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "something changes it on the way"),
+        ("TLSV1_ALERT_DECRYPT_ERROR", "something changes it on the way"),
+        ("TLSV1_ALERT_UNKNOWN_CA", "does not accept our certificate"),
+        ("WRONG_VERSION_NUMBER", "it speaks no TLS"),
+        ("", "it speaks no TLS"),
+    ],
+)
+def test_a_handshake_that_fails_is_put_into_words(reason, said):
+    assert said in _failed_handshake(reason)
+
+
 def test_a_peer_that_never_comes_is_waited_for_as_long_as_the_file_says():
     now_s = [0.0]
     party_file = PartyFile(rank=0, addresses=("127.0.0.1:1", "127.0.0.1:2"))
@@ -155,6 +170,21 @@ def test_a_peer_that_never_comes_is_waited_for_as_long_as_the_file_says():
     assert not peer.is_alive()
     assert "did not come within 60 s (Connection refused)" in str(peer.died())
     assert "or raise wait_limit in the party file" in str(peer.died())
+
+
+def test_a_host_that_listens_and_says_nothing_may_come_yet(certificates, monkeypatch):
+    monkeypatch.setattr("mpcprof.engine.hosts.peer._TRY_S", 0.02)
+    now_s = [0.0]
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port, own = server.getsockname()[1], tls_of(certificates, "party0")
+        peer = peer_at(port, own, limit_s=60.0, clock=lambda: now_s[0])
+
+        assert peer.is_alive()
+        now_s[0] = 61.0
+        assert not peer.is_alive()
+
+    assert "within 60 s (it listens and says nothing: it may not" in str(peer.died())
 
 
 def test_a_signature_is_of_one_key_and_one_text(certificates):
@@ -197,19 +227,27 @@ def test_the_gate_passes_on_tls_and_nothing_else(certificates):
                     secured.sendall(b"hello")
 
     def dial():
-        while True:
-            with contextlib.suppress(ConnectionRefusedError):
-                return socket.create_connection(("127.0.0.1", port), timeout=5)
+        return socket.create_connection(("127.0.0.1", port), timeout=5)
 
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.load_verify_locations(own.authority)
+    heard = []
+
+    def greet():
+        with client.wrap_socket(dial()) as secured:
+            heard.append(secured.recv(5))
+
+    plain = dial()
+    plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
+    early = threading.Thread(target=greet)
+    early.start()
+    time.sleep(0.05)  # who comes before the party listens is held, not refused
     with socket.create_server(("127.0.0.1", inner)) as server:
         threading.Thread(target=serve, args=(server,), daemon=True).start()
-        plain = dial()
-        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        client.check_hostname = False
-        client.load_verify_locations(own.authority)
-        with client.wrap_socket(dial()) as secured:
-            assert secured.recv(5) == b"hello"
+        early.join()
+        greet()
+        assert heard == [b"hello", b"hello"]
         with contextlib.suppress(ConnectionResetError):
             assert plain.recv(1) == b""
         plain.close()
