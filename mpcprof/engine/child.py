@@ -129,7 +129,7 @@ class Child:
 
     def last_words(self) -> str:
         """Return the line that tells best why it ended; keep the stack of a crash."""
-        tail = self._tail()
+        tail = self.tail()
         if _FATAL in tail:
             return one_line(tail, self.name)
         return self._last_line()
@@ -156,10 +156,11 @@ class Child:
             )
 
     def _last_line(self) -> str:
-        lines = [line.strip() for line in self._tail().splitlines() if line.strip()]
+        lines = [line.strip() for line in self.tail().splitlines() if line.strip()]
         return (lines or ["(nothing)"])[-1]
 
-    def _tail(self) -> str:
+    def tail(self) -> str:
+        """Return the end of what it printed."""
         log = self._log.fileno()
         begin = max(os.fstat(log).st_size - _TAIL_BYTES, 0)
         # the position is the child's as well and must not move

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -26,11 +27,15 @@ from mpcprof.engine.hosts.peer import Peer
 from mpcprof.engine.installation import get_runtime
 from mpcprof.engine.lowering import runtime_settings
 from mpcprof.engine.party.framing import Header, pack, unpack
-from mpcprof.errors import EngineError, NoAnswerError, UsageError
+from mpcprof.errors import EngineError, NoAnswerError, PartyDiedError, UsageError
 
 _RETRIES: Final = 100_000  # of the link: how long to wait is for the program to say
 _POLL_S: Final = 0.3
 _LEAVE_S: Final = 3.0
+# what SPU prints of a message that TLS refused, and, before it ends, of one that did
+# not arrive: after each failure it connects anew and sends again, after 1, 3 and 5 s
+_CHANGED: Final = re.compile(r"send request failed.+\[E1016\](.+)")
+_SENT_IN_VAIN: Final = re.compile(r"SendImpl error (.+)")
 _TOGETHER: Final = ("mpcprof", "spu", "jax")  # versions that have to be the same
 
 
@@ -239,13 +244,16 @@ class Station:
         """
         assert self._child is not None, "start() comes first"
         limit_s = limit_s or self.file.answer_limit_s
-        watched: list[Watched] = [*self.peers.values()]
+        link = _LinkLog(self._child, [*self.peers.values()])
+        watched: list[Watched] = [link, *self.peers.values()]
         if self._gate:
             watched.append(self._gate.watched)
         try:
             return ask_all(
                 [self._child], [header], [blobs], watch=watched, timeout_s=limit_s
             )[0]
+        except PartyDiedError as error:
+            raise link.cut_off() or error from None
         except NoAnswerError:
             raise NoAnswerError(
                 f"no answer within {limit_s:g} s: a peer hangs, or a call takes long; "
@@ -297,6 +305,45 @@ class Station:
                 if own:
                     stack.callback(own.close)
         self.peers, self._gate, self._child = {}, None, None
+
+
+class _LinkLog:
+    """What this host's party prints of its links; `Watched` for changed bytes.
+
+    TLS takes nothing of a message that was changed on the way, and SPU sends it again:
+    no result is wrong, but nobody is told.
+    """
+
+    def __init__(self, child: Child, peers: Sequence[Peer]) -> None:
+        self._child = child
+        self._peers = peers
+
+    def is_alive(self) -> bool:
+        """Tell whether TLS has refused nothing that came."""
+        return _CHANGED.search(self._child.tail()) is None
+
+    def died(self) -> PartyDiedError:
+        """Return the error that says that bytes were changed."""
+        return PartyDiedError(
+            f"what comes from {self._named(_CHANGED)} is changed on the way: TLS "
+            "refuses it, nothing of it was used; see what stands between the hosts"
+        )
+
+    def cut_off(self) -> PartyDiedError | None:
+        """Return the error that says that nothing arrives, if this ended the party."""
+        if _SENT_IN_VAIN.search(self._child.tail()) is None:
+            return None
+        return PartyDiedError(
+            f"what is sent to {self._named(_SENT_IN_VAIN)} does not arrive, four times "
+            "in 9 s, though the party is there: something on the way cuts or changes "
+            "the connection; see what stands between the hosts"
+        )
+
+    def _named(self, sign: re.Pattern[str]) -> str:
+        found = sign.search(self._child.tail())
+        text = found[1] if found else ""
+        named = [peer for peer in self._peers if peer.address in text]
+        return " or ".join(peer.name for peer in named or self._peers)
 
 
 def _signed_text(rank: int, run_id: str) -> bytes:

@@ -15,7 +15,7 @@ from mpcprof.engine.emulation.relay import free_ports
 from mpcprof.engine.hosts.certificates import make_certificates
 from mpcprof.engine.hosts.party_file import read_party_file
 from mpcprof.engine.hosts.session import HostedSession
-from mpcprof.errors import EngineError
+from mpcprof.errors import PartyDiedError
 from mpcprof.isolation import module_argv
 from mpcprof.network import parse_network
 from tests.hosts import HOUR_OFF, hosts
@@ -98,17 +98,24 @@ def test_nobody_between_parties_reads_or_changes_anything(tmp_path):
         call = session.run("double")
         result = session.fetch("double")
         middle.changes = True
-        with pytest.raises(EngineError):
-            session.run("double", limit_s=2.0)
+        with pytest.raises(PartyDiedError) as changed:
+            session.run("double", limit_s=60.0)
 
     _, said = follower.communicate(timeout=60)
     middle.close()
+    assert str(changed.value) == (
+        f"what comes from party 1 at 127.0.0.1:{middle.port} is changed on the way: "
+        "TLS refuses it, nothing of it was used; see what stands between the hosts"
+    )
     assert np.allclose(result, 2 * SECRET, atol=1e-4)
     assert call.runs[1].bytes_sent == 0  # an addition needs no message
     assert len(middle.seen) > 1000
     for readable in (b"command", b"double", SECRET.tobytes()[:8]):
         assert readable not in middle.seen
-    assert said.splitlines()[-1].startswith("mpcprof: party ")
+    assert said.splitlines()[-1] == (
+        f"mpcprof: party 0 at 127.0.0.1:{ports[0]} is gone: it was stopped or has "
+        "failed; what it printed there says why"
+    )
     assert follower.returncode == 1
 
 
