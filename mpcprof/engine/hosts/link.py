@@ -48,7 +48,7 @@ class MeasuredLink:
 
     @property
     def pace_under_load(self) -> float:
-        """Share of its goodput that the slowest way keeps while all are busy."""
+        """Smallest share of its goodput that a way keeps while all are busy."""
         shares = (
             self.at_once_bytes_per_s[pair] / alone
             for pair, alone in self.alone_bytes_per_s.items()
@@ -86,7 +86,7 @@ class MeasuredLink:
                 f"{_rate(self.at_once_bytes_per_s[pair])} while all are busy"
                 for pair, alone in sorted(self.alone_bytes_per_s.items())
             ),
-            f"under load the slowest way keeps {self.pace_under_load:.0%} of its pace",
+            f"under load a way keeps at least {self.pace_under_load:.0%} of its pace",
             f"as a network: {self.network}",
         ]
 
