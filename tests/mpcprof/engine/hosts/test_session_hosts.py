@@ -124,7 +124,7 @@ def test_hosts_whose_clocks_are_an_hour_apart_measure_the_same_call(tmp_path):
     (tmp_path / "mine.py").write_text("def square(x):\n    return x * x\n")
     words = ("profile", "mine.py:square", "--input", "8", "--repeats", "1")
 
-    with hosts(2, parse_network("44MBps,20ms"), tmp_path) as made:
+    with hosts(2, parse_network("unlimited,20ms"), tmp_path) as made:
         files = [made.write_file(r, tmp_path / "certificates") for r in (0, 1)]
         prefix = HOUR_OFF if Path("/proc/self/ns/time").exists() else ()
         made.start(1, *words, "--parties", str(files[1]), prefix=prefix)
