@@ -1,5 +1,6 @@
 """Settings that hold for all tests, and the live parties that several of them ask."""
 
+import contextlib
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -8,8 +9,12 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from mpcprof.engine.session import Session
 
+# two threads of an operation would wait for each other beside other tests
+os.environ["OMP_NUM_THREADS"] = "1"
 # most of what JAX takes in tests is compiling; none of it is for speed
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
@@ -60,3 +65,31 @@ def semi2k() -> "Iterator[Session]":
 def aby3() -> "Iterator[Session]":
     """Three parties, on the same terms."""
     yield from _live_session("aby3")
+
+
+@pytest.fixture
+def stay(monkeypatch: pytest.MonkeyPatch, semi2k: "Session") -> "Iterator[Session]":
+    """Have commands use live parties, which stay, and a calibration that is known.
+
+    A link that is off is tried once.
+    """
+    from mpcprof.network import LOOPBACK
+    from mpcprof.pricing import Calibration
+    from mpcprof.sweep import cases
+    from mpcvit.secure import parties
+
+    def of_run(_: object, deployment: object) -> "AbstractContextManager[Session]":
+        assert deployment == semi2k.deployment
+        return contextlib.nullcontext(semi2k)
+
+    def of_model(conditions: parties.Conditions, _: int) -> object:
+        return of_run(None, conditions.deployment)
+
+    known = Calibration(loopback_s_per_hop=1e-4, loopback_s_per_byte=1e-9)
+    monkeypatch.setattr(cases.CaseRun, "_session", of_run)
+    monkeypatch.setattr(cases, "calibrate_host", lambda *_: known)
+    monkeypatch.setattr(parties, "_make_session", of_model)
+    monkeypatch.setattr("mpcprof.engine.calibration._N_TRIES", 1)
+    yield semi2k
+    semi2k.late_s = 0.0
+    semi2k.set_network(LOOPBACK)

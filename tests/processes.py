@@ -14,7 +14,7 @@ def is_running(pid: int) -> bool:
     return state not in "ZX"
 
 
-def still_running(pids: Sequence[int], timeout_s: float = 5.0) -> list[int]:
+def still_running(pids: Sequence[int], timeout_s: float = 30.0) -> list[int]:
     """Those that run when the time is out; hopefully none."""
     deadline_s = time.monotonic() + timeout_s
     while (left := [*filter(is_running, pids)]) and time.monotonic() < deadline_s:

@@ -149,7 +149,7 @@ def users_of(inodes: set[int]) -> list[str]:
     return found + [name for name in names if name in mounts]
 
 
-def wait_until_unused(inodes: set[int], timeout_s: float = 5.0) -> list[str]:
+def wait_until_unused(inodes: set[int], timeout_s: float = 30.0) -> list[str]:
     """What still uses the namespaces after the time is out; hopefully nothing."""
     deadline_s = time.monotonic() + timeout_s
     while (users := users_of(inodes)) and time.monotonic() < deadline_s:

@@ -1,6 +1,7 @@
 """The scripts that neither search nor train, as a person calls them."""
 
 import ast
+import contextlib
 import importlib
 import json
 import os
@@ -202,7 +203,10 @@ def test_two_and_three_parties_see_the_link():
 
 
 @pytest.mark.spu
-def test_the_error_of_softmax_is_measured_and_written(tmp_path):
+def test_the_error_of_softmax_is_measured_and_written(tmp_path, monkeypatch, semi2k):
+    live = contextlib.nullcontext(semi2k)
+    monkeypatch.setattr("mpcvit.paper.measuring.Session", lambda *_: live)
+
     *points, path = run_script("softmax_error", "spu-0.9.5", tmp_path)
 
     assert path == str(tmp_path / "softmax-error-semi2k.csv")
@@ -235,11 +239,7 @@ def test_table_2_is_printed_for_both_protocols_with_ranks(monkeypatch):
 
 
 @pytest.mark.spu
-def test_the_memory_of_a_party_is_measured(monkeypatch):
-    monkeypatch.setitem(
-        importlib.import_module("benchmarks.memory").LARGE, "n_heads", 4
-    )
-
+def test_the_memory_of_a_party_is_measured():
     (line,) = run_script("memory", "--only", "mul")
 
     found = re.fullmatch(

@@ -19,6 +19,8 @@ from tests.studies import QUICK, make_outcome
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Folders = pytest.TempPathFactory
+ONE_EPOCH = ("--search-epochs", "1")
+UNTAUGHT = ("--teacher", "none")
 
 
 def run_study(name: str, *arguments: object) -> dict:
@@ -30,13 +32,19 @@ def run_study(name: str, *arguments: object) -> dict:
 
 
 @pytest.fixture(scope="module")
-def search(tmp_path_factory: Folders) -> Path:
-    """Folder of a finished search."""
-    folder = tmp_path_factory.mktemp("serial")
-    run_study(
-        *("fig9_lambda", "--lambda", "0", "--search-epochs", "1"), *("--output", folder)
+def one_lambda(tmp_path_factory: Folders) -> dict:
+    """Report of searches under one lambda by two seeds, of which one is trained."""
+    return run_study(
+        *("fig9_lambda", "--lambda", "0", "--mu", "0.5", "--search-epochs", "1"),
+        *("--seeds", "0,1", *UNTAUGHT, "--recipe", "quick"),
+        *("--output", tmp_path_factory.mktemp("serial")),
     )
-    return folder / "searches" / "lambda-0-seed-0"
+
+
+@pytest.fixture(scope="module")
+def search(one_lambda: dict) -> Path:
+    """Folder of a finished search."""
+    return Path(one_lambda["conditions"]["searches"][0]["folder"])
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +53,7 @@ def batched_search(tmp_path_factory: Folders) -> Path:
     folder = tmp_path_factory.mktemp("batched")
     made = run_study(
         *("fig9_lambda", "--lambda", "0", "--search-epochs", "1"),
-        *("--heads", "batched", "--output", folder),
+        *("--heads", "batched", *UNTAUGHT, "--output", folder),
     )
     assert made["conditions"]["searches"][0]["config"]["cost"] == "grouped"
     return folder / "searches" / "lambda-0-seed-0"
@@ -80,23 +88,26 @@ def test_a_number_out_of_range_is_refused_before_anything_runs(name, arguments):
 @pytest.mark.parametrize(
     ("name", "arguments", "n_outcomes"),
     [
-        ("table3_granularity", ("--mu", "0.5", "--search-epochs", "1"), 3),
-        ("grouped_cost", ("--n-budgets", "1", "--search-epochs", "1"), 2),
+        ("grouped_cost", ("--n-budgets", "1", *ONE_EPOCH, *UNTAUGHT), 2),
         (
             "table5_extra_relu",
-            ("--mu", "0.3", "--sigma", "1", "--search-epochs", "1"),
+            ("--mu", "0.3", "--sigma", "1", *ONE_EPOCH, *UNTAUGHT),
             2,
         ),
         ("table4_distillation", ("scale",), 4),
-        ("fig9_lambda", ("--lambda", "0,1", "--mu", "0.5", "--search-epochs", "1"), 2),
+        ("fig9_lambda", ("--lambda", "0,1", "--mu", "0.5", *ONE_EPOCH, *UNTAUGHT), 2),
     ],
 )
 def test_an_ablation_searches_trains_and_reports(tmp_path, name, arguments, n_outcomes):
     document = run_study(name, *arguments, "--seeds", "0", "--output", tmp_path)
 
+    check_outcomes(document, n_outcomes)
+    assert (tmp_path / "results.md").exists()
+
+
+def check_outcomes(document: dict, n_outcomes: int) -> None:
     assert len(document["outcomes"]) >= n_outcomes
     assert all(0 <= one["accuracy"] <= 1 for one in document["outcomes"])
-    assert (tmp_path / "results.md").exists()
 
 
 def test_a_report_has_every_option_and_no_path_that_was_not_typed(
@@ -119,7 +130,9 @@ def test_a_report_has_every_option_and_no_path_that_was_not_typed(
         assert str(tmp_path) not in text
         assert str(ROOT) not in text
         assert str(Path.home()) + "/" not in text
-    made = json.loads(texts[-1])["conditions"]
+    document = json.loads(texts[-1])
+    check_outcomes(document, 3)
+    made = document["conditions"]
     assert {*made["options"]} == {
         max(one.opts, key=len).lstrip("-") for one in main.params
     } - {"json"}
@@ -134,26 +147,18 @@ def test_a_report_has_every_option_and_no_path_that_was_not_typed(
     assert "out/searches/by-head: lambda 0.005 per s, cost additive, by" in texts[0]
 
 
-def test_one_lambda_does_not_fall_and_what_is_not_trained_is_said(tmp_path):
-    document = run_study(
-        *("fig9_lambda", "--lambda", "0", "--mu", "0.5", "--search-epochs", "1"),
-        *("--seeds", "0,1", "--teacher", "none", "--output", tmp_path),
-    )
-
-    findings = " ".join(document["findings"])
+def test_one_lambda_does_not_fall_and_what_is_not_trained_is_said(one_lambda):
+    findings = " ".join(one_lambda["findings"])
     assert "As lambda grows" not in findings
     assert "Trained, with every seed: what the search of seed 0 derives." in findings
 
 
-def test_searches_and_trainings_take_the_recipe_that_is_named(tmp_path):
-    document = run_study(
-        *("fig9_lambda", "--lambda", "0", "--search-epochs", "1", "--recipe", "quick"),
-        *("--teacher", "none", "--output", tmp_path),
-    )
+def test_searches_and_trainings_take_the_recipe_that_is_named(one_lambda):
+    conditions = one_lambda["conditions"]
+    searched = [one["config"]["recipe"] for one in conditions["searches"]]
 
-    conditions = document["conditions"]
-    (search,) = conditions["searches"]
-    for recipe in (conditions["recipe"], search["config"]["recipe"]):
+    assert len(searched) == 2
+    for recipe in (conditions["recipe"], *searched):
         assert recipe["augmentation"]["horizontal_flip"] == 0.5
         assert recipe["epochs"] == 1
 
@@ -172,7 +177,7 @@ def test_a_family_of_batched_heads_has_its_extremes_without_random_ones(
     tmp_path, batched_search
 ):
     family = run_study(
-        *("pareto_family", batched_search, "--teacher", "none", "--seeds", "0"),
+        *("pareto_family", batched_search, *UNTAUGHT, "--seeds", "0"),
         *("--output", tmp_path),
     )
 
@@ -183,7 +188,7 @@ def test_a_family_of_batched_heads_has_its_extremes_without_random_ones(
 
 def test_a_family_has_every_baseline_and_a_picture(tmp_path, search):
     family = run_study(
-        *("pareto_family", search, "--n-budgets", "1", "--teacher", "none"),
+        *("pareto_family", search, "--n-budgets", "1", *UNTAUGHT),
         *("--output", tmp_path),
     )
 
@@ -202,7 +207,7 @@ def test_a_family_has_every_baseline_and_a_picture(tmp_path, search):
 
 def test_random_choices_cost_what_the_searched_one_does(tmp_path, search):
     compared = run_study(
-        *("searched_and_random", search, "--n-random", "2", "--teacher", "none"),
+        *("searched_and_random", search, "--n-random", "2", *UNTAUGHT),
         *("--seeds", "0", "--output", tmp_path),
     )
 
@@ -221,7 +226,7 @@ def test_random_networks_of_a_space_of_layers_cost_what_the_found_one_does(tmp_p
     CliRunner().invoke(search_command, [*map(str, words)], catch_exceptions=False)
 
     compared = run_study(
-        *("searched_and_random", search, "--n-random", "2", "--teacher", "none"),
+        *("searched_and_random", search, "--n-random", "2", *UNTAUGHT),
         *("--seeds", "0", "--tolerance", "0.2", "--output", tmp_path / "compared"),
     )
 
@@ -239,7 +244,7 @@ def test_families_and_a_found_network_are_trained_alike_and_drawn(tmp_path):
 
     document = run_study(
         *("pareto_spaces", "--only", "CNN", "--also", f"found={tmp_path / 'a.json'}"),
-        *("--teacher", "none", "--seeds", "0,1", "--output", tmp_path),
+        *(*UNTAUGHT, "--seeds", "0,1", "--output", tmp_path),
     )
 
     named = [(one["group"], one["name"]) for one in document["outcomes"]]

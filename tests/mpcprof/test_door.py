@@ -27,8 +27,10 @@ def run_examples(owner: object, name: str) -> None:
         for name in mpcprof.__all__
     ],
 )
-def test_the_example_of_every_name_is_right(monkeypatch, name):
+def test_the_example_of_every_name_is_right(monkeypatch, request, name):
     monkeypatch.chdir(ROOT)
+    if name in BY_PARTIES:
+        request.getfixturevalue("stay")
     offered = getattr(mpcprof, name)
 
     assert ">>> " in (offered.__doc__ or "")

@@ -8,10 +8,8 @@ from hypothesis import strategies as st
 from mpcprof.cli import main
 from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
-from mpcprof.pricing import Calibration
 from mpcprof.profile.io import read_profile
 from mpcprof.shard import Shard, parse_shard
-from mpcprof.sweep.cases import CaseRun
 from mpcprof.sweep.grid import grid_config
 from mpcprof.sweep.run import sweep
 from mpcprof.verify.run import make_config
@@ -99,26 +97,11 @@ def config_of(shard: str):
 
 
 @pytest.mark.spu
-def test_merged_parts_have_the_bytes_and_hops_of_the_whole(
-    tmp_path, monkeypatch, semi2k
-):
-    class Live:
-        """The parties of all tests, which stay."""
-
-        __slots__ = ()
-
-        def __enter__(self):
-            return semi2k
-
-        def __exit__(self, *_):
-            pass
-
-    monkeypatch.setattr(CaseRun, "_session", lambda self, _deployment: Live())
-    known = Calibration(loopback_s_per_hop=1e-4, loopback_s_per_byte=1e-9)
-
+@pytest.mark.usefixtures("stay")
+def test_merged_parts_have_the_bytes_and_hops_of_the_whole(tmp_path):
     for shard in ("1/1", "1/3", "2/3", "3/3"):
         path = tmp_path / f"{shard.replace('/', '-')}.parquet"
-        sweep(config_of(shard), path, calibration=known)
+        sweep(config_of(shard), path)
     parts = [str(tmp_path / f"{number}-3.parquet") for number in (3, 1, 2)]
     merged = tmp_path / "merged.parquet"
     CliRunner().invoke(main, ["table", "merge", *parts, "-o", str(merged)])

@@ -57,8 +57,10 @@ def run_examples(owner: object, name: str, names: dict[str, object]) -> None:
         for name in mpcvit.__all__
     ],
 )
-def test_the_example_of_every_name_is_right(monkeypatch, name, names):
+def test_the_example_of_every_name_is_right(monkeypatch, request, name, names):
     monkeypatch.chdir(ROOT)
+    if name in BY_PARTIES:
+        request.getfixturevalue("stay")
     offered = getattr(mpcvit, name)
 
     assert ">>> " in (offered.__doc__ or "")

@@ -33,9 +33,7 @@ from mpcvit.front import (
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.pareto import Member, ParetoConfig, gather
 from mpcvit.secure.model_owner import checkpoint_digest
-from tests import PROFILES
-
-PROFILE = PROFILES / "semi2k.parquet"
+from tests.committed import small_profile
 
 
 def member(latency_s, accuracy):
@@ -60,7 +58,7 @@ def write(folder, attention, accuracy, *, attention_of_layers=None, dataset="dig
 
 def request(*runs):
     return ParetoConfig(
-        runs=tuple(map(str, runs)), profile=PROFILE, network=NETWORKS["wan"]
+        runs=tuple(map(str, runs)), profile=small_profile(), network=NETWORKS["wan"]
     )
 
 
@@ -134,7 +132,13 @@ def test_parties_measure_what_a_folder_of_images_taught(tmp_path, monkeypatch):
         return SimpleNamespace(latency_s=1.5)
 
     monkeypatch.setattr("mpcvit.secure.inference.infer", infer)
-    arguments = [str(tmp_path), "--cost-table", str(PROFILE), "--measured", "--json"]
+    arguments = [
+        str(tmp_path),
+        "--cost-table",
+        str(small_profile()),
+        "--measured",
+        "--json",
+    ]
 
     done = CliRunner().invoke(command, arguments, catch_exceptions=False)
 
@@ -155,7 +159,7 @@ def test_what_was_measured_is_not_measured_again(tmp_path):
     batched = gather(
         ParetoConfig(
             runs=(str(tmp_path),),
-            profile=PROFILE,
+            profile=small_profile(),
             network=NETWORKS["wan"],
             heads="batched",
         )
@@ -220,7 +224,7 @@ def test_a_file_of_what_was_measured_counts_whatever_the_order_of_its_keys(tmp_p
         "latency_s": 3,
         "conditions": {
             "network": str(NETWORKS["wan"]),
-            "deployment": str(read_profile(PROFILE).deployment),
+            "deployment": str(read_profile(small_profile()).deployment),
             "architecture": backwards,
         },
     }

@@ -187,7 +187,9 @@ def test_each_party_gets_an_equal_share_of_the_processors():
 
 
 @pytest.mark.spu
-def test_quick_tries_semi2k_and_its_link_for_real():
+def test_quick_tries_semi2k_and_its_link_for_real(monkeypatch):
+    monkeypatch.setattr("mpcprof.engine.calibration._N_TRIES", 2)
+
     shown = CliRunner().invoke(main, ["doctor", "--quick", "--json"])
 
     document = json.loads(shown.stdout)

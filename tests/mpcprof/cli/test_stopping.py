@@ -33,7 +33,7 @@ def test_a_sweep_that_is_setting_up_says_what_is_kept_and_leaves_no_process(tmp_
             assert sweep.poll() is None
 
         sweep.send_signal(signal.SIGTERM)
-        _, shown = sweep.communicate(timeout=60)
+        _, shown = sweep.communicate(timeout=240)
 
     assert sweep.returncode == 143
     assert shown.splitlines()[-1] == (

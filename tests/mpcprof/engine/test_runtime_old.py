@@ -13,7 +13,13 @@ from mpcprof.builds import NOT_OPTIONS, PAPER_BUILD
 from mpcprof.deployment import make_deployment
 from mpcprof.dims import Dims
 from mpcprof.engine.emulation.relay import RelayEmulation
-from mpcprof.engine.installation import find_python, find_runtime, install_runtime
+from mpcprof.engine.installation import (
+    find_python,
+    find_runtime,
+    install_runtime,
+    installation_problem,
+    mpcprof_home,
+)
 from mpcprof.engine.measure import Case, CaseFailedError, MeasureConfig, measure
 from mpcprof.engine.recording import find_critical_path, hops_basis
 from mpcprof.engine.session import Session
@@ -43,7 +49,10 @@ def fft(x): return jnp.fft.fft(x).real
 
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory):
-    """A build installed for these tests, or the reason why there is none."""
+    """Home of a build: installed here, or for these tests, or why there is none."""
+    if not installation_problem(PAPER_BUILD.environment):
+        yield mpcprof_home()
+        return
     try:
         python = find_python(PAPER_BUILD.environment)
     except BackendUnavailableError as error:
@@ -51,6 +60,7 @@ def home(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mpcprof-home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MPCPROF_HOME", str(folder))
+        patch.setenv("PIP_NO_COMPILE", "1")  # of thousands of modules few are used
         install_runtime(PAPER_BUILD.environment, lambda step: None, python)
         yield folder
 
@@ -125,14 +135,16 @@ def test_a_message_beyond_a_window_waits_a_round_trip(semi2k, n_entries, n_waits
     loopback_s = min(semi2k.run("case").latency_s for _ in range(2))
     semi2k.set_network(Network(bandwidth_bytes_per_s=44e6, rtt_s=0.1))
 
-    call = semi2k.run("case")
+    calls = [semi2k.run("case") for _ in range(2)]  # a busy machine makes one longer
     semi2k.set_network(LOOPBACK)
     semi2k.unload("case")
 
-    assert {line.n_waits for line in call.counters.lines} == {n_waits}
-    assert call.counters.lower.hops == 1 + 2 * n_waits
-    assert call.latency_s >= 0.05 * (1 + 2 * n_waits)
-    assert call.latency_s - loopback_s < 0.05 * (3 + 2 * n_waits)
+    for call in calls:
+        assert {line.n_waits for line in call.counters.lines} == {n_waits}
+        assert call.counters.lower.hops == 1 + 2 * n_waits
+    quickest_s = min(call.latency_s for call in calls)
+    assert quickest_s >= 0.05 * (1 + 2 * n_waits)
+    assert quickest_s - loopback_s < 0.05 * (3 + 2 * n_waits)
 
 
 @pytest.mark.parametrize(
@@ -263,28 +275,23 @@ def test_the_option_table_is_that_of_the_build(home):
         assert enums[name] == ([*default] if isinstance(default, tuple) else None)
 
 
-def test_an_option_reaches_the_parties():
+def test_an_option_reaches_the_parties_which_are_gone_after_close():
     options = ["fxp_exp_iters=5"]
     deployment = make_deployment("semi2k", runtime=PAPER_BUILD.name, options=options)
     workload = replace(get_workload("exp"), tolerance=Tolerance(atol=1.0))
 
     with Session(deployment, RelayEmulation()) as session:
+        pids = [*session.party_pids()]
         timing = timing_of(session, workload, **SIZES)
 
     assert counts_of(timing) == (5, 5 * 16 * ENTRIES)
-
-
-def test_parties_are_gone_after_close(home):
-    with session_of("semi2k") as session:
-        pids = [*session.party_pids()]
-
     assert len(pids) == 2
     assert still_running(pids) == []
 
 
 def test_profile_measures_a_function_of_ones_own(home, tmp_path):
     # slow enough for the tolerance of the link check on a busy machine of two cores
-    network = "20MBps,40ms"
+    network = "10MBps,40ms"
     (tmp_path / "functions.py").write_text(FUNCTIONS)
 
     done = subprocess.run(

@@ -93,7 +93,7 @@ def test_a_browser_draws_the_page_with_the_price_of_predict(tmp_path: Path) -> N
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=240,
     ).stdout
 
     latency = format_duration(expected.latency_s, digits=4)

@@ -5,9 +5,10 @@ import pytest
 from mpcprof.dims import Dims
 from mpcprof.engine.measure import Case
 from mpcprof.errors import EngineError
-from mpcprof.network import LOOPBACK, NETWORKS
+from mpcprof.network import LOOPBACK, NETWORKS, parse_network
 from mpcprof.progress import Silent
-from mpcprof.sweep.cases import CaseRun
+from mpcprof.sweep import cases
+from mpcprof.sweep.cases import CaseRun, calibrate_host
 from mpcprof.sweep.config import make_config
 from mpcprof.workloads.registry import get_workload
 from tests.mpcprof.engine.test_measure import Parties
@@ -79,4 +80,39 @@ def test_each_case_is_a_line_with_its_seconds_and_how_many_are_done():
     assert progress.lines[1:] == [
         f"{case}: 2 s, {number} of 3 cases measured"
         for number, case in enumerate(CASES, 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("network", "mode", "trimmed", "advice"),
+    [
+        ("10MBps,100ms", "priced", "44MBps,40ms", False),
+        ("10MBps,100ms", "emulated", "11MBps,40ms", False),
+        ("20MBps,10ms", "emulated", "20MBps,10ms", True),
+    ],
+)
+def test_a_host_is_calibrated_on_a_link_that_was_trimmed(
+    network, mode, trimmed, advice, monkeypatch
+):
+    calls = []
+
+    def trim(session, link, *, advice):
+        calls.append((session, link, bool(advice)))
+
+    def calibrate(session, link, *, seed, is_rough):
+        calls.append((session, link, seed, is_rough))
+        return "constants"
+
+    monkeypatch.setattr(cases, "trim_link", trim)
+    monkeypatch.setattr(cases, "calibrate", calibrate)
+    config = make_config(
+        cases=CASES, protocol="aby3", network=parse_network(network), mode=mode, seed=7
+    )
+
+    assert calibrate_host(config, "parties") == "constants"
+
+    against = NETWORKS["wan"] if mode == "priced" else parse_network(network)
+    assert calls == [
+        ("parties", parse_network(trimmed), advice),
+        ("parties", against, 7, False),
     ]

@@ -92,6 +92,7 @@ def test_commands_for_transformers_refuse_it_in_one_line(tmp_path):
 
 
 @pytest.mark.spu
+@pytest.mark.usefixtures("stay")
 def test_infer_gives_the_label_of_the_module(tmp_path):
     network = get_efficientvit("efficientvit-m0")
     module = trained(

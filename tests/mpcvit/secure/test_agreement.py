@@ -86,6 +86,7 @@ def emulated_logits(network, images, seed):
 
 
 @pytest.mark.spu
+@pytest.mark.usefixtures("stay")
 def test_parties_compute_what_torch_does_and_the_emulation(network, images, tmp_path):
     path = tmp_path / "weights.safetensors"
     save_file(network.weights(), path)

@@ -62,7 +62,7 @@ def train_with_torchrun(program: Path, output: Path) -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
 
@@ -102,7 +102,7 @@ def errors_of_two(folder: Path) -> list[str]:
         process.start()
     theirs.close()
     for process in processes:
-        process.join(60)
+        process.join(240)
         process.kill()
     errors = []
     with contextlib.suppress(EOFError):
@@ -178,7 +178,7 @@ def test_a_killed_process_resumes_to_the_same_bits(tmp_path):
     )
 
     process.start()
-    process.join(120)
+    process.join(240)
     result = train(tiny_request(killed))
 
     assert process.exitcode == -signal.SIGKILL
@@ -199,7 +199,7 @@ def test_sigterm_in_a_step_keeps_the_finished_epochs_and_says_so(tmp_path):
         assert "epoch 1" in next(line for line in process.stderr if "epoch" in line)
 
         process.send_signal(signal.SIGTERM)
-        _, shown = process.communicate(timeout=60)
+        _, shown = process.communicate(timeout=240)
 
     assert process.returncode == 143
     assert shown.splitlines()[-1] == (

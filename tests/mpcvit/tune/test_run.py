@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from mpcprof.errors import EngineError, MpcprofError, TuningError, UsageError
-from mpcprof.network import parse_network
+from mpcprof.network import LOOPBACK, parse_network
 from mpcprof.nn.approximation import SoftmaxBounds
 from mpcprof.nn.architecture import get_model, uniform_architecture
 from mpcprof.nn.plan import read_plan
@@ -437,7 +437,7 @@ def test_real_parties_say_what_the_emulation_says(folder, tmp_path):
     config = make_config(
         folder,
         output=tmp_path / "plan.json",
-        network=parse_network("lan"),
+        network=LOOPBACK,
         n_by_parties=2,
         emulation="relay",
     )

@@ -1,8 +1,10 @@
 """Tests of `mpcprof.engine.emulation.backends`."""
 
 import shutil
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,12 +32,16 @@ def test_a_backend_is_available_exactly_when_there_is_no_reason_against_it() -> 
         assert "\n" not in status.reason
 
 
-def test_probing_takes_less_than_a_second() -> None:
-    begin_s = time.perf_counter()
+def test_probing_takes_less_than_a_second_or_a_few_starts_of_python() -> None:
+    def seconds(act: Callable[[], object]) -> float:
+        begin_s = time.perf_counter()
+        act()
+        return time.perf_counter() - begin_s
 
-    probe_backends()
+    start = [sys.executable, "-c", "import subprocess, json"]
+    python_s = min(seconds(lambda: subprocess.check_call(start)) for _ in range(3))
 
-    assert time.perf_counter() - begin_s < 1.0
+    assert min(seconds(probe_backends) for _ in range(3)) < max(1.0, 8 * python_s)
 
 
 def test_probing_leaves_the_devices_and_namespaces_of_this_process_alone() -> None:

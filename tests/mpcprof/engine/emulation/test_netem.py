@@ -29,16 +29,28 @@ pytestmark = pytest.mark.link
 WAN = NETWORKS["wan"]
 TIME_STAMPED_SEGMENT, ITS_FRAME = 1448, 1514
 
-REASONS = {status.name: status.reason for status in probe_backends()}
 NETEM_IS_MISSING = "this kernel has no netem qdisc (sch_netem)"
-needs_netem = pytest.mark.skipif(
-    bool(REASONS["netem"]), reason=REASONS["netem"] or "available"
-)
-# netem comes last in its probe: if that is all that is missing, the rest is there
-WITHOUT_NETEM = "" if REASONS["netem"] == NETEM_IS_MISSING else REASONS["netem"]
-needs_veth = pytest.mark.skipif(
-    bool(WITHOUT_NETEM), reason=WITHOUT_NETEM or "available"
-)
+needs_netem = pytest.mark.usefixtures("netem")
+needs_veth = pytest.mark.usefixtures("veth")
+
+
+@pytest.fixture(scope="module")
+def netem_reason() -> str:
+    """Return why there is no netem; asked in a test, not when it is collected."""
+    return {status.name: status.reason for status in probe_backends()}["netem"]
+
+
+@pytest.fixture
+def netem(netem_reason: str) -> None:
+    if netem_reason:
+        pytest.skip(netem_reason)
+
+
+@pytest.fixture
+def veth(netem_reason: str) -> None:
+    """Skip where even pairs are missing: netem itself comes last in its probe."""
+    if netem_reason not in ("", NETEM_IS_MISSING):
+        pytest.skip(netem_reason)
 
 
 @pytest.mark.parametrize(("n_parties", "n_pairs"), [(2, 1), (3, 3), (4, 6)])
@@ -129,12 +141,14 @@ def test_only_a_missing_qdisc_is_taken_for_one() -> None:
         shape(RefusingRoute(errno.EPERM), 1, "netem", qdisc, command="add")
 
 
-@pytest.mark.skipif(not REASONS["netem"], reason="netem is available")
-def test_starting_without_netem_says_what_the_probe_says() -> None:
+def test_starting_without_netem_says_what_the_probe_says(netem_reason: str) -> None:
+    if not netem_reason:
+        pytest.skip("netem is available")
+
     with pytest.raises(BackendUnavailableError) as caught:
         NetemEmulation().start(2)
 
-    assert REASONS["netem"] in str(caught.value)
+    assert netem_reason in str(caught.value)
 
 
 @needs_netem

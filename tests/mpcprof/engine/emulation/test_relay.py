@@ -11,8 +11,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -109,6 +110,16 @@ def one_way_s(link: Link) -> float:
     return time.monotonic() - begin_s
 
 
+def check_delay(trip_s: Callable[[], float], delay_s: float, late_s: float) -> None:
+    """Check that no trip is early, and the median not late; a machine may be busy."""
+    for _ in range(3):
+        seen_s = [trip_s() for _ in range(15)]
+        assert min(seen_s) >= delay_s
+        if statistics.median(seen_s) <= delay_s + late_s:
+            return
+    pytest.fail(f"{statistics.median(seen_s)} s instead of {delay_s} s, in three tries")
+
+
 def in_background(*acts) -> list[threading.Thread]:
     threads = [threading.Thread(target=act, daemon=True) for act in acts]
     for thread in threads:
@@ -116,7 +127,7 @@ def in_background(*acts) -> list[threading.Thread]:
     return threads
 
 
-def is_free_soon(port: int, timeout_s: float = 5.0) -> bool:
+def is_free_soon(port: int, timeout_s: float = 30.0) -> bool:
     """Whether a port is free at last; the threads of a killed process take a moment."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
@@ -161,27 +172,23 @@ def test_a_message_arrives_after_the_delay_and_hardly_later():
         emulation.set_network(WAN)
 
         for link in links:
-            seen_s = [one_way_s(link) for _ in range(15)]
-
-            assert min(seen_s) >= ONE_WAY_S
-            assert statistics.median(seen_s) <= ONE_WAY_S + LATE_S
+            check_delay(partial(one_way_s, link), ONE_WAY_S, LATE_S)
 
 
 def test_what_comes_back_on_a_connection_is_delayed_as_well():
     with running() as emulation, connected(emulation, (0, 1)) as [link]:
         emulation.set_network(WAN)
-        content, seen_s = link.next_message(32), []
+        content = link.next_message(32)
 
-        for _ in range(15):
+        def round_trip_s() -> float:
             begin_s = time.monotonic()
             link.sender.sendall(content)
             receive(link.receiver, len(content))
             link.receiver.sendall(b"taken")
             receive(link.sender, 5)
-            seen_s.append(time.monotonic() - begin_s)
+            return time.monotonic() - begin_s
 
-        assert min(seen_s) >= WAN.rtt_s
-        assert statistics.median(seen_s) <= WAN.rtt_s + 2 * LATE_S
+        check_delay(round_trip_s, WAN.rtt_s, 2 * LATE_S)
 
 
 def slowest_rate_bytes_per_s(links: list[Link], n_bytes: int) -> float:
@@ -226,10 +233,8 @@ def test_a_direction_that_is_stuck_holds_up_no_other():
         (sending,) = in_background(lambda: stuck.sender.sendall(content))
         time.sleep(0.2)
 
-        seen_s = {link: [one_way_s(link) for _ in range(9)] for link in others}
-
-        for trips_s in seen_s.values():
-            assert statistics.median(trips_s) <= ONE_WAY_S + LATE_S
+        for link in others:
+            check_delay(partial(one_way_s, link), ONE_WAY_S, LATE_S)
         receive(stuck.receiver, len(content))
         sending.join()
 
@@ -270,7 +275,7 @@ def test_a_stream_that_cannot_be_counted_ends_the_relay_with_a_reason():
 
         link.sender.sendall(b"GET / HTTP/1.1\r\n\r\n")
 
-        assert still_running([emulation.watched()[0].pid], timeout_s=2.0) == []
+        assert still_running([emulation.watched()[0].pid]) == []
 
 
 def test_a_party_port_in_use_is_refused_by_number():

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
@@ -26,6 +25,7 @@ from mpcprof.engine.emulation.tun import (
 from mpcprof.errors import PartyDiedError
 from mpcprof.network import LOOPBACK, Network
 from tests import ROOT
+from tests.processes import still_running
 from tests.wan_party import (
     goodput_bytes_per_s,
     namespace_of,
@@ -42,8 +42,7 @@ _PIECE_BYTES = 45 * 1448  # what segmentation offload makes one packet of
 _ACK, _SYN_ACK, _FIN_ACK = 0x10, 0x12, 0x11
 _PR_GET_PDEATHSIG = 2
 
-REASON = next(status.reason for status in probe_backends() if status.name == "tun")
-needs_tun = pytest.mark.skipif(bool(REASON), reason=REASON or "available")
+needs_tun = pytest.mark.usefixtures("tun")
 
 # a controller with a party that dies with it, as the engine's do
 CONTROLLER = """
@@ -82,6 +81,14 @@ print(json.dumps([reason, prefix, rtt_s]))
 UNPRIVILEGED = ["setpriv", "--bounding-set=-all,+setfcap", "--inh-caps=-all"]
 
 
+@pytest.fixture(scope="module")
+def tun() -> None:
+    """Skip where there is none; asked when a test runs, not when it is collected."""
+    reason = {status.name: status.reason for status in probe_backends()}["tun"]
+    if reason:
+        pytest.skip(reason)
+
+
 def packet(n_bytes: int, flags: int = _ACK, protocol: int = 6) -> bytes:
     """A packet with virtio-net header, IP without options, TCP with time stamps."""
     ip = struct.pack("!BBHHHBBH8x", 0x45, 0, 52 + n_bytes, 0, 0, 64, protocol, 0)
@@ -110,15 +117,6 @@ def arrivals(
             now_s += 1e-5  # a write takes time
             taken.append((now_s, n_bytes))
     return taken
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process exists and is not just waiting to be reaped."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
 
 
 def test_only_the_payload_of_tcp_is_counted() -> None:
@@ -329,10 +327,7 @@ def test_killing_the_controller_leaves_no_process_and_no_namespace() -> None:
         controller.kill()
 
     assert wait_until_unused({inode}) == []
-    deadline_s = time.monotonic() + 5.0
-    while any(map(is_running, pids)) and time.monotonic() < deadline_s:
-        time.sleep(0.02)
-    assert not [pid for pid in pids if is_running(pid)]
+    assert still_running(pids) == []
 
 
 @needs_tun

@@ -101,7 +101,7 @@ def test_nobody_between_parties_reads_or_changes_anything(tmp_path):
         with pytest.raises(PartyDiedError) as changed:
             session.run("double", limit_s=60.0)
 
-    _, said = follower.communicate(timeout=60)
+    _, said = follower.communicate(timeout=240)
     middle.close()
     assert str(changed.value) == (
         f"what comes from party 1 at 127.0.0.1:{middle.port} is changed on the way: "
@@ -129,7 +129,7 @@ def test_hosts_whose_clocks_are_an_hour_apart_measure_the_same_call(tmp_path):
         prefix = HOUR_OFF if Path("/proc/self/ns/time").exists() else ()
         made.start(1, *words, "--parties", str(files[1]), prefix=prefix)
         lead = made.start(0, *words, "--json", "--parties", str(files[0]))
-        document, said = lead.communicate(timeout=120)
+        document, said = lead.communicate(timeout=240)
 
     assert lead.returncode == 0, said
     found = json.loads(document)
