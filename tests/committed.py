@@ -38,7 +38,7 @@ def small_profile() -> Path:
     for record in sorted(committed_profile(), key=lambda one: one.latency_s):
         if record.kind == "primitive":
             by_workload.setdefault(record.workload, []).append(record)
-    few = [record for group in by_workload.values() for record in group[::4][:6]]
+    few = [record for group in by_workload.values() for record in group[::4][:4]]
     path = Path(_folder().name) / "semi2k.parquet"
     write_profile(path, replace(committed_profile(), records=tuple(few)))
     return path

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -19,8 +19,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # a shared machine may be slow at any moment: examples are counted, not timed
-settings.register_profile("shared-machine", deadline=None)
-settings.register_profile("daily", deadline=None, max_examples=25)  # `make check`
+untimed = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("shared-machine", untimed)
+settings.register_profile("daily", untimed, max_examples=25)  # `make check`
 settings.load_profile("shared-machine")
 
 # Files that take longest: begun first, no processor idles at the end.

@@ -52,7 +52,9 @@ def call_timeline(call: Call, title: str, network: Network) -> Timeline:
     )
 
 
-_LEAST_S: Final = 1e-6  # of sending, so that no message is lost from the bytes
+# of sending, so that no message is lost from the bytes: a busy relay may see the last
+# one of a party after its end, or two at once
+_LEAST_S: Final = 1e-6
 
 
 def _row(
@@ -71,7 +73,7 @@ def _row(
         size = f"{one.n_bytes} bytes"
         if one.sender == rank:
             row.until(time_s, "computing")
-            leaves_s = max(one.arrival_s - one_way_s, time_s + _LEAST_S)
+            leaves_s = max(one.arrival_s - one_way_s, time_s)
             detail = f"to party {one.receiver}, {size}"
             row.until(leaves_s, "sending", detail, n_bytes=one.n_bytes)
             has_sent = True
@@ -100,7 +102,8 @@ class _Row:
         hops: float = 0.0,
     ) -> None:
         """Add what the party does until then; what ended before has no slice."""
-        time_s = min(max(time_s, self._at_s), self._end_s)
+        least_s = self._at_s + (_LEAST_S if state == "sending" else 0.0)
+        time_s = max(min(time_s, self._end_s), least_s)
         self.slices.append(
             PartySlice(
                 state=state,

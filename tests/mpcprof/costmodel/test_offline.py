@@ -9,7 +9,6 @@ from click.testing import CliRunner
 from mpcprof.cli import main
 from mpcprof.cli.predict import OFFLINE_PROTOCOLS
 from mpcprof.costmodel.ferret import TRANSFER_ROUND
-from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.costmodel.offline import (
     PROTOCOLS,
     Correlation,
@@ -23,11 +22,8 @@ from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.plan import rewrites_only
 from mpcprof.nn.preset import MODELS
 from mpcprof.predict import predict_model, predict_offline
-from mpcprof.profile.io import read_profile
-from tests import ROOT
+from tests.committed import committed_model, committed_profile
 
-PROFILE = read_profile(ROOT / "profiles" / "semi2k.parquet")
-MODEL = fit_cost_model(PROFILE)
 TRIPLE = Correlation(kind="ring triple", width_bits=64, count=1)
 
 
@@ -52,9 +48,9 @@ def test_what_is_counted_explains_every_byte_of_the_online_phase(attention, has_
     plan = rewrites_only(architecture) if has_plan else None
     steps = trace_model(architecture, 2, plan)
 
-    counted = count_randomness(PROFILE, steps)
+    counted = count_randomness(committed_profile(), steps)
 
-    predicted = MODEL.predict(steps, NETWORKS["wan"])
+    predicted = committed_model().predict(steps, NETWORKS["wan"])
     assert sum(map(opened_bytes, counted)) == predicted.bytes_sent
 
 
@@ -111,7 +107,7 @@ def test_nothing_costs_nothing():
 
 def test_a_dealer_is_cheapest_and_ciphertexts_beat_transfers():
     steps = trace_model(uniform_architecture(MODELS["cifar"], attention="softmax"), 1)
-    counted = count_randomness(PROFILE, steps)
+    counted = count_randomness(committed_profile(), steps)
     cost = {name: price_offline(counted, name).total_bytes for name in PROTOCOLS}
 
     assert cost["dealer"] < cost["bfv"] < cost["ferret"] < cost["iknp"]
@@ -119,13 +115,13 @@ def test_a_dealer_is_cheapest_and_ciphertexts_beat_transfers():
 
 def test_a_protocol_without_an_offline_phase_is_refused():
     with pytest.raises(UsageError, match="aby3 has no offline phase to price"):
-        count_randomness(read_profile(ROOT / "profiles" / "aby3.parquet"), [])
+        count_randomness(committed_profile("aby3"), [])
 
 
 def report(protocol):
     architecture = uniform_architecture(MODELS["digits"], attention="softmax")
-    without = predict_model(MODEL, architecture, [NETWORKS["wan"]])
-    offline = predict_offline(PROFILE, architecture, protocol=protocol)
+    without = predict_model(committed_model(), architecture, [NETWORKS["wan"]])
+    offline = predict_offline(committed_profile(), architecture, protocol=protocol)
     return without, replace(without, offline=offline)
 
 

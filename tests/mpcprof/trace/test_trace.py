@@ -146,6 +146,17 @@ def test_a_party_that_ends_early_is_done_then():
     assert [row[-1].end_s for row in timeline.rows] == [0.5, 1.0]
 
 
+def test_messages_that_the_relay_sees_late_or_at_once_are_sent_all_the_same():
+    timeline = made(
+        *((0, 1, 5.1, 5.2, 10), (0, 1, 5.1, 5.2, 20), (0, 1, 5.7, 5.8, 400)),
+        ends_s=(0.5, 1.0),
+    )
+
+    assert_without_gaps(timeline)
+    assert sum(one.n_bytes for one in timeline.rows[0]) == 430
+    assert timeline.rows[0][-1].end_s == pytest.approx(0.5, abs=1e-5)
+
+
 @pytest.mark.parametrize("unit", TRACE_UNITS)
 def test_speedscope_accepts_its_json_and_weights_add_up(unit):
     fastjsonschema = pytest.importorskip("fastjsonschema")
