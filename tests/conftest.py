@@ -24,16 +24,24 @@ settings.register_profile("shared-machine", untimed)
 settings.register_profile("daily", untimed, max_examples=25)  # `make check`
 settings.load_profile("shared-machine")
 
-# Files that take longest: begun first, no processor idles at the end.
+# Files that take longest, begun first, so that no processor idles at the end.
 LONG = (
-    *("sweep/test_kill.py", "cli/test_sweep.py", "engine/test_runtime_old.py"),
-    *("benchmarks/test_studies.py", "train/test_processes.py", "test_derive.py"),
-    *("workloads/test_blocks.py", "paper/test_breakdown.py", "tune/test_run.py"),
+    *("sweep/test_kill.py", "engine/test_conformance.py", "cli/test_sweep.py"),
+    *("engine/test_runtime_old.py", "train/test_processes.py"),
+    *("sweep/test_random_functions.py", "engine/test_session_spu.py"),
+    *("engine/test_block_cost_spu.py", "hosts/test_session_hosts.py"),
+    *("zoo/test_systems.py", "benchmarks/test_studies.py", "tune/test_run.py"),
+    *("paper/test_breakdown.py", "figures/test_figures.py", "test_derive.py"),
+    *("workloads/test_blocks.py", "benchmarks/test_scripts.py"),
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.path.as_posix().endswith(LONG))
+    def turn(item: pytest.Item) -> int:
+        path = item.path.as_posix()
+        return next((n for n, one in enumerate(LONG) if path.endswith(one)), len(LONG))
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="module")
