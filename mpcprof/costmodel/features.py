@@ -32,7 +32,8 @@ class Packing(NamedTuple):
         n_sent: Encrypted polynomials sent.
         n_received: Packed polynomials that come back.
         n_bare: Polynomials that come back unpacked, with the result's entries only.
-        n_automorphisms: Automorphisms that pack the result.
+        n_automorphisms: Automorphisms that pack the results, level by level of a tree.
+        n_slots: Results that a packed polynomial has room for; 0 if none are packed.
         n_products: Products of a ciphertext and a plaintext.
         n_results: Ciphertexts before packing.
         n_encoded: Polynomials of the side that stays in the clear.
@@ -42,6 +43,7 @@ class Packing(NamedTuple):
     n_received: int
     n_bare: int
     n_automorphisms: int
+    n_slots: int
     n_products: int
     n_results: int
     n_encoded: int
@@ -117,20 +119,33 @@ def _cheapest(p: int, q: int, r: int, *, is_packed: bool) -> Packing:
     n_sent = np.minimum(n_rows, n_columns) * n_inner
     n_results = n_rows * n_columns
     n_packed = -(-n_results // inner)  # what SPU prices, packed or not
-    n_automorphisms = -(-p * r // POLYNOMIAL_DEGREE) * inner * is_packed
+    n_priced = -(-p * r // POLYNOMIAL_DEGREE) * inner * is_packed
     n_products = n_results * n_inner
     price = (n_sent + n_packed) * _CIPHERTEXT_PRICE
-    price = price + n_automorphisms + n_products / _PRODUCTS_PER_PRICE
+    price = price + n_priced + n_products / _PRODUCTS_PER_PRICE
     best = price.size - 1 - price[::-1].argmin()
+    n_slots = int(inner[best]) * is_packed
     return Packing(
         n_sent=int(n_sent[best]),
         n_received=int(n_packed[best]) if is_packed else 0,
         n_bare=0 if is_packed else int(n_results[best]),
-        n_automorphisms=int(n_automorphisms[best]),
+        n_automorphisms=_automorphisms(int(n_results[best]), n_slots),
+        n_slots=n_slots,
         n_products=int(n_products[best]),
         n_results=int(n_results[best]),
         n_encoded=int((np.maximum(n_rows, n_columns) * n_inner)[best]),
     )
+
+
+def _automorphisms(n_results: int, n_slots: int) -> int:
+    """Return the automorphisms that pack results into polynomials.
+
+    A level of the tree merges pairs half as far apart as the one before; a result that
+    has no partner there needs its automorphism as well.
+    """
+    n_full, n_left = divmod(n_results, n_slots) if n_slots else (0, 0)
+    levels = [n_slots >> level for level in range(1, n_slots.bit_length())]
+    return n_full * sum(levels) + sum(min(n_left, width) for width in levels)
 
 
 Kind: TypeAlias = Literal["entries", "rows", "product"]
@@ -142,6 +157,7 @@ _SIZES: Final[dict[Kind, tuple[str, ...]]] = {
 }
 _FEW_SIZES = 6  # fewer leave too few sizes on either side of a knot
 _FEW_SIZES_TO_PACK = 12  # with few more sizes than features, noise would be fitted
+_FEW_SIZES_TO_DRAW = 8  # draws on the stock have fewer features
 _KNOT_QUANTILE = 0.3  # best held-out latency among 1/3, 1/2, two knots and none
 
 
@@ -304,7 +320,7 @@ def packed_features(
     if kind == "product" and n_sizes > _FEW_SIZES_TO_PACK:
         counts = (Feature(name=name) for name in Packing._fields)
         return (ONE, *counts, Feature(name="pr"))
-    if kind == "entries" and n_sizes > _FEW_SIZES_TO_PACK:
+    if kind == "entries" and n_sizes > _FEW_SIZES_TO_DRAW:
         draws = ("n_batches", "n_long_batches", "n_stocked", "waiting_share")
         return (*smooth, *(Feature(name=name) for name in draws))
     return smooth

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mpcprof.costmodel.features import (
     ONE,
+    VOLUME,
     Feature,
     Kind,
     axes,
@@ -201,6 +202,7 @@ def fit_smooth(
     )
 
 
+_IN_PROPORTION = 1.1  # bits are packed into bytes, and ranks differ by a few
 _LARGEST_DENOMINATOR = 16  # bits packed into bytes, shares split over parties
 _SIGNED = ("one",)  # below 0 where parties wait less for their hops than RTT/2 each
 _COUNTED = ("bytes_sent", "total_bytes_sent", "wire_bytes", "hops")
@@ -292,7 +294,8 @@ def fit_operation(observations: Sequence[Observation]) -> OperationFit:
     kind = operation_kind(observations[0].operation)
     sizes = [o.size for o in observations]
     n_sizes = len({*sizes})
-    weights = [1 / o.latency_s for o in observations]  # relative errors of the latency
+    # relative errors of the latency, with refills that were taken off
+    weights = [1 / (o.latency_s + o.refilled_s) for o in observations]
     values = {
         name: [float(getattr(o, name)) for o in observations]
         for name in (*_COUNTED, *_TIMED)
@@ -307,7 +310,7 @@ def fit_operation(observations: Sequence[Observation]) -> OperationFit:
         for name in _COUNTED
     }
     smooth = smooth_features(kind, tuple(sizes))
-    if exact["total_bytes_sent"] is None:
+    if exact["total_bytes_sent"] is None and not _is_in_proportion(observations):
         smooth = packed_features(kind, n_sizes, smooth)
     features = dict.fromkeys(values, smooth)
     if n_sizes == 1:
@@ -336,6 +339,13 @@ def _only_row(kind: Kind, sizes: Sequence[Size]) -> int:
     """Return the length of all rows, or 0 where there are several or no rows."""
     lengths = {size[1] for size in sizes} if kind == "rows" else set()
     return lengths.pop() if len(lengths) == 1 else 0
+
+
+def _is_in_proportion(observations: Sequence[Observation]) -> bool:
+    """Return whether bytes are in proportion to the size: nothing is packed."""
+    volumes = [max(VOLUME.value(o.size), 1.0) for o in observations]
+    each = [o.total_bytes_sent / n for o, n in zip(observations, volumes, strict=True)]
+    return max(each) <= _IN_PROPORTION * min(each)
 
 
 def _limits(

@@ -31,6 +31,7 @@ class Observation:
             bytes overestimate the waiting. Priced records: compute of the loopback run.
         loopback_s: Compute of the loopback run, with its hidden part; at least 0 and at
             most the latency on an emulated network.
+        refilled_s: Seconds of refills that calls made, which are in no other number.
         has_pauses: Whether the build's link waits for answers within long messages.
     """
 
@@ -46,6 +47,7 @@ class Observation:
     exposed_s: float
     loopback_s: float
     has_pauses: bool
+    refilled_s: float = 0.0
 
 
 def primitive_records(profile: Profile) -> tuple[Record, ...]:
@@ -147,6 +149,7 @@ def _observation(
         exposed_s=(exposed_s - per_call_s) / n_steps,
         loopback_s=max(loopback_s - per_call_s, 0.0) / n_steps,
         has_pauses=profile.deployment.build.has_pauses,
+        refilled_s=max(made.latency_s(network), 0.0),
     )
 
 

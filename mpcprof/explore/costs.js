@@ -155,12 +155,22 @@ class Features {
       n_sent: Math.min(nRows, nColumns) * nInner,
       n_received: isPacked ? Math.ceil(nResults / inner) : 0,
       n_bare: isPacked ? 0 : nResults,
-      n_automorphisms: isPacked ? Math.ceil((p * r) / this.degree) * inner : 0,
+      n_automorphisms: isPacked ? automorphisms(nResults, inner) : 0,
+      n_slots: isPacked ? inner : 0,
       n_products: nResults * nInner,
       n_results: nResults,
       n_encoded: Math.max(nRows, nColumns) * nInner,
     };
   }
+}
+
+// Return the automorphisms that pack results into polynomials, level by level.
+function automorphisms(nResults, nSlots) {
+  let all = 0;
+  for (let width = nSlots >> 1; width >= 1; width >>= 1) {
+    all += Math.floor(nResults / nSlots) * width + Math.min(nResults % nSlots, width);
+  }
+  return all;
 }
 
 function priceS(network, costs) {

@@ -35,7 +35,8 @@ def test_what_comes_back_is_packed_unless_it_is_one_ciphertext(p, q, r):
 
     assert (cut.n_received == 0) == (cut.n_bare > 0)
     assert cut.n_bare in (0, cut.n_results)
-    assert (cut.n_automorphisms == 0) == (cut.n_bare > 0)
+    assert (cut.n_slots == 0) == (cut.n_bare > 0)
+    assert cut.n_automorphisms <= cut.n_results * cut.n_slots.bit_length()
 
 
 @pytest.mark.parametrize("size", [(4, 4, 4), (12, 17, 12), (34, 11, 11), (1, 256, 10)])
@@ -49,6 +50,19 @@ def test_more_columns_may_be_less_work():
     wide, narrow = pack(17, 256, 384), pack(17, 256, 256)
 
     assert wide.n_automorphisms < narrow.n_automorphisms
+
+
+def test_few_results_need_nearly_as_many_automorphisms_a_level_as_many():
+    """Of 256 slots: all levels of 33 results have 33 but the last five."""
+    few, half, full = (
+        pack(*size) for size in ((65, 256, 16), (17, 256, 64), (17, 256, 256))
+    )
+
+    assert [one.n_slots for one in (few, half, full)] == [256] * 3
+    assert [one.n_results for one in (few, half, full)] == [33, 64, 256]
+    assert few.n_automorphisms == 33 + 33 + 32 + 31
+    assert half.n_automorphisms == 64 + 64 + 63
+    assert full.n_automorphisms == 255
 
 
 def test_products_of_entries_come_in_batches():
