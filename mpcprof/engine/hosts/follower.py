@@ -98,9 +98,11 @@ def _follow_once(
         name = f"party {party_file.rank} of {len(party_file.addresses)}"
         at_most = f" at most {party_file.wait_limit}" if is_only else ""
         progress.say(f"{name}: waits{at_most} for party 0 at {party_file.addresses[0]}")
+        progress.describe(f"{name}: waits for party 0")
         station.wait_for(0, party_file.wait_limit_s if is_only else math.inf)
         agreement = station.connect(offer.deployment if offer else None)
         progress.say(f"{name}: {agreement.deployment}, run {agreement.run_id[:12]}")
+        progress.describe(f"{name}: serves party 0")
         follower = _Follower(station, agreement.deployment, compiler, offer, progress)
         while follower.follow_one():
             pass
