@@ -2,7 +2,12 @@ import json
 
 import pytest
 
-from mpcprof.engine.hosts.link import MeasuredLink, check_real_link, write_link
+from mpcprof.engine.hosts.link import (
+    MeasuredLink,
+    check_real_link,
+    measure_link,
+    write_link,
+)
 from mpcprof.errors import LinkError, UsageError
 from mpcprof.network import parse_network
 
@@ -55,6 +60,27 @@ class Seen:
 
     def goodput_bytes_per_s(self, **_):
         return {(0, 1): self._seen[0], (1, 0): self._seen[0]}
+
+
+class Asymmetric(Seen):
+    """It keeps with how long messages each way was measured alone."""
+
+    def __init__(self):
+        super().__init__(2.5e6, 0.04)
+        self.lengths = {}
+
+    def goodput_bytes_per_s(self, *, message_bytes, n_messages, pairs=()):
+        self.lengths |= dict.fromkeys(pairs, message_bytes)
+        return {(0, 1): 12.5e6, (1, 0): 2.5e6}
+
+
+def test_each_way_is_measured_with_messages_that_fit_it():
+    session = Asymmetric()
+
+    seen = measure_link(session)
+
+    assert session.lengths == {(0, 1): 1_875_000, (1, 0): 375_000}
+    assert seen.network.bandwidth_bytes_per_s == 2.5e6
 
 
 def test_a_link_that_is_another_is_refused_with_what_to_do():
