@@ -15,8 +15,10 @@ PYTEST_ARGS ?=
 
 # What measures a link needs the machine for itself; all other tests share its processors.
 # A file's tests stay together, as they share parties, and the longest files come first.
-WITHOUT_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "not spu and not link"
-WITH_PARTIES := -n auto --dist loadfile --no-loadscope-reorder -m "spu and not link and not docs"
+# Parties wait for a network and for each other: one more at once than processors.
+BY_FILE := --dist loadfile --no-loadscope-reorder
+WITHOUT_PARTIES := -n auto $(BY_FILE) -m "not spu and not link"
+WITH_PARTIES := -n $$(($$(nproc) + 1)) $(BY_FILE) -m "spu and not link and not docs"
 WITH_LINKS := -m link tests/mpcprof/engine tests/benchmarks/test_scripts.py
 
 VENV := .venv

@@ -353,6 +353,12 @@ def test_a_checkpoint_that_is_not_there_is_one_line(command):
     assert len(done.stderr.splitlines()) == 1
 
 
+def run_here(*arguments):
+    done = CliRunner().invoke(main, [*map(str, arguments)])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
 def run_command(*arguments):
     done = subprocess.run(
         [sys.executable, "-m", "mpcvit", *map(str, arguments)],
@@ -411,7 +417,9 @@ def test_a_plan_without_parties_is_one_line(checkpoint):
 def test_infer_tells_labels_cost_forecast_and_trace(
     has_plan, checkpoint, tmp_path, request
 ):
+    run = run_command
     if has_plan:
+        run = run_here
         request.getfixturevalue("stay").emulation.keep_messages()
     trace = tmp_path / "infer.json"
     images = ["digits:0", "digits:1", "digits:2"]
@@ -419,7 +427,7 @@ def test_infer_tells_labels_cost_forecast_and_trace(
     options += ["--trace", str(trace)]
     options += ["--plan", leave_plan(checkpoint)] if has_plan else []
 
-    found = json.loads(run_command("infer", checkpoint, *images, *options))
+    found = json.loads(run("infer", checkpoint, *images, *options))
 
     forecast_of_call = found["forecast"]
     assert [label["image"] for label in found["labels"]] == images
@@ -446,7 +454,7 @@ def test_infer_tells_labels_cost_forecast_and_trace(
 def test_evaluate_secure_agrees_with_the_plain_model_and_the_emulation(checkpoint):
     options = ["--secure", "--images", "20", "--batch", "10", "--heads", "batched"]
 
-    text = run_command("evaluate", checkpoint, *options, "--network", "loopback")
+    text = run_here("evaluate", checkpoint, *options, "--network", "loopback")
 
     assert text.startswith("digits, 20 test images in batches of 10")
     assert "same label as the plain model: 100.0%" in text
