@@ -245,6 +245,10 @@ def resumable(place: Path | str, *, kept: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         error = TerminatedError if isinstance(stop, Terminated) else EngineError
+        if not Path(place).exists():
+            raise error(
+                "stopped before anything was kept; the same command begins anew"
+            ) from None
         raise error(
             f"stopped; {kept} in {place}, {_what_goes_on()} goes on there"
         ) from None

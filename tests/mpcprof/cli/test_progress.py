@@ -71,6 +71,22 @@ def test_no_terminal_gets_no_bar():
     assert isinstance(progress_bar("setting up"), ProgressLines)
 
 
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """Make the folder that a stopped command has written."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "x").mkdir(parents=True)
+
+
+def test_ctrl_c_before_anything_was_kept_promises_nothing():
+    with (
+        pytest.raises(EngineError, match="stopped before anything was kept; the same"),
+        resumable("runs/x", kept="finished epochs are"),
+    ):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("place")
 def test_ctrl_c_becomes_a_line_about_what_is_kept():
     with (
         pytest.raises(EngineError) as raised,
@@ -97,6 +113,7 @@ def test_a_full_disk_becomes_a_line_about_what_is_kept():
     )
 
 
+@pytest.mark.usefixtures("place")
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
 def test_what_began_with_fresh_goes_on_without_it(error):
     @click.command()

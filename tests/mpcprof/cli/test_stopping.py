@@ -26,7 +26,7 @@ def children_of(pid):
 
 
 @pytest.mark.spu
-def test_a_sweep_that_is_setting_up_says_what_is_kept_and_leaves_no_process(tmp_path):
+def test_a_sweep_that_is_setting_up_promises_nothing_and_leaves_no_process(tmp_path):
     path = tmp_path / "stopped.parquet"
     with subprocess.Popen([*SWEEP, path], stderr=subprocess.PIPE, text=True) as sweep:
         while len(children := children_of(sweep.pid)) < 3:  # the relay, two parties
@@ -37,22 +37,21 @@ def test_a_sweep_that_is_setting_up_says_what_is_kept_and_leaves_no_process(tmp_
 
     assert sweep.returncode == 143
     assert shown.splitlines()[-1] == (
-        f"mpcprof: stopped; what was finished is in {path}, the same command goes on "
-        "there"
+        "mpcprof: stopped before anything was kept; the same command begins anew"
     )
     assert "Traceback" not in shown
     assert still_running(children) == []
 
 
-def test_sigterm_is_a_line_about_what_is_kept_and_an_exit_code():
+def test_sigterm_is_a_line_about_what_is_kept_and_an_exit_code(tmp_path):
     with (
         pytest.raises(TerminatedError) as raised,
         ended_by_sigterm(),
-        resumable("runs/x", kept="finished epochs are"),
+        resumable(tmp_path, kept="finished epochs are"),
     ):
         signal.raise_signal(signal.SIGTERM)
 
-    assert str(raised.value).startswith("stopped; finished epochs are in runs/x")
+    assert str(raised.value).startswith(f"stopped; finished epochs are in {tmp_path}")
     assert raised.value.exit_code == 143
 
 
