@@ -31,7 +31,7 @@ _LINK_PROTOCOLS = ("semi2k", "aby3")  # a link between two parties, and among th
 _WORKLOAD = "relu"  # a comparison and a product: what all protocols differ in
 _SHOWN_TRAITS = (
     *("name", "backend", "dialect", "counts_bytes"),
-    *("slack", "stray_share", "first_call_limit_s"),
+    *("slack", "stray_share", "defects", "first_call_limit_s"),
 )
 _CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 

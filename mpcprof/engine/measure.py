@@ -284,7 +284,7 @@ class LoadedCase:
             raise CaseFailedError(
                 self.case,
                 f"the revealed result is wrong: {part}{fault}; its latency is not "
-                f"recorded; {_advice(deployment, kind, expected, tolerance)}",
+                f"recorded; {_advice(deployment, name, kind, expected, tolerance)}",
             )
 
     def unload(self) -> None:
@@ -378,6 +378,7 @@ def _schedule(
 
 def _advice(
     deployment: Deployment,
+    name: str,
     kind: WorkloadKind,
     expected: NDArray[np.float64],
     tolerance: Tolerance,
@@ -385,6 +386,8 @@ def _advice(
     """Return what usually helps against a wrong result."""
     build = deployment.build
     again = f"{build.name} is wrong at random: run the same command again; "
+    if defect := build.defect_of(name):
+        return f"{build.name} has it wrong: {defect}; use another runtime"
     wider = 2 * deployment.field_bits
     has_wider = wider in build.program_rings
     bits = f"--field-bits {wider}" if has_wider else "other --fraction-bits"

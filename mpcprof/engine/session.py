@@ -407,6 +407,7 @@ class Session:
                     "command": "stream",
                     "message_bytes": message_bytes,
                     "n_messages": n_messages,
+                    "seconds_per_byte": 1 / self.network.bandwidth_bytes_per_s,
                     "peers": [sender for sender, to in busy if to == rank],
                     "receivers": [to for sender, to in busy if sender == rank],
                     **self._common_start(),

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import importlib
+import itertools
 import json
 import os
 import re
@@ -31,7 +32,7 @@ SHARED = {  # what the scripts import
         "on_device",
         "script",
     ),
-    *("searches", "attention_properties"),
+    *("searches", "attention_properties", "attention_rows"),
 }
 SCRIPTS = sorted({p.stem for p in (ROOT / "benchmarks").glob("*.py")} - SHARED)
 STANDALONE = {"gpu_cifar10"}  # has no click, and a test file of its own
@@ -224,18 +225,44 @@ def test_sparsemax_alone_keeps_more_of_softmax_than_table_2_prints():
     assert found["sparsemax"] == (True, True, True)
 
 
-def test_table_2_is_printed_for_both_protocols_with_ranks(monkeypatch):
+def test_table_2_is_printed_for_both_protocols_and_builds_with_ranks(monkeypatch):
     monkeypatch.chdir(ROOT)
-    options = ("--predict", "--runtime", "spu-0.9.5", "--json")
+    runtimes = ("--runtime", "spu-0.9.5", "--runtime", "spu-0.3.1b0")
 
-    found = json.loads("\n".join(run_script("table2_attention", *options)))
+    lines = run_script("table2_attention", "--predict", *runtimes, "--json")
+    found = json.loads("\n".join(lines))
 
-    assert [name.split()[1] for name in found] == ["semi2k", "cheetah"]
-    for table in found.values():
-        assert len(table["rows"]) == 10
+    tables = {tuple(name.split()[:2]): table for name, table in found.items()}
+    assert {*tables} == {*itertools.product(runtimes[1::2], ("semi2k", "cheetah"))}
+    for (runtime, _), table in tables.items():
+        by_name = {row["variant"]: row for row in table["rows"]}
+        assert len(by_name) == 10
         assert table["spearman"] > 0.3
-    by_name = {row["variant"]: row for row in table["rows"]}
-    assert by_name["scale"]["latency_s"] < by_name["softmax"]["latency_s"]
+        assert by_name["square"]["latency_s"] < by_name["softmax"]["latency_s"]
+        is_wrong = runtime == "spu-0.3.1b0"
+        assert (by_name["xnorm"]["latency_s"] is None) == is_wrong
+        assert bool(by_name["xnorm"]["refused"]) == is_wrong
+
+
+def test_a_refused_variant_stands_in_table_2_without_a_number_or_a_rank():
+    module = importlib.import_module("benchmarks.attention_rows")
+    costs = {
+        "attn.scale": module.Cost(0.1, 2e5, 5),
+        "attn.square": module.Cost(0.2, 3e5, 7),
+    }
+    plain, refused = ((True, True, True), 1e-4), {"attn.xnorm": "it is wrong"}
+
+    rows = [
+        module.make_row(name, plain, costs, refused)
+        for name in ("scale", "xnorm", "square")
+    ]
+    ranked = [row for row in rows if row.is_ranked]
+    scale, xnorm, square = (row.cells(ranked)[5:] for row in rows)
+
+    assert scale == ("400 ms", "800 kB", "20", "1", "0.66 s", "1")
+    assert xnorm == ("refused", "-", "-", "-", "13.25 s", "-")
+    assert (square[3], square[5]) == ("2", "2")
+    assert rows[1].refused == "it is wrong"
 
 
 @pytest.mark.spu

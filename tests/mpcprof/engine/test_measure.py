@@ -376,6 +376,15 @@ def test_a_build_that_is_wrong_at_random_is_asked_again_before_anything_else():
         measure(Mistaken(zeros, old), [case], MeasureConfig(networks=(WAN,), repeats=1))
 
 
+def test_what_a_build_has_wrong_in_every_call_is_not_asked_again():
+    old = make_deployment("semi2k", runtime="spu-0.3.1b0")
+    dims = Dims(n_heads=1, n_tokens=3, head_dim=2)
+    case = Case(workload=get_workload("attn.xnorm"), dims=dims)
+
+    with pytest.raises(CaseFailedError, match=r"in every call; use another runtime$"):
+        measure(Mistaken(zeros, old), [case], MeasureConfig(networks=(WAN,), repeats=1))
+
+
 def test_inputs_of_another_shape_are_said_by_their_range():
     with pytest.raises(
         CaseFailedError, match=r"[0-9], inputs from -1 to 1 and -1 to 1; its"
