@@ -18,7 +18,7 @@ from mpcprof.nn.mixing import MIXERS
 from mpcprof.nn.norm import NORMS
 from mpcprof.nn.plan import Plan
 from mpcprof.nn.preset import MODELS, ModelPreset, Pooling
-from mpcprof.nn.steps import LOCAL, Step
+from mpcprof.nn.steps import LOCAL, PRIMITIVES, Step
 from mpcprof.sweep.grid import PRESETS
 from mpcprof.workloads.registry import all_workloads, get_workload
 
@@ -107,7 +107,9 @@ def _draw_one(
     """Return a new case of a workload; None if none is quick enough."""
     for _ in range(_TRIES):
         dims = _draw_dims(name, chance)
-        one = Drawn(name=name, dims=dims, steps=trace_block(name, dims))
+        n_steps = PRIMITIVES[name].n_steps if name in PRIMITIVES else 1
+        steps = trace_block(name, dims) * n_steps
+        one = Drawn(name=name, dims=dims, steps=steps)
         needed = {step.operation for step in model.priced(one.steps)}
         if not needed <= {*model.operations}:
             return None

@@ -148,7 +148,8 @@ def test_no_case_is_drawn_twice():
 
 def test_a_case_carries_the_steps_of_its_shape():
     for case in draw():
-        assert case.steps == trace_block(case.name, case.dims)
+        n_steps = 20 if case.name == "local" else 1  # in one call
+        assert case.steps == trace_block(case.name, case.dims) * n_steps
         assert case.architecture is None
 
 
