@@ -341,7 +341,10 @@ def test_an_unknown_format_is_named():
 
 @pytest.mark.parametrize(("attention", "n_left_out"), [("scale", 0), ("softmax", 1)])
 def test_terms_of_aby3_lack_the_hop_of_the_first_maximum_alone(attention, n_left_out):
-    model = fit_cost_model(read_profile(PROFILES / "aby3.parquet"))
+    profile = read_profile(PROFILES / "aby3.parquet")
+    with_local = fit_cost_model(profile)
+    records = (r for r in profile.records if r.workload != "local")
+    model = fit_cost_model(replace(profile, records=tuple(records)))
     architecture = uniform_architecture(MODELS["digits"], attention=attention)
     steps = trace_model(architecture, 1)
 
@@ -350,6 +353,13 @@ def test_terms_of_aby3_lack_the_hop_of_the_first_maximum_alone(attention, n_left
     total_s = sum_of_terms_s(terms, architecture, model.per_call_s)
     predicted = model.predict(steps, WAN).latency_s
     assert predicted - total_s == pytest.approx(n_left_out * WAN.one_way_s, abs=1e-9)
+
+    terms = compute_terms(with_local, MODELS["digits"], WAN, attentions=[attention])
+
+    total_s = sum_of_terms_s(terms, architecture, with_local.per_call_s)
+    left_out_s = with_local.predict(steps, WAN).latency_s - total_s
+    copies_s = left_out_s - n_left_out * WAN.one_way_s
+    assert 0 < copies_s < 3 * 0.6e-3  # less than one local step in each of three layers
 
 
 def test_a_quantity_is_an_array_or_a_tensor_like_another():

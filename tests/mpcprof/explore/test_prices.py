@@ -35,8 +35,9 @@ from tests.factories import make_priced_record
 Json = dict[str, Any]  # Any: JSON of the page
 NODE = shutil.which("node")
 COMMITTED = ("semi2k", "aby3", "cheetah", "semi2k-spu0.3.1b0", "cheetah-spu0.3.1b0")
-WITH_LOCAL = {"semi2k with local": "semi2k", "aby3 with local": "aby3"}
-PROFILES = (*COMMITTED, *WITH_LOCAL)
+MADE = {"semi2k with local": "semi2k"}
+WITH_LOCAL = ("aby3", *MADE)
+PROFILES = (*COMMITTED, *MADE)
 N_CASES = 200
 DRIVER = """
 const { data, cases } = JSON.parse(require("fs").readFileSync(0, "utf8"));
@@ -66,7 +67,7 @@ def model_of(name: str) -> CostModel:
     """A committed profile's, or that of one with local steps measured too."""
     if name in COMMITTED:
         return committed_model(name)
-    profile = committed_profile(WITH_LOCAL[name])
+    profile = committed_profile(MADE[name])
     local = (
         make_priced_record(
             LOCAL,

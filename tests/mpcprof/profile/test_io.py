@@ -289,7 +289,7 @@ def test_a_fresh_start_replaces_what_cannot_be_read(tmp_path):
 def test_an_output_that_cannot_be_written_is_found_on_entry(tmp_path):
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(ProfileError, match=r"cannot write .*--output"):
+    with pytest.raises(ProfileError, match=r"cannot write .*choose another place"):
         ProfileWriter(tmp_path / "file" / "a.parquet", SEMI2K).__enter__()
     with pytest.raises(ProfileError, match="it is a folder"):
         ProfileWriter(tmp_path, SEMI2K).__enter__()

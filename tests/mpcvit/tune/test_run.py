@@ -269,7 +269,7 @@ def test_other_protocols_choose_otherwise(folder, result, tmp_path):
     }
     assert chosen["semi2k"] == ("semi2k", "gelu_within_8", 4)
     assert chosen["aby3"] == ("aby3", "gelu_spline", 4)
-    assert chosen["cheetah"] == ("cheetah", "gelu_clip4", 1)  # where bytes are dear
+    assert chosen["cheetah"] == ("cheetah", "gelu_within_8", 1)  # head after head
 
 
 def test_relu_softmax_and_scale_are_tuned_without_softmax(tmp_path):
