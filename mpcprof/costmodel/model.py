@@ -234,7 +234,7 @@ class CostModel:
         self, counts: Counter[Step], network: Network, *, is_call: bool
     ) -> Prediction:
         priced = [
-            (s, n * _n_products(s), self.costs(s.operation, s.size))
+            (s, n * s.n_products, self.costs(s.operation, s.size))
             for s, n in counts.items()
         ]
         parts = add_by_name(
@@ -351,10 +351,6 @@ def _to_network(network: Network | str) -> Network:
 def checked_rtt_s(protocol: str) -> float | None:
     """Return the shortest round trip that predictions were held against, if known."""
     return _CHECKED_RTT_S.get(protocol)
-
-
-def _n_products(step: Step) -> int:
-    return step.size[0] if step.operation in PRODUCT_OPERATIONS else 1
 
 
 def _part(name: str, count: int, n_units: int, costs: Costs, network: Network) -> Part:

@@ -245,7 +245,7 @@ class Refills:
         for step in steps:
             if appetite := self.appetites.get(step.operation):
                 expected = appetite.expected(step.size)
-                total = total.plus(expected, _n_products_of(step))
+                total = total.plus(expected, step.n_products)
         return total
 
     def calls(self, record: Record, steps: Sequence[Step]) -> Calls | None:
@@ -271,7 +271,7 @@ class Refills:
         for the stock send ciphertexts of their own; then no half batches are told.
         """
         taking = [
-            (appetite, step.size, _n_products_of(step))
+            (appetite, step.size, step.n_products)
             for step in steps
             if (appetite := self.appetites.get(step.operation))
         ]
@@ -514,10 +514,6 @@ def _bytes_each(name: str, records: Sequence[Record]) -> float:
         _bytes_by(record, _TRANSFERRING) / max(_n_entries(name, _size(record)), 1)
         for record in records
     )
-
-
-def _n_products_of(step: Step) -> int:
-    return step.size[0] if step.operation in PRODUCT_OPERATIONS else 1
 
 
 def _n_entries(operation: str, size: Size) -> int:

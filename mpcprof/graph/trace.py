@@ -52,8 +52,7 @@ class GraphTrace:
 
 def _hops(model: CostModel, steps: Sequence[Step]) -> float:
     return sum(
-        (step.size[0] if step.operation == "matmul" else 1)
-        * model.costs(step.operation, step.size).hops
+        step.n_products * model.costs(step.operation, step.size).hops
         for step in model.priced(steps)
     )
 

@@ -37,6 +37,11 @@ class Step(NamedTuple):
     size: Size
     part: str = ""
 
+    @property
+    def n_products(self) -> int:
+        """Products one after another, each at the cost of one; 1 but of `matmul`."""
+        return self.size[0] if self.operation in PRODUCT_OPERATIONS else 1
+
 
 class Primitive(NamedTuple):
     """A primitive as it is measured.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from mpcprof.costmodel.model import CostModel
 from mpcprof.network import Network
-from mpcprof.nn.steps import PRODUCT_OPERATIONS, Step
+from mpcprof.nn.steps import Step
 from mpcprof.pricing import Costs
 from mpcprof.trace.timeline import PartySlice, State, Timeline, join_slices
 
@@ -30,9 +30,8 @@ def predict_timeline(
     end_s = whole.per_call_s
     for step in steps:
         costs = model.costs(step.operation, step.size)
-        n_units = step.size[0] if step.operation in PRODUCT_OPERATIONS else 1
         for rank, row in enumerate(rows):
-            row += _step_slices(step, costs, n_units, network, rank, len(rows), end_s)
+            row += _step_slices(step, costs, network, rank, len(rows), end_s)
         end_s = rows[0][-1].end_s
     return Timeline(
         title=title, rows=tuple(join_slices(row) for row in rows), is_predicted=True
@@ -42,13 +41,13 @@ def predict_timeline(
 def _step_slices(
     step: Step,
     costs: Costs,
-    n_units: int,
     network: Network,
     rank: int,
     n_parties: int,
     begin_s: float,
 ) -> list[PartySlice]:
     """Return computing, sending and waiting, which add up to the step's latency."""
+    n_units = step.n_products
     total_s = n_units * costs.latency_s(network)
     network_s = costs.hops * network.one_way_s
     sending_s = n_units * costs.wire_bytes / network.bandwidth_bytes_per_s
