@@ -41,9 +41,9 @@ class Calibration:
 def price_s(
     network: Network,
     *,
-    exposed_s: float,
     hops: float,
     wire_bytes: float,
+    exposed_s: float = 0.0,
     hidden_s: float = 0.0,
 ) -> float:
     """Return seconds: exposed_s + max(hidden_s, hops RTT/2 + wire_bytes / bandwidth).

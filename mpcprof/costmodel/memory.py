@@ -8,15 +8,15 @@ working set counts, and all inputs, weights among them, as they are kept in shar
 is a forecast: what steps before it leave behind in a heap is a factor for all networks.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from mpcprof.builds import DEFAULT_BUILD
-from mpcprof.costmodel.features import VOLUME
 from mpcprof.deployment import Deployment
-from mpcprof.nn.steps import PRODUCT_OPERATIONS, ROW_OPERATIONS, Size, Step
+from mpcprof.nn.steps import PRODUCT_OPERATIONS, Size, Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,14 +42,12 @@ class Footprint:
         return each * n_entries(operation, size)
 
 
-def n_entries(operation: str, size: Size) -> float:
+def n_entries(operation: str, size: Size) -> int:
     """Return the entries that a step works on at once."""
     if operation in PRODUCT_OPERATIONS:
         n, p, q, r = size
         return n * (p * q + q * r + p * r)
-    if operation in ROW_OPERATIONS:
-        return size[0] * size[1]
-    return VOLUME.value(size)
+    return math.prod(size)
 
 
 # Measured by `python benchmarks/memory.py`: peaks of fresh parties in two calls of some

@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Final
 
 from mpcprof.costmodel.features import check_size
@@ -281,12 +282,7 @@ class CostModel:
         others = [name for name in operations if name not in opening]
         begins = {*others} <= _SILENT  # nothing is sent before a product
         names = [*others, *opening[: int(begins)]]
-        starts = [self._starts[name] for name in names]
-        return Costs(
-            bytes_sent=sum(start.bytes_sent for start in starts),
-            total_bytes_sent=sum(start.total_bytes_sent for start in starts),
-            hops=sum(start.hops for start in starts),
-        )
+        return reduce(Costs.plus, map(self.start_of, names), Costs())
 
     def _error_s(self, step: Step, n: int, costs: Costs, network: Network) -> float:
         """Return the seconds that `n` equal units may be off, by held-out errors.

@@ -9,6 +9,7 @@ from mpcprof.costmodel.refills import Refills, find_refills
 from mpcprof.errors import MissingEntryError
 from mpcprof.network import Network
 from mpcprof.nn.steps import PRIMITIVES, Size, primitive_step
+from mpcprof.pricing import price_s
 from mpcprof.profile.record import Profile, Record
 
 
@@ -124,8 +125,7 @@ def _observation(
     wire_bytes, hops = record.wire_bytes, refills.hops_without(record)
     if made.wire_bytes:  # at least what the busier direction of two carries
         wire_bytes = max(wire_bytes - made.wire_bytes, total_bytes_sent / 2)
-    link_s = hops * network.one_way_s
-    link_s += wire_bytes / network.bandwidth_bytes_per_s
+    link_s = price_s(network, hops=hops, wire_bytes=wire_bytes)
     # exactly 1 unless some calls refill a stock
     of_one_call = total_bytes_sent / (record.total_bytes_sent or 1)
     exposed_s, loopback_s = record.compute_s, record.compute_s + record.hidden_s

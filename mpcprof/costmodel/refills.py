@@ -213,8 +213,7 @@ class Refills:
         """
         if record.key not in self.recorded:
             return 0.0
-        step = primitive_step(record.workload, record.dims)
-        return self.mean_of_step(step.operation, step.size).exposed_s
+        return self.mean_of_step(record.workload, _size(record)).exposed_s
 
     def hops_without(self, record: Record) -> float:
         """Return the hops of a call of a record that makes no refill."""
@@ -365,7 +364,7 @@ def find_refills(profile: Profile) -> Refills:
     for name, group in groups.items():
         counted |= _counted(group, appetites[name], rule)
     triples_s = _triples_s(counted)
-    exposed_s = _exposed_s(counted, triples_s)
+    exposed_s = _exposed_s(counted, triples_s, rule)
     if not exposed_s:
         return NO_REFILLS
     return replace(
@@ -422,7 +421,7 @@ def _triples_s(counted: Mapping[RecordKey, Calls]) -> dict[Network, Made]:
 
 
 def _exposed_s(
-    counted: Mapping[RecordKey, Calls], triples_s: Mapping[Network, Made]
+    counted: Mapping[RecordKey, Calls], triples_s: Mapping[Network, Made], rule: Refills
 ) -> list[float]:
     """Return the compute of a round in each record whose calls differ by rounds.
 
@@ -430,10 +429,8 @@ def _exposed_s(
     """
     found = []
     for key, calls in counted.items():
-        network = key.network
-        link_s = TRANSFER_ROUND.hops * network.one_way_s
-        link_s += TRANSFER_ROUND.bytes_sent / network.bandwidth_bytes_per_s
-        each = round_seconds([calls], triples_s[network])
+        link_s = rule.costs(1.0).latency_s(key.network)
+        each = round_seconds([calls], triples_s[key.network])
         found += [seconds - link_s for _, seconds in each]
     return found
 
@@ -488,9 +485,8 @@ def _transfers(record: Record, ring_bits: int) -> tuple[Transfers, bool]:
     ANDs open two bits each, of which rank 0 sends its half; a conversion of bits into
     numbers sends back a bit for each transfer.
     """
-    step = primitive_step(record.workload, record.dims)
-    n = _n_entries(step.operation, step.size)
-    is_elementwise = operation_kind(step.operation) == "entries"
+    n = _n_entries(record.workload, _size(record))
+    is_elementwise = operation_kind(record.workload) == "entries"
     total, is_lean = Transfers(), True
     for kernel in record.operations:
         if kernel.level != "mpc" or not kernel.bytes_sent:
@@ -567,8 +563,7 @@ def _size(record: Record) -> Size:
 
 
 def _row_length(record: Record) -> int:
-    size = primitive_step(record.workload, record.dims).size
-    return size[1] if operation_kind(record.workload) == "rows" else 0
+    return _size(record)[1] if operation_kind(record.workload) == "rows" else 0
 
 
 def _n_processors(host: str) -> int:

@@ -2,7 +2,7 @@
 
 import importlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -274,12 +274,7 @@ def _fix_lengths(one: Any, n_batch: int, lengths: Mapping[str, int]) -> None:
 def consumers_of(graph: OnnxGraph) -> dict[str, list[OnnxNode]]:
     """Return the operations that read each tensor, by its name."""
     found: dict[str, list[OnnxNode]] = {}
-    for node, name in _readings(graph):
-        found.setdefault(name, []).append(node)
-    return found
-
-
-def _readings(graph: OnnxGraph) -> Iterator[tuple[OnnxNode, str]]:
     for node in graph.nodes:
         for name in node.inputs:
-            yield node, name
+            found.setdefault(name, []).append(node)
+    return found

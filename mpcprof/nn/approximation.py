@@ -182,6 +182,12 @@ def side_by_side(ops: Algebra[T], *arrays: T) -> T:
     return ops.join(arrays, len(arrays[0].shape) - 1)
 
 
+def cut_evenly(ops: Algebra[T], x: T, n: int, axis: int = 0) -> list[T]:
+    """Return n equal parts of x along an axis."""
+    length = x.shape[axis] // n
+    return [ops.cut(x, axis, i * length, (i + 1) * length) for i in range(n)]
+
+
 def times(ops: Algebra[T], x: T, multiple: int) -> T:
     """Return a whole multiple of x, by additions."""
     total = None
@@ -420,20 +426,16 @@ def goldschmidt_inverse(
         if step == 1:
             negated = ops.mul(negated, multiplier)
         else:
-            product, negated = _mul_both(ops, product, negated, multiplier)
+            left = ops.join([product, negated], 0)
+            right = ops.join([multiplier] * 2, 0)
+            product, negated = cut_evenly(ops, ops.mul(left, right), 2)
         if is_root:
             negated = ops.mul(negated, multiplier)
         multiplier = ops.shift(negated, limit)
     if n_steps > 1:
         product = ops.mul(product, multiplier)
-    left = factor * divisor**power
-    return product if math.isclose(left, 1.0) else ops.scale(product, left)
-
-
-def _mul_both(ops: Algebra[T], x: T, y: T, z: T) -> tuple[T, T]:
-    both = ops.mul(ops.join([x, y], 0), ops.join([z, z], 0))
-    length = x.shape[0]
-    return ops.cut(both, 0, 0, length), ops.cut(both, 0, length, 2 * length)
+    rest = factor * divisor**power
+    return product if math.isclose(rest, 1.0) else ops.scale(product, rest)
 
 
 def goldschmidt_error(

@@ -25,6 +25,7 @@ from mpcprof.nn.approximation import (
     bounded_inverse,
     bounded_softmax,
 )
+from mpcprof.nn.norm import unit_norm
 from mpcprof.nn.rows import (
     EPSILON,
     EXP_LOW,
@@ -171,11 +172,6 @@ def _thex_shapes(n_tokens: int) -> tuple[tuple[int, ...], ...]:
     )
 
 
-def _unit_rows(ops: Algebra[T], x: T) -> T:
-    norm2 = ops.row_sum(ops.square(x))  # (G, M, 1)
-    return ops.mul(x, ops.rsqrt(ops.shift(norm2, EPSILON)))
-
-
 def xnorm(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
     """XN(Q) XN(K^T V / N), XN(x) = x / ||x||_2 along each row.
 
@@ -188,7 +184,7 @@ def xnorm(ops: Algebra[T], q: T, k: T, v: T, *, is_folded: bool = False) -> T:
     """
     values = v if is_folded else ops.scale(v, 1 / k.shape[-2])
     context = ops.matmul(ops.transpose(k), values)  # (G, K, K)
-    return ops.matmul(_unit_rows(ops, q), _unit_rows(ops, context))
+    return ops.matmul(unit_norm(ops, q, EPSILON), unit_norm(ops, context, EPSILON))
 
 
 def linformer(

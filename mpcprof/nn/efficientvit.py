@@ -21,7 +21,7 @@ from mpcprof.errors import UsageError, did_you_mean, look_up
 from mpcprof.files import convert_json, decode_json, read_json
 from mpcprof.nn.algebra import Algebra, Shape, T
 from mpcprof.nn.attention import ATTENTIONS, SOFTMAXES, Attention, get_attention
-from mpcprof.nn.mixing import convolve, depthwise
+from mpcprof.nn.mixing import convolve, depthwise, pad
 from mpcprof.nn.mlp import linear
 from mpcprof.nn.rewrite import grouped
 from mpcprof.nn.steps import Bare, CountingAlgebra, Step
@@ -500,7 +500,7 @@ def _cut_windows(ops: Algebra[T], x: T, side: int, window: int) -> T:
     n_along = math.ceil(side / window)
     grid = ops.reshape(x, (n_batch, side, side, width))
     for axis in (1, 2):
-        grid = _extend(ops, grid, axis, n_along * window)
+        grid = pad(ops, grid, axis, 0, n_along * window - side)
     rows = ops.reshape(grid, (n_batch * n_along, window, n_along, window * width))
     return ops.reshape(ops.swap(rows), (n_batch * n_along**2, window**2, width))
 
@@ -517,13 +517,6 @@ def _join_windows(ops: Algebra[T], x: T, side: int, window: int) -> T:
     for axis in (1, 2):
         grid = ops.cut(grid, axis, 0, side)
     return ops.reshape(grid, (n_batch, side**2, width))
-
-
-def _extend(ops: Algebra[T], x: T, axis: int, length: int) -> T:
-    """Put zeros behind an axis, up to a length."""
-    edge = ops.cut(x, axis, 0, 1)
-    zero = ops.subtract(edge, edge)  # local, where a constant would be encoded
-    return ops.join([x, *[zero] * (length - x.shape[axis])], axis)
 
 
 @functools.lru_cache(maxsize=64)

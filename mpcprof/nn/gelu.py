@@ -9,6 +9,7 @@ from mpcprof.nn.algebra import Algebra, T
 from mpcprof.nn.approximation import (
     chebyshev_products,
     column,
+    cut_evenly,
     fit_products,
     side_by_side,
     times,
@@ -30,12 +31,7 @@ def _flat(ops: Algebra[T], x: T, index: int = 0) -> T:
 def _relus(ops: Algebra[T], x: T, knots: Sequence[float]) -> list[T]:
     """Return max(x - knot, 0) for each knot, all in one comparison."""
     stacked = ops.relu(ops.join([ops.shift(x, -knot) for knot in knots], 0))
-    return _parts(ops, stacked, len(knots))
-
-
-def _parts(ops: Algebra[T], stacked: T, n_parts: int) -> list[T]:
-    length = stacked.shape[0] // n_parts
-    return [ops.cut(stacked, 0, i * length, (i + 1) * length) for i in range(n_parts)]
+    return cut_evenly(ops, stacked, len(knots))
 
 
 # GeLU is x / 2 + e(|x|). Beyond a cut c, e is |x| / 2; before it, a polynomial. With x
@@ -64,7 +60,7 @@ def abs4(ops: Algebra[T], x: T) -> T:
     square = ops.square(size)
     products = ops.mul(ops.join([size, square], 0), ops.join([square, square], 0))
     terms = _columns(
-        ops, size, square, *_parts(ops, products, 2), ops.add(above, beyond)
+        ops, size, square, *cut_evenly(ops, products, 2), ops.add(above, beyond)
     )
     coefficients = (-0.03884127, 0.54328188, -0.18527359, 0.02125962, 0.5)
     weighted = ops.combine(terms, [[c] for c in coefficients])
@@ -82,7 +78,7 @@ def spline(ops: Algebra[T], x: T) -> T:
     outer = ops.shift(
         ops.subtract(ops.add(left, right), ops.add(above, beyond)), end - cut
     )
-    squares = _parts(ops, ops.square(ops.join([middle, outer], 0)), 2)
+    squares = cut_evenly(ops, ops.square(ops.join([middle, outer], 0)), 2)
     terms = _columns(ops, *squares, outer, ops.add(above, beyond))
     coefficients = (0.34174198, -0.01561556, 0.62129345, 0.5)
     weighted = ops.combine(terms, [[c] for c in coefficients])
@@ -138,7 +134,9 @@ def piecewise(ops: Algebra[T], x: T, pieces: Pieces) -> T:
         ops.shift(_flat(ops, sums, i), change[0]) for i, change in enumerate(changes)
     ]
     tests = [ops.shift(x, -cut) for cut, _ in pieces]
-    gated = _parts(ops, ops.gate(ops.join(tests, 0), ops.join(added, 0)), len(pieces))
+    gated = cut_evenly(
+        ops, ops.gate(ops.join(tests, 0), ops.join(added, 0)), len(pieces)
+    )
     return functools.reduce(ops.add, gated)
 
 
@@ -153,7 +151,7 @@ def _powers(ops: Algebra[T], x: T, wanted: Sequence[int]) -> dict[int, T]:
         left = ops.join([known[p - top] for p in found], 0)
         right = ops.join([known[top]] * len(found), 0)
         known |= dict(
-            zip(found, _parts(ops, ops.mul(left, right), len(found)), strict=True)
+            zip(found, cut_evenly(ops, ops.mul(left, right), len(found)), strict=True)
         )
     return known
 

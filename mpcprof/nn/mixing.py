@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from mpcprof.errors import look_up
 from mpcprof.nn.algebra import Algebra, Shape, T
+from mpcprof.nn.approximation import cut_evenly
 from mpcprof.nn.attention import project_tokens
 
 N_COPIES: Final = 9  # of a grid, by what a 3x3 kernel reaches
@@ -59,13 +60,13 @@ def _copies(
     grid = ops.reshape(x, (n_batch, *sides, width))
     for axis, side, n in zip((1, 2), sides, n_places, strict=True):
         front = kernel // 2
-        grid = _pad(ops, grid, axis, front, stride * n + kernel - 1 - side - front)
+        grid = pad(ops, grid, axis, front, stride * n + kernel - 1 - side - front)
     taps = taps or range(kernel)
     rows = [_take(ops, grid, 1, i, n_places[0], stride) for i in taps]
     return [_take(ops, row, 2, j, n_places[1], stride) for row in rows for j in taps]
 
 
-def _pad(ops: Algebra[T], x: T, axis: int, n_front: int = 1, n_behind: int = 1) -> T:
+def pad(ops: Algebra[T], x: T, axis: int, n_front: int = 1, n_behind: int = 1) -> T:
     """Put zeros in front of an axis and behind it, made locally."""
     edge = ops.cut(x, axis, 0, 1)
     zero = ops.subtract(edge, edge)  # where a constant would be encoded
@@ -113,7 +114,7 @@ def depthwise(
     factors = ops.reshape(met, (len(copies), 1, 1, width))
     flat = [ops.reshape(copy, shape) for copy in copies]
     products = ops.mul(ops.join(flat, 0), factors)  # (9, B, N, D)
-    each = [ops.cut(products, 0, i, i + 1) for i in range(len(copies))]
+    each = cut_evenly(ops, products, len(copies))
     total = ops.reshape(add_up(ops, each), (n_batch, n_places, width))
     return ops.add(total, bias)
 
@@ -165,7 +166,7 @@ def _shift(ops: Algebra[T], x: T, n_rows: int) -> T:
     for axis, begin in ((1, 0), (1, 2), (2, 0), (2, 2)):
         stop = min(start + part, width)
         if start < stop:
-            piece = _pad(ops, ops.cut(grid, 3, start, stop), axis)
+            piece = pad(ops, ops.cut(grid, 3, start, stop), axis)
             pieces.append(ops.cut(piece, axis, begin, begin + grid.shape[axis]))
         start = stop
     if start < width:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from mpcprof.nn.activation import fold_of, get_activation
 from mpcprof.nn.algebra import Algebra, T
+from mpcprof.nn.approximation import cut_evenly
 
 
 def linear(ops: Algebra[T], x: T, weight: T, bias: T | None = None) -> T:
@@ -104,3 +105,8 @@ def for_each(names: tuple[str, ...], n_rows: int) -> tuple[str, ...]:
 def join_all(arrays: list[T], ops: Algebra[T], axis: int = 0) -> T:
     """Put arrays end to end along an axis; one stays as it is."""
     return arrays[0] if len(arrays) == 1 else ops.join(arrays, axis)
+
+
+def split_all(x: T, n: int, ops: Algebra[T]) -> list[T]:
+    """Undo `join_all` of n arrays of one shape along the first axis."""
+    return [x] if n == 1 else cut_evenly(ops, x, n)

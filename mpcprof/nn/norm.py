@@ -52,11 +52,8 @@ def layernorm(
 
     Source: Ba et al. 2016 (arXiv 1607.06450), equation 4.
     """
-    width = x.shape[-1]
-    x = centred(ops, x)
-    variance = ops.scale(ops.row_sum(ops.square(x)), 1.0 / width)
-    deviation: T = inverse_root(ops, ops.shift(variance, epsilon))
-    return ops.add(ops.mul(ops.mul(x, deviation), gamma), beta)
+    normed = unit_norm(ops, x, epsilon, is_centred=False, inverse_root=inverse_root)
+    return ops.add(ops.mul(normed, gamma), beta)
 
 
 def unit_norm(
@@ -69,12 +66,12 @@ def unit_norm(
     is_centred: bool = True,
     inverse_root: InverseRoot = rsqrt,
 ) -> T:
-    """Return x / sqrt(sum x^2 + epsilon) along the last axis, of tokens with mean 0.
+    """Return x / sqrt(sum x^2 + epsilon) along the last axis.
 
-    With epsilon D times the layernorm's, it is the layernorm over sqrt(D), times
-    `norm_factor`; the weights behind make up for both, and for gamma and beta. Of
-    tokens of any mean and scale it is the layernorm times `norm_factor`, for two
-    truncations: their sum of squares may be beyond what SPU's rsqrt takes.
+    Of tokens with mean 0, and epsilon D times the layernorm's, it is the layernorm over
+    sqrt(D), times `norm_factor`; the weights behind make up for both, and for gamma and
+    beta. Of tokens of any mean and scale it is the layernorm times `norm_factor`, for
+    two truncations: their sum of squares may be beyond what SPU's rsqrt takes.
 
     Args:
         epsilon: Added to the sum, or to the variance, of squares.

@@ -151,7 +151,6 @@ class ModelPreset:
                 "such as 1e-6"
             )
         self._check_text()
-        self.hidden_of(self.mlp_ratio)
         _check_range("hidden", self.hidden)
         _check_range("n_tokens", self.n_tokens)
 
@@ -298,7 +297,7 @@ class ModelPreset:
     @property
     def hidden(self) -> int:
         """Width between the two layers of the MLP."""
-        return round(self.width * self.mlp_ratio)
+        return self.hidden_of(self.mlp_ratio)
 
     @property
     def is_norm_between(self) -> bool:

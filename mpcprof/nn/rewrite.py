@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, NamedTuple, cast
 from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.algebra import Algebra, T
 from mpcprof.nn.steps import Size
+from mpcprof.pricing import price_s
 
 
 class ProductPrice(NamedTuple):
@@ -183,5 +184,4 @@ def products_s(
     n_groups = math.ceil(n_products / n_together)
     form = _cheapest_form(min(n_together, n_products), p, q, r, price)
     bytes_sent = n_groups * form.bytes_sent(price, p, q, r)
-    hops_s = n_groups * price.hops * network.one_way_s
-    return hops_s + bytes_sent / network.bandwidth_bytes_per_s
+    return price_s(network, hops=n_groups * price.hops, wire_bytes=bytes_sent)

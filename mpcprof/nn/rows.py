@@ -41,17 +41,25 @@ def normalise(
 
 
 def softmax_rows(
-    ops: Algebra[T], scores: T, *, is_by_entry: bool = False, values: T | None = None
+    ops: Algebra[T],
+    scores: T,
+    *,
+    exp: Callable[..., Any] = lambda ops, x: ops.exp(x),  # Any: arrays
+    is_by_entry: bool = False,
+    values: T | None = None,
 ) -> T:
     """Return exp(s - max s) over its sum along each row.
 
     By entry, each entry is divided by its row's sum: N reciprocals a row, as SPU runs
     the x / sum of MPCViT's code.
 
+    Args:
+        exp: (algebra, numbers up to 0) to their exponential; SPU's own unless given.
+
     Source: Vaswani et al. 2017, equation 1.
     """
     shifted = ops.subtract(scores, ops.row_max(scores))
-    weights = ops.exp(shifted)
+    weights: T = exp(ops, shifted)
     return normalise(ops, weights, is_by_entry=is_by_entry, values=values)
 
 
@@ -85,13 +93,7 @@ nimbus_exp: Final = functools.partial(piecewise, pieces=_NIMBUS_EXP)
 
 def softmax_rows_by(exp: Callable[..., Any]) -> Callable[..., Any]:  # Any: arrays
     """Make softmax of rows from an exponential of numbers up to 0."""
-
-    def rows(ops: Algebra[T], scores: T, *, values: T | None = None) -> T:
-        shifted = ops.subtract(scores, ops.row_max(scores))
-        weights: T = exp(ops, shifted)
-        return normalise(ops, weights, values=values)
-
-    return rows
+    return functools.partial(softmax_rows, exp=exp)
 
 
 def relu_softmax_rows(

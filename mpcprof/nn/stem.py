@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from mpcprof.nn.activation import get_activation
 from mpcprof.nn.algebra import Algebra, Shape, T
+from mpcprof.nn.approximation import cut_evenly
 from mpcprof.nn.mixing import N_COPIES, add_up, convolve
 from mpcprof.nn.preset import Convolution, ModelPreset
 
@@ -78,9 +79,7 @@ def _sum_runs(ops: Algebra[T], x: T, shape: tuple[int, int], n: int) -> T:
     """Sum every n stretches of entries that follow each other, into that shape."""
     n_rows, length = shape
     rows = ops.reshape(x, (n_rows, n * length))
-    return add_up(
-        ops, [ops.cut(rows, 1, i * length, (i + 1) * length) for i in range(n)]
-    )
+    return add_up(ops, cut_evenly(ops, rows, n, 1))
 
 
 def _cut_patches(ops: Algebra[T], x: T, side: int, patch: int) -> T:

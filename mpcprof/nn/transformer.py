@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from mpcprof.errors import UsageError
 from mpcprof.nn.algebra import Algebra, Shape, T
+from mpcprof.nn.approximation import cut_evenly
 from mpcprof.nn.architecture import Architecture, Head
 from mpcprof.nn.attention import get_attention
 from mpcprof.nn.mixing import Mixer
@@ -23,6 +24,7 @@ from mpcprof.nn.mlp import (
     join_all,
     linear,
     mlp,
+    split_all,
 )
 from mpcprof.nn.norm import NORM_EPSILON, centred, get_norm, layernorm, unit_norm
 from mpcprof.nn.plan import LayerPlan, Plan, unplanned
@@ -429,11 +431,10 @@ def _attend(
     weights: Mapping[str, T],
     plan: Plan,
 ) -> T:
-    width = architecture.model.heads_width  # D, but for heads of a width of their own
     bias = weights.get("attention.qkv_bias")
     with ops.part("qkv"):
-        qkv = linear(ops, x, weights["attention.qkv"], bias)  # (B, N, 3 D)
-    q, k, v = (ops.cut(qkv, 2, i * width, (i + 1) * width) for i in range(3))
+        qkv = linear(ops, x, weights["attention.qkv"], bias)  # (B, N, 3 H K)
+    q, k, v = cut_evenly(ops, qkv, 3, 2)
     q = _first(ops, q, n_rows)
     heads, own = architecture.attention[layer], plan.layers[layer]
     values = attend_heads(
@@ -474,8 +475,7 @@ def attend_heads(
     share hops, except those of matrix products, of which SPU runs one per head. A head
     that mixes variants is computed alone, and no public factor is folded into it.
     """
-    n_batch, _, width = q.shape
-    head_dim = width // len(heads)
+    head_dim = q.shape[2] // len(heads)
 
     def cut_head(x: T, head: int) -> T:
         return ops.cut(x, 2, head * head_dim, (head + 1) * head_dim)  # (B, N, K)
@@ -487,12 +487,7 @@ def attend_heads(
         is_own = is_folded and is_pure(names)
         own = plan or LayerPlan()
         values = _attend_rows(ops, names, qs, ks, vs, weights, own, is_own)
-        for place, head in enumerate(group):
-            start = place * n_batch
-            is_alone = len(group) == 1
-            done[head] = (
-                values if is_alone else ops.cut(values, 0, start, start + n_batch)
-            )
+        done |= zip(group, split_all(values, len(group), ops), strict=True)
     return join_all([done[head] for head in range(len(heads))], ops, axis=2)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal, get_args
 
 from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
 from mpcprof.files import check_writable, replace_file
-from mpcprof.trace.timeline import PartySlice, Timeline
+from mpcprof.trace.timeline import STATES, PartySlice, Timeline
 
 TraceUnit = Literal["seconds", "bytes", "hops"]
 TRACE_UNITS: Final[tuple[str, ...]] = get_args(TraceUnit)
@@ -114,7 +114,7 @@ def _complete(name: str, rank: int, inside: tuple[PartySlice, ...]) -> _Event:
         "pid": 0,
         "tid": rank,
         "name": name,
-        "cat": name if name in ("computing", "sending", "waiting") else "part",
+        "cat": name if name in STATES else "part",
         "ts": first.begin_s / _MICROSECOND,
         "dur": (last.end_s - first.begin_s) / _MICROSECOND,
         "args": arguments,

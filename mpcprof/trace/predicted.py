@@ -7,7 +7,7 @@ from mpcprof.costmodel.model import CostModel
 from mpcprof.network import Network
 from mpcprof.nn.steps import Step
 from mpcprof.pricing import Costs
-from mpcprof.trace.timeline import PartySlice, State, Timeline, join_slices
+from mpcprof.trace.timeline import STATES, PartySlice, Timeline, join_slices
 
 
 def predict_timeline(
@@ -61,7 +61,6 @@ def _step_slices(
         *itertools.accumulate((computing_s, sending_s), initial=begin_s),
         begin_s + total_s,
     ]
-    states: tuple[State, ...] = ("computing", "sending", "waiting")
     return [
         PartySlice(
             state=state,
@@ -71,5 +70,5 @@ def _step_slices(
             hops=n_units * costs.hops if state == "waiting" else 0.0,
             path=path,
         )
-        for state, begin, end in zip(states, ends, ends[1:], strict=False)
+        for state, begin, end in zip(STATES, ends, ends[1:], strict=False)
     ]
