@@ -20,13 +20,7 @@ from mpcprof.costmodel.fit import Exact, fit_exact
 from mpcprof.costmodel.observations import primitive_records
 from mpcprof.errors import MissingEntryError, UsageError, look_up
 from mpcprof.network import Network
-from mpcprof.nn.steps import (
-    PRODUCT_OPERATIONS,
-    Size,
-    Step,
-    primitive_step,
-    without_local,
-)
+from mpcprof.nn.steps import Size, Step, primitive_step, without_local
 from mpcprof.pricing import price_s
 from mpcprof.profile.record import Profile, Record
 
@@ -121,16 +115,16 @@ def count_randomness(
     fits = _fit_kernels(profile)
     counts: defaultdict[tuple[Randomness, tuple[int, int, int], int], float]
     counts = defaultdict(float)
-    for (operation, size), n_steps in Counter(
-        (step.operation, step.size) for step in without_local(steps)
-    ).items():
-        if operation not in fits:
+    alike = Counter(step._replace(part="") for step in without_local(steps))
+    for step, n_steps in alike.items():
+        if step.operation not in fits:
             raise MissingEntryError(
-                f"no record of {operation!r} that says what its kernels send; "
-                f"`{deployment.sweep_command} --only {operation}` measures it"
+                f"no record of {step.operation!r} that says what its kernels send; "
+                f"`{deployment.sweep_command} --only {step.operation}` measures it"
             )
-        n_units = n_steps * (size[0] if operation in PRODUCT_OPERATIONS else 1)
-        for kind, shape, width, count in _of_step(fits[operation], size, profile):
+        n_units = n_steps * step.n_products
+        taken = _of_step(fits[step.operation], step.size, profile)
+        for kind, shape, width, count in taken:
             counts[kind, shape, width] += n_units * count
     return tuple(
         Correlation(kind=kind, size=shape, width_bits=width, count=count)
@@ -367,9 +361,7 @@ class OfflineCosts:
 
     def latency_s(self, network: Network) -> float:
         """Return the seconds that the network takes."""
-        return price_s(
-            network, exposed_s=0.0, hops=self.hops, wire_bytes=self.wire_bytes
-        )
+        return price_s(network, hops=self.hops, wire_bytes=self.wire_bytes)
 
 
 def price_offline(
