@@ -9,7 +9,8 @@ per head, which is what batched heads cost, since they share their hops.
 
 The terms of a serial architecture and `CostModel.per_call_s` add up to its prediction
 (in aby3 but for a hop of the first maximum); those of a batched one as far as its cost
-is affine in heads, and in rows where the rows of a head differ.
+is affine in heads. Where the rows of a head or the tokens of a layer differ, it has to
+be affine in these, and the local steps that cut and join them are left out.
 """
 
 import functools
@@ -29,10 +30,10 @@ from mpcprof.errors import MissingEntryError, UnknownNameError, did_you_mean
 from mpcprof.html import html_table
 from mpcprof.network import Network
 from mpcprof.nn.activation import ACTIVATIONS, fold_of, get_activation
-from mpcprof.nn.architecture import uniform_architecture
+from mpcprof.nn.architecture import Architecture, uniform_architecture
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import trace_model
-from mpcprof.nn.mlp import fused_mlp, mlp
+from mpcprof.nn.mlp import fused_mlp, join_all, mlp, split_all
 from mpcprof.nn.norm import centred
 from mpcprof.nn.plan import Plan, Planner, unplanned
 from mpcprof.nn.preset import ModelPreset
@@ -78,8 +79,9 @@ class Term:
     Attributes:
         kind: `attention`, a unit being a head; `attention_row`, a unit being a row of
             a head whose rows differ; `activation`, a unit being a token; `mlp` and
-            `fused_mlp`, the linear layers around the activation; `rest`, the layer's
-            other steps (norms, qkv, projection), or the model's with layer -1.
+            `fused_mlp`, the linear layers around the activation and the sum with the
+            stream; `rest`, the layer's other steps (norms, qkv, projection), or the
+            model's with layer -1.
         layer: Number of the layer, from 0.
         n_units: Number of heads or tokens of the layer, or of rows of the head.
         latency_s: Seconds of one unit by itself: Lat(ATTN_ij) of every head j of layer
@@ -298,12 +300,15 @@ class _Case:
     n_batch: int
     planner: Planner | None
 
+    def architecture(self, attention: str = "scale") -> Architecture:
+        """Return the model with one variant in every head."""
+        return uniform_architecture(
+            self.model, attention=attention, activation="identity"
+        )
+
     def plan(self, attention: str = "scale") -> Plan:
         """Return the plan of the model with one variant in every head."""
-        architecture = uniform_architecture(
-            self.model, attention=attention, activation="identity", heads="batched"
-        )
-        return (self.planner or unplanned)(architecture)
+        return (self.planner or unplanned)(self.architecture(attention))
 
 
 _PriceSteps = Callable[[tuple[Step, ...]], Prediction]
@@ -348,13 +353,14 @@ def _attention_steps(
     model, plan = case.model, case.plan(name)
     own = plan.layers[layer]
     variant = own.attention(name)
-    n_together = case.n_batch * n_heads
-    q = Bare((n_together, n_rows, model.head_dim))
-    kv = [Bare((n_together, model.n_tokens, model.head_dim))] * 2
+    rows = (n_rows, model.n_tokens, model.n_tokens)
+    heads = [[Bare((case.n_batch, n, model.head_dim))] * n_heads for n in rows]
+    qkv = [join_all(each, ops) for each in heads]
     weights = [Bare(shape) for shape in variant.weight_shapes(model.n_tokens)]
     inside = grouped(ops, own.n_together, plan.product_price)
     is_folded = plan.is_folded and is_pure
-    variant.function(inside, q, *kv, *weights, is_folded=is_folded)
+    values = variant.function(inside, *qkv, *weights, is_folded=is_folded)
+    split_all(values, n_heads, ops)
     return tuple(ops.steps)
 
 
@@ -411,7 +417,7 @@ def _activation_steps(
     (fold or activation).function(ops, Bare((case.n_batch, n_tokens, model.hidden)))
     if activation.has_relu_behind:
         behind = ops.relu(Bare((case.n_batch, n_tokens, model.width)))
-        if plan.is_folded:
+        if plan.is_folded and case.architecture().is_centred:
             centred(ops, behind)
     return tuple(ops.steps)
 
@@ -422,10 +428,11 @@ def _mlp_terms(price: _PriceSteps, case: _Case) -> Iterator[_OfLayer]:
     up, down = Bare((model.width, model.hidden)), Bare((model.hidden, model.width))
     b1, b2 = Bare((model.hidden,)), Bare((model.width,))
     ops = CountingAlgebra()
-    mlp(ops, x, up, b1, down, b2, ["identity"])
+    ops.add(x, mlp(ops, x, up, b1, down, b2, ["identity"]))
     yield _whole("mlp", price(tuple(ops.steps)))
     ops = CountingAlgebra()
-    fused_mlp(ops, x, Bare((model.width, model.width)), b2, ["identity"])
+    fused = fused_mlp(ops, x, Bare((model.width, model.width)), b2, ["identity"])
+    ops.add(x, fused)
     yield _whole("fused_mlp", price(tuple(ops.steps)))
 
 
@@ -439,12 +446,14 @@ def _rest_terms(
     """Yield what no choice changes: of the model with layer -1, then of each layer.
 
     The norms' sums pay what sums pay once a call. What maxima pay once, a hop in aby3,
-    is left out, since it belongs to no single head.
+    is left out, since it belongs to no single head; so are the local steps that put
+    batched heads together, which their own terms have.
     """
-    model = case.model
-    architecture = uniform_architecture(model, attention="scale", activation="identity")
-    plan = case.plan() if case.planner else None
-    steps = trace_model(architecture, case.n_batch, plan)
+    plan = case.plan()
+    steps, serial = (
+        trace_model(case.architecture(), case.n_batch, own)
+        for own in (plan, replace(plan, heads="serial"))
+    )
     call, parts = (
         cost_model.predict(steps, network, is_call=is_call) for is_call in (True, False)
     )
@@ -458,10 +467,10 @@ def _rest_terms(
         hops=price.hops + call.hops - parts.hops,
     )
     yield _whole("rest", with_start)(LAYER_FREE)
-    for layer in range(model.n_layers):
+    for layer in range(case.model.n_layers):
         prefix = f"layer {layer + 1}/"
         chosen = (f"{prefix}attention/scale", f"{prefix}mlp")
-        own = [s for s in steps if s.part.startswith(prefix) and s.part not in chosen]
+        own = [s for s in serial if s.part.startswith(prefix) and s.part not in chosen]
         yield _whole("rest", cost_model.predict(own, network, is_call=False))(layer)
 
 

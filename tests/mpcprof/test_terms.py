@@ -4,6 +4,7 @@ import functools
 import io
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mpcprof.costmodel.model import fit_cost_model
+from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.errors import MissingEntryError, UnknownNameError, UsageError
 from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.activation import ACTIVATIONS
@@ -44,6 +45,8 @@ PAIRS = [
         strict=False,
     )
 ]
+ModelOf = Callable[[], CostModel]
+MODELS_OF = [committed_model, full_model]  # without and with a price of local steps
 presets = st.sampled_from(["digits", "cifar"])
 networks = st.builds(
     Network, bandwidth_bytes_per_s=st.floats(1e5, 1e11), rtt_s=st.floats(0, 1)
@@ -51,17 +54,40 @@ networks = st.builds(
 
 
 @functools.cache
-def terms_of(name: str, n_batch: int = 1) -> Terms:
-    return compute_terms(committed_model(), MODELS[name], WAN, n_batch)
+def terms_of(name: str, n_batch: int = 1, model_of: ModelOf = committed_model) -> Terms:
+    return compute_terms(model_of(), MODELS[name], WAN, n_batch)
 
 
-def predicted_s(architecture: Architecture, n_batch: int = 1) -> float:
-    return committed_model().predict(trace_model(architecture, n_batch), WAN).latency_s
+def predicted_s(
+    architecture: Architecture, n_batch: int = 1, model_of: ModelOf = committed_model
+) -> float:
+    return model_of().predict(architecture, WAN, n_batch=n_batch).latency_s
 
 
-def from_terms_s(architecture: Architecture, n_batch: int = 1) -> float:
-    terms = terms_of(architecture.model.name, n_batch)
-    return sum_of_terms_s(terms, architecture, committed_model().per_call_s)
+def from_terms_s(
+    architecture: Architecture, n_batch: int = 1, model_of: ModelOf = committed_model
+) -> float:
+    terms = terms_of(architecture.model.name, n_batch, model_of)
+    return sum_of_terms_s(terms, architecture, model_of().per_call_s)
+
+
+def left_out_by_terms_s(
+    model: CostModel, architecture: Architecture, asked: str | None
+) -> float:
+    """Seconds of a network, planned or not, that are in no term."""
+    planner = choose_planner(asked, architecture.model, deployment=model.deployment)
+    terms = compute_terms(
+        model,
+        architecture.model,
+        WAN,
+        attentions={name for heads in architecture.attention for (name,) in heads},
+        activations={name for (name,) in architecture.activation},
+        planner=planner,
+    )
+    plan = planner and replace(planner(architecture), heads=architecture.heads)
+    predicted = model.predict(architecture, WAN, plan=plan)
+    total_s = sum_of_terms_s(terms, architecture, model.per_call_s)
+    return predicted.latency_s - total_s
 
 
 def draw_mixed(data: st.DataObject, name: str, heads: Heads) -> Architecture:
@@ -95,14 +121,18 @@ def make_term(**overrides: object) -> Term:
 
 @pytest.mark.parametrize("name", ["digits", "cifar"])
 @pytest.mark.parametrize(("attention", "activation"), PAIRS)
-def test_terms_of_serial_heads_add_up_to_the_prediction(name, attention, activation):
+@pytest.mark.parametrize("model_of", MODELS_OF)
+def test_terms_of_serial_heads_add_up_to_the_prediction(
+    name, attention, activation, model_of
+):
     architecture = uniform_architecture(
         MODELS[name], attention=attention, activation=activation
     )
 
-    total_s = from_terms_s(architecture)
+    total_s = from_terms_s(architecture, model_of=model_of)
 
-    assert total_s == pytest.approx(predicted_s(architecture), rel=1e-9)
+    expected_s = predicted_s(architecture, model_of=model_of)
+    assert total_s == pytest.approx(expected_s, rel=1e-9)
 
 
 @pytest.mark.parametrize(("attention", "activation"), PAIRS)
@@ -145,23 +175,26 @@ def test_a_plan_of_other_layers_has_no_terms(tmp_path):
 
 
 @pytest.mark.parametrize("model", OWN_SIZES.values(), ids=OWN_SIZES)
-def test_terms_of_a_users_own_sizes_add_up_to_the_prediction(model):
-    terms = compute_terms(committed_model(), model, WAN, attentions=["softmax"])
-    architecture = uniform_architecture(model, attention="softmax")
+@pytest.mark.parametrize("asked", [None, "rewrites"])
+def test_terms_of_a_users_own_sizes_add_up_to_the_prediction(model, asked):
+    named = {"attention": "softmax", "activation": "identity_relu"}
+    heads: Heads = "batched" if asked else "serial"
+    architecture = uniform_architecture(model, heads=heads, **named)
 
-    total_s = sum_of_terms_s(terms, architecture, committed_model().per_call_s)
+    left_out_s = left_out_by_terms_s(committed_model(), architecture, asked)
 
-    assert total_s == pytest.approx(predicted_s(architecture), rel=1e-9)
+    assert left_out_s == pytest.approx(0, abs=1e-9)
 
 
 @settings(max_examples=25)
-@given(data=st.data(), name=presets)
-def test_terms_of_mixed_serial_heads_add_up_to_the_prediction(data, name):
+@given(data=st.data(), name=presets, model_of=st.sampled_from(MODELS_OF))
+def test_terms_of_mixed_serial_heads_add_up_to_the_prediction(data, name, model_of):
     architecture = draw_mixed(data, name, "serial")
 
-    total_s = from_terms_s(architecture)
+    total_s = from_terms_s(architecture, model_of=model_of)
 
-    assert total_s == pytest.approx(predicted_s(architecture), rel=1e-9)
+    expected_s = predicted_s(architecture, model_of=model_of)
+    assert total_s == pytest.approx(expected_s, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar"])
@@ -339,27 +372,21 @@ def test_an_unknown_format_is_named():
         export_terms(terms_of("digits"), "xlsx")
 
 
+@pytest.mark.parametrize("asked", [None, "rewrites"])
+@pytest.mark.parametrize("heads", ["serial", "batched"])
 @pytest.mark.parametrize(("attention", "n_left_out"), [("scale", 0), ("softmax", 1)])
-def test_terms_of_aby3_lack_the_hop_of_the_first_maximum_alone(attention, n_left_out):
-    profile = read_profile(PROFILES / "aby3.parquet")
-    with_local = fit_cost_model(profile)
-    records = (r for r in profile.records if r.workload != "local")
-    model = fit_cost_model(replace(profile, records=tuple(records)))
-    architecture = uniform_architecture(MODELS["digits"], attention=attention)
-    steps = trace_model(architecture, 1)
+def test_terms_of_aby3_lack_the_hop_of_the_first_maximum_alone(
+    attention, n_left_out, heads, asked
+):
+    model = committed_model("aby3")
+    architecture = uniform_architecture(
+        MODELS["digits"], attention=attention, heads=heads
+    )
 
-    terms = compute_terms(model, MODELS["digits"], WAN, attentions=[attention])
+    left_out_s = left_out_by_terms_s(model, architecture, asked)
 
-    total_s = sum_of_terms_s(terms, architecture, model.per_call_s)
-    predicted = model.predict(steps, WAN).latency_s
-    assert predicted - total_s == pytest.approx(n_left_out * WAN.one_way_s, abs=1e-9)
-
-    terms = compute_terms(with_local, MODELS["digits"], WAN, attentions=[attention])
-
-    total_s = sum_of_terms_s(terms, architecture, with_local.per_call_s)
-    left_out_s = with_local.predict(steps, WAN).latency_s - total_s
-    copies_s = left_out_s - n_left_out * WAN.one_way_s
-    assert 0 < copies_s < 3 * 0.6e-3  # less than one local step in each of three layers
+    assert "local" in model.operations
+    assert left_out_s == pytest.approx(n_left_out * WAN.one_way_s, abs=1e-9)
 
 
 def test_a_quantity_is_an_array_or_a_tensor_like_another():
