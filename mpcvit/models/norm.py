@@ -147,7 +147,10 @@ class BatchNorm(Gradual):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each channel, the last axis of (..., D)."""
         normed = self.normalise(x.reshape(-1, x.shape[-1])).view(x.shape)
-        if self.first is None or not self.training or self.share == 0:
+        if self.first is None or not self.training:
+            return normed
+        # processes that sum gradients wait for one of every weight, if it is 0
+        if self.share == 0 and not _has_others():
             return normed
         return torch.lerp(normed, self.first(x), self.share)
 
@@ -163,7 +166,7 @@ class BatchNorm(Gradual):
                 "a batch of one image of one token: BatchNorm expects two at least; "
                 "give another --batch-size or smaller patches"
             )
-        if is_of_batch and is_initialized() and get_world_size() > 1:
+        if is_of_batch and _has_others():
             return self._normalise_together(x)
         return functional.batch_norm(
             x,
@@ -179,8 +182,11 @@ class BatchNorm(Gradual):
     def _normalise_together(self, x: Tensor) -> Tensor:
         """Normalise by statistics of the batch that several processes share.
 
-        torch's SyncBatchNorm is for GPUs alone.
+        torch's SyncBatchNorm is for GPUs alone. Sums are float32 at least, as torch's
+        own are: bfloat16 cannot even count a few hundred tokens.
         """
+        dtype = x.dtype
+        x = x.to(torch.promote_types(dtype, torch.float32))
         others = [axis for axis in range(x.dim()) if axis != 1]
         shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]
         own = x.new_tensor([x.numel() / x.shape[1]])
@@ -193,13 +199,17 @@ class BatchNorm(Gradual):
             self.mean.lerp_(mean, MOMENTUM)
             self.variance.lerp_(variance * n / (n - 1), MOMENTUM)
         scale = self.gamma * torch.rsqrt(variance + NORM_EPSILON)
-        return centred * scale.view(shape) + self.beta.view(shape)
+        return (centred * scale.view(shape) + self.beta.view(shape)).to(dtype)
 
     def by_channel(self) -> ByChannel:
         """Return what is folded, with the running statistics."""
         gamma, beta = self.gamma.detach(), self.beta.detach()
         scale = gamma * torch.rsqrt(self.variance + NORM_EPSILON)
         return ByChannel(scale=scale, shift=beta - self.mean * scale)
+
+
+def _has_others() -> bool:
+    return is_initialized() and get_world_size() > 1
 
 
 class _SumOverProcesses(torch.autograd.Function):

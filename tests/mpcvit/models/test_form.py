@@ -136,6 +136,38 @@ def test_a_gradual_norm_begins_as_a_layernorm_and_ends_without(kind):
     torch.testing.assert_close(norm.eval()(x), without.eval()(x))
 
 
+@pytest.fixture
+def _several(monkeypatch) -> None:
+    """Make one process take itself for several, whose sums are its own."""
+    monkeypatch.setattr("mpcvit.models.norm._has_others", lambda: True)
+    monkeypatch.setattr("mpcvit.models.norm._sum_over_processes", lambda x: x)
+
+
+@pytest.mark.usefixtures("_several")
+def test_a_gradual_norm_that_is_gone_still_has_gradients_where_processes_sum_them():
+    norm = BatchNorm(5, until=0.5)
+    norm.begin_step(0.75)
+
+    norm(torch.randn(4, 3, 5)).square().sum().backward()
+
+    assert norm.first is not None
+    assert not any(parameter.grad.any() for parameter in norm.first.parameters())
+    assert norm.gamma.grad.any()
+
+
+@pytest.mark.usefixtures("_several")
+def test_statistics_over_processes_are_those_of_torch_in_half_precision_too():
+    x = (5 + torch.randn(300, 5)).bfloat16()
+    norm, own = BatchNorm(5), torch.nn.BatchNorm1d(5)
+
+    normed = norm(x)
+
+    assert normed.dtype == torch.bfloat16
+    torch.testing.assert_close(normed, own(x).to(torch.bfloat16), rtol=0, atol=0.02)
+    torch.testing.assert_close(norm.mean, own.running_mean)
+    torch.testing.assert_close(norm.variance, own.running_var)
+
+
 def test_a_single_token_has_no_statistics():
     with pytest.raises(UsageError, match="one image of one token: BatchNorm expects"):
         BatchNorm(3)(torch.ones(1, 1, 3))
