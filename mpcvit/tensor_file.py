@@ -74,6 +74,9 @@ def unpack_tensors(content: bytes) -> "tuple[dict[str, Tensor], dict[str, str]]"
     try:
         header = json.loads(content[8 : 8 + length])
         metadata = header.pop(_METADATA, {})
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        if end != len(data):  # cut behind a tensor, the others would seem whole
+            raise ValueError(f"{len(data)} bytes of tensors, expected {end}")
         return {n: _to_tensor(data, **entry) for n, entry in header.items()}, metadata
     except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise OSError(f"not a whole safetensors file: {error}") from None

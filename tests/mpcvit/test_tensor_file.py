@@ -60,9 +60,15 @@ def test_equal_tensors_are_equal_bytes_and_share_no_memory():
     assert torch.equal(found["b"], shared)
 
 
-@pytest.mark.parametrize("n_bytes", [0, 5, 40, -1])
+@pytest.mark.parametrize("n_bytes", [0, 5, 40, -1, -8])
 def test_a_part_of_a_file_is_refused(n_bytes):
-    content = pack_tensors({"a": torch.ones(2)}, {})
+    """Also the part that ends with a whole tensor, the last one being gone."""
+    content = pack_tensors({"a": torch.ones(2), "b": torch.ones(2)}, {})
 
     with pytest.raises(OSError, match="not a whole safetensors file"):
         unpack_tensors(content[:n_bytes])
+
+
+def test_more_than_a_file_is_refused():
+    with pytest.raises(OSError, match="9 bytes of tensors, expected 8"):
+        unpack_tensors(pack_tensors({"a": torch.ones(2)}) + b"?")
