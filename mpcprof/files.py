@@ -83,6 +83,23 @@ def check_writable(path: Path) -> None:
             pass
 
 
+def check_apart(output: Path, **read: Path | None) -> None:
+    """Refuse to write over a file that is read, whatever name or link leads there.
+
+    Args:
+        read: Files by what they are, such as `checkpoint`; None for one there is not.
+
+    Raises:
+        UsageError: If `output` is one of them.
+    """
+    for what, path in read.items():
+        if path is not None and output.resolve() == path.resolve():
+            raise UsageError(
+                f"{os.fspath(output)!r} would write over the {what} "
+                f"{os.fspath(path)!r}; give another -o"
+            )
+
+
 @contextlib.contextmanager
 def new_folders_removed(path: Path) -> Iterator[None]:
     """Remove the folders made for `path` in the block, where it raises; empty ones."""

@@ -10,7 +10,7 @@ from typing import Final
 from torch import Tensor
 
 from mpcprof.errors import UsageError
-from mpcprof.files import check_writable, replace_file
+from mpcprof.files import check_apart, check_writable, replace_file
 from mpcprof.nn.architecture import get_model
 from mpcprof.nn.catalogue import AnyNetwork
 from mpcprof.nn.efficientvit import EfficientViT
@@ -110,8 +110,7 @@ class ImportConfig:
         if (self.mean is None) != (self.deviation is None):
             raise UsageError("--mean without --std, or the other way: give both")
         for path in (self.output, self.architecture_file):
-            if path in (self.source, self.settings_file, self.source / _CONFIG):
-                raise UsageError(f"{path}: it would be overwritten; give another -o")
+            check_apart(path, weights=self.weights_file, settings=self.settings_file)
         if self.output == self.architecture_file:
             raise UsageError(
                 f"-o {self.output}: expected a name such as vit.safetensors"

@@ -4,14 +4,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from mpcprof.errors import UsageError
-from mpcprof.files import replace_file
+from mpcprof.files import check_apart, replace_file
 from mpcprof.nn.architecture import Heads
 from mpcvit.search.alpha.derive import SIGMA, Derived, family
-from mpcvit.search.alpha.result import read_result
+from mpcvit.search.alpha.result import SETTINGS, read_result
 from mpcvit.search.layers.result import (
+    FINALISTS,
     Found,
     is_layer_search,
     layer_family,
@@ -19,6 +20,7 @@ from mpcvit.search.layers.result import (
 )
 
 Chosen: TypeAlias = Derived | Found
+_OF_SEARCH: Final = ("config.json", SETTINGS, FINALISTS)  # its files, in JSON too
 
 
 def derive(
@@ -73,7 +75,7 @@ def write_family(
     """Write each architecture; one alone may go into a file of any name.
 
     Raises:
-        UsageError: If several are to go into one file.
+        UsageError: If several are to go into one file, or one into the search's own.
     """
     folder = output or run
     is_file = folder.suffix == ".json"
@@ -85,6 +87,8 @@ def write_family(
         (one, folder if is_file else folder / f"{one.label}.json") for one in derived
     )
     for one, path in members:
+        for name in _OF_SEARCH:
+            check_apart(path, search=run / name)
         _write(path, one)
     return WrittenFamily(members=members)
 

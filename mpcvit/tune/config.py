@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mpcprof.errors import UsageError
+from mpcprof.files import check_apart
 from mpcprof.network import Network
 from mpcprof.nn.architecture import Heads
 
@@ -65,12 +66,7 @@ class TuneConfig:
                 "inference from 0 to 1, such as 0.001"
             )
         for path in (self.output, self.steps_path):
-            for what in ("checkpoint", "profile"):
-                if path.resolve() == getattr(self, what).resolve():
-                    raise UsageError(
-                        f"-o {str(self.output)!r} would write over the {what} "
-                        f"{str(path)!r}; name another file"
-                    )
+            check_apart(path, checkpoint=self.checkpoint, profile=self.profile)
 
     @property
     def steps_path(self) -> Path:

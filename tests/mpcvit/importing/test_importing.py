@@ -378,10 +378,23 @@ def test_a_truncated_file_is_one_line(suffix: str, tmp_path) -> None:
 def test_a_file_that_is_read_is_not_overwritten(tmp_path) -> None:
     path = saved(tmp_path, filled(TimmViT()))
     (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "link.safetensors").symlink_to(path)
+    elsewhere = tmp_path / "other" / ".." / path.name
 
-    for output in (path, tmp_path / "config.safetensors"):
-        with pytest.raises(UsageError, match="it would be overwritten"):
+    for output in (path, elsewhere, tmp_path / "link.safetensors"):
+        with pytest.raises(UsageError, match="would write over the weights"):
             imported(path, output=output)
+    with pytest.raises(UsageError, match="would write over the settings"):
+        imported(path, output=tmp_path / "config.safetensors")
+
+
+def test_the_weights_of_a_folder_are_not_overwritten(tmp_path) -> None:
+    path = saved(tmp_path, filled(HuggingFaceViT())).rename(
+        tmp_path / "model.safetensors"
+    )
+
+    with pytest.raises(UsageError, match="would write over the weights"):
+        imported(tmp_path, output=path)
 
 
 def test_the_command_says_what_it_wrote_and_assumed(tmp_path) -> None:

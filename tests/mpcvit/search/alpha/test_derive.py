@@ -353,6 +353,16 @@ def test_a_family_does_not_fit_into_one_file(tmp_path):
         write_family(members, tmp_path, Path("one.json"))
 
 
+@pytest.mark.parametrize("name", ["search.json", "config.json", "finalists.json"])
+def test_an_architecture_does_not_take_the_place_of_its_search(name, tmp_path):
+    members = family(make_result(), mus=(0.5,))
+
+    with pytest.raises(UsageError, match="would write over the search"):
+        write_family(members, tmp_path, tmp_path / name)
+
+    assert not (tmp_path / name).exists()
+
+
 def test_by_row_random_and_even_choices_buy_no_fewer_rows_than_the_searched_one():
     space, made = SearchSpace(granularity="row"), make_result()
     shape = space.alpha_shape(made.model)
