@@ -22,7 +22,10 @@ from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.plan import REWRITES, Plan, choose_plan
 from mpcprof.profile.io import read_profile
 from mpcvit.checkpoint import read_checkpoint
-from mpcvit.secure.model_owner import check_made_for
+from mpcvit.checkpoint_header import read_header
+from mpcvit.secure.model_owner import check_made_for, checkpoint_digest
+from mpcvit.train.folder import deciding_settings
+from mpcvit.train.run import OWN_TEACHER_FOLDER
 
 MEASURED: Final = "measured.json"
 
@@ -242,15 +245,20 @@ def _cost(
 def _digest_training(architecture: Architecture, path: Path) -> str:
     """Return what trainings share that differ in nothing but the seed.
 
-    Without the folder's settings, which a copied checkpoint has not, only the
-    architecture tells them apart.
+    A teacher that was trained for one of them has its seed, too. Without the folder's
+    settings, which a copied checkpoint has not, only the architecture tells them apart.
     """
     try:
         settings = read_json(path.with_name("config.json"), dict)
     except UsageError:
         settings = {}
-    recipe = {**settings.get("recipe", {}), "seed": None}
-    told = {**settings, "recipe": recipe, "architecture": architecture.to_json()}
+    told = deciding_settings({**settings, "architecture": architecture.to_json()})
+    told["recipe.seed"] = None
+    teacher = path.parent / OWN_TEACHER_FOLDER / path.name
+    taught_by = settings.get("teacher_sha256")
+    if taught_by and teacher.is_file() and checkpoint_digest(teacher) == taught_by:
+        own = read_header(teacher).transformer
+        told["teacher_sha256"] = _digest_training(own, teacher)
     text = json.dumps(told, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -118,9 +118,9 @@ class RunFolder:
         if not self.config.exists():
             replace_file(self.config, text)
             return
-        there = {**_BEFORE, **_flatten(_read_json(self.config))}
-        asked = {**_BEFORE, **_flatten(json.loads(text))}
-        for name in sorted({*there, *asked} - {_BEGUN_WITH}):
+        there = deciding_settings(_read_json(self.config))
+        asked = deciding_settings(json.loads(text))
+        for name in sorted({*there, *asked}):
             if there.get(name) != asked.get(name):
                 raise UsageError(
                     f"{str(self.path)!r} holds a run with {name}={there.get(name)!r}, "
@@ -136,6 +136,13 @@ def _read_json(path: Path) -> Any:  # Any: JSON
         raise UsageError(
             f"{error}; start anew with --fresh, or choose another folder with --output"
         ) from None
+
+
+# Any: JSON, compared and never read
+def deciding_settings(settings: dict[str, Any]) -> dict[str, object]:
+    """Return what decides the result of a run, of any version, by dotted name."""
+    named = {**_BEFORE, **_flatten(settings)}
+    return {name: value for name, value in named.items() if name != _BEGUN_WITH}
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, object]:  # Any: JSON

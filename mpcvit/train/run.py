@@ -25,6 +25,7 @@ from mpcvit.train.loop import fit
 from mpcvit.train.recipe import Recipe, get_recipe
 
 OWN_TEACHER: Final = Path("cnn")  # in place of a checkpoint: a CNN, trained first
+OWN_TEACHER_FOLDER: Final = "teacher"  # below that of its student
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +183,7 @@ def train_teacher(
     progress.say("training the teacher, a small CNN")
     run = replace(
         config.run,
-        output=config.run.output / "teacher",
+        output=config.run.output / OWN_TEACHER_FOLDER,
         recipe=_teacher_recipe(config.run.recipe),
     )
     architecture = _teacher_architecture(config.architecture.model)

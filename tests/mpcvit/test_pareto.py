@@ -318,6 +318,37 @@ def test_seeds_of_one_network_are_a_point_with_the_interval_of_its_mean(tmp_path
     assert [one["n_trainings"] for one in document["networks"]] == [3]
 
 
+def test_seeds_that_other_versions_or_numbers_of_processes_trained_are_one_network(
+    tmp_path,
+):
+    """A setting that had no name yet had the value that it has by default."""
+    write_seeds(tmp_path, 0.94, 0.96)
+    newer = tmp_path / "scale-seed-1" / "config.json"
+    recipe = {"seed": 1, "epochs": 5, "mlp_norm": False}
+    settings = {"recipe": recipe, "dataset": "digits", "n_processes": 2}
+    newer.write_text(json.dumps(settings))
+
+    (point,) = gather_points(gather(request(f"uniform={tmp_path}")))
+
+    assert len(point.members) == 2
+
+
+def test_seeds_taught_by_a_teacher_of_their_own_are_one_network(tmp_path):
+    write_seeds(tmp_path, 0.94, 0.96)
+    for seed in range(2):
+        run = tmp_path / f"scale-seed-{seed}"
+        write(run / "teacher", "scale", 0.9 + seed / 100)
+        digest = checkpoint_digest(run / "teacher" / "model.safetensors")
+        settings = json.loads((run / "config.json").read_text())
+        taught = {**settings, "teacher_sha256": digest}
+        (run / "config.json").write_text(json.dumps(taught))
+        (run / "teacher" / "config.json").write_text(json.dumps(settings))
+
+    members = gather(request(*tmp_path.glob("*/model.safetensors")))
+
+    assert len({one.training for one in members}) == 1
+
+
 def test_trainings_that_differ_in_more_than_the_seed_are_networks_of_their_own(
     tmp_path,
 ):
