@@ -33,6 +33,9 @@ class Supernet(Classifier):
         alpha: Share of the accurate attention, (L,), (L, H) or (L, H, N); 1 at first.
         beta: Share of GeLU, (L,) or (L, N), 1 at first; None where it is not searched.
 
+    Raises:
+        UsageError: If the model has a stem.
+
     Source: MPCViT equation 2 and section 4.5.
     """
 
@@ -44,6 +47,11 @@ class Supernet(Classifier):
         space: SearchSpace,
         regularization: Regularization = NONE,
     ) -> None:
+        if model.stem:
+            raise UsageError(
+                f"model {model.name} has a stem: expected one without in the spaces "
+                "mpcvit and mpcvit+; leave it out, or choose --space free"
+            )
         layers = [
             _mixed_layer(model, space, layer, regularization)
             for layer in range(model.n_layers)

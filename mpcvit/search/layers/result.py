@@ -5,7 +5,7 @@ the second stage trained. It is read without torch.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -154,13 +154,20 @@ def find_within(result: LayerSearchResult, budget_s: float) -> Found:
     """Return the most accurate finalist within a budget, of equal ones the quickest.
 
     Raises:
-        UsageError: If none is as quick as that.
+        UsageError: If none is as quick as that, or the training of each diverged.
     """
-    within = [
+    within = [one for one in result.finalists if one.predicted_s <= budget_s]
+    judged = [
         (one.accuracy, -one.predicted_s, one)
-        for one in result.finalists
-        if one.accuracy is not None and one.predicted_s <= budget_s
+        for one in within
+        if one.accuracy is not None
     ]
+    if within and not judged:
+        raise UsageError(
+            f"budget {format_duration(budget_s)}: the training of each of the "
+            f"{len(within)} networks within it diverged; search anew with a lower "
+            "--learning-rate"
+        )
     if not within:
         least_s = min(one.predicted_s for one in result.finalists)
         ending = (
@@ -168,15 +175,24 @@ def find_within(result: LayerSearchResult, budget_s: float) -> Found:
             f"{format_duration(budget_s)} to train quicker ones"
         )
         raise too_quick("budget", budget_s, least_s, ending)
-    accuracy, _, best = max(within, key=lambda one: one[:2])
+    accuracy, _, best = max(judged, key=lambda one: one[:2])
     return Found(
         label=budget_label(budget_s),
         architecture=best.architecture,
         predicted_s=best.predicted_s,
         finalist=best.label,
         accuracy=accuracy,
-        n_compared=len(within),
+        n_compared=len(judged),
     )
+
+
+def budget_lines(result: LayerSearchResult) -> Iterator[str]:
+    """Yield what was found within each of the search's budgets, or why nothing was."""
+    for budget_s in result.budgets_s:
+        try:
+            yield find_within(result, budget_s).line()
+        except UsageError as error:  # the others were found, after hours
+            yield str(error)
 
 
 def layer_family(

@@ -26,7 +26,7 @@ from mpcvit.search.layers.result import (
     FINALISTS,
     Finalist,
     LayerSearchResult,
-    layer_family,
+    budget_lines,
     write_layer_result,
 )
 from mpcvit.search.layers.sampling import Numbers, Sampler
@@ -93,10 +93,13 @@ class LayerSearchConfig(BaseSearchConfig):
         BaseSearchConfig.__post_init__(self)  # super() misses classes with slots
         if self.lambda_per_s is not None and self.target_s is not None:
             raise UsageError("lambda and target: expected one of the two")
-        for budget_s in (
-            *(self.budgets_s or ()),
-            *([self.target_s] if self.target_s else ()),
-        ):
+        lambda_per_s = self.lambda_per_s or 0.0
+        if not 0 <= lambda_per_s < float("inf"):
+            raise UsageError(
+                f"lambda={lambda_per_s}: expected loss per second, 0 or more"
+            )
+        target = () if self.target_s is None else (self.target_s,)
+        for budget_s in (*(self.budgets_s or ()), *target):
             if not 0 < budget_s < float("inf"):
                 raise UsageError(f"budget {budget_s:g} s: expected above 0 and finite")
         if self.n_finalists < 1:
@@ -127,7 +130,7 @@ class LayerSearchReport(BaseSearchReport[LayerSearchResult]):
             f"--{name.replace('_', '-')}" + ("" if value is True else f" {value:g}")
             for name, value in _PARTS.items()
         )
-        found = [f"  {one.line()}" for one in layer_family(result)]
+        found = [f"  {one}" for one in budget_lines(result)]
         ending = f"Train what `mpcvit derive` writes as here: mpcvit train {options}"
         return "\n".join([heading, *found, ending])
 

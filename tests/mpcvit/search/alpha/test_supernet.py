@@ -1,5 +1,7 @@
 """The supernet: at its corners it is the architectures, in between a mixture."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 
 from mpcprof.errors import UsageError
 from mpcprof.nn.architecture import uniform_architecture
-from mpcprof.nn.preset import MODELS
+from mpcprof.nn.preset import MODELS, Convolution
 from mpcvit.models.attention import MixedAttention
 from mpcvit.models.layers import Regularization
 from mpcvit.models.mlp import MixedMlp
@@ -208,3 +210,10 @@ def test_dropping_is_for_training_only():
 def test_weights_for_what_was_not_searched_are_refused(architecture, message):
     with pytest.raises(UsageError, match=message):
         make_supernet(SearchSpace()).weights(architecture)
+
+
+def test_a_model_with_a_stem_is_refused():
+    stem = (Convolution(channels=8, pool=2),)
+
+    with pytest.raises(UsageError, match=r"has a stem: .* --space free"):
+        Supernet(replace(MODELS["digits"], stem=stem, patch=1), SearchSpace())

@@ -1,6 +1,7 @@
 """A whole search over layers on few images, and what is derived from it."""
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from mpcvit.cli.derive import command as derive_command
 from mpcvit.cli.search import command as search_command
 from mpcvit.search.layers.result import (
     FINALISTS,
+    budget_lines,
     find_within,
     layer_family,
     read_layer_result,
@@ -137,6 +139,37 @@ def test_the_best_within_a_budget_is_the_most_accurate_then_the_quickest(finishe
     assert find_within(made, 2.0).n_compared == 3
     with pytest.raises(UsageError, match=r"budget 100ms: expected at least 400ms"):
         find_within(made, 0.1)
+
+
+def test_a_budget_whose_trainings_all_diverged_is_said_so_and_hides_no_other(finished):
+    result = read_layer_result(finished)
+    quick, other = (
+        replace(one, accuracy=accuracy, predicted_s=predicted_s)
+        for one, accuracy, predicted_s in zip(
+            result.finalists, (None, 0.5), (0.9, 1.8), strict=False
+        )
+    )
+    made = replace(result, finalists=(quick, other))
+
+    with pytest.raises(UsageError, match=r"each of the 1 networks .* a lower"):
+        find_within(made, 1.0)
+    first, second = budget_lines(made)
+
+    assert other.label in first
+    assert second.startswith("budget 1s: the training of each")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lambda_per_s": -1.0, "target_s": None}, "lambda=-1.0: expected loss per"),
+        ({"lambda_per_s": math.nan, "target_s": None}, "lambda=nan: expected loss per"),
+        ({"target_s": 0.0}, "budget 0 s: expected above 0"),
+    ],
+)
+def test_a_price_of_seconds_that_makes_no_sense_is_refused(changes, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        make_request(tmp_path, **changes)
 
 
 def test_what_a_search_over_layers_has_not_is_one_clear_line(finished, tmp_path):
