@@ -15,6 +15,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from mpcprof.deployment import Deployment
 from mpcprof.errors import UsageError
@@ -35,6 +36,8 @@ from mpcvit.secure.inference import (
     with_heads,
 )
 from mpcvit.secure.parties import Answer, Conditions, open_parties
+
+_N_AT_A_TIME: Final = 100  # images that the plain model takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +145,7 @@ def evaluate_secure(
     )
     progress.describe("asking the plain model")
     checkpoint = read_checkpoint(config.checkpoint)
-    plain = plain_logits(checkpoint, dataset.test)
+    plain = plain_logits(checkpoint, dataset.test.images)
     answers, notes = _ask_parties(config, header, plan, dataset.test, n_batch, progress)
     secure = join_logits(answers, len(dataset.test))
     labels = dataset.test.labels.numpy()
@@ -195,10 +198,18 @@ def _ask_parties(
 
 
 @torch.no_grad()
-def plain_logits(checkpoint: Checkpoint, images: ImageSet) -> Logits:
-    """Return the logits (n, C) of the torch model, computed in float32."""
-    logits = checkpoint.build_model()(checkpoint.normalize(images.images))  # (n, C)
-    return np.asarray(logits.numpy(), np.float64)
+def plain_logits(checkpoint: Checkpoint, images: Tensor) -> Logits:
+    """Return the logits (n, C) of the torch model, computed in float32.
+
+    Args:
+        images: Images of uint8, (n, c, S, S); some at a time, as scores of all of them
+            would fill gigabytes.
+    """
+    model = checkpoint.build_model()
+    parts = [
+        model(checkpoint.normalize(some)) for some in torch.split(images, _N_AT_A_TIME)
+    ]
+    return np.asarray(torch.cat(parts).numpy(), np.float64)
 
 
 def hold_against_emulation(

@@ -19,6 +19,7 @@ from mpcprof.spu_options import truncates_locally
 from mpcvit.checkpoint import Checkpoint
 from mpcvit.models.algebra import TorchAlgebra
 from mpcvit.models.layers import to_patches
+from mpcvit.secure.evaluate import plain_logits
 from mpcvit.secure.fixed_point import (
     FixedPointAlgebra,
     Logits,
@@ -70,8 +71,7 @@ class Judge:
         self.failures: Counter[tuple[str, str]] = Counter()
         pixels = checkpoint.normalize(images)
         self._patches = to_patches(pixels, checkpoint.architecture.model.input_patch)
-        with torch.no_grad():
-            self.plain: Logits = checkpoint.build_model()(pixels).double().numpy()
+        self.plain: Logits = plain_logits(checkpoint, images)
         first, second = np.sort(self.plain, axis=1)[:, :-3:-1].T
         self._gaps: Logits = first - second  # what a label changes at, (n,)
 

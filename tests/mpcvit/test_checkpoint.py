@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -15,8 +16,11 @@ from mpcprof.errors import FileError, UsageError
 from mpcprof.nn.architecture import uniform_architecture
 from mpcprof.nn.preset import MODELS
 from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from mpcvit.checkpoint_header import has_weights
+from mpcvit.cli.public import command as public
 from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
+from mpcvit.secure.evaluate import plain_logits
 
 MODEL = replace(MODELS["digits"], n_layers=1, n_classes=3)
 
@@ -65,6 +69,21 @@ def test_the_network_in_a_checkpoint_gives_the_same_logits(tmp_path):
     assert torch.equal(found(images), network(images))
 
 
+def test_the_plain_model_takes_some_images_at_a_time(monkeypatch):
+    monkeypatch.setattr("mpcvit.secure.evaluate._N_AT_A_TIME", 2)
+    checkpoint, seen = make_checkpoint(), []
+    images = torch.randint(256, (5, 1, 8, 8), dtype=torch.uint8)
+    watched = checkpoint.build_model()
+    watched.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    monkeypatch.setattr(Checkpoint, "build_model", lambda _: watched)
+
+    logits = plain_logits(checkpoint, images)
+
+    assert seen == [2, 2, 1]
+    expected = watched(checkpoint.normalize(images)).detach().double().numpy()
+    assert logits == pytest.approx(expected, abs=1e-5)
+
+
 def test_equal_networks_are_equal_bytes(tmp_path):
     """The library orders metadata at random; a teacher is known by its digest."""
     paths = [tmp_path / f"{number}.safetensors" for number in range(8)]
@@ -82,6 +101,16 @@ def test_writing_replaces_the_file_and_leaves_nothing_beside_it(tmp_path):
 
     assert [*path.parent.iterdir()] == [path]
     assert read_checkpoint(path).accuracy == 0.2
+
+
+def test_the_public_part_does_not_take_the_place_of_the_weights(tmp_path):
+    path = saved(tmp_path)
+    given = [str(path), "-o", f"{path.parent}/../{path.parent.name}/{path.name}"]
+
+    with pytest.raises(UsageError, match="would write over the checkpoint"):
+        CliRunner().invoke(public, given, catch_exceptions=False)
+
+    assert has_weights(path)
 
 
 def test_what_cannot_be_written_leaves_the_old_file(tmp_path, monkeypatch):
