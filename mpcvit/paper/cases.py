@@ -101,7 +101,7 @@ def fig8_models(config: CaseConfig) -> dict[str, Architecture]:
     A given architecture is the mix; all three then have its sizes.
 
     Raises:
-        UsageError: If the given architecture is of another preset.
+        UsageError: If the given architecture is of another preset, or has no layers.
     """
     mix = _third_model(config)
     return {
@@ -117,6 +117,10 @@ def _third_model(config: CaseConfig) -> Architecture:
         return stated_architecture(preset, STATED_HEADS, config)
     read = read_architecture(config.architecture)
     own = read.model
+    if not own.n_layers:
+        raise UsageError(
+            f"{config.architecture} has no layers: Figure 8 is of layers of attention"
+        )
     if own.is_preset and (own.name, own.n_layers) != (preset.name, preset.n_layers):
         raise UsageError(
             f"{config.architecture} is of {own.name} with {own.n_layers} layers: "

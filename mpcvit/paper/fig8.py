@@ -99,10 +99,16 @@ def _bars(title: str, y_label: str, values: dict[GroupCost, float]) -> Bars:
 
 
 def _rates(costs: Sequence[GroupCost]) -> str:
-    """Return the seconds per megabyte of each model, a range where layers differ."""
+    """Return the seconds per megabyte of each model, a range where layers differ.
+
+    Layers that send nothing, of additions alone, have none.
+    """
     shown = []
     for name in dict.fromkeys(cost.series for cost in costs):
-        rates = [c.shown_s / c.bytes_sent * 1e6 for c in costs if c.series == name]
+        own = [c for c in costs if c.series == name and c.bytes_sent]
+        if not own:
+            continue
+        rates = [c.shown_s / c.bytes_sent * 1e6 for c in own]
         low, high = min(rates), max(rates)
         differ = high > 1.001 * low
         text = f"{low:.3f} to {high:.3f}" if differ else f"{rates[0]:.3f}"

@@ -113,7 +113,8 @@ def write_csv(path: Path, costs: Sequence[GroupCost]) -> None:
         extra: dict[str, object] = {
             "runtime": cost.deployment.runtime,
             "protocol": cost.deployment.protocol,
-            "share": cost.shown_s / totals[cost.place],
+            # a layer of additions alone may cost nothing
+            "share": cost.shown_s / (totals[cost.place] or 1.0),
         }
         row = [extra.get(name, getattr(cost, name, None)) for name in _COLUMNS]
         writer.writerow(["" if value is None else value for value in row])

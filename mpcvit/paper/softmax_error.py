@@ -141,9 +141,15 @@ def read_errors(path: Path) -> ErrorTable | None:
         ProfileError: If it is no such table, or of two deployments.
     """
     try:
-        rows = [*csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))]
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ProfileError(
+            f"{path}: no table of errors ({error}); measure it again with `mpcvit "
+            "breakdown fig1 --measured`"
+        ) from None
+    rows = [*csv.DictReader(io.StringIO(text))]
     try:
         (deployment,) = {row["deployment"] for row in rows}
         points = tuple(

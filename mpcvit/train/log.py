@@ -54,8 +54,8 @@ def read_log(path: Path) -> tuple[EpochRecord, ...]:
     """
     if not path.exists():
         return ()
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith("\n")]
+    lines = path.read_bytes().splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith(b"\n")]
     try:
         return tuple(EpochRecord(**json.loads(line)) for line in whole)
     except (ValueError, TypeError) as error:

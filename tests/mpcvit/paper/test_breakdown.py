@@ -15,11 +15,12 @@ import pytest
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.deployment import Deployment
 from mpcprof.dims import Dims
-from mpcprof.errors import EngineError, ProfileError
+from mpcprof.errors import EngineError, ProfileError, UsageError
 from mpcprof.figures.canvas import COLORS, group_style, workload_style
 from mpcprof.network import NETWORKS
+from mpcprof.nn.architecture import Architecture
 from mpcprof.nn.catalogue import trace_block
-from mpcprof.nn.preset import MODELS
+from mpcprof.nn.preset import MODELS, Convolution
 from mpcprof.nn.steps import Bare, CountingAlgebra
 from mpcprof.predict import GROUPS, SOFTMAX_GROUPS, operation_group
 from mpcprof.profile.io import write_profile
@@ -39,6 +40,7 @@ from mpcvit.paper.cases import (
 from mpcvit.paper.costs import FittedProfile
 from mpcvit.paper.make import FIGURES, FigureConfig, make_figure
 from mpcvit.paper.measuring import FigureMeasurer
+from mpcvit.paper.output import write_csv
 from mpcvit.paper.softmax_error import (
     KERNELS,
     VARIANCES,
@@ -274,6 +276,13 @@ def test_a_csv_that_is_no_table_of_errors_is_refused(tmp_path, text):
         read_errors(tmp_path / "e.csv")
 
 
+def test_what_is_no_text_is_no_table_of_errors(tmp_path):
+    (tmp_path / "e.csv").write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(ProfileError, match="measure it again with"):
+        read_errors(tmp_path / "e.csv")
+
+
 @pytest.mark.parametrize("name", KERNELS)
 def test_the_rows_whose_error_is_measured_are_those_of_the_attention(name):
     ops, parties = CountingAlgebra(), Exact(1.0)
@@ -405,6 +414,41 @@ def folder(tmp_path_factory):
 def drawn(folder):
     """Each figure by its name, drawn once."""
     return functools.cache(lambda figure: make_figure(make_config(folder, figure)))
+
+
+def write_own(folder, n_layers):
+    """Write a first layer of moved channels alone, which sends nothing."""
+    model = replace(MODELS["digits"], name="own", n_layers=2, pooling="mean")
+    if not n_layers:
+        stem = (Convolution(channels=model.width),)
+        model = replace(model, n_layers=0, patch=1, stem=stem)
+    heads = ((("shift",),), (("scale",),) * model.n_heads)
+    own = Architecture(
+        model=model,
+        attention=heads[:n_layers],
+        activation=(("relu",), ("relu",))[:n_layers],
+        mlp_ratio=(0, 2.0)[:n_layers],
+        norm=("none", "layernorm")[:n_layers],
+    )
+    path = folder / "own.json"
+    path.write_text(own.to_json())
+    return replace(WAN, architecture=path)
+
+
+def test_a_layer_that_sends_nothing_is_a_bar_of_figure_8(tmp_path):
+    given = write_own(tmp_path, 2)
+    costs = FIGURES["fig8"].price([committed_fit()], given)
+
+    write_csv(tmp_path / "fig8.csv", costs)
+    (sentence,) = FIGURES["fig8"].sentences(SimpleNamespace(costs=costs))
+
+    assert costs[-2].bytes_sent == 0
+    assert re.search(r"MPCViT \d+\.\d+$", sentence.because)
+
+
+def test_a_network_without_layers_is_no_figure_8(tmp_path):
+    with pytest.raises(UsageError, match="has no layers: Figure 8 is of layers"):
+        fig8_models(write_own(tmp_path, 0))
 
 
 @pytest.mark.parametrize("figure", ["fig1", "fig3", "fig8"])

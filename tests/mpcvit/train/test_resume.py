@@ -112,6 +112,13 @@ def test_a_finished_run_whose_log_is_gone_is_refused_in_one_line(tmp_path):
         train(tiny_request(tmp_path, recipe))
 
 
+def test_a_log_that_is_no_text_is_one_line(tmp_path):
+    (tmp_path / "log.jsonl").write_bytes(b"\xff\xfe\n")
+
+    with pytest.raises(UsageError, match=r"log\.jsonl' is not a log of epochs"):
+        read_log(tmp_path / "log.jsonl")
+
+
 def test_another_seed_ends_elsewhere(tmp_path, unbroken):
     train(tiny_request(tmp_path, tiny_recipe(seed=1)))
 
