@@ -96,7 +96,7 @@ def check_apart(output: Path, **read: Path | None) -> None:
         if path is not None and output.resolve() == path.resolve():
             raise UsageError(
                 f"{os.fspath(output)!r} would write over the {what} "
-                f"{os.fspath(path)!r}; give another -o"
+                f"{os.fspath(path)!r}; choose another place"
             )
 
 

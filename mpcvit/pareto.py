@@ -24,7 +24,7 @@ from mpcprof.profile.io import read_profile
 from mpcvit.checkpoint import read_checkpoint
 from mpcvit.checkpoint_header import read_header
 from mpcvit.secure.model_owner import check_made_for, checkpoint_digest
-from mpcvit.train.folder import deciding_settings
+from mpcvit.train.folder import MODEL, deciding_settings
 from mpcvit.train.run import OWN_TEACHER_FOLDER
 
 MEASURED: Final = "measured.json"
@@ -92,7 +92,6 @@ def read_measured(path: Path) -> Measured | None:
         ) from None
 
 
-_CHECKPOINT = "model.safetensors"
 _DECIMALS = 9  # of seconds: heads in another order add up to no other latency
 
 # (checkpoint's file, heads, plan) to seconds of a private inference of one image
@@ -180,10 +179,10 @@ def _parse_run(text: str) -> tuple[str, Path]:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    found = [folder] if folder.is_file() else sorted(folder.rglob(_CHECKPOINT))
+    found = [folder] if folder.is_file() else sorted(folder.rglob(MODEL))
     if not found:
         raise UsageError(
-            f"no {_CHECKPOINT} in or below {str(folder)!r}: expected the folder of a "
+            f"no {MODEL} in or below {str(folder)!r}: expected the folder of a "
             "finished `mpcvit train`, or one of several"
         )
     return found

@@ -72,11 +72,16 @@ def command(
     nothing but the seed are one network, with the interval of its mean. With --plan
     plan.json, each network is deployed by the plan of that name beside it.
     """
+    from mpcprof.figures.canvas import check_format
+    from mpcprof.files import check_writable
     from mpcprof.money import make_tariff
     from mpcprof.profile.io import default_profile
     from mpcvit.front import draw_pareto, find_published, pareto_json, pareto_table
     from mpcvit.pareto import ParetoConfig, gather
 
+    if output:  # before hours of measuring
+        check_format(output)
+        check_writable(output)
     profile = profile or default_profile("semi2k")
     config = ParetoConfig(
         runs=runs,

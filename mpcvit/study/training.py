@@ -25,7 +25,7 @@ from mpcvit.paper.published import Published
 from mpcvit.pareto import MEASURED, ParetoConfig, gather, predict_s, read_measured
 from mpcvit.train.config import RunConfig, choose_model
 from mpcvit.train.distillation import KdTerm, choose_terms
-from mpcvit.train.folder import RunFolder
+from mpcvit.train.folder import MODEL, RunFolder
 from mpcvit.train.jobs import run_jobs
 from mpcvit.train.log import read_log
 from mpcvit.train.loop import DivergedError
@@ -369,7 +369,7 @@ def _teach(config: TrainConfig, progress: Progress) -> TrainResult | Path:
 
 
 def _model_file(config: TrainConfig) -> Path:
-    return config.run.output / "model.safetensors"
+    return config.run.output / MODEL
 
 
 def _is_done(config: TrainConfig) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 SCHEMA_VERSION: Final = 1
+MODEL: Final = "model.safetensors"  # checkpoint of the trained model
 NO_RUN: Final = -1  # instead of a number of epochs, where a process sees no run
 # Values that runs had before these settings had a name; a folder without them resumes.
 _BEFORE: Final = {
@@ -82,7 +83,7 @@ class RunFolder:
     @property
     def model(self) -> Path:
         """Checkpoint of the trained model."""
-        return self.path / "model.safetensors"
+        return self.path / MODEL
 
     @contextlib.contextmanager
     def opened(self, *, is_fresh: bool) -> Iterator[None]:

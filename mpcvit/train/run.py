@@ -10,6 +10,7 @@ from torch.distributed import barrier, is_initialized
 
 from mpcprof import predict
 from mpcprof.errors import UsageError
+from mpcprof.files import check_apart
 from mpcprof.nn.architecture import Architecture, Heads
 from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.preset import Convolution, ModelPreset
@@ -20,6 +21,7 @@ from mpcvit.models.layers import NONE
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.train.config import RunConfig, choose_model, seed_all
 from mpcvit.train.distillation import KdTerm, Teacher, TrainingObjective, check_terms
+from mpcvit.train.folder import MODEL
 from mpcvit.train.log import EpochRecord
 from mpcvit.train.loop import fit
 from mpcvit.train.recipe import Recipe, get_recipe
@@ -132,6 +134,7 @@ def train(
     check_terms(config.kd, has_teacher=config.teacher is not None)
     if config.teacher == OWN_TEACHER:
         config = replace(config, teacher=train_teacher(config, progress, dataset))
+    check_apart(config.run.output / MODEL, teacher=config.teacher)
     taught_by = read_checkpoint(config.teacher) if config.teacher else None
     architecture, recipe = config.architecture, config.run.recipe
     dataset = dataset or config.run.load_dataset(architecture.model)

@@ -120,6 +120,11 @@ def prepare(config: TuneConfig, progress: Progress) -> Subject:
     model = fit_cost_model(read_profile(config.profile))
     most = max(2 * config.n_images, config.n_calibration)
     dataset = load_test_data(checkpoint, config.dataset, folder=config.data, limit=most)
+    if len(dataset.class_names) < 2:
+        raise UsageError(
+            f"{config.checkpoint} tells {dataset.class_names[0]!r} from no other "
+            "class: expected two or more, whose labels a plan may change"
+        )
     deciding, reported = _halves(_evenly(dataset.test, 2 * config.n_images))
     judge, reporter = (
         Judge(checkpoint, one.images, model.deployment, seed=config.seed)

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpcprof.errors import UsageError
+from mpcprof.errors import FileError, UsageError
 from mpcprof.money import Tariff
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import get_model, uniform_architecture
@@ -393,6 +393,24 @@ def test_points_of_the_paper_stand_beside_ours_and_are_on_no_front(tmp_path):
 def test_a_folder_without_a_checkpoint_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"no model\.safetensors in or below"):
         gather(request(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("front.pdf", r"front\.pdf': expected a name that ends in"),
+        ("file/front.png", "cannot write"),
+    ],
+)
+def test_a_picture_that_cannot_be_written_is_said_before_anything_is_measured(
+    name, message, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("mpcvit.pareto.gather", lambda *_: pytest.fail("measured"))
+    (tmp_path / "file").touch()
+    given = [str(tmp_path), "--measured", "-o", str(tmp_path / name)]
+
+    with pytest.raises((UsageError, FileError), match=message):
+        CliRunner().invoke(command, given, catch_exceptions=False)
 
 
 def test_the_picture_is_written(tmp_path):

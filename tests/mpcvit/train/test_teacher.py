@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mpcprof.errors import UsageError
-from mpcvit.checkpoint import Checkpoint, read_checkpoint
+from mpcvit.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from mpcvit.data.dataset import load_dataset
 from mpcvit.data.normalization import Normalization
 from mpcvit.models.vit import VisionTransformer
@@ -85,6 +85,17 @@ def test_a_teacher_of_its_own_is_trained_before_the_student(tmp_path):
     assert teacher.architecture.n_layers == 0
     assert result.epochs[0].losses["logits"] > 0
     assert train(request).n_resumed == 1
+
+
+def test_a_fresh_student_does_not_take_the_place_of_its_teacher(tmp_path):
+    path = tmp_path / "model.safetensors"
+    write_checkpoint(path, make_checkpoint())
+    request = tiny_request(tmp_path, tiny_recipe(epochs=1), is_fresh=True)
+
+    with pytest.raises(UsageError, match="would write over the teacher"):
+        train(replace(request, teacher=path, kd=KD))
+
+    assert read_checkpoint(path).architecture == ARCHITECTURE
 
 
 def test_a_teacher_whose_classes_are_in_another_order_is_refused_in_one_line():

@@ -22,6 +22,8 @@ from mpcprof.progress import SILENT
 from mpcvit.checkpoint import Checkpoint, write_checkpoint
 from mpcvit.cli import main
 from mpcvit.data.dataset import load_dataset
+from mpcvit.data.normalization import Normalization
+from mpcvit.models.vit import VisionTransformer
 from mpcvit.search.layers.space import LayerChoice, get_layer_space, make_architecture
 from mpcvit.tune import run
 from mpcvit.tune.config import TuneConfig
@@ -30,6 +32,7 @@ from mpcvit.tune.report import tune_json, tune_lines
 from mpcvit.tune.run import tune
 from mpcvit.tune.subject import prepare
 from tests import ROOT
+from tests.image_folders import write_image_folder
 
 N_IMAGES = 40
 PROFILE = ROOT / "profiles" / "semi2k.parquet"
@@ -302,6 +305,23 @@ def test_what_cannot_be_tuned_is_one_line(folder, changes, error, expected):
 
     assert "\n" not in str(caught.value)
     assert not (folder / "none.json").exists()
+
+
+def test_a_network_of_one_class_has_no_labels_to_keep(tmp_path):
+    model = replace(get_model("digits"), n_layers=1, n_classes=1)
+    architecture = uniform_architecture(model, attention="scale")
+    checkpoint = Checkpoint(
+        architecture=architecture,
+        weights=VisionTransformer(architecture).weights(),
+        normalization=Normalization(mean=(0.5,), deviation=(0.5,)),
+        dataset="one",
+        class_names=("cat",),
+    )
+    write_checkpoint(tmp_path / "model.safetensors", checkpoint)
+    images = write_image_folder(tmp_path / "one", ("cat",))
+
+    with pytest.raises(UsageError, match="tells 'cat' from no other class"):
+        tune(make_config(tmp_path, dataset=str(images)))
 
 
 def test_a_tuning_that_fails_leaves_no_folder(tmp_path):
