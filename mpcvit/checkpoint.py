@@ -35,18 +35,22 @@ class Checkpoint(CheckpointHeader):
     def __post_init__(self) -> None:
         CheckpointHeader.__post_init__(self)  # super() misses classes with slots
         check_weights(self.architecture, self.weights)
-        for name, weight in self.weights.items():
-            if not weight.isfinite().all():
-                raise UsageError(
-                    f"weight {name} has entries that are not finite: the training "
-                    "diverged; train with a lower learning rate"
-                )
+        _check_finite(self.weights)
 
     def build_model(self) -> VisionTransformer:
         """Build the network, ready to be evaluated."""
         network = VisionTransformer(self.architecture)
         network.load_weights(self.weights)
         return network.eval()
+
+
+def _check_finite(weights: Mapping[str, Tensor]) -> None:
+    for name, weight in weights.items():
+        if not weight.isfinite().all():
+            raise UsageError(
+                f"weight {name} has entries that are not finite: the training "
+                "diverged; train with a lower learning rate"
+            )
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -64,9 +68,11 @@ def write_network(
     """Write a network of any kind, whole or not at all.
 
     Raises:
+        UsageError: If a weight is not finite, in float32.
         FileError: If it cannot be written.
     """
     narrow = {name: weight.float() for name, weight in weights.items()}
+    _check_finite(narrow)
     check_writable(path)
     replace_file(path, pack_tensors(narrow, header.to_metadata()))
 

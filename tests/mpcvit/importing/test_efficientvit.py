@@ -54,6 +54,18 @@ def test_logits_are_those_of_the_module_to_1e_5(tmp_path):
     assert (found - expected).abs().max() < 1e-5
 
 
+def test_a_network_that_diverged_is_refused(tmp_path):
+    bias = torch.full((TINY.n_classes,), torch.nan)
+    path = saved(tmp_path, trained(TINY), **{"head.linear.bias": bias})
+
+    with pytest.raises(
+        UsageError, match=r"head\.linear\.bias has entries that are not"
+    ):
+        imported(path)
+
+    assert not (tmp_path / "ours.safetensors").exists()
+
+
 def test_a_published_size_is_known_by_its_shapes(tmp_path):
     m0 = get_efficientvit("efficientvit-m0")
 
