@@ -10,6 +10,7 @@ of which framework are.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,6 +46,9 @@ class ReportedCosts:
         is_half_duplex: Whether both directions share the bandwidth, so that bytes are
             paid twice.
         notes: Reasons for caution.
+
+    Raises:
+        UsageError: If a number is below 0 or not finite.
     """
 
     name: str
@@ -53,6 +57,14 @@ class ReportedCosts:
     compute_s: float
     is_half_duplex: bool = False
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("bytes_sent", "hops", "compute_s"):
+            value = getattr(self, name)
+            if not 0 <= value < math.inf:  # refuses NaN too
+                raise UsageError(
+                    f"{self.name}: {name}={value:g}: expected a finite number from 0 on"
+                )
 
     @property
     def wire_bytes(self) -> float:

@@ -39,7 +39,10 @@ def command(
     from mpcprof.engine.hosts.link import measure_link, write_link
     from mpcprof.engine.hosts.party_file import read_party_file
     from mpcprof.engine.hosts.session import HostedSession
+    from mpcprof.files import check_writable
 
+    if path:
+        check_writable(path)
     session = HostedSession(make_deployment(**deployment), read_party_file(parties))
     with spu_prints_to_stderr(), StepLines() as progress:
         progress.describe("waiting for the other parties")

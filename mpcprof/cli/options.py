@@ -276,6 +276,27 @@ def sharded(path: Path, shard: Shard | None) -> Path:
     return path.with_stem(f"{path.stem}-{shard.label}") if shard else path
 
 
+def beside(given: Path, name: str) -> Path:
+    """Return the default output of that name, in the folder of what was given.
+
+    Raises:
+        UsageError: If that is no name of a file.
+    """
+    if not given.name:
+        raise UsageError(f"{str(given)!r} is a folder; expected the name of a file")
+    return given.with_name(name)
+
+
+def check_measured(profile: Path, path: Path) -> None:
+    """Refuse to measure into the profile that the measurements are held against.
+
+    Raises:
+        UsageError: If both are one file.
+    """
+    if path.resolve() == profile.resolve():
+        raise UsageError(f"--output {str(path)!r} is the profile itself; name another")
+
+
 def seen_network(parties: Path | None, network: "Network") -> "Network | None":
     """Return the network, or None where hosts are to say which one they see."""
     source = click.get_current_context().get_parameter_source("network")

@@ -43,7 +43,8 @@ def command(
     if folder is not None:
         from mpcprof.engine.hosts.certificates import make_certificates
 
-        for path in make_certificates(folder, names.split(",")):
+        own = [name.strip() for name in names.split(",")]
+        for path in make_certificates(folder, own):
             click.echo(f"{path}: goes to its party, with its .key and authority.pem")
         return
     assert party_file is not None

@@ -185,19 +185,19 @@ def command(
             "--with-offline"
         )
     if onnx is not None:
-        sizes = (n_layers, image_size, n_classes)
+        sizes = (n_layers, n_tokens, embedding, image_size, n_classes)
         if any((model, attention, activation, norm, heads, plan, *sizes)):
             raise UsageError(
                 "--onnx FILE says the whole network: give it without --model, "
-                "--attention, --activation, --norm, --heads, --plan, --layers, --image "
-                "and --classes"
+                "--attention, --activation, --norm, --heads, --plan, --layers, "
+                "--tokens, --embedding, --image and --classes"
             )
         from mpcprof.graph.predict import OnnxConfig, predict_onnx
 
         config = OnnxConfig(
             path=onnx,
             n_batch=n_batch,
-            lengths=dict(lengths),
+            lengths=_by_name(lengths),
             skips_unpriced=skip_unsupported,
             offline_protocol=(offline_protocol or "bfv") if with_offline else None,
         )
@@ -248,6 +248,19 @@ def command(
         report = replace(report, offline=offline)
     report = _traced(report, profile, trace, trace_unit)
     click.echo(report.to_json() if is_json else "\n".join(report.lines()))
+
+
+def _by_name(lengths: tuple[tuple[str, int], ...]) -> dict[str, int]:
+    """Return the length of each axis by its name.
+
+    Raises:
+        UsageError: If an axis has two.
+    """
+    found: dict[str, int] = {}
+    for name, length in lengths:
+        if found.setdefault(name, length) != length:
+            raise UsageError(f"--dim {name}: expected one of {found[name]}, {length}")
+    return found
 
 
 def _traced(

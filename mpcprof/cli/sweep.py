@@ -83,7 +83,8 @@ def command(
         network=seen_network(parties, network),
         **asked,
     )
-    path = path or str(sharded(Path("profiles", f"{protocol}.parquet"), shard))
+    if path is None:
+        path = str(sharded(Path("profiles", f"{protocol}.parquet"), shard))
     with (
         resumable(path, kept="what was finished is"),
         spu_prints_to_stderr(),

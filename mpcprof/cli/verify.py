@@ -8,6 +8,8 @@ import click
 from mpcprof.cli.options import (
     FILE,
     batch_option,
+    beside,
+    check_measured,
     emulation_option,
     example,
     json_option,
@@ -103,7 +105,7 @@ def command(
     from mpcprof.files import replace_file
     from mpcprof.verify.run import make_config, verify
 
-    own = profile.with_name(f"{profile.stem}-verify-{asked['seed']}.parquet")
+    own = beside(profile, f"{profile.stem}-verify-{asked['seed']}.parquet")
     path = path or sharded(own, asked["shard"])
     _check_files(profile, path, report)
     config = make_config(profile, **asked)
@@ -125,8 +127,7 @@ def command(
 
 def _check_files(profile: Path, path: Path, report: Path | None) -> None:
     """Refuse before hours of measuring what would overwrite, or find no place."""
-    if path.resolve() == profile.resolve():
-        raise UsageError(f"--output {str(path)!r} is the profile itself; name another")
+    check_measured(profile, path)
     if report is None:
         return
     if report.resolve() in (profile.resolve(), path.resolve()):

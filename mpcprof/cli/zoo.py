@@ -12,6 +12,8 @@ from mpcprof.cli.options import (
     FILE,
     MODELS,
     batch_option,
+    beside,
+    check_measured,
     combine,
     emulation_option,
     example,
@@ -162,7 +164,8 @@ def measure_command(
     from mpcprof.profile.io import read_profile
     from mpcprof.zoo.measure import measure_systems
 
-    path = path or profile.with_name(f"{profile.stem}-zoo.parquet")
+    path = path or beside(profile, f"{profile.stem}-zoo.parquet")
+    check_measured(profile, path)
     with (
         resumable(path, kept="what was measured is"),
         spu_prints_to_stderr(),

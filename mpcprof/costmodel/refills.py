@@ -293,7 +293,9 @@ class Refills:
 
         What they do not show is what the profile says.
         """
-        known_s = self.triples_s.get(network) or triple_seconds(cases)
+        known_s = self.triples_s.get(network, Made())
+        if not any(known_s):  # no calls of the profile show them there
+            known_s = triple_seconds(cases)
         times = times_longer(cases, known_s) if any(known_s) else 1.0
         triples_s = Made().plus(known_s, times)
         seen_s = [seconds for _, seconds in round_seconds(cases, triples_s)]

@@ -2,7 +2,7 @@
 
 import importlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from mpcprof.errors import UsageError
+from mpcprof.errors import UsageError, did_you_mean
 from mpcprof.nn.algebra import Shape
 
 _ROUNDS: Final = 20  # of inferring shapes, and computing what follows from them
@@ -131,6 +131,7 @@ class _Reader:
         known = {*self.weights, *self.constants}
         self.inputs = [one for one in self.graph.input if one.name not in known]
         self.outputs = {one.name for one in self.graph.output}
+        _check_names(self.inputs, lengths)
         for one in self.inputs:
             _fix_lengths(one, n_batch, lengths)
 
@@ -252,23 +253,43 @@ class _Reader:
         )
 
 
+def _open_axes(one: Any) -> Iterator[tuple[str, int, Any]]:  # Any: ValueInfoProto
+    """Yield name, place and the axis itself of each axis without a length."""
+    for place, axis in enumerate(one.type.tensor_type.shape.dim):
+        if not axis.dim_value:
+            yield axis.dim_param or f"axis {place}", place, axis
+
+
+def _check_names(inputs: list[Any], lengths: Mapping[str, int]) -> None:
+    """Refuse a length of an axis that no input leaves open."""  # Any: ValueInfoProto
+    known = [*dict.fromkeys(name for one in inputs for name, *_ in _open_axes(one))]
+    for name in lengths:
+        if name not in known:
+            hint = did_you_mean(name, known) if known else "it leaves none open"
+            raise UsageError(f"--dim {name}: no input has such an axis; {hint}")
+
+
 def _fix_lengths(one: Any, n_batch: int, lengths: Mapping[str, int]) -> None:
     """Give every axis of an input a length."""  # Any: ValueInfoProto
-    for place, axis in enumerate(one.type.tensor_type.shape.dim):
-        if axis.dim_param in lengths and axis.dim_param:
-            axis.dim_value = lengths[axis.dim_param]
-        elif place == 0 and not axis.dim_value:
-            axis.dim_value = n_batch
-        elif place == 0 and n_batch not in (1, axis.dim_value):
-            raise UsageError(
-                f"input {one.name} is for a batch of {axis.dim_value}: asked for "
-                f"{n_batch}; export it with a batch of that length, or of any"
-            )
-        elif not axis.dim_value:
-            name = axis.dim_param or f"axis {place}"
+    shape = one.type.tensor_type.shape.dim
+    first = shape[0].dim_value if shape else 0
+    if first and n_batch not in (1, first):
+        raise UsageError(
+            f"input {one.name} is for a batch of {first}: asked for {n_batch}; export "
+            "it with a batch of that length, or of any"
+        )
+    for name, place, axis in [*_open_axes(one)]:
+        length = lengths.get(name, 0 if place else n_batch)
+        if not length:
             raise UsageError(
                 f"input {one.name}: {name} has no length; give --dim {name}=N"
             )
+        if place == 0 and n_batch not in (1, length):
+            raise UsageError(
+                f"input {one.name}: a batch of {n_batch}, and --dim {name}={length}; "
+                "expected one of them"
+            )
+        axis.dim_value = length
 
 
 def consumers_of(graph: OnnxGraph) -> dict[str, list[OnnxNode]]:

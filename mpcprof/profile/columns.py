@@ -26,13 +26,13 @@ ColumnType = Literal[
 Origin = Literal["record", "dims", "network", "computed", "deployment"]
 Check: TypeAlias = Callable[[str, object], None]
 
-_INT64_MAX = 2**63 - 1  # what a parquet column holds
+LARGEST_COUNT: Final = 2**63 - 1  # what a parquet column holds
 
 
 def check_count(name: str, value: object) -> None:
     """Refuse what is no whole number of at least 0."""
     is_int = isinstance(value, int) and not isinstance(value, bool)
-    if not (is_int and 0 <= value <= _INT64_MAX):  # type: ignore[operator]
+    if not (is_int and 0 <= value <= LARGEST_COUNT):  # type: ignore[operator]
         raise ProfileError(f"{name}={value!r}: expected a whole number of at least 0")
 
 

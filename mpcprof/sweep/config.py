@@ -14,7 +14,7 @@ from mpcprof.engine.measure import Case, MeasureConfig
 from mpcprof.engine.traced import check_traceable
 from mpcprof.errors import UsageError
 from mpcprof.network import LOOPBACK, NETWORKS, Network
-from mpcprof.profile.columns import Mode
+from mpcprof.profile.columns import LARGEST_COUNT, Mode
 from mpcprof.profile.record import RecordKey
 from mpcprof.shard import Shard
 from mpcprof.sweep.estimate import call_s
@@ -44,6 +44,9 @@ class SweepConfig:
         is_traced: Whether calls keep their messages, for a trace.
         parties: This host's party, of several hosts; None for parties of this machine.
         is_network_seen: Whether `network` is to be what these parties see.
+
+    Raises:
+        UsageError: If the seed is none of a record.
     """
 
     deployment: Deployment
@@ -61,6 +64,12 @@ class SweepConfig:
     is_traced: bool = False
     parties: PartyFile | None = None
     is_network_seen: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed <= LARGEST_COUNT:
+            raise UsageError(
+                f"seed {self.seed}: expected a whole number from 0 to {LARGEST_COUNT}"
+            )
 
     def key_of(self, case: Case) -> RecordKey:
         """Return the key of a case in the profile."""

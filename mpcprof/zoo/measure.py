@@ -134,7 +134,8 @@ def measure_systems(
     What is on file at `path` is not measured again.
 
     Args:
-        names: Systems; none for all that are networks of these sizes.
+        names: Systems; none for all, where those that are no networks of these sizes
+            are left out with the reason.
 
     Raises:
         UnknownNameError: If there is no such system.
@@ -143,12 +144,14 @@ def measure_systems(
         EngineError: If nothing could be measured; it says why.
     """
     cases: dict[Drawn, str] = {}
+    left_out: list[str] = []
     for name in dict.fromkeys(names) or SYSTEMS:
         try:
             cases[one_layer(name, sizes, heads, profile.deployment)] = name
-        except UsageError:
+        except UsageError as error:
             if names:
                 raise
+            left_out.append(f"{name}: {error}")
     config = VerifyConfig(
         profile=profile,
         model=fit_cost_model(profile),
@@ -165,4 +168,5 @@ def measure_systems(
     )
     result = verify(config, path, shown, is_fresh=is_fresh)
     found = tuple(by_workload[one.workload] for one in result.results)
+    result = replace(result, left_out=(*left_out, *result.left_out))
     return ZooMeasurement(names=found, verified=result)

@@ -9,6 +9,7 @@ from mpcprof.cli.completion import offer_profiles
 from mpcprof.cli.options import (
     FILE,
     batch_option,
+    beside,
     emulation_option,
     example,
     heads_option,
@@ -128,7 +129,7 @@ def command(
         checkpoint=checkpoint,
         profile=profile,
         network=network,
-        output=output or checkpoint.with_name("plan.json"),
+        output=output or beside(checkpoint, "plan.json"),
         agreement=agreement,
         n_images=n_images,
         n_calibration=n_calibration,

@@ -109,6 +109,11 @@ class ImportConfig:
     def __post_init__(self) -> None:
         if (self.mean is None) != (self.deviation is None):
             raise UsageError("--mean without --std, or the other way: give both")
+        if not self.output.name:
+            raise UsageError(
+                f"-o {str(self.output)!r} is a folder; expected a name such as "
+                "vit.safetensors"
+            )
         for path in (self.output, self.architecture_file):
             check_apart(path, weights=self.weights_file, settings=self.settings_file)
         if self.output == self.architecture_file:

@@ -183,3 +183,12 @@ def test_people_see_what_the_seconds_are_made_of():
         "384MBps,300us: 3.815 s = 1.07 s compute + 169 ms hops + 2.58 s bytes",
         "44MBps,40ms: 46.11 s = 1.07 s compute + 22.6 s hops + 22.5 s bytes",
     ]
+
+
+@pytest.mark.parametrize("option", ["--hops", "--rounds"])
+@pytest.mark.parametrize("text", ["nan", "inf"])
+def test_a_count_that_is_no_number_is_one_line(option, text):
+    result = run("--bytes", "1MB", option, text, "--compute", "0s", "--json")
+
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"hops={text}: expected a finite number from 0 on" in result.stderr

@@ -22,13 +22,15 @@ def make_certificates(
 ) -> tuple[Path, ...]:
     """Make an authority, and a key and a certificate for each name.
 
-    Whoever reads `authority.key` can be any party; each party gets its own key alone.
+    Whoever reads `authority.key` can be any party; each party gets its own key alone. A
+    folder that is made is for its owner alone, as are keys in any.
 
     Returns:
         The certificates of the parties.
 
     Raises:
-        UsageError: If the folder has an authority already, or a name is no common name.
+        UsageError: If the folder has an authority already, a name is no common name, or
+            two are the same.
         FileError: If the folder cannot be written.
         EngineError: If there is no openssl command, or it fails.
     """
@@ -39,9 +41,11 @@ def make_certificates(
             raise UsageError(
                 f"{name!r} is no name for a party; expected such as party0"
             )
+    if len({*names}) < len(names):
+        raise UsageError(f"names {', '.join(names)}: expected each party's own")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot write {str(folder)!r}: {error.strerror}") from None
     days = ("-days", str(n_days))

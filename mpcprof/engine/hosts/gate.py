@@ -79,7 +79,11 @@ def is_hello(begin: bytes) -> bool:
 
 def _serve(server: socket.socket, inner_port: int) -> None:
     while True:
-        outer, _ = server.accept()
+        try:
+            outer, _ = server.accept()
+        except OSError:  # who dialled is gone already, or too many hold a connection
+            time.sleep(_POLL_S)
+            continue
         _in_thread(partial(_let_in, outer, inner_port))
 
 

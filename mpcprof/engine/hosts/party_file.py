@@ -4,7 +4,9 @@
 """
 
 import re
+import ssl
 import sys
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -77,8 +79,9 @@ class PartyFile:
             raise UsageError(f"rank={self.rank}: expected 0 to {n_parties - 1}")
         for address in (*self.addresses, *filter(None, [self.listen])):
             _split(address)
-        if len({*self.addresses}) < n_parties:
-            raise UsageError(f"two parties at {self.addresses[0]}: expected two places")
+        address, n_there = Counter(self.addresses).most_common(1)[0]
+        if n_there > 1:
+            raise UsageError(f"two parties at {address}: expected two places")
         if self.names and len({*self.names}) != n_parties:
             raise UsageError(f"names={list(self.names)}: expected {n_parties} others")
         for digest in () if self.may_run == "any" else self.may_run:
@@ -159,7 +162,7 @@ def read_party_file(path: Path) -> PartyFile:
         UsageError: If it cannot be read, or a value is not acceptable.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         found = convert_json(values, PartyFile, what="party file")
     except (OSError, ValueError) as error:  # of TOML, and ours
         reason = error.strerror if isinstance(error, OSError) else error
@@ -173,4 +176,42 @@ def read_party_file(path: Path) -> PartyFile:
     for name, file in files.items():
         if not Path(file).is_file():
             raise UsageError(f"{path}: tls.{name} = {file!r}: there is no such file")
-    return replace(found, tls=TlsFiles(**files))
+    tls = TlsFiles(**files)
+    try:
+        tls_context(tls)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+    return replace(found, tls=tls)
+
+
+def tls_context(tls: TlsFiles) -> ssl.SSLContext:
+    """Return what dials with a party's certificate, and trusts its authority alone.
+
+    Raises:
+        UsageError: If a file is not what it should be; its key is named.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # parties have names, not hosts
+    try:
+        context.load_verify_locations(tls.authority)
+    except OSError as error:
+        raise UsageError(
+            f"tls.authority = {tls.authority!r}: {_reason(error)}; expected a "
+            "certificate in PEM"
+        ) from None
+    try:
+        context.load_cert_chain(tls.certificate, tls.key, password="")
+    except OSError as error:
+        raise UsageError(
+            f"tls.certificate = {tls.certificate!r}, tls.key = {tls.key!r}: "
+            f"{_reason(error)}; expected a certificate and its own key in PEM, without "
+            "a password"
+        ) from None
+    return context
+
+
+def _reason(error: OSError) -> str:
+    """Return what OpenSSL, which may give no reason, or the system says."""
+    if isinstance(error, ssl.SSLError):
+        return str(error.reason or "cannot be read").replace("_", " ").lower()
+    return error.strerror or str(error)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from mpcprof.engine.hosts.party_file import PartyFile
+from mpcprof.engine.hosts.party_file import PartyFile, tls_context
 from mpcprof.errors import PartyDiedError
 
 _TRY_S: Final = 3.0  # for a connection, and for each answer of a handshake
@@ -118,12 +118,9 @@ class Peer:
         if self._file.tls is None:
             return reached
         files = self._file.tls
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False  # parties have names, not hosts; see below
+        context = tls_context(files)
         # in 1.3 a peer refuses our certificate only after we are done
         context.maximum_version = ssl.TLSVersion.TLSv1_2
-        context.load_verify_locations(files.authority)
-        context.load_cert_chain(files.certificate, files.key)
         try:
             secured = context.wrap_socket(reached)
         except ssl.SSLCertVerificationError as error:

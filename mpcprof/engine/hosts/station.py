@@ -9,6 +9,7 @@ import math
 import os
 import re
 import secrets
+import struct
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -274,7 +275,13 @@ class Station:
         _, (message,) = self.ask({"command": "hear", "senders": [rank]})
         try:
             return unpack(message)
-        except (ValueError, KeyError, TypeError) as error:
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            struct.error,
+        ) as error:
             raise EngineError(
                 f"party {rank} sent no message of ours: {error}"
             ) from None

@@ -76,7 +76,13 @@ def by_mu(alpha: Numbers, mu: float) -> Mask:
 
 
 def by_threshold(beta: Numbers, sigma: float) -> Mask:
-    """Keep beta > sigma. Source: MPCViT section 5.5."""
+    """Keep beta > sigma. Source: MPCViT section 5.5.
+
+    Raises:
+        UsageError: If sigma is not from 0 to 1.
+    """
+    if not 0 <= sigma <= 1:
+        raise UsageError(f"sigma={sigma}: expected a number from 0 to 1")
     mask: Mask = beta > sigma
     return mask
 
@@ -91,7 +97,7 @@ def derive_by_mu(
         6
 
     Raises:
-        UsageError: If mu is not from 0 to 1.
+        UsageError: If mu or sigma is not from 0 to 1.
     """
     alpha = by_mu(result.alpha, mu)
     beta = None if result.beta is None else by_threshold(result.beta, sigma)

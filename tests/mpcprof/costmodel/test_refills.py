@@ -9,7 +9,7 @@ import pytest
 
 from mpcprof.costmodel.ferret import TRANSFER_ROUND
 from mpcprof.costmodel.fit import held_out_errors
-from mpcprof.costmodel.long_run import round_seconds
+from mpcprof.costmodel.long_run import Calls, Made, round_seconds
 from mpcprof.costmodel.refills import NO_REFILLS, Transfers, find_refills
 from mpcprof.network import NETWORKS
 from mpcprof.nn.steps import Step, primitive_step
@@ -181,3 +181,15 @@ def test_products_one_after_another_wait_for_two_hops_each_and_the_first_for_thr
     ]
 
     assert hops == pytest.approx([3, 5, 17, 4, 32], rel=0.03)
+
+
+def test_triples_that_no_call_of_the_profile_shows_are_timed_by_those_at_hand():
+    one = Made(0, 1, 1)
+    calls = Calls(
+        latencies_s=(1.0, 3.0), made=(Made(), one), expected=Made(0, 0.5, 0.5)
+    )
+    unseen = replace(REFILLS, triples_s={WAN: Made()})
+
+    each_s = unseen.each_s([calls], WAN)
+
+    assert each_s.half_batches + each_s.waits == pytest.approx(2.0)

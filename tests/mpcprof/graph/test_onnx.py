@@ -363,3 +363,14 @@ def test_a_part_is_the_place_in_the_network() -> None:
     )
     assert part_of("/blocks/blocks.3/Add") == "blocks.3"
     assert part_of("Relu_7") == "Relu_7"
+
+
+def test_a_length_of_no_axis_and_two_lengths_of_the_batch_are_refused(tmp_path) -> None:
+    path = separate(tmp_path)
+    both = {"sequence": 7, "batch": 4}
+
+    with pytest.raises(UsageError, match=r"--dim sequences: no input .*did you mean"):
+        read_onnx(path, lengths={"sequences": 7})
+    with pytest.raises(UsageError, match=r"a batch of 2, and --dim batch=4; expected"):
+        read_onnx(path, 2, both)
+    assert read_onnx(path, lengths=both).shapes["tokens"][:2] == (4, 7)

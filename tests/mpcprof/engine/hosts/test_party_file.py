@@ -44,6 +44,7 @@ def test_only_listed_programs_are_run(tmp_path):
         ('rank = 0\naddresses = ["10.0.0.1:9100"]', "1 addresses: expected one for"),
         ('rank = 0\naddresses = ["10.0.0.1", "b:2"]', "expected HOST:PORT"),
         ('rank = 0\naddresses = ["a:1", "a:1"]', "two parties at a:1"),
+        ('rank = 0\naddresses = ["a:1", "b:1", "b:1"]', "two parties at b:1"),
         (f'rank = 0\n{ADDRESSES}\nmay_run = ["me"]', 'expected "any", or digests'),
         (f'rank = 0\n{ADDRESSES}\nconnect_limit = "60"', "60"),
         (f'rank = 0\n{ADDRESSES}\nwait_limit = "long"', "long"),
@@ -65,3 +66,7 @@ def test_a_wrong_file_is_one_line_that_names_it(tmp_path, text, reason):
     assert reason in str(caught.value)
     assert "party.toml" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_an_editor_that_marks_its_encoding_is_read(tmp_path):
+    assert read(tmp_path, f"\ufeffrank = 1\n{ADDRESSES}").rank == 1

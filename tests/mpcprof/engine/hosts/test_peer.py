@@ -11,9 +11,10 @@ from dataclasses import replace
 
 import pytest
 
+from mpcprof.engine.hosts import gate
 from mpcprof.engine.hosts.certificates import is_signed_by, make_certificates, sign
 from mpcprof.engine.hosts.gate import Gate, is_hello
-from mpcprof.engine.hosts.party_file import PartyFile, TlsFiles
+from mpcprof.engine.hosts.party_file import PartyFile, TlsFiles, read_party_file
 from mpcprof.engine.hosts.peer import Peer, _failed_handshake
 from mpcprof.errors import UsageError
 
@@ -210,8 +211,8 @@ def test_the_gate_passes_on_tls_and_nothing_else(certificates):
     place = socket.create_server(("127.0.0.1", 0))
     port = place.getsockname()[1]
     place.close()
-    gate = Gate(("127.0.0.1", port))
-    inner = int(gate.inner_address.rpartition(":")[2])
+    own_gate = Gate(("127.0.0.1", port))
+    inner = int(own_gate.inner_address.rpartition(":")[2])
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(other.certificate, other.key)
 
@@ -251,7 +252,7 @@ def test_the_gate_passes_on_tls_and_nothing_else(certificates):
         with contextlib.suppress(ConnectionResetError):
             assert plain.recv(1) == b""
         plain.close()
-    gate.close()
+    own_gate.close()
 
 
 def test_a_hello_is_what_brpc_takes_for_tls():
@@ -259,3 +260,66 @@ def test_a_hello_is_what_brpc_takes_for_tls():
     assert not is_hello(b"\x16\x03\x01\x02\x00\x02")  # which brpc reads as plain
     assert not is_hello(b"\x16\x03\x01")
     assert not is_hello(b"GET / ")
+
+
+@pytest.mark.parametrize(
+    ("key", "file", "reason"),
+    [
+        ("key", "party1.key", r"party1.key': key values mismatch; expected"),
+        ("key", "junk", "junk': cannot be read; expected a certificate and its own"),
+        ("key", "locked.key", "without a password"),
+        ("authority", "junk", "tls.authority = .*: no certificate or crl found"),
+    ],
+)
+def test_tls_files_that_do_no_good_are_refused_with_the_party_file(
+    certificates, tmp_path, key, file, reason
+):
+    folder = shutil.copytree(certificates, tmp_path / "own")
+    (folder / "junk").write_text("no key")
+    words = f"ec -in {folder}/party0.key -aes128 -passout pass:a -out"
+    subprocess.run(
+        ["openssl", *words.split(), f"{folder}/locked.key"],
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+    files = {"certificate": "party0.pem", "key": "party0.key"}
+    files |= {"authority": "authority.pem", key: file}
+    lines = ["rank = 0", 'addresses = ["a:1", "b:1"]', "[tls]"]
+    path = folder / "party.toml"
+    path.write_text("\n".join(lines + [f"{k} = {v!r}" for k, v in files.items()]))
+
+    with pytest.raises(UsageError, match=reason) as caught:
+        read_party_file(path)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_was_there_keeps_its_mode_and_keys_are_private(tmp_path):
+    tmp_path.chmod(0o755)
+
+    make_certificates(tmp_path, ["a"])
+    make_certificates(tmp_path / "new", ["a"])
+
+    modes = [path.stat().st_mode & 0o777 for path in (tmp_path, tmp_path / "new")]
+    assert modes == [0o755, 0o700]
+    assert (tmp_path / "a.key").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(UsageError, match="names a, a: expected each party's own"):
+        make_certificates(tmp_path / "twice", ["a", "a"])
+
+
+def test_a_gate_goes_on_where_who_dialled_is_gone(monkeypatch):
+    let_in = []
+    answers = iter([ConnectionAbortedError(), ("outer", None), KeyboardInterrupt()])
+
+    class Server:
+        def accept(self):
+            answer = next(answers)
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+    monkeypatch.setattr(gate, "_in_thread", let_in.append)
+    with pytest.raises(KeyboardInterrupt):
+        gate._serve(Server(), 1)
+
+    assert [one.args for one in let_in] == [("outer", 1)]

@@ -4,7 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from mpcprof.engine.hosts.station import _LinkLog
+from mpcprof.engine.hosts.party_file import PartyFile
+from mpcprof.engine.hosts.station import Station, _LinkLog
+from mpcprof.errors import EngineError
 
 PLACE = "[external/yacl~/yacl/link/transport/interconnection_link.cc:56] cntl ErrorCode"
 RETRY = "send request failed and retry, retry_count=1, max_retry=3, interval_ms=1000"
@@ -58,3 +60,12 @@ def test_where_no_address_is_printed_every_peer_is_named():
 
 def test_of_any_other_end_the_link_log_says_nothing():
     assert log_of(CLOSED + CRASH).cut_off() is None
+
+
+@pytest.mark.parametrize("message", [b"", b"ab", b"\0\0\0\2[]", b"\0\0\0\2{}"])
+def test_a_message_that_is_none_of_ours_is_said(message):
+    station = Station(PartyFile(rank=1, addresses=ADDRESSES))
+    station.ask = lambda header: ({}, (message,))
+
+    with pytest.raises(EngineError, match="party 0 sent no message of ours"):
+        station.hear(0)
