@@ -14,7 +14,7 @@ WAN = NETWORKS["wan"]
 seconds = st.floats(0, 1e3)
 hops = st.floats(0, 1e5)
 wire_bytes = st.floats(0, 1e12)
-rtts_s = st.floats(0, 10)
+rtts_s = st.floats(0, 10, allow_subnormal=False)
 bandwidths = st.floats(1e3, 1e12) | st.just(math.inf)
 per_hop_s = st.floats(-1e-2, 1e-2)
 per_byte_s = st.floats(-1e-7, 1e-7)
