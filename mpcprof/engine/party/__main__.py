@@ -47,6 +47,7 @@ class Party:
         message over the emulated link. Parties of several hosts have none: rank 0 asks
         each peer how long an answer takes, and has it begin when its own wait is over.
         """
+        self.backend.is_streaming.clear()
         if "start_at_s" in header:
             _wait_until(header["start_at_s"])
             return
@@ -214,6 +215,7 @@ class Party:
     def stream(self, header: Header, _: List[bytes]) -> Frame:
         """Send messages to `receivers` and take as many of `peers`; answer rates."""
         self._start(header)
+        self.backend.is_streaming.set()
         stream = _stream_in_threads if self.backend.WAITS_ALONE else _stream_in_turns
         rates = stream(self.backend.link, header)
         return {"goodput_bytes_per_s_by_peer": rates}, []

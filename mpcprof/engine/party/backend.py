@@ -33,6 +33,7 @@ class Backend:
 
     def __init__(self) -> None:
         self.link: Any = None
+        self.is_streaming = threading.Event()  # while SPU counts nothing
         self._runtime: Any = None
         self._executables: Dict[str, Any] = {}
 
@@ -49,7 +50,7 @@ class Backend:
         self.link = self.LINK.create_brpc(desc, header["rank"])
         if header.get("tls"):
             peers = [r for r in range(len(header["addresses"])) if r != header["rank"]]
-            _keep_sending(self.link.spawn(), peers)
+            _flush(self.link.spawn(), peers, self.is_streaming)
 
     def load(self, header: Dict[str, Any], blobs: List[bytes]) -> None:
         """Take the executable, then this party's shares of its inputs."""
@@ -155,20 +156,20 @@ def _set_tls(desc: Any, files: Dict[str, str]) -> None:
         options.verify.verify_depth = 1
 
 
-def _keep_sending(link: Any, peers: List[int]) -> None:
-    """Send a byte to each peer now and then, so that no message of TLS stays half sent.
+def _flush(link: Any, peers: List[int], is_streaming: threading.Event) -> None:
+    """Send a byte to each peer now and then while messages stream over TLS.
 
-    Where a socket is full, brpc may leave the end of a message in a buffer of its TLS
-    until something else is sent over the same connection (mended in brpc by pull
-    request 3105, which is later than SPU 0.9.5). `link` is one of its own, so that SPU
-    counts nothing of it.
+    Where a socket is full, brpc may leave the end of a message in the buffer of its TLS
+    until something else goes over the same connection: one that streams to a peer
+    alone then never ends (mended in brpc by its pull request 3105, which is later than
+    SPU 0.9.5). SPU counts what any link sends, so that calls are left alone.
     """
 
     def send() -> None:
         with contextlib.suppress(RuntimeError):  # the link is no more
-            while True:
+            while is_streaming.wait():
                 time.sleep(_FLUSH_S)
-                for peer in peers:
+                for peer in peers if is_streaming.is_set() else ():
                     link.send_async(peer, "x")
 
     def take(peer: int) -> None:
@@ -176,5 +177,6 @@ def _keep_sending(link: Any, peers: List[int]) -> None:
             while True:
                 link.recv(peer)
 
-    for act, *given in ((send,), *((take, peer) for peer in peers)):
-        threading.Thread(target=act, args=given, daemon=True).start()
+    threading.Thread(target=send, daemon=True).start()
+    for peer in peers:
+        threading.Thread(target=take, args=(peer,), daemon=True).start()
