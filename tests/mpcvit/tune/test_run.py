@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from copy import copy
 from dataclasses import replace
 from itertools import pairwise
 
@@ -402,6 +403,28 @@ def test_what_any_image_could_have_met_is_expected_to_change_as_well(subject):
         assert n_met / len(gaps) > 0.5
         assert not judge.agrees(None, 1.0)
         assert judge.agrees(None, 0.9)
+
+
+def test_an_image_near_a_tie_leaves_other_plans_what_was_asked_for(subject):
+    judge = copy(subject.judge)
+    near = replace(subject, judge=judge, config=replace(subject.config, agreement=0.92))
+    moved = judge.plain.copy()
+    far = judge._gaps.argmax()  # moved by less than its gap: no label changes
+    moved[far, moved[far].argsort()[-2]] += 0.9 * judge._gaps[far]
+
+    def emulate(plan, order=slice(None), **_):
+        yield moved[order]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judge, "emulate", emulate)
+        assert 0.5 < judge.expected_changes(moved) <= 0.08 * 12
+        assert not judge.agrees(None, 0.92)
+        run._check_agreement(near)
+        assert judge.agrees(None, 0.92)
+        strict = replace(near, config=replace(near.config, agreement=0.95))
+        judge.most_expected = 0.5
+        with pytest.raises(TuningError, match=r"100.00% of 12 labels .* expected to"):
+            run._check_agreement(strict)
 
 
 def test_no_image_both_decides_and_is_reported(subject):
