@@ -287,16 +287,6 @@ def beside(given: Path, name: str) -> Path:
     return given.with_name(name)
 
 
-def check_measured(profile: Path, path: Path) -> None:
-    """Refuse to measure into the profile that the measurements are held against.
-
-    Raises:
-        UsageError: If both are one file.
-    """
-    if path.resolve() == profile.resolve():
-        raise UsageError(f"--output {str(path)!r} is the profile itself; name another")
-
-
 def seen_network(parties: Path | None, network: "Network") -> "Network | None":
     """Return the network, or None where hosts are to say which one they see."""
     source = click.get_current_context().get_parameter_source("network")

@@ -259,7 +259,9 @@ def _by_name(lengths: tuple[tuple[str, int], ...]) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, length in lengths:
         if found.setdefault(name, length) != length:
-            raise UsageError(f"--dim {name}: expected one of {found[name]}, {length}")
+            raise UsageError(
+                f"--dim {name} is both {found[name]} and {length}: give it once"
+            )
     return found
 
 

@@ -9,7 +9,6 @@ from mpcprof.cli.options import (
     FILE,
     batch_option,
     beside,
-    check_measured,
     emulation_option,
     example,
     json_option,
@@ -24,8 +23,7 @@ from mpcprof.cli.options import (
 )
 from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
 from mpcprof.cli.table import print_markdown
-from mpcprof.errors import UsageError
-from mpcprof.files import check_writable
+from mpcprof.files import check_apart, check_writable
 from mpcprof.units import parse_duration_s
 
 
@@ -127,9 +125,7 @@ def command(
 
 def _check_files(profile: Path, path: Path, report: Path | None) -> None:
     """Refuse before hours of measuring what would overwrite, or find no place."""
-    check_measured(profile, path)
-    if report is None:
-        return
-    if report.resolve() in (profile.resolve(), path.resolve()):
-        raise UsageError(f"--report {str(report)!r} is a profile; name another file")
-    check_writable(report)
+    check_apart(path, profile=profile)
+    if report is not None:
+        check_apart(report, profile=profile, measurements=path)
+        check_writable(report)

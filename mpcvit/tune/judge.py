@@ -31,7 +31,6 @@ from mpcvit.tune.truncation import without_local_truncation
 _N_COUNTED: Final = 50  # images of which sizes are taken for failures
 _N_NEAREST: Final = 100  # images that are emulated whatever their logits
 _N_OUTLIERS: Final = 3  # of them, which left a range
-_HALF_A_LABEL: Final = 0.5
 
 
 class ExactAlgebra(TorchAlgebra):
@@ -70,7 +69,7 @@ class Judge:
         self._deployment = deployment
         self._seed = seed
         self.failures: Counter[tuple[str, str]] = Counter()
-        self.most_expected = _HALF_A_LABEL
+        self._most_expected = 0.5  # labels
         pixels = checkpoint.normalize(images)
         self._patches = to_patches(pixels, checkpoint.architecture.model.input_patch)
         self.plain: Logits = plain_logits(checkpoint, images)
@@ -81,6 +80,12 @@ class Judge:
         """Return the same judge of another deployment."""
         other = copy(self)
         other._deployment, other.failures = deployment, Counter()
+        return other
+
+    def expecting(self, n_labels: float) -> "Judge":
+        """Return the same judge, who lets that many labels be expected to change."""
+        other = copy(self)
+        other._most_expected = n_labels
         return other
 
     @property
@@ -136,7 +141,8 @@ class Judge:
         Images come from the nearest tie on. It stops at the label that is one too many,
         or where ties are twice as far as logits have moved, of 100 images at least. Of
         many plans one changes no label by luck: as many labels as may change are to be
-        expected as well, where any error could have met any image (or `most_expected`).
+        expected as well, where any error could have met any image (or half a label; see
+        `expecting`).
         Failures of local truncation, which have a bound of their own, are left out: one
         image more or less is chance.
         """
@@ -156,7 +162,7 @@ class Judge:
             is_last = is_all or self._gaps[order[n_seen]] > 2 * moves.max()
             # few that left a range say little until the rest is known
             kept = moves if is_last else np.sort(moves)[:-_N_OUTLIERS]
-            if self._expected_changes(kept) > max(n_most, self.most_expected):
+            if self._expected_changes(kept) > max(n_most, self._most_expected):
                 return False
             if is_last:
                 return True

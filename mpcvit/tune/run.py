@@ -68,7 +68,7 @@ def tune(config: TuneConfig, progress: Progress = SILENT) -> TuneResult:
 def _tune(subject: Subject, progress: Progress) -> TuneResult:
     config = subject.config
     progress.describe("emulating the untuned and the rewritten network")
-    _check_agreement(subject)
+    subject = _agreeing(subject)
     before = subject.outcome(subject.untuned)
     rewritten = subject.outcome(subject.rewritten)
     choices = back_off(_ladders(subject, progress))
@@ -159,15 +159,18 @@ def _failures(judge: Judge) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(named.items()))
 
 
-def _check_agreement(subject: Subject) -> None:
-    """Hold the exact rewrites against what was asked for.
+def _agreeing(subject: Subject) -> Subject:
+    """Return the subject, whose exact rewrites keep the labels that were asked for.
 
     Where an image is so near a tie that they alone are expected to change more than
-    half a label, other plans may change as much as was asked for, too.
+    half a label, plans are held to what `agreement` allows, though that be no label.
+
+    Raises:
+        TuningError: If they do not keep them.
     """
     config, judge = subject.config, subject.judge
     if judge.agrees(subject.rewritten, config.agreement):
-        return
+        return subject
     logits = judge.emulated(subject.rewritten)
     agreement = float((logits.argmax(axis=1) == judge.plain.argmax(axis=1)).mean())
     n_expected = judge.expected_changes(logits)
@@ -179,7 +182,7 @@ def _check_agreement(subject: Subject) -> None:
             f"asked for {config.agreement:.2%}, which lets {n_asked:.2g} change; lower "
             "--agreement, or take a profile of more fraction bits"
         )
-    judge.most_expected = n_asked
+    return replace(subject, judge=judge.expecting(n_asked))
 
 
 def _count_failed(subject: Subject, logits: NDArray[np.float64]) -> int:

@@ -28,6 +28,7 @@ _PR_SET_PDEATHSIG = 1
 _BURST_MESSAGE_BYTES = 10 * 32768  # above, SPU 0.3.1b0 pauses within a message,
 _BURST_MESSAGES = 9  # and above 10 between messages, for an answer
 _BURST_PACE = 0.75  # of a message's time on the line, between two of a burst
+_FLUSH_PAUSE_S = 0.2  # short beside a stream of seconds
 _STAMP_BYTES = 40  # a time and a blank are shorter
 _TENSORS_LENGTH = struct.Struct("<Q")  # of the header of a safetensors file
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
@@ -39,6 +40,7 @@ class Party:
     def __init__(self, backend: Any) -> None:  # Any: builds differ in their classes
         self.backend = backend
         self._round_trips_s: Dict[int, float] = {}  # the shortest seen, by peer
+        self._is_streaming = threading.Event()
 
     def _start(self, header: Header) -> None:
         """Wait for the common start: a time of the one clock, or a sign of rank 0.
@@ -47,7 +49,7 @@ class Party:
         message over the emulated link. Parties of several hosts have none: rank 0 asks
         each peer how long an answer takes, and has it begin when its own wait is over.
         """
-        self.backend.is_streaming.clear()
+        self._is_streaming.clear()
         if "start_at_s" in header:
             _wait_until(header["start_at_s"])
             return
@@ -81,6 +83,9 @@ class Party:
         """Open the link to every peer; answer the wall seconds of link and runtime."""
         start_s = time.perf_counter()
         self.backend.connect(header)
+        if header.get("tls"):
+            peers = [r for r in range(len(header["addresses"])) if r != header["rank"]]
+            _flush(self.backend.link.spawn(), peers, self._is_streaming)
         connected_s = time.perf_counter()
         if "runtime_config" in header:
             self.configure(header, blobs)
@@ -215,7 +220,7 @@ class Party:
     def stream(self, header: Header, _: List[bytes]) -> Frame:
         """Send messages to `receivers` and take as many of `peers`; answer rates."""
         self._start(header)
-        self.backend.is_streaming.set()
+        self._is_streaming.set()
         stream = _stream_in_threads if self.backend.WAITS_ALONE else _stream_in_turns
         rates = stream(self.backend.link, header)
         return {"goodput_bytes_per_s_by_peer": rates}, []
@@ -296,6 +301,32 @@ def _stream_in_threads(link: Any, header: Header) -> Dict[str, float]:
         str(peer): (n_messages - 1) * len(message) / (last_s - first_s)
         for peer, (first_s, last_s) in arrivals.items()
     }
+
+
+def _flush(link: Any, peers: List[int], is_streaming: threading.Event) -> None:
+    """Send a byte to each peer now and then while messages stream over TLS.
+
+    Where a socket is full, brpc may keep the end of a message in its TLS buffer until
+    something else goes over the same connection, so that a stream one way never ends
+    (mended by pull request 3105 of brpc, which is later than SPU 0.9.5). SPU's counters
+    include what this link sends: nothing goes over it while a program runs.
+    """
+
+    def send() -> None:
+        with contextlib.suppress(RuntimeError):  # the link is no more
+            while is_streaming.wait():
+                time.sleep(_FLUSH_PAUSE_S)
+                for peer in peers if is_streaming.is_set() else ():
+                    link.send_async(peer, "x")
+
+    def take(peer: int) -> None:
+        with contextlib.suppress(RuntimeError):
+            while True:
+                link.recv(peer)
+
+    threading.Thread(target=send, daemon=True).start()
+    for peer in peers:
+        threading.Thread(target=take, args=(peer,), daemon=True).start()
 
 
 def _stream_in_turns(link: Any, header: Header) -> Dict[str, float]:

@@ -1,9 +1,6 @@
 """What all SPU builds have in common: link, virtual machine, executables by case."""
 
-import contextlib
 import sys
-import threading
-import time
 from typing import Any, Dict, List, Optional, Tuple
 
 import numpy as np
@@ -11,7 +8,6 @@ import spu
 from framing import pack, unpack
 
 _RECEIVE_TIMEOUT_MS = 3_600_000  # a Cheetah call may compute for minutes in silence
-_FLUSH_S = 0.2
 LINK_SETTINGS = {
     "recv_timeout_ms": _RECEIVE_TIMEOUT_MS,
     "http_timeout_ms": _RECEIVE_TIMEOUT_MS,
@@ -33,7 +29,6 @@ class Backend:
 
     def __init__(self) -> None:
         self.link: Any = None
-        self.is_streaming = threading.Event()  # while SPU counts nothing
         self._runtime: Any = None
         self._executables: Dict[str, Any] = {}
 
@@ -48,9 +43,6 @@ class Backend:
         for rank, address in enumerate(header["addresses"]):
             desc.add_party(f"rank{rank}", address)
         self.link = self.LINK.create_brpc(desc, header["rank"])
-        if header.get("tls"):
-            peers = [r for r in range(len(header["addresses"])) if r != header["rank"]]
-            _flush(self.link.spawn(), peers, self.is_streaming)
 
     def load(self, header: Dict[str, Any], blobs: List[bytes]) -> None:
         """Take the executable, then this party's shares of its inputs."""
@@ -154,29 +146,3 @@ def _set_tls(desc: Any, files: Dict[str, str]) -> None:
         options.cert.private_key_path = files["key"]
         options.verify.ca_file_path = files["authority"]
         options.verify.verify_depth = 1
-
-
-def _flush(link: Any, peers: List[int], is_streaming: threading.Event) -> None:
-    """Send a byte to each peer now and then while messages stream over TLS.
-
-    Where a socket is full, brpc may leave the end of a message in the buffer of its TLS
-    until something else goes over the same connection: one that streams to a peer
-    alone then never ends (mended in brpc by its pull request 3105, which is later than
-    SPU 0.9.5). SPU counts what any link sends, so that calls are left alone.
-    """
-
-    def send() -> None:
-        with contextlib.suppress(RuntimeError):  # the link is no more
-            while is_streaming.wait():
-                time.sleep(_FLUSH_S)
-                for peer in peers if is_streaming.is_set() else ():
-                    link.send_async(peer, "x")
-
-    def take(peer: int) -> None:
-        with contextlib.suppress(RuntimeError):
-            while True:
-                link.recv(peer)
-
-    threading.Thread(target=send, daemon=True).start()
-    for peer in peers:
-        threading.Thread(target=take, args=(peer,), daemon=True).start()

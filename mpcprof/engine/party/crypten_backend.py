@@ -8,7 +8,6 @@ import os
 import socket
 import struct
 import sys
-import threading
 import time
 import types
 from typing import Any, Callable, Dict, List, Tuple
@@ -41,7 +40,6 @@ class CryptenBackend:
 
     def __init__(self) -> None:
         self.link: Any = None
-        self.is_streaming = threading.Event()
         self._settings: Dict[str, Any] = {}
         self._programs: Dict[str, Dict[str, Any]] = {}
         self._values: Dict[str, Any] = {}

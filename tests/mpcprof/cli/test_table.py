@@ -88,7 +88,7 @@ def test_an_export_does_not_overwrite_its_profile(path):
     shown = run("export", path, "-o", path)
 
     assert shown.exit_code == 2
-    assert "is the profile itself" in shown.stderr
+    assert "would write over the profile" in shown.stderr
     assert len(read_profile(path)) == 2
 
 

@@ -419,12 +419,10 @@ def test_an_image_near_a_tie_leaves_other_plans_what_was_asked_for(subject):
         patch.setattr(judge, "emulate", emulate)
         assert 0.5 < judge.expected_changes(moved) <= 0.08 * 12
         assert not judge.agrees(None, 0.92)
-        run._check_agreement(near)
-        assert judge.agrees(None, 0.92)
+        assert run._agreeing(near).judge.agrees(None, 0.92)
         strict = replace(near, config=replace(near.config, agreement=0.95))
-        judge.most_expected = 0.5
         with pytest.raises(TuningError, match=r"100.00% of 12 labels .* expected to"):
-            run._check_agreement(strict)
+            run._agreeing(strict)
 
 
 def test_no_image_both_decides_and_is_reported(subject):
