@@ -190,12 +190,12 @@ _bytes, _each_bytes = (partial(_column, t, "B") for t in ("int64", "list of int6
 _time, _times = (partial(_column, t, "s") for t in ("double", "list of double"))
 _number = partial(_column, "double", "")
 
-_NO_DIM = "size; null where the workload has no such dimension"
-_CALIBRATION = "calibration of the host behind `compute_s`; may be below 0"
+_NO_DIM = "size; null if the workload has no such dimension"
+_CALIBRATION = "constant of the host, used for `compute_s`; may be below 0"
 COLUMNS: Final = (
     _text(
         "workload",
-        "registered name, or `module:function(shapes)` of yours",
+        "registered name, or `module:function(shapes)` for a function of yours",
         _check_name,
     ),
     _choice("kind", "sort of workload", *get_args(Kind)),
@@ -206,32 +206,31 @@ COLUMNS: Final = (
         origin="network",
     ),
     _time("rtt_s", "round trip", origin="network"),
-    _choice("mode", "network waited for, or added by the formula", *get_args(Mode)),
+    _choice("mode", "delays waited for, or added by formula", *get_args(Mode)),
     _choice(
         "emulation",
-        "back-end of the network; `hosts`: a real one",
+        "back-end of the network (`hosts`: a real network)",
         *get_args(Emulation),
     ),
     _times("latencies_s", "wall time of each repeat, no warm-ups", _check_repeats),
     _times("warmups_s", "wall time of each call before the repeats"),
-    _times("loopbacks_s", "wall time of each call on a link that slows nothing down"),
+    _times("loopbacks_s", "wall time of each call on loopback"),
     _time(
         "compute_s",
-        "time left on a network that costs nothing: loopback time net of "
-        "`loopback_s_per_hop` x hops + `loopback_s_per_byte` x bytes, and of "
-        "`hidden_s`",
+        "compute that a slow network does not hide: loopback time minus "
+        "`loopback_s_per_hop` x hops, `loopback_s_per_byte` x bytes and `hidden_s`",
     ),
     _time(
         "hidden_s",
-        "more compute, of one party before it sends, that goes on while a message "
-        "of its peer travels; paid where messages are faster than that",
+        "further compute, by one party while a message of its peer travels; it counts "
+        "only where messages are faster",
     ),
     _times("busy_s_by_rank", "processor time of each party in one loopback call"),
     _time("loopback_s_per_hop", _CALIBRATION, check_number),
     _column("double", "s/B", "loopback_s_per_byte", _CALIBRATION, check_number),
     _time("compile_s", "compilation from JAX to SPU's executable"),
     _time("first_call_s", "the first call of this case, cold"),
-    _time("setup_s", "connecting, base OT and keys; in no other number"),
+    _time("setup_s", "connecting, base OT and keys; not part of any other number"),
     _bytes("setup_bytes", "bytes sent for the set-up, summed over parties"),
     _each_bytes("bytes_sent_by_rank", "payload that a party sent in one repeat"),
     _each_bytes("bytes_received_by_rank", "payload that a party received"),
@@ -240,34 +239,34 @@ COLUMNS: Final = (
     _each_bytes("total_bytes_sent_by_repeat", "payload, summed over parties"),
     _column(
         *("double", "B", "wire_bytes"),
-        "bytes on the critical path, which the latency formula prices: counted by "
-        "SPU in semi2k, where an exchange is symmetric, else seen on the wire",
+        "bytes on the critical path, which the latency formula prices: SPU's count in "
+        "semi2k, whose exchanges are symmetric, otherwise seen on the wire",
     ),
     _bytes(
         "carried_bytes",
-        "all that the relay carried in one repeat, framing included; 0 for other "
-        "back-ends. Twice what SPU counts in Cheetah where a refill of oblivious "
-        "transfers sends many small messages",
+        "all bytes that the relay carried in one repeat, framing included; 0 for other "
+        "back-ends. In Cheetah a refill of oblivious transfers sends many small "
+        "messages, and this is twice SPU's count",
     ),
     _number("hops", "one-way messages on the critical path"),
-    _choice("hops_basis", "by SPU, or from two or more delays", *get_args(HopsBasis)),
+    _choice("hops_basis", "SPU's count, or seen on the wire", *get_args(HopsBasis)),
     _added(
         *("list of double", "", "hops_by_repeat"),
-        "hops of each repeat where the program differs from call to call, as where SPU "
+        "hops of each repeat if the program differs from call to call, as when SPU "
         "selects at random; `hops`, bytes and messages are then those of the median "
-        "call. Empty where every call does the same",
+        "call. Empty if all calls do the same",
     ),
     _column(
         *("list of double", "s", "drivers_s"),
-        "seconds beside the latency of each repeat that a program around SPU took, as "
-        "SecretFlow does, which compiles the function and sends it in each call. Empty "
-        "where the parties run SPU by itself",
+        "seconds that a program around SPU took in each repeat, beside the latency: "
+        "SecretFlow compiles and sends the function in each call. Empty if the parties "
+        "run SPU alone",
         since=3,
     ),
     _number("max_abs_error", "largest error against the float64 reference"),
     _column("list of struct", "", "operations", "SPU's own split of one repeat"),
     _count("seed", "seed of the inputs"),
-    _text("host", "the machine that `compute_s` holds for"),
+    _text("host", "machine on which it was measured; `compute_s` holds for it"),
     _text("versions", "JSON object, package to version", _check_versions),
     _text("commit", "commit of mpcprof"),
     _text("created_at", "time in ISO 8601, UTC", _check_utc),
@@ -283,12 +282,12 @@ COLUMNS: Final = (
     _text("protocol", "protocol of SPU, or crypten", origin="deployment"),
     _text(
         "runtime",
-        "build of SPU, or of what runs it, or other engine",
+        "build of SPU, of SecretFlow or of CrypTen",
         origin="deployment",
     ),
-    _count("field_bits", "width of the ring", origin="deployment"),
-    _count("fraction_bits", "bits of the fraction", origin="deployment"),
-    _text("options", "JSON object: options unlike SPU's", origin="deployment"),
+    _count("field_bits", "width of the ring in bits", origin="deployment"),
+    _count("fraction_bits", "fraction bits of fixed point", origin="deployment"),
+    _text("options", "JSON object: options unlike the defaults", origin="deployment"),
     _text("beaver", "type of the beaver triples", origin="deployment"),
 )
 STORED: Final = tuple(column for column in COLUMNS if column.is_stored)
