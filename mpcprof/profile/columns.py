@@ -280,11 +280,7 @@ COLUMNS: Final = (
     ),
     _bytes("total_bytes_sent", "payload, summed over parties", origin="computed"),
     _text("protocol", "protocol of SPU, or crypten", origin="deployment"),
-    _text(
-        "runtime",
-        "build of SPU, of SecretFlow or of CrypTen",
-        origin="deployment",
-    ),
+    _text("runtime", "build of SPU, of SecretFlow or of CrypTen", origin="deployment"),
     _count("field_bits", "width of the ring in bits", origin="deployment"),
     _count("fraction_bits", "fraction bits of fixed point", origin="deployment"),
     _text("options", "JSON object: options unlike the defaults", origin="deployment"),
