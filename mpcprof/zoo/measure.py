@@ -71,13 +71,14 @@ class SystemProgress:
 
     def describe(self, text: str) -> None:
         """Pass on what is under way."""
-        self.watcher.describe(self._named(text))
+        self.watcher.describe(self.named(text))
 
     def say(self, line: str) -> None:
         """Pass on a line that stays."""
-        self.watcher.say(self._named(line))
+        self.watcher.say(self.named(line))
 
-    def _named(self, text: str) -> str:
+    def named(self, text: str) -> str:
+        """Return a text with systems by their names."""
         for shown, name in self.names.items():
             text = text.replace(shown, name)
         return text
@@ -168,5 +169,6 @@ def measure_systems(
     )
     result = verify(config, path, shown, is_fresh=is_fresh)
     found = tuple(by_workload[one.workload] for one in result.results)
-    result = replace(result, left_out=(*left_out, *result.left_out))
+    refused = map(shown.named, result.left_out)
+    result = replace(result, left_out=(*left_out, *refused))
     return ZooMeasurement(names=found, verified=result)

@@ -34,9 +34,12 @@ from tests.factories import make_priced_record
 
 Json = dict[str, Any]  # Any: JSON of the page
 NODE = shutil.which("node")
-COMMITTED = ("semi2k", "aby3", "cheetah", "semi2k-spu0.3.1b0", "cheetah-spu0.3.1b0")
+COMMITTED = (
+    *("semi2k", "aby3", "cheetah", "cheetah-cifar"),
+    *("semi2k-spu0.3.1b0", "cheetah-spu0.3.1b0"),
+)
 MADE = {"semi2k with local": "semi2k"}
-WITH_LOCAL = ("aby3", *MADE)
+WITH_LOCAL = ("aby3", "cheetah-cifar", *MADE)
 PROFILES = (*COMMITTED, *MADE)
 N_CASES = 200
 DRIVER = """

@@ -14,8 +14,10 @@ from mpcprof.errors import UnknownNameError, UsageError
 from mpcprof.nn.activation import ACTIVATIONS
 from mpcprof.nn.architecture import uniform_architecture
 from mpcprof.nn.catalogue import BLOCKS
+from mpcprof.nn.norm import NORMS
 from mpcprof.nn.preset import MODELS
 from mpcprof.nn.rows import SPARSEMAX_STEPS, sparsemax_rows
+from mpcprof.nn.transformer import embed, weight_shapes
 from mpcprof.sweep.grid import choose_workloads
 from mpcprof.workloads.jax_algebra import JaxAlgebra
 from mpcprof.workloads.models import model_workload
@@ -186,6 +188,23 @@ def test_a_random_network_keeps_its_logits_near_1(attention):
     logits = workload.reference(*draw_inputs(workload, Dims(n_batch=2)))
 
     assert 0.5 < np.std(logits) < 2
+
+
+@pytest.mark.parametrize(
+    "model",
+    [MODELS["digits"], replace(MODELS["bert-base"], n_embeddings=4, width=192)],
+    ids=lambda model: model.name,
+)
+def test_tokens_of_a_random_network_are_where_its_norm_is_stated(model):
+    norm = "layernorm_secformer"
+    architecture = uniform_architecture(model, attention="scale", norm=norm)
+    inputs, *weights = draw_inputs(model_workload(architecture), Dims(n_batch=2))
+
+    named = dict(zip(weight_shapes(architecture), weights, strict=True))
+    variances = np.var(embed(JaxAlgebra(), inputs, named), axis=-1)
+
+    accuracy = NORMS[norm].accuracy
+    assert accuracy.low < variances.min() < variances.max() < accuracy.high
 
 
 def test_no_model_tolerance_would_let_another_attention_pass():

@@ -22,14 +22,16 @@ from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.norm import NORMS
 from mpcprof.nn.preset import MODELS
-from mpcprof.progress import Silent
+from mpcprof.progress import SILENT, Silent
+from mpcprof.verify.report import VerifyResult
 from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.reference import nimbus_exp64, puma_exp64
+from mpcprof.zoo import measure
 from mpcprof.zoo.compare import SHARES, SORTS, compare_systems, share_group
-from mpcprof.zoo.measure import SystemProgress, one_layer
+from mpcprof.zoo.measure import SystemProgress, measure_systems, one_layer
 from mpcprof.zoo.systems import SYSTEMS, get_system
 from tests.architectures import TINY
-from tests.committed import committed_model
+from tests.committed import committed_model, committed_profile
 
 WAN = NETWORKS["wan"]
 X = np.linspace(-6, 6, 20_001)
@@ -321,3 +323,28 @@ def test_progress_names_the_system_and_not_its_digest():
     shown.say("vit.a.9b76bfa1: 5.2 s, 1 of 2 cases measured")
 
     assert lines == ["puma: 5.2 s, 1 of 2 cases measured"]
+
+
+def test_what_is_left_out_is_named_by_its_system(monkeypatch, tmp_path):
+    def verify(config, path, progress, *, is_fresh):
+        (case,) = config.cases
+        return VerifyResult(
+            deployment=str(config.profile.deployment),
+            profile_hosts=(),
+            hosts=(),
+            seed=config.seed,
+            results=(),
+            left_out=(f"{case} on {WAN}: the revealed result is wrong",),
+        )
+
+    monkeypatch.setattr(measure, "verify", verify)
+    found = measure_systems(
+        committed_profile(),
+        MODELS["digits"],
+        [WAN],
+        tmp_path / "measured.parquet",
+        SILENT,
+        names=["puma"],
+    )
+
+    assert found.verified.left_out == (f"puma on {WAN}: the revealed result is wrong",)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mpcprof.deployment import make_deployment
+from mpcprof.dims import Dims
 from mpcprof.errors import UsageError
 from mpcprof.nn.algebra import Algebra
 from mpcprof.nn.approximation import InverseBounds, bounded_inverse
@@ -17,13 +18,16 @@ from mpcprof.nn.attention import ATTENTIONS
 from mpcprof.nn.folding import fold_weights
 from mpcprof.nn.norm import layernorm
 from mpcprof.nn.plan import rewrites_only
+from mpcprof.nn.preset import MODELS
 from mpcprof.nn.transformer import input_shape, vit, weight_shapes
 from mpcprof.spu_options import expected_failures
 from mpcprof.workloads.jax_algebra import JaxAlgebra
+from mpcprof.workloads.models import model_workload
+from mpcprof.zoo.systems import get_system
 from mpcvit.models.algebra import TorchAlgebra
 from mpcvit.models.layers import to_patches
 from mpcvit.models.vit import VisionTransformer
-from mpcvit.secure.fixed_point import FixedPointAlgebra
+from mpcvit.secure.fixed_point import FixedPointAlgebra, emulate_network
 from mpcvit.secure.spu_functions import FunctionOptions
 from mpcvit.secure.truncation_bound import TruncationBound
 from tests.architectures import OWN_SIZES
@@ -274,6 +278,30 @@ def test_a_whole_network_comes_out_as_in_torch_up_to_spus_error():
 
 
 @torch.no_grad()
+def test_secformers_logits_survive_what_cheetahs_truncations_take():
+    sizes = replace(MODELS["digits"], n_layers=1)
+    architecture = get_system("secformer").build(sizes, "batched")
+    workload = model_workload(architecture)
+    for seed in range(4):
+        patches, *weights = workload.make_inputs(
+            Dims(n_batch=1), np.random.default_rng(seed)
+        )
+        named = dict(zip(weight_shapes(architecture), weights, strict=True))
+
+        (logits,) = emulate_network(
+            make_deployment("cheetah"),
+            architecture,
+            None,
+            named,
+            torch.from_numpy(patches).double(),
+            failures=Counter(),
+            seed=seed,
+        )
+
+        errors = np.abs(logits - workload.reference(patches, *weights))
+        assert errors.max() < workload.tolerance.atol / 2
+
+
 def test_embedded_tokens_of_any_usual_size_stay_where_spu_finds_an_inverse_root():
     """768 (20)^2, a sum of squares, is beyond the 2**17 at which it is 0."""
     small = replace(OWN_SIZES["embedded"], n_layers=1, n_heads=1, own_head_dim=8)
