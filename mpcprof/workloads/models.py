@@ -56,7 +56,7 @@ _INTO_MAP: Final = (  # of an EfficientViT, whose units are added to its maps
 )
 _OUT_OF_STREAM: Final = ("attention.qkv", "mlp.linear1.weight")
 _WITHOUT_NORM: Final = 0.3
-_INSIDE: Final = 3.0  # times the smallest deviation that a norm is stated for
+_INSIDE: Final = 4.0  # times the smallest deviation that a norm is stated for
 
 
 def model_workload(architecture: AnyNetwork, plan: Plan | None = None) -> Workload:
