@@ -170,7 +170,8 @@ class Refills:
     Attributes:
         appetites: What each operation takes, by name.
         recorded: Refills of each record.
-        exposed_s: Compute of a round of transfers, besides its hop and its bytes.
+        exposed_s: Compute of a round of transfers, besides its hop and its bytes; 0 if
+            no calls of a profile show it.
         half_batch_bytes: Bytes of a half batch of triples, summed over ranks; 0 if no
             calls of a profile show them.
         triples_s: Seconds of a half batch, and of a wait for some, by network.
@@ -320,7 +321,11 @@ class Refills:
         low, high = total.refills_between(n_threads)
         if not high:
             return ()
-        cost_s = format_duration(self.exposed_s, digits=2)
+        cost = (
+            f"{format_duration(self.exposed_s, digits=2)} of compute each"
+            if self.exposed_s
+            else "their compute not priced apart, since no calls of the profile tell it"
+        )
         n_more = max(n_threads - PRIMED_THREADS, 0)
         n_bytes = n_more * THREAD_BYTES
         first = (
@@ -330,7 +335,7 @@ class Refills:
         return (
             f"oblivious transfers: {total.n_refills:.3g} refills a call in the mean, "
             f"{low} to {high} in a single one on {self.n_processors} processors, "
-            f"{cost_s} of compute each{first * bool(n_more)}",
+            f"{cost}{first * bool(n_more)}",
         )
 
 
@@ -367,12 +372,10 @@ def find_refills(profile: Profile) -> Refills:
         counted |= _counted(group, appetites[name], rule)
     triples_s = _triples_s(counted)
     exposed_s = _exposed_s(counted, triples_s, rule)
-    if not exposed_s:
-        return NO_REFILLS
     return replace(
         rule,
         recorded=MappingProxyType(_recorded(groups, counted, appetites)),
-        exposed_s=max(median(exposed_s), 0.0),
+        exposed_s=max(median(exposed_s or [0.0]), 0.0),
         triples_s=MappingProxyType(triples_s),
     )
 

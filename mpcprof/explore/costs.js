@@ -232,11 +232,14 @@ class Refills {
       ? `; the first call of a session prepares ${nMore} more threads, ` +
         `${formatBytes(nMore * this.threadBytes, 3)} and some ${this.threadHops} hops`
       : "";
+    const cost = this.exposedS
+      ? `${formatDuration(this.exposedS, 2)} of compute each`
+      : "their compute not priced apart, since no calls of the profile tell it";
     const mean = formatG((total[0] + total[1]) / this.nUsable, 3);
     return [
       `oblivious transfers: ${mean} refills a call in the mean, ${low} to ${high} in ` +
       `a single one on ${this.nProcessors} processors, ` +
-      `${formatDuration(this.exposedS, 2)} of compute each${first}`,
+      `${cost}${first}`,
     ];
   }
 }

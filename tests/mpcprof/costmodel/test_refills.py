@@ -10,10 +10,12 @@ import pytest
 from mpcprof.costmodel.ferret import TRANSFER_ROUND
 from mpcprof.costmodel.fit import held_out_errors
 from mpcprof.costmodel.long_run import Calls, Made, round_seconds
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.costmodel.refills import NO_REFILLS, Transfers, find_refills
 from mpcprof.network import NETWORKS
 from mpcprof.nn.steps import Step, primitive_step
 from mpcprof.profile.io import read_profile
+from mpcprof.profile.record import Profile
 from tests import ROOT
 from tests.committed import committed_model, committed_profile
 
@@ -193,3 +195,25 @@ def test_triples_that_no_call_of_the_profile_shows_are_timed_by_those_at_hand():
     each_s = unseen.each_s([calls], WAN)
 
     assert each_s.half_batches + each_s.waits == pytest.approx(2.0)
+
+
+def test_where_no_calls_tell_the_compute_of_a_refill_a_prediction_says_so():
+    """Of one call each: bytes and hops of a refill follow from the source alone."""
+    single = Profile(
+        deployment=PROFILE.deployment,
+        records=tuple(
+            replace(
+                record,
+                latencies_s=record.latencies_s[-1:],
+                total_bytes_sent_by_repeat=record.total_bytes_sent_by_repeat[-1:],
+            )
+            for record in PROFILE
+        ),
+    )
+
+    found = fit_cost_model(single).predict([Step("relu", (60_000,))], WAN)
+
+    plain = MODEL.predict([Step("relu", (60_000,))], WAN)
+    assert found.hops == pytest.approx(plain.hops)
+    assert found.bytes_sent == pytest.approx(plain.bytes_sent, rel=0.01)
+    assert "their compute not priced apart, since no calls of the" in found.notes[0]
