@@ -13,6 +13,8 @@ from statistics import fmean, median
 from typing import Final, NamedTuple
 
 from mpcprof.costmodel.ferret import PRIMED_THREADS, TRANSFER_ROUND
+from mpcprof.errors import RangeError
+from mpcprof.units import format_duration
 
 _NOISE: Final = 0.1  # of a round, by which ciphertexts of calls differ at most
 # calls of one program find each stock of a thread short once more, or not
@@ -76,8 +78,20 @@ class Calls:
         return self.mean_made.plus(self.expected, -1.0)
 
     def long_run_s(self, each_s: Made) -> float:
-        """Return the seconds of a call among many, by the seconds of a refill."""
-        return fmean(self.latencies_s) - self.surplus.times_each(each_s)
+        """Return the seconds of a call among many, by the seconds of a refill.
+
+        Raises:
+            RangeError: If what is taken off is no less than the mean call.
+        """
+        mean_s, surplus_s = fmean(self.latencies_s), self.surplus.times_each(each_s)
+        if surplus_s >= mean_s:
+            raise RangeError(
+                f"its calls take {format_duration(mean_s, digits=3)} in the mean, and "
+                "refills beyond those expected alone would take "
+                f"{format_duration(surplus_s, digits=3)}: measure it with more "
+                "--repeats"
+            )
+        return mean_s - surplus_s
 
 
 def count_refills(

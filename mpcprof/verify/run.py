@@ -13,7 +13,7 @@ from mpcprof.costmodel.model import CostModel, fit_cost_model
 from mpcprof.costmodel.refills import Refills
 from mpcprof.engine.hosts.party_file import PartyFile
 from mpcprof.engine.measure import Case
-from mpcprof.errors import EngineError, UsageError
+from mpcprof.errors import EngineError, RangeError, UsageError
 from mpcprof.network import Network
 from mpcprof.nn.architecture import Heads
 from mpcprof.nn.catalogue import AnyNetwork
@@ -189,10 +189,13 @@ def verify(
         network: _Refilled.of(config.model.refills, network, pairs)
         for network in config.networks
     }
-    results = [
-        _compare(config.model, *pair, measured, refilled[pair[1].network])
-        for pair in pairs
-    ]
+    results = []
+    for case, record in pairs:
+        seen = refilled[record.network]
+        try:
+            results.append(_compare(config.model, case, record, measured, seen))
+        except RangeError as error:
+            left_out.append(f"{record.key}: {error}")
     if not results:
         raise EngineError(f"no case could be measured: {'; '.join(left_out)}")
     return VerifyResult(

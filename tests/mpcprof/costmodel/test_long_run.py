@@ -11,6 +11,7 @@ from mpcprof.costmodel.long_run import (
     times_longer,
     triple_seconds,
 )
+from mpcprof.errors import RangeError
 
 ROUND, HALF = TRANSFER_ROUND.bytes_sent, 1_144_000
 RARE = Made(0.1, 0.3)  # calls of no waits, for short
@@ -107,3 +108,12 @@ def test_no_more_or_fewer_refills_than_expected_are_left_in_a_mean_call():
     means = [case.long_run_s(EACH) for case in (many, few)]
 
     assert means == pytest.approx([1.0 + 0.1 * 2.0 + 0.3 * 0.16] * 2)
+
+
+def test_calls_shorter_than_the_refills_taken_off_are_refused():
+    odd = Calls(latencies_s=(0.5, 0.5), made=(Made(1.0),) * 2, expected=Made(0.1))
+
+    with pytest.raises(
+        RangeError, match=r"calls take 500 ms .* alone would take 1\.8 s"
+    ):
+        odd.long_run_s(EACH)

@@ -34,13 +34,19 @@ def quiet_s(one: Drawn) -> float:
     return MODEL.predict(one.steps, WAN).latency_s - share * PRICED_S
 
 
-def verified(monkeypatch, made, *, round_s=PRICED_S, times=1.0):
-    """Verify cases whose calls take `times` the predicted seconds and refills."""
+def verified(monkeypatch, made, *, round_s=PRICED_S, times=1.0, free=None):
+    """Verify cases whose calls take `times` the predicted seconds and refills.
+
+    Args:
+        free: The case whose refills take no time.
+    """
     records = [
         make_record(
             workload=one.name,
             dims=one.dims,
-            latencies_s=tuple(times * quiet_s(one) + n * round_s for n in rounds),
+            latencies_s=tuple(
+                times * quiet_s(one) + n * round_s * (one is not free) for n in rounds
+            ),
             total_bytes_sent_by_repeat=tuple(
                 5_000_000 + n * TRANSFER_ROUND.bytes_sent for n in rounds
             ),
@@ -105,3 +111,14 @@ def test_a_price_that_no_call_shows_is_said_to_be_unchecked(monkeypatch):
     assert found.refills[0].measured_s is None
     assert "their price was not checked" in found.to_markdown()
     assert found.results[0].error == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_case_whose_calls_are_shorter_than_its_refills_is_left_out(monkeypatch):
+    made = {OFTEN: (2, 0, 1), SELDOM: (1, 0, 0)}
+
+    found = verified(monkeypatch, made, round_s=10.0, times=1e-3, free=OFTEN)
+
+    assert [one.dims for one in found.results] == [SELDOM.dims]
+    (reason,) = found.left_out
+    assert reason.startswith("less [")
+    assert "measure it with more --repeats" in reason
