@@ -106,7 +106,7 @@ def command(
     which are checked. Arrays that it holds itself are public; the report says so.
 
     With --parties of another rank than 0: agree to this function alone, and take part
-    in the one profile of it that rank 0 makes.
+    in the one profile of it that rank 0 makes and prints; --json prints the rank here.
     """
     from mpcprof.sweep.function import (
         follow_with_function,
@@ -124,10 +124,16 @@ def command(
         )
         asked.update(parties=parties, network=seen_network(parties, network))
         with progress_bar("setting up") as progress:
+            report = None
             if parties and is_follower(parties):
-                follow_with_function(workload, progress, **asked)
-                return
-            report = profile_function(workload, progress, repeats=repeats or 3, **asked)
+                rank = follow_with_function(workload, progress, **asked)
+            else:
+                asked["repeats"] = repeats or 3
+                report = profile_function(workload, progress, **asked)
+    if report is None:
+        if is_json:
+            click.echo(json.dumps({"rank": rank, "workload": workload.name}))
+        return
     if trace and report.timeline:
         write_trace(report.timeline, trace, trace_unit)
     document = json.dumps(report.to_json(), allow_nan=False)

@@ -215,8 +215,8 @@ def follow_with_function(
     workload: Workload,
     progress: Progress = SILENT,
     **asked: Any,  # see make_config, which checks each
-) -> None:
-    """Take part, with this host's party, in one profile of a function by rank 0.
+) -> int:
+    """Take part in one profile of a function by rank 0; return this party's rank.
 
     Raises:
         UsageError: If something asked for is not acceptable.
@@ -238,6 +238,7 @@ def follow_with_function(
 
     offer = Offer(deployment=config.deployment, lower=lower_own)
     follow(config.parties, progress, offer=offer, is_once=True)
+    return config.parties.rank
 
 
 def _captured_line(captured: tuple[tuple[str, Shape], ...]) -> str:

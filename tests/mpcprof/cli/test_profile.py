@@ -1,5 +1,7 @@
 """`mpcprof profile`: what it refuses before parties start, and what it takes."""
 
+import json
+
 import pytest
 from click.testing import CliRunner
 
@@ -174,3 +176,16 @@ def test_a_report_of_calls_that_differ_has_the_range_and_the_mean():
     ) in str(report).splitlines()
     assert report.to_json()["hops_by_repeat"] == [84, 52, 60]
     assert "--repeats 5" in str(report_of(hops_by_repeat=(60.0,)))
+
+
+def test_a_rank_above_0_prints_a_document_where_one_is_asked_for(
+    profile, tmp_path, monkeypatch
+):
+    (tmp_path / "party1.toml").write_text("rank = 1\naddresses = ['a:1', 'b:1']\n")
+    monkeypatch.setattr("mpcprof.sweep.function.follow", lambda *_, **__: None)
+    words = ("functions.py:twice", "--input", "4", "--parties", "party1.toml")
+
+    plain, result = profile(*words), profile(*words, "--json")
+
+    assert (plain.exit_code, plain.stdout) == (0, "")
+    assert json.loads(result.stdout) == {"rank": 1, "workload": "functions:twice(4)"}

@@ -122,16 +122,18 @@ def test_nobody_between_parties_reads_or_changes_anything(tmp_path):
 def test_hosts_whose_clocks_are_an_hour_apart_measure_the_same_call(tmp_path):
     make_certificates(tmp_path / "certificates", ["party0", "party1"])
     (tmp_path / "mine.py").write_text("def square(x):\n    return x * x\n")
-    words = ("profile", "mine.py:square", "--input", "8", "--repeats", "1")
+    words = ("profile", "mine.py:square", "--input", "8", "--repeats", "1", "--json")
 
     with hosts(2, parse_network("unlimited,20ms"), tmp_path) as made:
         files = [made.write_file(r, tmp_path / "certificates") for r in (0, 1)]
         prefix = HOUR_OFF if Path("/proc/self/ns/time").exists() else ()
-        made.start(1, *words, "--parties", str(files[1]), prefix=prefix)
-        lead = made.start(0, *words, "--json", "--parties", str(files[0]))
+        other = made.start(1, *words, "--parties", str(files[1]), prefix=prefix)
+        lead = made.start(0, *words, "--parties", str(files[0]))
         document, said = lead.communicate(timeout=240)
+        followed, _ = other.communicate(timeout=60)
 
     assert lead.returncode == 0, said
+    assert json.loads(followed)["rank"] == 1
     found = json.loads(document)
     assert (found["emulation"], found["hops"]) == ("hosts", 2)
     assert 0.02 < found["rtt_s"] < 1  # of a machine that may be busy
