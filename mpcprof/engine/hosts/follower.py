@@ -16,7 +16,13 @@ from mpcprof.engine.hosts.station import Station, check_same_build
 from mpcprof.engine.lowering import Lowered, runtime_settings
 from mpcprof.engine.party.framing import Header
 from mpcprof.engine.session import PRIMING_CASE, lower_priming
-from mpcprof.errors import EngineError, NoAnswerError, PartyDiedError, UsageError
+from mpcprof.errors import (
+    EngineError,
+    MpcprofError,
+    NoAnswerError,
+    PartyDiedError,
+    UsageError,
+)
 from mpcprof.progress import Progress
 
 _PLAIN: Final = "links are plain TCP: whoever is on the way reads and changes them"
@@ -146,12 +152,23 @@ class _Follower:
         return True
 
     def _obey(self, header: Header, blobs: Sequence[bytes]) -> Header:
-        if header.get("command") == "agree":
-            return self._agree(header, blobs)
-        if header.get("command") not in _FOLLOWED:
-            name = header.get("command")
-            raise RefusedError(f"{name!r} is nothing that party 0 may ask for")
-        return self._station.ask(self._checked(header))[0]
+        """Do what is asked for; what cannot be done ends this session, no more."""
+        command = header.get("command")
+        try:
+            if command == "agree":
+                return self._agree(header, blobs)
+            if command in _FOLLOWED:
+                return self._station.ask(self._checked(header))[0]
+        except EngineError:
+            raise
+        except MpcprofError as error:
+            raise RefusedError(str(error)) from error
+        except LookupError as error:
+            raise RefusedError(
+                f"{command!r} of party 0 is no message of ours: {error!r}; have the "
+                "same mpcprof on both hosts"
+            ) from error
+        raise RefusedError(f"{command!r} is nothing that party 0 may ask for")
 
     def _say_no(self, header: Header, error: EngineError) -> None:
         """Tell rank 0 why; where it listens, stay until it has heard it."""

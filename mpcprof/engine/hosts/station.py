@@ -171,10 +171,17 @@ class Station:
         texts = self._gather(json.dumps(own, sort_keys=True).encode())
         run_id = hashlib.sha256(b"\n".join(texts)).hexdigest()
         self._check_signatures(run_id)
-        said: list[dict[str, Any]] = [json.loads(text) for text in texts]  # Any: JSON
-        deployment = Deployment.from_json(said[0]["deployment"])
-        for rank, one in enumerate(said):
-            self._check_said(rank, one, own, deployment)
+        said: list[dict[str, Any]]  # Any: JSON
+        try:
+            said = [json.loads(text) for text in texts]
+            deployment = Deployment.from_json(said[0]["deployment"])
+            for rank, one in enumerate(said):
+                self._check_said(rank, one, own, deployment)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise EngineError(
+                "what parties say of themselves cannot be read "
+                f"({type(error).__name__}: {error}); have the same mpcprof on all hosts"
+            ) from None
         if asked and (difference := deployment.difference(asked)):
             raise EngineError(f"party 0 asks for another deployment: {difference}")
         if deployment.n_parties != len(self.file.addresses):

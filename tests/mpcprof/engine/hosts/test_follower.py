@@ -85,6 +85,8 @@ def test_what_was_agreed_to_is_run_and_no_share_is_answered():
             "results are for party 0 alone",
         ),
         ([{"command": "hold", "owner": 1}], "offers no inputs of its own"),
+        ([{"command": "agree"}], "'agree' of party 0 is no message of ours: KeyError"),
+        ([AGREE, {"command": "reveal", "case": "vit"}], "'reveal' of party 0 is no"),
         ([{**AGREE, "digest": "0" * 64}], "program vit is 000000000000 at party 0"),
     ],
 )
@@ -95,6 +97,20 @@ def test_what_was_not_agreed_to_is_refused_and_said(messages, reason):
         obey(station)
 
     assert any(reason in one.get("refused", "") for one in station.told)
+
+
+def test_what_a_party_cannot_do_as_asked_ends_the_session_and_is_said():
+    def lower(*_):
+        raise UsageError("a batch of 3: expected 1")
+
+    station = ScriptedStation(AGREE)
+    one = follower_of(station)
+    one._offer = Offer(deployment=SEMI2K, lower=lower)
+
+    with pytest.raises(RefusedError, match="a batch of 3: expected 1"):
+        one.follow_one()
+
+    assert station.told[0] == {"refused": "a batch of 3: expected 1"}
 
 
 def test_a_program_that_the_file_does_not_list_is_refused_with_its_digest():

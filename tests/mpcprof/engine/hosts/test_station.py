@@ -1,9 +1,11 @@
 """What is said of a link by what SPU prints of it: lines of SPU 0.9.5 itself."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
+from mpcprof.deployment import make_deployment
 from mpcprof.engine.hosts.party_file import PartyFile
 from mpcprof.engine.hosts.station import Station, _LinkLog
 from mpcprof.errors import EngineError
@@ -25,6 +27,7 @@ IN_VAIN = (
 )
 CRASH = "Fatal Python error: Segmentation fault\n\nThread 0x00007f91f8071b80:\n"
 ADDRESSES = ("10.0.0.1:9100", "10.0.0.2:9100")
+SEMI2K = make_deployment("semi2k").to_json()
 
 
 def log_of(printed):
@@ -69,3 +72,27 @@ def test_a_message_that_is_none_of_ours_is_said(message):
 
     with pytest.raises(EngineError, match="party 0 sent no message of ours"):
         station.hear(0)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{}", "KeyError: 'deployment'"),
+        ("party 0", "JSONDecodeError: "),
+        (
+            json.dumps({"deployment": SEMI2K.replace("spu-0.9.5", "spu-9.9")}),
+            "is not a deployment: no runtime 'spu-9.9'",
+        ),
+    ],
+)
+def test_what_another_mpcprof_says_of_itself_ends_the_session_alone(text, reason):
+    station = Station(PartyFile(rank=1, addresses=ADDRESSES))
+    station._gather = lambda own: [text.encode(), own]
+    versions = {"mpcprof": "0.1", "spu": "0.9.5", "jax": "0.4"}
+
+    with pytest.raises(
+        EngineError, match="have the same mpcprof on all hosts"
+    ) as found:
+        station._agree(None, versions)
+
+    assert reason in str(found.value)
