@@ -22,6 +22,7 @@ from mpcprof.engine.measure import (
     Case,
     CaseFailedError,
     CaseNotCompiledError,
+    MeasureConfig,
     Timing,
     measure,
 )
@@ -38,6 +39,7 @@ from mpcprof.sweep.estimate import measuring_s
 from mpcprof.units import format_bandwidth, format_duration
 
 BLOCK_CASES = 6  # interleaved; what a killed sweep loses at most
+_N_COUNTED = 4  # calls whose hops differ; the middle two count
 _LONG_CHECK_S = 15.0  # is said beforehand
 _CALIBRATED = Deployment(protocol="semi2k")
 _NO_LOOPBACK = Calibration(loopback_s_per_hop=0.0, loopback_s_per_byte=0.0)
@@ -184,15 +186,17 @@ class CaseRun:
                 yield measured
 
     def _with_hops(self, timings: list[Timing]) -> list[Timing]:
-        """Add a call by parties of this host alone, where only the wire tells hops."""
+        """Add calls by parties of this host alone, where only the wire tells hops."""
         if not timings or self._config.deployment.is_counted_by_spu:
             return timings
         if self._counter is None:
             counter = Session(self._config.deployment, make_emulation("relay"))
             self._counter = counter.__enter__()
-        plan = replace(self._plan, networks=(SEEN_ON,), repeats=1, warmups=0)
+        plan = MeasureConfig(
+            networks=(SEEN_ON,), repeats=_N_COUNTED, warmups=0, seed=self._plan.seed
+        )
         cases = [timing.case for timing in timings]
-        counted, _ = measure(self._counter, cases, replace(plan, enough_s=0.0))
+        counted, _ = measure(self._counter, cases, plan)
         return [
             replace(timing, calls=(*timing.calls, *one.calls))
             for timing, one in zip(timings, counted, strict=True)
@@ -314,7 +318,7 @@ def _context(
         deployment=config.deployment,
         network=config.network,
         mode=config.mode,
-        emulation="hosts" if config.parties else choose_emulation(config.emulation),
+        emulation=config.recorded_emulation,
         calibration=calibration,
         setup=session.setup,
         seed=config.seed,

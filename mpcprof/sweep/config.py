@@ -14,7 +14,7 @@ from mpcprof.engine.measure import Case, MeasureConfig
 from mpcprof.engine.traced import check_traceable
 from mpcprof.errors import UsageError
 from mpcprof.network import LOOPBACK, NETWORKS, Network
-from mpcprof.profile.columns import LARGEST_COUNT, Mode
+from mpcprof.profile.columns import LARGEST_COUNT, Emulation, Mode
 from mpcprof.profile.record import RecordKey
 from mpcprof.shard import Shard
 from mpcprof.sweep.estimate import call_s
@@ -79,6 +79,13 @@ class SweepConfig:
             network=self.network,
             mode=self.mode,
         )
+
+    @property
+    def recorded_emulation(self) -> Emulation:
+        """The back-end of the network that records name."""
+        if self.mode == "priced":
+            return "none"
+        return "hosts" if self.parties else choose_emulation(self.emulation)
 
     def plan(self) -> MeasureConfig:
         """Return the calls of each case; priced ones wait for no emulated network.

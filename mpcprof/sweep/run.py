@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mpcprof.engine.installation import get_runtime
 from mpcprof.engine.measure import Case, Timing
-from mpcprof.errors import UsageError
+from mpcprof.errors import ProfileError, UsageError
 from mpcprof.pricing import Calibration
 from mpcprof.profile.io import ProfileWriter
 from mpcprof.profile.record import Profile, Record
@@ -71,7 +71,8 @@ def sweep(
         cluster: Address of a Ray cluster whose hosts measure; "" for this one.
 
     Raises:
-        ProfileError: If the file cannot be continued or written.
+        ProfileError: If the file cannot be continued or written, or has a case of
+            another emulation.
         EngineError: If parties or network fail; what was finished is on file.
     """
     if not cluster:
@@ -85,7 +86,7 @@ def sweep(
             "--network link.json"
         )
     with ProfileWriter(path, config.deployment, fresh=is_fresh) as writer:
-        missing = [c for c in config.cases if config.key_of(c) not in writer.profile]
+        missing = _missing(config, writer.profile, path)
         known = known_calibrations(writer.profile, config.network)
         if calibration is not None:
             known[host_description()] = calibration
@@ -103,6 +104,28 @@ def sweep(
             measuring_s=clock() - begin_s - run.setup_s,
             timed_s=run.timed_s,
         )
+
+
+def _missing(
+    config: SweepConfig, profile: Profile, path: str | os.PathLike[str]
+) -> list[Case]:
+    """Return the cases that are not on file.
+
+    Raises:
+        ProfileError: If one is, measured on another kind of network: keys are equal.
+    """
+    missing = []
+    for case in config.cases:
+        key, asked = config.key_of(case), config.recorded_emulation
+        if key not in profile:
+            missing.append(case)
+        elif (found := profile.get(key).emulation) != asked:
+            raise ProfileError(
+                f"{os.fspath(path)!r} has {key} by emulation {found!r}, and this run "
+                f"measures by {asked!r}: choose another file with --output, or start "
+                "this one anew with --fresh"
+            )
+    return missing
 
 
 def _make_run(
