@@ -188,7 +188,7 @@ class TrainingObjective:
 
     def groups(self) -> Sequence[ParameterGroup]:
         """Return all weights under the recipe."""
-        return decayed_groups(self._model.parameters(), self._recipe)
+        return decayed_groups(self._model, self._recipe)
 
     def to(self, device: torch.device) -> None:
         """Move the teacher."""

@@ -10,10 +10,11 @@ drawn beside the order of the images (augmentation, dropout) each process draws 
 its own images. Any number of processes goes on with what another number left.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -86,18 +87,30 @@ class Objective(Protocol):
 
 
 def decayed_groups(
-    parameters: Iterable[nn.Parameter], recipe: Recipe
-) -> tuple[ParameterGroup, ParameterGroup]:
-    """Split into matrices, which decay, and norms, biases, positions, which do not."""
-    parameters = [*parameters]
-    others = tuple(p for p in parameters if p.ndim != 2)
-    matrices = ParameterGroup(
-        parameters=tuple(p for p in parameters if p.ndim == 2),
-        learning_rate=recipe.learning_rate,
-        min_learning_rate=recipe.min_learning_rate,
-        weight_decay=recipe.weight_decay,
+    module: nn.Module, recipe: Recipe, apart: Iterable[nn.Parameter] = ()
+) -> tuple[ParameterGroup, ...]:
+    """Split into matrices, which decay, and norms, biases, positions, which do not.
+
+    Args:
+        apart: Parameters that belong to other groups.
+    """
+    left_out = {id(p) for p in apart}
+    named = [(n, p) for n, p in module.named_parameters() if id(p) not in left_out]
+    # a bias of two axes keeps its place, which names its state in a stopped run
+    named.sort(key=lambda one: one[1].ndim != 2)
+
+    def is_decayed(one: tuple[str, nn.Parameter]) -> bool:
+        return one[1].ndim == 2 and not one[0].endswith("bias")
+
+    return tuple(
+        ParameterGroup(
+            parameters=tuple(p for _, p in group),
+            learning_rate=recipe.learning_rate,
+            min_learning_rate=recipe.min_learning_rate,
+            weight_decay=recipe.weight_decay if is_matrix else 0.0,
+        )
+        for is_matrix, group in itertools.groupby(named, is_decayed)
     )
-    return matrices, replace(matrices, parameters=others, weight_decay=0.0)
 
 
 def clipped_parameters(

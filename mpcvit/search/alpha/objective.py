@@ -204,8 +204,8 @@ class SearchObjective:
             min_learning_rate=0.0,
             weight_decay=0.0,
         )
-        weights = supernet.weight_parameters()
-        return (*decayed_groups(weights, self._recipe), choices)
+        weights = decayed_groups(supernet, self._recipe, apart=choices.parameters)
+        return (*weights, choices)
 
     def to(self, device: torch.device) -> None:
         """Move nothing: costs are plain numbers."""

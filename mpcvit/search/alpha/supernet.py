@@ -81,11 +81,6 @@ class Supernet(Classifier):
         """Return alpha, and beta where it is searched."""
         return [self.alpha] if self.beta is None else [self.alpha, self.beta]
 
-    def weight_parameters(self) -> list[nn.Parameter]:
-        """Return all parameters but alpha and beta."""
-        chosen = {id(parameter) for parameter in self.architecture_parameters()}
-        return [p for p in self.parameters() if id(p) not in chosen]
-
     def weights(self, architecture: Architecture) -> dict[str, Tensor]:
         """Return the weights with which a network of that architecture begins.
 

@@ -255,8 +255,3 @@ class Mixture(Classifier):
     def worths(self) -> list[Tensor]:
         """Return the probability that options would have if all took no seconds."""
         return [functional.softmax(self.logits[name], -1) for name in FACTORS]
-
-    def weight_parameters(self) -> list[nn.Parameter]:
-        """Return all parameters but the logits."""
-        chosen = {id(parameter) for parameter in self.logits.values()}
-        return [p for p in self.parameters() if id(p) not in chosen]

@@ -74,7 +74,8 @@ class MixtureObjective:
             min_learning_rate=0.0,
             weight_decay=0.0,
         )
-        return (*decayed_groups(mixture.weight_parameters(), self._recipe), logits)
+        own = decayed_groups(mixture, self._recipe, apart=logits.parameters)
+        return (*own, logits)
 
     def to(self, device: torch.device) -> None:
         """Move nothing: costs are plain numbers."""

@@ -9,6 +9,7 @@ from torch import nn
 
 from mpcvit.data.dataset import load_dataset
 from mpcvit.models.norm import RepBatchNorm
+from mpcvit.models.vit import VisionTransformer
 from mpcvit.train.config import Hardware, RunConfig
 from mpcvit.train.log import read_log
 from mpcvit.train.loop import (
@@ -18,7 +19,7 @@ from mpcvit.train.loop import (
     decayed_groups,
     fit,
 )
-from tests.training_runs import N_STEPS, steady_recipe, tiny_recipe
+from tests.training_runs import N_STEPS, free_architecture, steady_recipe, tiny_recipe
 
 RECIPE = steady_recipe()
 
@@ -143,7 +144,7 @@ def test_each_step_knows_how_much_is_done_also_after_a_resume(tmp_path):
 
 def test_clipping_leaves_batchnorms_alone_unless_it_is_asked_for():
     network = nn.ModuleDict({"norm": RepBatchNorm(2, until=0.5), "line": Line()})
-    groups = decayed_groups(network.parameters(), RECIPE)
+    groups = decayed_groups(network, RECIPE)
     names = {id(p): name for name, p in network.named_parameters()}
 
     apart, together = (
@@ -181,7 +182,23 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tmp_path):
 def test_only_matrices_decay():
     line = nn.Linear(3, 2)
 
-    matrices, others = decayed_groups(line.parameters(), RECIPE)
+    matrices, others = decayed_groups(line, RECIPE)
 
     assert matrices.parameters == (line.weight,)
     assert (others.parameters, others.weight_decay) == ((line.bias,), 0.0)
+
+
+def test_the_biases_of_tokens_that_mixers_learn_do_not_decay():
+    network = VisionTransformer(free_architecture())
+
+    groups = decayed_groups(network, RECIPE)
+
+    names = {id(p): name for name, p in network.named_parameters()}
+    own = [(names[id(p)], p, one) for one in groups for p in one.parameters]
+    decay = {name: one.weight_decay for name, _, one in own}
+    assert decay["layers.0.mixing.bias"] == 0.0
+    assert decay["layers.0.mixing.weight"] == RECIPE.weight_decay
+    assert len(own) == len(names)
+    # the order by which a stopped run of an earlier version names the state of each
+    axes = [p.ndim != 2 for _, p, _ in own]
+    assert axes == sorted(axes)

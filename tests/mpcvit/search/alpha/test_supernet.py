@@ -18,6 +18,8 @@ from mpcvit.models.mlp import MixedMlp
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.search.alpha.space import SearchSpace, choose
 from mpcvit.search.alpha.supernet import Supernet
+from mpcvit.train.loop import decayed_groups
+from mpcvit.train.recipe import get_recipe
 from tests.architectures import TINY, make_architecture
 
 SPACES = [
@@ -34,8 +36,9 @@ def make_supernet(space: SearchSpace = SPACES[1], model=TINY) -> Supernet:
     torch.manual_seed(0)
     supernet = Supernet(model, space).eval()
     with torch.no_grad():
-        for parameter in supernet.weight_parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+        for name, parameter in supernet.named_parameters():
+            if name not in ("alpha", "beta"):
+                parameter.add_(0.1 * torch.randn_like(parameter))
     return supernet
 
 
@@ -179,8 +182,11 @@ def test_clamping_projects_onto_0_to_1(space):
 def test_every_parameter_is_either_a_choice_or_a_weight(space):
     supernet = make_supernet(space)
 
-    chosen = {id(p) for p in supernet.architecture_parameters()}
-    weights = {id(p) for p in supernet.weight_parameters()}
+    choices = supernet.architecture_parameters()
+    groups = decayed_groups(supernet, get_recipe("digits"), apart=choices)
+
+    chosen = {id(p) for p in choices}
+    weights = {id(p) for group in groups for p in group.parameters}
 
     assert not chosen & weights
     assert chosen | weights == {id(p) for p in supernet.parameters()}
