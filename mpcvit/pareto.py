@@ -23,6 +23,7 @@ from mpcprof.nn.plan import REWRITES, Plan, choose_plan
 from mpcprof.profile.io import read_profile
 from mpcvit.checkpoint import read_checkpoint
 from mpcvit.checkpoint_header import read_header
+from mpcvit.search.layers.result import is_layer_search, read_layer_result
 from mpcvit.secure.model_owner import check_made_for, checkpoint_digest
 from mpcvit.train.folder import MODEL, deciding_settings
 from mpcvit.train.run import OWN_TEACHER_FOLDER
@@ -179,13 +180,28 @@ def _parse_run(text: str) -> tuple[str, Path]:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    found = [folder] if folder.is_file() else sorted(folder.rglob(MODEL))
+    found = [folder]
+    if not folder.is_file():
+        below = sorted(folder.rglob(MODEL))
+        found = [one for one in below if one.parent == folder or not _is_part(one)]
     if not found:
         raise UsageError(
             f"no {MODEL} in or below {str(folder)!r}: expected the folder of a "
             "finished `mpcvit train`, or one of several"
         )
     return found
+
+
+def _is_part(path: Path) -> bool:
+    """Return whether a run made this checkpoint for itself: its teacher, a finalist.
+
+    The accuracy of a finalist is that of images held out, and not of test images.
+    """
+    name, run = path.parent.name, path.parent.parent
+    if is_layer_search(run):
+        return name in {one.label for one in read_layer_result(run).finalists}
+    files = (MODEL, "config.json")  # of the student, which may be a copy or unfinished
+    return name == OWN_TEACHER_FOLDER and any((run / one).exists() for one in files)
 
 
 def _member(

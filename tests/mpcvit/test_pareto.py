@@ -349,6 +349,19 @@ def test_seeds_taught_by_a_teacher_of_their_own_are_one_network(tmp_path):
     assert len({one.training for one in members}) == 1
 
 
+def test_a_teacher_inside_the_folder_of_its_student_is_no_network_beside_it(tmp_path):
+    write(tmp_path / "taught", "scale", 0.9)
+    write(tmp_path / "taught" / "teacher", "softmax", 0.95)
+    write(tmp_path / "teacher", "softmax", 0.95)  # beside its students
+
+    every, own = gather(request(tmp_path)), gather(request(tmp_path / "taught"))
+    asked_for = gather(request(tmp_path / "taught" / "teacher"))
+
+    assert [one.name for one in every] == ["taught", "teacher"]
+    assert [one.name for one in own] == ["taught"]
+    assert [one.name for one in asked_for] == ["teacher"]
+
+
 def test_trainings_that_differ_in_more_than_the_seed_are_networks_of_their_own(
     tmp_path,
 ):

@@ -18,6 +18,7 @@ from mpcprof.profile.io import read_profile
 from mpcprof.progress import Silent
 from mpcvit.cli.derive import command as derive_command
 from mpcvit.cli.search import command as search_command
+from mpcvit.pareto import ParetoConfig, gather
 from mpcvit.search.layers.result import (
     FINALISTS,
     budget_lines,
@@ -84,6 +85,15 @@ def test_every_finalist_is_within_its_budget_and_trained(finished):
         assert one.predicted_s <= budget_s
         assert 0 <= one.accuracy <= 1
         assert (finished / one.label / "model.safetensors").exists()
+
+
+def test_finalists_are_no_networks_whose_accuracy_is_that_of_test_images(finished):
+    config = ParetoConfig(
+        runs=(str(finished),), profile=small_profile(), network=NETWORKS["wan"]
+    )
+
+    with pytest.raises(UsageError, match=r"no model\.safetensors in or below"):
+        gather(config)
 
 
 def test_the_first_stage_logs_its_terms_and_chooses_after_a_quarter(finished):
