@@ -13,6 +13,7 @@ from mpcprof.cli.options import (
     parse_durations_s,
     parse_shares,
 )
+from mpcvit.cli.run_options import refuse_options
 
 if TYPE_CHECKING:
     from mpcprof.nn.architecture import Heads
@@ -67,6 +68,8 @@ def command(
     """
     from mpcvit.search.family import derive, write_family
 
+    if not mus:
+        refuse_options(("sigma",), "is of --mu: add that or leave it out")
     derived = derive(
         run, mus=mus or (), budgets_s=budgets_s or (), sigma=sigma, heads=heads
     )

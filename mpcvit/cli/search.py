@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from click.core import ParameterSource
 
 from mpcprof.cli.completion import offer_profiles
 from mpcprof.cli.options import (
@@ -15,10 +14,9 @@ from mpcprof.cli.options import (
     plan_option,
 )
 from mpcprof.cli.progress import progress_bar, resumable
-from mpcprof.errors import UsageError
 from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s
-from mpcvit.cli.run_options import run_options
+from mpcvit.cli.run_options import refuse_options, run_options
 from mpcvit.search.alpha.objective import parse_eta
 
 if TYPE_CHECKING:
@@ -140,7 +138,7 @@ def command(
     from mpcvit.train.config import make_run_config
 
     is_paper = space in _PAPER
-    _check_options(space, _OF_LAYERS if is_paper else _OF_HEADS)
+    _check_options(space, asked["activation"])
     own = {name: asked.pop(name) for name in _OWN}
     run = make_run_config(
         (search_recipe if is_paper else layer_recipe)(dataset, recipe),
@@ -161,20 +159,22 @@ def command(
         click.echo(report.to_json() if is_json else str(report))
 
 
-def _check_options(space: str, others: tuple[str, ...]) -> None:
-    """Refuse options of another kind of space, which would change nothing.
+def _check_options(space: str, activation: str | None) -> None:
+    """Refuse options that change nothing in the space.
 
     Raises:
         UsageError: If one was typed.
     """
-    context = click.get_current_context()
-    for option in context.command.params:
-        source = context.get_parameter_source(str(option.name))
-        if option.name in others and source is ParameterSource.COMMANDLINE:
-            raise UsageError(
-                f"{option.opts[0]} does not go with the space {space}: leave it out, "
-                "or choose another --space"
-            )
+    refuse_options(
+        _OF_LAYERS if space in _PAPER else _OF_HEADS,
+        f"does not go with the space {space}: leave it out, or choose another --space",
+    )
+    if (activation or _PAPER.get(space)) == "none":
+        refuse_options(
+            ("linear", "eta"),
+            "is of a searched activation: add --activation layer or token, or leave it "
+            "out",
+        )
 
 
 def _alpha_search(

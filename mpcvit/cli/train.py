@@ -1,16 +1,19 @@
 """`mpcvit train`: an architecture from scratch, with a teacher or without."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from mpcprof.cli.options import IMAGE_MODELS, example, json_option
 from mpcprof.cli.progress import progress_bar, resumable
-from mpcvit.cli.run_options import run_options
+from mpcvit.cli.run_options import refuse_options, run_options
 
 if TYPE_CHECKING:
     from mpcprof.nn.architecture import Heads
+    from mpcvit.train.run import TrainConfig
+
+_OF_TERM: Final = {"logits": ("beta", "temperature"), "feature": ("gamma",)}
 
 
 def _parse_kd(text: str) -> frozenset[str]:
@@ -135,6 +138,7 @@ def command(
             kd, has_teacher=teacher is not None, has_features=teacher != OWN_TEACHER
         ),
     )
+    _check_options(request)
     with (
         resumable(request.run.output, kept="finished epochs are"),
         progress_bar("training") as progress,
@@ -142,3 +146,26 @@ def command(
         result = train(request, progress)
     if result.is_first_process:
         click.echo(result.to_json() if is_json else str(result))
+
+
+def _check_options(request: "TrainConfig") -> None:
+    """Refuse options that change nothing without another one.
+
+    Raises:
+        UsageError: If one was typed.
+    """
+    for term, names in _OF_TERM.items():
+        if term not in request.kd:
+            refuse_options(
+                names,
+                f"is of the teacher's {term}: give --teacher and --kd {term}, or "
+                "leave it out",
+            )
+    if not request.run.recipe.range_penalty:
+        refuse_options(
+            ("range_bound",), "is of --range-penalty: add that or leave it out"
+        )
+    if request.run.recipe.clip_norm is None:
+        refuse_options(
+            ("clip_batchnorm",), "is of --clip-norm: add that or leave it out"
+        )

@@ -62,6 +62,11 @@ def load_dataset(
 
             return load_tiny_imagenet(place, shape, limit)
     check_dataset(name_or_folder)
+    if folder is not None:
+        raise UsageError(
+            f"{name_or_folder!r} is a folder of images, which are not read from "
+            f"{str(folder)!r}: leave out --data"
+        )
     return _load_folder(Path(name_or_folder), shape, limit)
 
 

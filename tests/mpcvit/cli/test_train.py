@@ -214,6 +214,17 @@ def test_ctrl_c_leaves_a_line_that_says_how_to_go_on(tmp_path, monkeypatch):
         (("softmax", "--chi", "nan"), "chi=nan.*all finite"),
         (("softmax", "--temperature", "inf"), "temperature=inf.*all finite"),
         (("softmax", "--learning-rate", "inf"), "learning_rate=inf: expected .*finite"),
+        (("softmax", "--beta", "2"), "--beta is of the teacher.s logits: give --tea"),
+        (("softmax", "--temperature", "2"), "--temperature is of the teacher.s logits"),
+        (
+            ("softmax", "--teacher", "cnn", "--gamma", "0.5"),
+            "--gamma is of the teacher.s feature: give --teacher and --kd feature, or",
+        ),
+        (("softmax", "--range-bound", "3"), "--range-bound is of --range-penalty: add"),
+        (
+            ("softmax", "--recipe", "cifar100", "--no-clip-batchnorm"),
+            "--clip-batchnorm is of --clip-norm: add that or leave it out",
+        ),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(arguments, message, tmp_path):

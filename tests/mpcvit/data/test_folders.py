@@ -86,6 +86,13 @@ def test_a_damaged_image_is_named_in_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_folder_of_images_is_read_from_no_other_folder(tmp_path: Path) -> None:
+    write_folder(tmp_path)
+
+    with pytest.raises(UsageError, match=r"not read from .other.: leave out --data"):
+        load_dataset(str(tmp_path), folder=Path("other"))
+
+
 def test_a_class_that_is_only_tested_is_refused(tmp_path: Path) -> None:
     write_folder(tmp_path)
     write_image(tmp_path / "val" / "emu" / "1.png", make_pixels(32, 32, 3))

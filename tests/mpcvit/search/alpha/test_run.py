@@ -261,3 +261,12 @@ def test_a_budget_alone_is_enough_and_its_seconds_are_printed(finished, tmp_path
     assert printed.stdout.startswith("budget-12s: ")
     assert "predicted 1" in printed.stdout
     assert read_architecture(path).heads == "serial"
+
+
+def test_a_threshold_of_beta_without_a_share_of_alpha_is_refused(finished):
+    words = [str(finished), "--budget", "12s", "--sigma", "0.5"]
+
+    printed = CliRunner().invoke(derive_command, words)
+
+    assert isinstance(printed.exception, UsageError)
+    assert str(printed.exception) == ("--sigma is of --mu: add that or leave it out")

@@ -200,6 +200,8 @@ def test_what_a_search_over_layers_has_not_is_one_clear_line(finished, tmp_path)
     [
         (["--space", "free", "--granularity", "row"], "--granularity does not go with"),
         (["--finalists", "3"], "--finalists does not go with the space mpcvit"),
+        (["--eta", "0.1"], "--eta is of a searched activation: add --activation"),
+        (["--linear", "identity"], "--linear is of a searched activation"),
         (["--space", "fre"], "no space 'fre'; did you mean free"),
         (["--space", "free", "--plan", "plan.json"], "expected rewrites or none"),
     ],
