@@ -16,7 +16,7 @@ from mpcprof.graph.onnx_file import OnnxGraph, OnnxNode, Values
 from mpcprof.nn.algebra import Shape
 from mpcprof.nn.norm import layernorm
 from mpcprof.nn.rows import softmax_rows
-from mpcprof.nn.steps import Bare, CountingAlgebra, Step
+from mpcprof.nn.steps import LOCAL, Bare, CountingAlgebra, Step
 
 _LARGEST_POWER: Final = 16
 _ONE_AXIS: Final = 13  # opset from which on a softmax is of one axis
@@ -49,7 +49,7 @@ class OnnxCall:
 
     def shape(self, index: int) -> Shape:
         """Return the shape of an argument."""
-        return self._shape(self.node.inputs[index])
+        return self.shape_of(self.node.inputs[index])
 
     @property
     def opset(self) -> int:
@@ -59,9 +59,10 @@ class OnnxCall:
     @property
     def out(self) -> Shape:
         """Shape of the first result."""
-        return self._shape(self.node.outputs[0])
+        return self.shape_of(self.node.outputs[0])
 
-    def _shape(self, name: str) -> Shape:
+    def shape_of(self, name: str) -> Shape:
+        """Return the shape of a tensor."""
         if name not in self._graph.shapes:
             raise UnpricedError(f"the shape of {name} depends on values")
         return self._graph.shapes[name]
@@ -97,9 +98,10 @@ class OnnxCall:
         self.steps += ops.steps
 
     def scale(self, factor: Values, shape: Shape | None = None) -> None:
-        """Multiply by numbers that everybody knows; whole ones cost nothing."""
-        if not np.array_equal(factor, np.round(factor)):
-            self.each("truncation", shape)
+        """Multiply by numbers that everybody knows; by whole ones it is local."""
+        if not _is_number(factor, 1):
+            is_whole = np.array_equal(factor, np.round(factor))
+            self.each(LOCAL if is_whole else "truncation", shape)
 
 
 Price: TypeAlias = Callable[[OnnxCall], None]
@@ -116,12 +118,28 @@ def _each(*operations: str) -> Price:
 
 
 def _free(call: OnnxCall) -> None:
-    """Take no step: what is local to a party."""
+    """Take no step: the same entries in another shape."""
+
+
+def _sum(call: OnnxCall) -> None:
+    for _ in range(call.n - 1):
+        call.each(LOCAL)
+
+
+def _slice(call: OnnxCall) -> None:
+    if call.out != call.shape(0):  # as an export cuts all heads from all heads
+        call.each(LOCAL)
+
+
+def _split(call: OnnxCall) -> None:
+    for name in call.node.outputs:
+        call.each(LOCAL, call.shape_of(name))
 
 
 def _gather(call: OnnxCall) -> None:
     if call.is_secret(1):
         raise UnpricedError("indices are secret: words are looked up by their owner")
+    call.each(LOCAL)
 
 
 def _cast(call: OnnxCall) -> None:
@@ -130,8 +148,7 @@ def _cast(call: OnnxCall) -> None:
 
 
 def _where(call: OnnxCall) -> None:
-    if call.is_secret(0):
-        call.each("select")
+    call.each("select" if call.is_secret(0) else LOCAL)
 
 
 def _mul(call: OnnxCall) -> None:
@@ -207,6 +224,7 @@ def _gemm(call: OnnxCall) -> None:
     p, q = reversed(x) if call.node.get("transA", 0) else x
     r = y[0] if call.node.get("transB", 0) else y[1]
     _product(call, 1, p, q, r)
+    _add_bias(call)
 
 
 def _product(call: OnnxCall, n_products: int, p: int, q: int, r: int) -> None:
@@ -228,7 +246,17 @@ def _conv(call: OnnxCall) -> None:
         n_groups = 1
     window = math.prod(kernel) * n_channels // n_groups
     n_rows = n_batch * math.prod(places)
+    if [*kernel] != [*call.node.get("strides", [1] * len(kernel))]:  # windows overlap
+        for _ in range(math.prod(kernel)):
+            call.each(LOCAL, (n_rows, n_channels))
+        call.each(LOCAL, (n_rows, math.prod(kernel), n_channels))
     _product(call, n_groups, n_rows, window, n_made // n_groups)
+    _add_bias(call)
+
+
+def _add_bias(call: OnnxCall) -> None:
+    if call.n > 2 and call.node.inputs[2]:
+        call.each(LOCAL)
 
 
 def _axes(call: OnnxCall, shape: Shape) -> tuple[int, ...]:
@@ -286,6 +314,7 @@ def _layernorm(call: OnnxCall) -> None:
 def _batchnorm(call: OnnxCall) -> None:
     if call.node.name not in call.fusions.folded:
         call.each("mul")
+    call.each(LOCAL)
 
 
 def _gelu(call: OnnxCall) -> None:
@@ -306,13 +335,17 @@ def _extremum(call: OnnxCall) -> None:
         call.each("relu")
 
 
-LOCAL: Final = (
-    *("Add", "Sub", "Sum", "Neg", "Identity", "Dropout", "CastLike"),
-    *("Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile"),
-    *("Slice", "Split", "Concat", "Pad", "DepthToSpace", "SpaceToDepth", "Trilu"),
+_SAME_ENTRIES: Final = (
+    *("Identity", "Dropout", "CastLike", "Reshape", "Flatten", "Squeeze", "Unsqueeze"),
+    *("Transpose", "Expand", "DepthToSpace", "SpaceToDepth"),
 )
+_COPIES: Final = ("Add", "Sub", "Neg", "Concat", "Pad", "Tile", "Trilu")
 OPERATIONS: Final[dict[str, Price]] = {
-    **dict.fromkeys(LOCAL, _free),
+    **dict.fromkeys(_SAME_ENTRIES, _free),
+    **dict.fromkeys(_COPIES, _each(LOCAL)),
+    "Sum": _sum,
+    "Slice": _slice,
+    "Split": _split,
     **dict.fromkeys(("Gather", "GatherElements", "GatherND"), _gather),
     "Cast": _cast,
     "Where": _where,

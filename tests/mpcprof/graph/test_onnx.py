@@ -4,6 +4,8 @@ import importlib
 import json
 import re
 import warnings
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from mpcprof.graph.trace import part_of, trace_graph
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import get_model, uniform_architecture
 from mpcprof.nn.catalogue import trace_model
-from mpcprof.nn.steps import without_local
+from mpcprof.nn.steps import Step, without_local
 from mpcvit.models.vit import VisionTransformer
 from tests import ROOT
 
@@ -47,10 +49,15 @@ def exported(network: nn.Module, path: Path, *shape: int, opset: int = 17, **opt
     return path
 
 
-def steps_of(path: Path, **options: Any) -> list[tuple[str, tuple[int, ...]]]:
+def every_step(path: Path, **options: Any) -> tuple[Step, ...]:
     found = trace_graph(read_onnx(path, **options))
     assert not found.unpriced
-    return [(step.operation, step.size) for step in without_local(found.steps)]
+    return found.steps
+
+
+def steps_of(path: Path, **options: Any) -> list[tuple[str, tuple[int, ...]]]:
+    steps = without_local(every_step(path, **options))
+    return [(step.operation, step.size) for step in steps]
 
 
 DIGITS = uniform_architecture(
@@ -72,6 +79,38 @@ def test_an_exported_network_costs_what_its_architecture_does(opset, tmp_path) -
     expected = [(step.operation, step.size) for step in traced]
     assert [name for name, _ in steps] == [name for name, _ in expected]
     assert steps[:-9] == expected[:-9]
+
+
+MEAN = replace(get_model("digits"), pooling="mean")
+
+
+@pytest.mark.parametrize("attention", ["token_mix", "softmax"])
+def test_it_copies_and_adds_as_often_as_its_architecture_does(attention, tmp_path):
+    """By name, heads are cut and joined in front of attention, and behind it."""
+    architecture = uniform_architecture(
+        MEAN, attention=attention, activation="gelu_exact", heads="batched"
+    )
+    path = exported(VisionTransformer(architecture), tmp_path / "vit.onnx", 1, 1, 8, 8)
+
+    found, expected = (
+        Counter((one.operation, one.size) for one in steps)
+        for steps in (every_step(path), trace_model(architecture, 1))
+    )
+
+    n_entries = MEAN.n_tokens * MEAN.width
+    if attention == "softmax":  # queries, keys, values and what comes of them
+        expected -= Counter({("local", (n_entries,)): 3 * 4})
+        expected -= Counter({("local", (n_entries // 4,)): 3 * 4 * 4})
+    assert found == expected
+
+
+def test_a_profile_with_local_steps_prices_those_of_a_network_as_onnx(tmp_path):
+    path = graph(tmp_path / "sum.onnx", node("Add", "x", "y"), weights={}, n_inputs=2)
+    aby3 = ROOT / "profiles" / "aby3.parquet"
+
+    report = predict_onnx(aby3, OnnxConfig(path=path), WAN)
+
+    assert [part.name for part in report.predictions[0].operations] == ["local"]
 
 
 def test_seconds_and_hops_agree_with_those_of_the_architecture(tmp_path) -> None:
@@ -261,6 +300,57 @@ def test_weights_may_be_written_as_constants(tmp_path) -> None:
     )
 
     assert steps_of(path) == [("matmul", (1, 2, 6, 4))]
+
+
+LOCAL_OPERATIONS: dict[str, tuple[list[Any], dict[str, Any], list[int]]] = {
+    "a sum": (["Add", "x", "w"], {"w": np.ones(6, F)}, [12]),
+    "a sum of three": (["Sum", "x", "y", "x"], {}, [12, 12]),
+    "joined": (["Concat", "x", "y"], {"axis": 0}, [24]),
+    "a slice": (
+        ["Slice", "x", "a", "b"],
+        {"a": np.array([0]), "b": np.array([1])},
+        [6],
+    ),
+    "a whole number": (["Mul", "x", "c"], {"c": F(2)}, [12]),
+    "one": (["Mul", "x", "c"], {"c": F(1)}, []),
+    "a bias": (
+        ["Gemm", "x", "w", "b"],
+        {"w": np.ones((6, 4), F), "b": np.ones(4, F)},
+        [8],
+    ),
+    "another shape": (["Transpose", "x"], {}, []),
+}
+
+
+@pytest.mark.parametrize("name", LOCAL_OPERATIONS)
+def test_what_copies_or_adds_is_a_local_step(name: str, tmp_path) -> None:
+    (operation, *inputs), given, expected = LOCAL_OPERATIONS[name]
+    weights = {key: value for key, value in given.items() if key != "axis"}
+    own = {key: value for key, value in given.items() if key == "axis"}
+    one = node(operation, *inputs, **own)
+    path = graph(tmp_path / "one.onnx", one, weights=weights, n_inputs=2)
+
+    local = [one.size for one in every_step(path) if one.operation == "local"]
+
+    assert local == [(size,) for size in expected]
+
+
+def test_windows_that_overlap_are_copied_side_by_side(tmp_path) -> None:
+    overlapping = nn.Conv2d(3, 8, 3, padding=1)
+    apart = nn.Conv2d(8, 5, 2, stride=2, bias=False)
+    path = exported(nn.Sequential(overlapping, apart), tmp_path / "c.onnx", 1, 3, 8, 8)
+
+    local = [one.size for one in every_step(path) if one.operation == "local"]
+
+    assert local == [(64 * 3,)] * 9 + [(64 * 27,), (64 * 8,)]
+
+
+def test_each_part_of_a_split_is_a_local_step(tmp_path) -> None:
+    parts = ["one", "other"]
+    split = onnx.helper.make_node("Split", ["x"], parts, axis=1, num_outputs=2)
+    path = graph(tmp_path / "split.onnx", split, node("Relu", "one"), weights={})
+
+    assert [one.size for one in every_step(path)] == [(6,), (6,), (6,)]
 
 
 def body(name: str) -> Any:
