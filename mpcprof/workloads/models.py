@@ -203,10 +203,10 @@ def _input_domain(architecture: Architecture) -> Interval:
 
 
 def _token_scale(architecture: Architecture) -> float:
-    """Return what tokens are multiplied by, for a norm that is stated from a size on.
+    """Return the factor that brings the variance of tokens to where norms are stated.
 
-    Otherwise their variance is 0.2 to 0.6, of which SecFormer's norm takes 1 / 2048: so
-    few multiples of 2**-18 that Cheetah's truncations move logits by 0.05.
+    Without it the variance is 0.1 to 1. SecFormer's norm takes 1 / 2048 of it: so few
+    steps of 2**-18 that Cheetah's truncations move logits by up to 0.05.
     """
     stated = (get_norm(name).accuracy for name in {*architecture.norm})
     lowest = max((accuracy.low for accuracy in stated if accuracy), default=None)
