@@ -232,8 +232,8 @@ SYSTEMS: Final = {
         replaced=("softmax",),
         source="SecFormer, arXiv 2401.00793, algorithms 1 to 3",
         differs="sines as a polynomial within 8e-5, for SPU has no shared sines; sums "
-        "of 2Quad are deflated in their scores, by sqrt(5000); variances by 2048, for "
-        "18 fraction bits hold half of 1 / 2000 within 0.7 % alone",
+        "of 2Quad are deflated in their scores, by sqrt(5000); variances by 2048, "
+        "because 18 fraction bits represent half of 1 / 2000 only to 0.7 %",
         defects=(
             "its GeLU (efficiency/utils.py) cuts at 2.5: off by 0.058 instead of 0.020",
             "its sines have period 20, reduced mod 2 pi: its GeLU is off by up to 3.9",
