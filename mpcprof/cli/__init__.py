@@ -2,19 +2,25 @@
 
 import contextlib
 import errno
+import functools
 import importlib
 import io
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from pathlib import Path
+from typing import Any, Final, NoReturn
 
 import click
 from click.types import FuncParamType
 
 from mpcprof.cli.progress import Terminated, ended_by_sigterm
-from mpcprof.errors import FileError, MpcprofError, TerminatedError, look_up
+from mpcprof.errors import FileError, MpcprofError, TerminatedError, UsageError, look_up
 from mpcprof.isolation import shield
+
+_OUTPUTS: Final = frozenset({"--output", "--report", "--trace"})
+_CHECKED: Final = "checks_outputs"  # of a callback, since a group may meet it twice
+_WORDS: Final = "mpcprof.words"  # of a context: what was typed behind the command
 
 # name -> the module whose `command` it is, and what its help says in one line
 CommandTable = Mapping[str, tuple[str, str]]
@@ -51,6 +57,64 @@ def _name_values(command: click.Command) -> click.Command:
     for own in getattr(command, "commands", {}).values():
         _name_values(own)
     return command
+
+
+def _apart(command: click.Command) -> click.Command:
+    """Have it refuse to write over what it reads, whatever name or link leads there.
+
+    The command, and those of a group, are changed and returned.
+    """
+    run = command.callback
+    if run and not getattr(run, _CHECKED, False):
+
+        @functools.wraps(run)
+        def apart(*args: Any, **settings: Any) -> Any:  # Any: as click has it
+            _check_outputs(click.get_current_context())
+            return run(*args, **settings)
+
+        setattr(apart, _CHECKED, True)
+        command.callback = apart
+    for own in getattr(command, "commands", {}).values():
+        _apart(own)
+    return command
+
+
+def _check_outputs(ctx: click.Context) -> None:
+    """Refuse an output that another option, an argument or any word names as well.
+
+    Raises:
+        UsageError: If one is named twice; with --force it may be.
+    """
+    named = [(param, ctx.params.get(param.name or "")) for param in ctx.command.params]
+    outputs = {
+        param.name: Path(value)
+        for param, value in named
+        if value and _OUTPUTS & {*param.opts}
+    }
+    for name, output in outputs.items():
+        for param, value in named:
+            if param.name == name or ctx.params.get("force"):
+                continue
+            for one in value if isinstance(value, tuple) else (value,):
+                is_file = param.name in outputs or output.is_file()
+                if is_file and isinstance(one, str | Path) and _is_same(output, one):
+                    _refuse_output(output, param)
+        words = [word.rpartition("=")[2] for word in ctx.meta.get(_WORDS, ())]
+        if output.is_file() and sum(_is_same(output, word) for word in words) > 1:
+            _refuse_output(output, None)  # an option that was read and made into more
+
+
+def _is_same(output: Path, named: str | Path) -> bool:
+    return bool(str(named)) and output.resolve() == Path(named).resolve()
+
+
+def _refuse_output(output: Path, over: click.Parameter | None) -> NoReturn:
+    what = "a file that is read"
+    if isinstance(over, click.Argument):
+        what = f"the {over.name}"
+    elif over:
+        what = f"what {over.opts[-1]} names"
+    raise UsageError(f"{str(output)!r} would write over {what}; choose another place")
 
 
 class ShieldedCommand(click.Command):
@@ -170,13 +234,14 @@ class LazyGroup(ShieldedCommand, click.Group):
         module = importlib.import_module(self.table[cmd_name][0])
         command = module.command
         assert isinstance(command, click.Command)
-        return _name_values(command)
+        return _apart(_name_values(command))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if not ctx.resilient_parsing:  # that is a shell which completes a name
             look_up("command", args[0], self.table)
+            ctx.meta[_WORDS] = tuple(args[1:])
         return super().resolve_command(ctx, args)
 
     def format_commands(

@@ -154,7 +154,7 @@ def export(
     model, as the search reads them, instead of the records; --model, --network,
     --batch and --plan are of the terms.
     """
-    from mpcprof.files import check_apart, replace_file
+    from mpcprof.files import replace_file
     from mpcprof.profile.export import export_profile
     from mpcprof.profile.io import read_profile
 
@@ -169,7 +169,6 @@ def export(
     if output is None:
         click.echo(content, nl=False)
         return
-    check_apart(output, profile=profile)
     replace_file(output, content)
 
 

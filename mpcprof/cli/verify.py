@@ -23,7 +23,7 @@ from mpcprof.cli.options import (
 )
 from mpcprof.cli.progress import progress_bar, resumable, spu_prints_to_stderr
 from mpcprof.cli.table import print_markdown
-from mpcprof.files import check_apart, check_writable
+from mpcprof.files import check_writable
 from mpcprof.units import parse_duration_s
 
 
@@ -105,7 +105,8 @@ def command(
 
     own = beside(profile, f"{profile.stem}-verify-{asked['seed']}.parquet")
     path = path or sharded(own, asked["shard"])
-    _check_files(profile, path, report)
+    if report:  # before hours of measuring
+        check_writable(report)
     config = make_config(profile, **asked)
     with (
         resumable(path, kept="what was measured is"),
@@ -121,11 +122,3 @@ def command(
     else:
         print_markdown(text)
     ctx.exit(1 if result.summary.max_error > tolerance else 0)
-
-
-def _check_files(profile: Path, path: Path, report: Path | None) -> None:
-    """Refuse before hours of measuring what would overwrite, or find no place."""
-    check_apart(path, profile=profile)
-    if report is not None:
-        check_apart(report, profile=profile, measurements=path)
-        check_writable(report)

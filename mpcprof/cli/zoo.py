@@ -159,13 +159,11 @@ def measure_command(
 
     Stopped at any moment, the same command goes on where it was.
     """
-    from mpcprof.files import check_apart
     from mpcprof.nn.architecture import get_model
     from mpcprof.profile.io import read_profile
     from mpcprof.zoo.measure import measure_systems
 
     path = path or beside(profile, f"{profile.stem}-zoo.parquet")
-    check_apart(path, profile=profile)
     with (
         resumable(path, kept="what was measured is"),
         spu_prints_to_stderr(),

@@ -18,9 +18,8 @@ def command(checkpoint: Path, output: Path) -> None:
     It has the architecture, the normalization, the names of the classes and of the data
     set, and the accuracy. With it an image owner runs `mpcvit infer --parties`.
     """
-    from mpcprof.files import check_apart, replace_file
+    from mpcprof.files import replace_file
     from mpcvit.checkpoint_header import public_part, read_header
 
-    check_apart(output, checkpoint=checkpoint)
     replace_file(output, public_part(read_header(checkpoint)))
     click.echo(f"{output}: the network of {checkpoint}, without a weight")

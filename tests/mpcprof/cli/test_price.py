@@ -295,7 +295,7 @@ WRONG = [
     (
         ("verify", "a.parquet", "--output", "b.parquet", "--report", "b.parquet"),
         2,
-        "write over the measurements",
+        "would write over what --",
     ),
     (("verify", "a.parquet", "--report", "."), 1, "it is a folder"),
     (("verify", ""), 2, "is a folder; expected the name of a file"),
@@ -335,5 +335,34 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
     assert shown.stdout == ""
     assert shown.stderr.count("\n") == 1
     assert expected in shown.stderr
+    after = {p.name: p.read_bytes() for p in path.parent.iterdir() if p.is_file()}
+    assert after == before
+
+
+OVER_ITSELF = [
+    ("predict", "a.parquet", "--attention", "x.json", "--trace", "x.json"),
+    ("predict", "a.parquet", "--model", "x.json", "--trace", "./x.json"),
+    ("predict", "a.parquet", "--plan", "x.json", "--trace=x.json"),
+    ("predict", "a.parquet", "--network", "x.json", "--trace", "x.json"),
+    ("explore", "a.parquet", "-o", "a.parquet"),
+    ("link", "--parties", "x.json", "--output", "x.json"),
+    ("table", "export", "a.parquet", "--terms", "--model", "x.json", "-o", "x.json"),
+    ("plot", "a.parquet", "latency", "-o", "a.parquet"),
+    ("zoo", "predict", "a.parquet", "--model", "x.json", "-o", "x.json"),
+    ("zoo", "predict", "a.parquet", "-o", "linked.parquet"),
+]
+
+
+@pytest.mark.parametrize("arguments", OVER_ITSELF, ids=" ".join)
+def test_no_command_writes_over_what_it_reads(path, arguments):
+    network = {"bandwidth_bytes_per_s": 44e6, "rtt_s": 0.04}
+    path.with_name("x.json").write_text(json.dumps(network))
+    path.with_name("linked.parquet").symlink_to(path)
+    before = {p.name: p.read_bytes() for p in path.parent.iterdir() if p.is_file()}
+
+    shown = run(*arguments)
+
+    assert (shown.exit_code, shown.stdout) == (2, "")
+    assert "would write over" in shown.stderr
     after = {p.name: p.read_bytes() for p in path.parent.iterdir() if p.is_file()}
     assert after == before
