@@ -109,10 +109,24 @@ _offer_networks = offering("mpcprof.network:NETWORKS")
 offer_models = offering("mpcprof.nn.preset:MODELS", has_files=True)
 
 profile_argument = click.argument("profile", type=FILE, shell_complete=offer_profiles)
+
+
+def _only_network(
+    _ctx: click.Context, _option: click.Parameter, networks: "tuple[Network, ...]"
+) -> "Network":
+    """Refuse a second network, of which click would take the last."""
+    if len(networks) > 1:
+        given = " and ".join(map(str, networks))
+        raise UsageError(f"--network is {given}: expected one; run once for each")
+    return networks[0]
+
+
 network_option = click.option(
     "--network",
     type=parse_network,
-    default="wan",
+    multiple=True,
+    callback=_only_network,
+    default=("wan",),
     show_default=True,
     help=f"{_NETWORK}.",
     shell_complete=_offer_networks,

@@ -10,11 +10,11 @@ from mpcprof.cli.options import (
     IMAGE_MODELS,
     example,
     json_option,
+    network_option,
     parse_durations_s,
     plan_option,
 )
 from mpcprof.cli.progress import progress_bar, resumable
-from mpcprof.network import parse_network
 from mpcprof.units import parse_duration_s
 from mpcvit.cli.run_options import refuse_options, run_options
 from mpcvit.search.alpha.objective import parse_eta
@@ -79,7 +79,7 @@ _OWN: Final = (*_OF_BOTH, *_OF_HEADS, *_OF_LAYERS, "lambda_per_s", "target_s")
 @click.option(
     "--target", "target_s", type=parse_duration_s, help="40s: finds lambda instead."
 )
-@click.option("--network", type=parse_network, default="wan", show_default=True)
+@network_option
 @click.option(
     "--alpha-learning-rate",
     type=float,

@@ -59,3 +59,13 @@ def test_what_is_misspelt_is_one_line_with_the_whole_command(typed, message):
     assert done.exit_code == 2
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("more", [(), ("--network", "wan")])
+def test_a_second_network_is_refused(more):
+    own = ["--model", "digits", "--system", "puma", "--network", "lan", *more]
+
+    result = CliRunner().invoke(main, ["zoo", "predict", "semi2k", *own])
+
+    assert result.exit_code == (2 if more else 0)
+    assert result.stderr.endswith("expected one; run once for each\n") == bool(more)
