@@ -123,8 +123,8 @@ def predict_command(
         return
     click.echo(f"{report.title}; {report.deployment}, {report.network}")
     print_table(report.header(), report.rows())
-    for reason in report.left_out:
-        click.echo(f"left out: {reason}")
+    for line in report.remarks():
+        click.echo(line)
 
 
 @command.command(

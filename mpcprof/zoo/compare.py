@@ -52,6 +52,11 @@ class SystemCost:
     prediction: Prediction
     shares: Mapping[str, float]
 
+    @property
+    def is_extrapolated(self) -> bool:
+        """Whether a size is beyond all that the profile has of its operation."""
+        return self.prediction.basis == "extrapolated"
+
     def to_json(self) -> dict[str, object]:
         """Return the row as it stands in `zoo predict --json`."""
         errors = self.system.errors().items()
@@ -60,6 +65,7 @@ class SystemCost:
             "name": self.name,
             **{key: getattr(self.prediction, key) for key in own},
             "basis": self.prediction.basis,
+            "notes": [*self.prediction.notes],
             "shares": dict(self.shares),
             "errors": {part: asdict(error) for part, error in errors},
             "replaced": [*self.system.replaced],
@@ -103,7 +109,8 @@ class ZooReport:
         return [
             (
                 cost.name,
-                format_duration(cost.prediction.latency_s, digits=4),
+                "~" * cost.is_extrapolated
+                + format_duration(cost.prediction.latency_s, digits=4),
                 format_bytes(cost.prediction.bytes_sent, digits=4),
                 f"{cost.prediction.hops:g}",
                 *(f"{cost.shares[group]:.0%}" for group in SHARES),
@@ -112,6 +119,27 @@ class ZooReport:
             )
             for cost in self.costs
         ]
+
+    def remarks(self) -> list[str]:
+        """Return the lines below the table: what `~` means, notes, what is left out.
+
+        Notes on one operation differ from system to system in their figures alone, so
+        that only the first is printed.
+        """
+        noted: dict[str, list[str]] = {}  # by operation
+        for cost in self.costs:
+            for note in cost.prediction.notes:
+                noted.setdefault(note.split(":")[0], []).append(f"{cost.name}: {note}")
+        is_marked = any(cost.is_extrapolated for cost in self.costs)
+        return [
+            *(["~ extrapolated: a size is larger than any measured"] * is_marked),
+            *(f"note: {first}{_more(others)}" for first, *others in noted.values()),
+            *(f"left out: {reason}" for reason in self.left_out),
+        ]
+
+
+def _more(others: Sequence[str]) -> str:
+    return f"; such a note for {len(others)} more: see --json" if others else ""
 
 
 def describe_error(error: Accuracy) -> str:
@@ -158,7 +186,7 @@ def compare_systems(
             steps = _steps(model, system, sizes, heads, n_batch)
         except UsageError as error:
             if names:
-                raise
+                raise UsageError(f"{name}: {error}") from None
             left_out.append(f"{name}: {error}")
         else:
             costs.append(_cost(model, name, system, steps, network))

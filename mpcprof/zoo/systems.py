@@ -68,11 +68,7 @@ class System:
         """
         if self.network:
             own = read_architecture(_FOLDER / self.network)
-            if own.model.name != model.name:
-                raise UsageError(
-                    f"{self.network} is of model {own.model.name}, not {model.name}: "
-                    f"leave this system out, or give --model {own.model.name}"
-                )
+            _check_model(self.network, own.model.name, model.name)
             return replace(own, heads=heads)
         n_first = round(self.activation_share * model.n_tokens)
         n_other = model.n_tokens - n_first
@@ -96,8 +92,14 @@ class System:
         if not self.plan:
             return None
         plan = read_plan(_FOLDER / self.plan)
+        _check_model(self.plan, plan.model, architecture.model.name)
         plan.check_fits(architecture)
-        plan.check_deployment(deployment)
+        made_for = plan.deployment
+        if made_for and (difference := made_for.difference(deployment)):
+            raise UsageError(
+                f"the plan is for another deployment: {difference}; give a profile of "
+                f"{made_for.protocol}, or leave this system out"
+            )
         return replace(plan, heads=architecture.heads)
 
     def _heads(self, model: ModelPreset, layer: int) -> LayerHeads:
@@ -144,6 +146,14 @@ class System:
                 of="GeLU", low=low, high=high, max_error=activation.max_error
             )
         return {part: error for part, error in found.items() if error}
+
+
+def _check_model(file: str, own: str, model: str) -> None:
+    if own not in ("", model):
+        raise UsageError(
+            f"{file} is of model {own}, not {model}: give --model {own}, or leave this "
+            "system out"
+        )
 
 
 def _of_two(first: str, other: str, share: float, what: str) -> str:

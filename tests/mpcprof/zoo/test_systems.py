@@ -103,17 +103,48 @@ def test_systems_come_in_the_order_asked_for(sort):
 
 
 def test_a_network_of_another_model_is_refused_by_name():
-    message = r"found-cifar\.json is of model cifar, not digits: leave this system out"
+    message = (
+        r"^{0}: {0}-cifar\.json is of model cifar, not digits: give --model cifar, or "
+        "leave this system out$"
+    )
 
-    with pytest.raises(UsageError, match=message):
-        compare_systems(committed_model(), MODELS["digits"], WAN, names=["found"])
+    for name in OWN:
+        with pytest.raises(UsageError, match=message.format(name)):
+            compare_systems(committed_model(), MODELS["digits"], WAN, names=[name])
 
 
 def test_a_plan_of_another_deployment_leaves_its_system_out():
     report = compare_systems(committed_model("aby3"), MODELS["cifar"], WAN)
 
     assert [reason.split(":")[0] for reason in report.left_out] == ["tuned"]
-    assert "the plan is for another deployment" in report.left_out[0]
+    message = "the plan is for another deployment: protocol is 'semi2k' in one, 'aby3'"
+    remedy = "give a profile of semi2k, or leave this system out"
+    assert message in report.left_out[0]
+    assert report.left_out[0].endswith(remedy)
+    with pytest.raises(UsageError, match=f"^tuned: {message}.*{remedy}$"):
+        compare_systems(committed_model("aby3"), MODELS["cifar"], WAN, names=["tuned"])
+
+
+def test_an_extrapolated_price_is_marked_and_noted_once():
+    report = compare_systems(
+        committed_model(), MODELS["cifar"], WAN, names=["found", "puma"]
+    )
+
+    assert [row[1] for row in report.rows()] == ["~1.756 s", "37.88 s"]
+    note = "matmul: size 7.5e+07 is 4.48 times the largest measured"
+    assert report.remarks() == [
+        "~ extrapolated: a size is larger than any measured",
+        f"note: found: {note}",
+    ]
+    assert json.loads(report.to_json())["systems"][0]["notes"] == [note]
+
+
+def test_notes_on_one_operation_are_printed_for_one_system_alone():
+    report = compare_systems(committed_model("cheetah"), MODELS["cifar"], WAN)
+
+    (refills,) = [line for line in report.remarks() if "oblivious transfers" in line]
+    assert refills.startswith("note: found: oblivious transfers: 0.0839 refills a call")
+    assert refills.endswith("; such a note for 12 more: see --json")
 
 
 def test_what_we_made_costs_less_than_what_others_published():
