@@ -249,7 +249,8 @@ class VerifyResult:
             indent=1,
         )
 
-    def _machines(self) -> str:
+    def machines(self) -> str:
+        """Return which machines measured the cases, and which ones the profile."""
         measured = "; ".join(self.hosts)
         if self.hosts == self.profile_hosts:
             return f"The profile and these cases were measured on {measured}."
@@ -266,7 +267,7 @@ class VerifyResult:
             "",
             f"{self.summary}.",
             "",
-            self._machines(),
+            self.machines(),
             "",
             *(f"- {key}: {summary}" for key, summary in self.summaries().items()),
             *(f"- left out: {reason}" for reason in self.left_out),

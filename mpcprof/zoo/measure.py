@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.deployment import Deployment
@@ -18,6 +19,11 @@ from mpcprof.verify.draw import Drawn, model_case
 from mpcprof.verify.report import CaseResult, VerifyResult
 from mpcprof.verify.run import VerifyConfig, verify
 from mpcprof.zoo.systems import SYSTEMS, get_system
+
+_NEEDS_WEIGHTS: Final = (
+    "its plan has the ranges of trained weights, which zoo measure has not; measure "
+    "trained weights by mpcvit pareto NAME=CHECKPOINT --plan plan.json --measured"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,13 +46,16 @@ class ZooMeasurement:
 
     def lines(self) -> list[str]:
         """Return a line for each system, what was left out, and a summary."""
-        pairs = zip(self.names, self.verified.results, strict=True)
-        left_out = [f"left out: {reason}" for reason in self.verified.left_out]
+        verified = self.verified
+        pairs = zip(self.names, verified.results, strict=True)
+        left_out = [f"left out: {reason}" for reason in verified.left_out]
+        is_elsewhere = verified.hosts != verified.profile_hosts
         return [
-            f"{self.verified.deployment}, one layer",
+            f"{verified.deployment}, one layer",
             *(_line(*pair) for pair in pairs),
             *left_out,
-            str(self.verified.summary),
+            *([f"note: {verified.machines()}"] if is_elsewhere else ()),
+            str(verified.summary),
         ]
 
 
@@ -135,23 +144,26 @@ def measure_systems(
     What is on file at `path` is not measured again.
 
     Args:
-        names: Systems; none for all, where those that are no networks of these sizes
-            are left out with the reason.
+        names: Systems; none for all, where those that are no networks of these sizes,
+            or have a plan, are left out with the reason.
 
     Raises:
         UnknownNameError: If there is no such system.
-        UsageError: If a named system is another model's.
+        UsageError: If a named system is another model's, or has a plan.
         MissingEntryError: If the profile lacks an operation.
         EngineError: If nothing could be measured; it says why.
     """
     cases: dict[Drawn, str] = {}
     left_out: list[str] = []
-    for name in dict.fromkeys(names) or SYSTEMS:
+    chosen = {name: get_system(name) for name in names or SYSTEMS}
+    for name, system in chosen.items():
         try:
+            if system.plan:
+                raise UsageError(_NEEDS_WEIGHTS)
             cases[one_layer(name, sizes, heads, profile.deployment)] = name
         except UsageError as error:
             if names:
-                raise
+                raise UsageError(f"{name}: {error}") from None
             left_out.append(f"{name}: {error}")
     config = VerifyConfig(
         profile=profile,

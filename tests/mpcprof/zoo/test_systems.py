@@ -28,10 +28,16 @@ from mpcprof.workloads.models import model_workload
 from mpcprof.workloads.reference import nimbus_exp64, puma_exp64
 from mpcprof.zoo import measure
 from mpcprof.zoo.compare import SHARES, SORTS, compare_systems, share_group
-from mpcprof.zoo.measure import SystemProgress, measure_systems, one_layer
+from mpcprof.zoo.measure import (
+    SystemProgress,
+    ZooMeasurement,
+    measure_systems,
+    one_layer,
+)
 from mpcprof.zoo.systems import SYSTEMS, get_system
 from tests.architectures import TINY
 from tests.committed import committed_model, committed_profile
+from tests.mpcprof.verify.test_verification import make_result, make_verification
 
 WAN = NETWORKS["wan"]
 X = np.linspace(-6, 6, 20_001)
@@ -379,3 +385,36 @@ def test_what_is_left_out_is_named_by_its_system(monkeypatch, tmp_path):
     )
 
     assert found.verified.left_out == (f"puma on {WAN}: the revealed result is wrong",)
+
+
+@pytest.mark.parametrize("host", ["a machine", "another"])
+def test_a_measurement_says_if_the_profile_is_of_another_machine(host):
+    verified = make_verification(make_result(), hosts=(host,))
+
+    lines = ZooMeasurement(names=("puma",), verified=verified).lines()
+
+    noted = [line for line in lines if line.startswith("note: These cases were")]
+    assert len(noted) == (host == "another")
+    assert all("on another, the profile on a machine: " in line for line in noted)
+
+
+def test_a_plan_of_trained_weights_is_refused_before_parties_start(
+    monkeypatch, tmp_path
+):
+    asked = (committed_profile(), MODELS["cifar"], [WAN], tmp_path / "own.parquet")
+    configs = []
+
+    def verify(config, path, progress, *, is_fresh):
+        configs.append(config)
+        return make_verification()
+
+    monkeypatch.setattr(measure, "verify", verify)
+    reason = "tuned: its plan has the ranges of trained weights"
+    with pytest.raises(UsageError, match=f"{reason}.*--plan plan.json --measured$"):
+        measure_systems(*asked, SILENT, names=["tuned"])
+    assert not configs
+
+    found = measure_systems(*asked, SILENT)
+
+    assert len(configs[0].cases) == len(SYSTEMS) - 1
+    assert [line.startswith(reason) for line in found.verified.left_out] == [True]
