@@ -1,6 +1,6 @@
 """Arguments and options that several commands share, each declared once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -354,3 +354,20 @@ measure_options = combine(
     ),
     parties_option,
 )
+
+
+def refuse_options(names: Collection[str], why: str) -> None:
+    """Refuse options of the command that would change nothing.
+
+    Args:
+        names: Names of their parameters.
+        why: End of the message, behind the option.
+
+    Raises:
+        UsageError: If one was typed.
+    """
+    context = click.get_current_context()
+    for option in context.command.params:
+        source = context.get_parameter_source(str(option.name))
+        if option.name in names and source is ParameterSource.COMMANDLINE:
+            raise UsageError(f"{option.opts[0]} {why}")

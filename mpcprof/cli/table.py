@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from click.core import ParameterSource
 
 from mpcprof.cli.options import (
     FILE,
@@ -21,9 +20,10 @@ from mpcprof.cli.options import (
     network_option,
     plan_option,
     profile_argument,
+    refuse_options,
     workloads_option,
 )
-from mpcprof.errors import ProfileError, UsageError
+from mpcprof.errors import ProfileError
 from mpcprof.network import Network
 from mpcprof.units import parse_percent
 
@@ -136,9 +136,7 @@ def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
 @network_option
 @batch_option
 @plan_option
-@click.pass_context
 def export(
-    ctx: click.Context,
     profile: Path,
     export_format: str | None,
     output: Path | None,
@@ -159,7 +157,10 @@ def export(
     from mpcprof.profile.io import read_profile
 
     if not has_terms:
-        _refuse(ctx, "model", "network", "n_batch", "plan")
+        refuse_options(
+            ("model", "network", "n_batch", "plan"),
+            "is of the terms; add --terms or leave it out",
+        )
     read = read_profile(profile)
     export_format = export_format or _format_of(output)
     if has_terms:
@@ -176,14 +177,6 @@ def _format_of(output: Path | None) -> str:
     """Return the format that a file's name ends in, or csv."""
     ending = output.suffix.lower().removeprefix(".") if output else ""
     return ending if ending in _FORMATS else "csv"
-
-
-def _refuse(ctx: click.Context, *names: str) -> None:
-    """Refuse options that say nothing of records."""
-    for name in names:
-        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = next(p.opts[0] for p in ctx.command.params if p.name == name)
-            raise UsageError(f"{option} is of the terms; add --terms or leave it out")
 
 
 def _export_terms(

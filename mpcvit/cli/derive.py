@@ -12,8 +12,8 @@ from mpcprof.cli.options import (
     json_option,
     parse_durations_s,
     parse_shares,
+    refuse_options,
 )
-from mpcvit.cli.run_options import refuse_options
 
 if TYPE_CHECKING:
     from mpcprof.nn.architecture import Heads

@@ -1,13 +1,10 @@
 """Options that searches, trainings and studies share; `make_run_config` takes them."""
 
-from collections.abc import Collection
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from mpcprof.cli.options import FILE, Decorator, combine
-from mpcprof.errors import UsageError
 
 # on which images, how long, on which machine
 loop_options = combine(
@@ -46,20 +43,3 @@ def run_options(default_output: str) -> Decorator[Any]:
             "--output", type=FILE, help=f"Folder. [default: {default_output}]"
         ),
     )
-
-
-def refuse_options(names: Collection[str], why: str) -> None:
-    """Refuse options of the command that would change nothing.
-
-    Args:
-        names: Names of their parameters.
-        why: End of the message, behind the option.
-
-    Raises:
-        UsageError: If one was typed.
-    """
-    context = click.get_current_context()
-    for option in context.command.params:
-        source = context.get_parameter_source(str(option.name))
-        if option.name in names and source is ParameterSource.COMMANDLINE:
-            raise UsageError(f"{option.opts[0]} {why}")

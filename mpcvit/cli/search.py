@@ -13,10 +13,11 @@ from mpcprof.cli.options import (
     network_option,
     parse_durations_s,
     plan_option,
+    refuse_options,
 )
 from mpcprof.cli.progress import progress_bar, resumable
 from mpcprof.units import parse_duration_s
-from mpcvit.cli.run_options import refuse_options, run_options
+from mpcvit.cli.run_options import run_options
 from mpcvit.search.alpha.objective import parse_eta
 
 if TYPE_CHECKING:

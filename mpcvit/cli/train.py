@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from mpcprof.cli.options import IMAGE_MODELS, example, json_option
+from mpcprof.cli.options import IMAGE_MODELS, example, json_option, refuse_options
 from mpcprof.cli.progress import progress_bar, resumable
-from mpcvit.cli.run_options import refuse_options, run_options
+from mpcvit.cli.run_options import run_options
 
 if TYPE_CHECKING:
     from mpcprof.nn.architecture import Heads
