@@ -36,7 +36,7 @@ from mpcprof.nn.steps import Step
 from mpcprof.profile.record import Profile
 from mpcprof.trace.predicted import predict_timeline
 from mpcprof.trace.timeline import Timeline
-from mpcprof.units import format_bytes, format_duration
+from mpcprof.units import format_bytes, format_duration, format_hops
 
 _SHOWN = 14  # lines of a split
 _OF_NETWORK: Final = (  # what `predict --json` says of each network
@@ -355,7 +355,7 @@ class PredictionReport:
             f"{self.offline.protocol}, {self.offline.meaning}",
             *(_offline_line(row) for row in self.offline.rows),
             f"  all: {format_bytes(self.offline.total_bytes, digits=4)} by both parties"
-            f" together, {self.offline.hops:g} hops",
+            f" together, {format_hops(self.offline.hops)} hops",
         ]
         for network, prediction in zip(self.networks, self.predictions, strict=True):
             offline_s = self.offline.latency_s(network)
@@ -538,7 +538,7 @@ def _split(parts: Sequence[Part]) -> list[str]:
     lines = [
         f"  {part.name:24} {part.latency_s / total_s:6.1%} "
         f"{format_duration(part.latency_s, digits=3):>9} "
-        f"{format_bytes(part.bytes_sent, digits=3):>9} {part.hops:8.6g} hops"
+        f"{format_bytes(part.bytes_sent, digits=3):>9} {format_hops(part.hops):>8} hops"
         for part in slowest[:_SHOWN]
     ]
     rest = slowest[_SHOWN:]

@@ -21,7 +21,7 @@ from mpcprof.engine.spulog import SpuRun, read_spu_log
 from mpcprof.errors import LogError, UsageError
 from mpcprof.network import Network
 from mpcprof.pricing import price_s
-from mpcprof.units import format_bytes, format_duration
+from mpcprof.units import format_bytes, format_duration, format_hops
 
 _SPU_ACTIONS = "SPU's send actions taken for hops, which they are in semi2k only"
 _THREADS = (
@@ -140,9 +140,10 @@ class Elapsed:
         network_s = price_s(self.network, exposed_s=0.0, hops=hops, wire_bytes=bytes_)
         if network_s > latency_s:
             raise UsageError(
-                f"{name}: {hops:g} hops and {format_bytes(bytes_, digits=3)} alone "
-                f"take {format_duration(network_s, digits=3)} on {self.network}, more "
-                f"than the {format_duration(latency_s, digits=3)} of the whole run; "
+                f"{name}: {format_hops(hops)} hops and "
+                f"{format_bytes(bytes_, digits=3)} alone take "
+                f"{format_duration(network_s, digits=3)} on {self.network}, more than "
+                f"the {format_duration(latency_s, digits=3)} of the whole run; "
                 "expected the network it ran on, and hops that waited for each other"
             )
         return latency_s - network_s
@@ -300,7 +301,7 @@ class RepricedReport:
         twice = ", both directions on one link" * costs.is_half_duplex
         lines = [
             f"{costs.name}: {format_bytes(costs.bytes_sent, digits=4)} sent by a party"
-            f"{twice}, {costs.hops:g} hops, compute "
+            f"{twice}, {format_hops(costs.hops)} hops, compute "
             f"{format_duration(costs.compute_s, digits=3)}"
         ]
         for one in map(costs.on, self.networks):

@@ -40,7 +40,7 @@ from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.rewrite import grouped
 from mpcprof.nn.steps import Bare, CountingAlgebra, Step
 from mpcprof.profile.export import EXPORT_FORMATS
-from mpcprof.units import format_bytes, format_duration
+from mpcprof.units import format_bytes, format_duration, format_hops
 
 Tensor = TypeVar("Tensor", covariant=True)
 
@@ -205,7 +205,7 @@ class Terms:
                 else "layer",
                 format_duration(term.latency_s, digits=3),
                 format_bytes(term.bytes_sent, digits=3),
-                f"{term.hops:g}",
+                format_hops(term.hops),
             )
             for term in first
         ]

@@ -300,3 +300,9 @@ def format_bandwidth(bytes_per_s: float, *, digits: int | None = None) -> str:
     """Write `44MBps`, which parses back, or `44 MBps` for reading (digits=3)."""
     units = {f"{p}Bps": Decimal(10) ** n for p, n in _PREFIXES.items() if p != "K"}
     return _format(bytes_per_s, units, digits, "" if digits is None else " ")
+
+
+def format_hops(hops: float) -> str:
+    """Write `93.6` hops of a mean, and `20` where the decimal would be 0."""
+    rounded = round(hops, 1) + 0.0  # no -0
+    return f"{rounded:.1f}".removesuffix(".0")

@@ -103,7 +103,7 @@ function latexOf({ head, rows }, caption) {
 function showCell(cell, heading) {
   if (typeof cell !== "number") return String(cell);
   if (heading.endsWith("bytes sent")) return formatBytes(cell, 3);
-  if (heading.endsWith("hops") || heading.endsWith("steps")) return formatG(cell, 6);
+  if (heading.endsWith("hops") || heading.endsWith("steps")) return formatHops(cell);
   return formatDuration(cell, 3);
 }
 

@@ -124,7 +124,7 @@ function factsOf(result) {
   const share = (seconds) =>
     `${formatDuration(seconds, 3)} (${Math.round((100 * seconds) / prediction.latency_s)} %)`;
   const facts = [
-    ["Hops", formatG(prediction.hops, 6)],
+    ["Hops", formatHops(prediction.hops)],
     ["Sent by rank 0", formatBytes(prediction.bytes_sent, 4)],
     ["Sent by all parties", formatBytes(prediction.total_bytes_sent, 4)],
     ["Compute", share(parts[0])],
@@ -314,7 +314,7 @@ function draw() {
     (results.b ? cardHtml("b", results.b, results.a) : ""));
   setHtml(find("strip"), drawnResults().map(([which, { prediction }]) =>
     `<span><b class="chip ${which}">${MARKS[which]}</b> ` +
-    `${formatDuration(prediction.latency_s, 4)} <small>${formatG(prediction.hops, 6)} hops, ` +
+    `${formatDuration(prediction.latency_s, 4)} <small>${formatHops(prediction.hops)} hops, ` +
     `${formatBytes(prediction.bytes_sent, 3)}</small></span>`).join(""));
   showControls();
   drawFigures();
@@ -331,7 +331,7 @@ function remember() {
   later = setTimeout(() => {
     find("spoken").textContent = drawnResults().map(([which, { prediction }]) =>
       `${MARKS[which]}: ${formatDuration(prediction.latency_s, 3)}, ` +
-      `${formatG(prediction.hops, 6)} hops`).join("; ");
+      `${formatHops(prediction.hops)} hops`).join("; ");
     const address = writeAddress();
     if (location.hash !== address) history.replaceState(null, "", address);
   }, 300);

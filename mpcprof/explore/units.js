@@ -65,6 +65,12 @@ function formatNetwork(network) {
   return `${formatBandwidth(network.bandwidth)},${formatDuration(network.rtt_s)}`;
 }
 
+// Write `93.6` hops of a mean, and `20` where the decimal would be 0; half to even.
+function formatHops(hops) {
+  const isTie = hops % 1 === 0.25; // of the two, the one that toFixed rounds up
+  return (isTie ? hops - 0.05 : hops).toFixed(1).replace(".0", "");
+}
+
 function isLoopback(network) {
   return network.bandwidth === Infinity && network.rtt_s === 0;
 }

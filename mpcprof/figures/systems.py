@@ -14,6 +14,7 @@ from mpcprof.figures.canvas import (
     label_figure,
     open_figure,
 )
+from mpcprof.units import format_hops
 from mpcprof.zoo.compare import SHARES, ZooReport
 
 _COLORS: Final = {
@@ -60,8 +61,9 @@ def plot_systems(report: ZooReport, path: Path) -> int:
             )
             handles[group] = drawn.patches[0]
         for place, cost in enumerate(costs):
+            hops = format_hops(cost.prediction.hops)
             axes.annotate(
-                f"{total_s[place]:.3g} s, {cost.prediction.hops:g} hops",
+                f"{total_s[place]:.3g} s, {hops} hops",
                 (total_s[place], place),
                 xytext=(3, 0),
                 textcoords="offset points",

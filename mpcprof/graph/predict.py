@@ -13,6 +13,7 @@ from mpcprof.graph.trace import GraphTrace, trace_graph
 from mpcprof.network import Network
 from mpcprof.predict import PredictionReport, predict_steps
 from mpcprof.profile.io import read_profile
+from mpcprof.units import format_hops
 
 _SHOWN: Final = 5  # kinds of operations without a price that a message names
 
@@ -83,8 +84,9 @@ def _notes(trace: GraphTrace, model: CostModel) -> list[str]:
     total, chain = trace.hops(model), trace.chain_hops(model)
     if chain < total:
         notes.append(
-            f"{chain:g} of {total:g} hops are one chain of operations that need each "
-            "other; SPU runs the others one after another as well"
+            f"{format_hops(chain)} of {format_hops(total)} hops are one chain of "
+            "operations that need each other; SPU runs the others one after another "
+            "as well"
         )
     if trace.n_gelus:
         notes.append(f"{trace.n_gelus} GeLUs written with Erf are priced as GeLUs")

@@ -14,7 +14,7 @@ from mpcprof.profile.columns import LEADING, ORDERED
 from mpcprof.profile.io import arrow_type, encode_table, profile_to_table
 from mpcprof.profile.merge import ProfileDiff
 from mpcprof.profile.record import Profile
-from mpcprof.units import format_bytes, format_duration
+from mpcprof.units import format_bytes, format_duration, format_hops
 
 ExportFormat = Literal["csv", "json", "md", "parquet"]
 EXPORT_FORMATS: tuple[str, ...] = get_args(ExportFormat)
@@ -74,7 +74,7 @@ def display_rows(profile: Profile) -> tuple[tuple[str, ...], list[tuple[str, ...
             format_duration(record.latency_s, digits=3),
             format_duration(record.compute_s, digits=3),
             f"{about}{format_bytes(record.bytes_sent, digits=3)}",
-            f"{about}{record.hops:g}",
+            f"{about}{format_hops(record.hops)}",
         )
         for record in profile
         for about in ("about " if record.differs_by_call else "",)

@@ -25,7 +25,7 @@ from mpcprof.report.document import (
     ReportSection,
     ReportTable,
 )
-from mpcprof.units import format_bandwidth, format_bytes, format_duration
+from mpcprof.units import format_bandwidth, format_bytes, format_duration, format_hops
 
 _ATTENTIONS: Final = ("softmax", "relu_softmax", "scale")
 _WHAT: Final = ("model", "attention", "network")  # a prediction is of
@@ -257,7 +257,7 @@ def _measured(one: _Subject) -> ReportSection:
             str(len(group)),
             _range([one.profile.call_s(record) for record in group], _duration),
             _range([record.bytes_sent for record in group], _bytes),
-            _range([record.hops for record in group], "{:.4g}".format),
+            _range([record.hops for record in group], format_hops),
             f"{max(record.max_abs_error for record in group):.2g}",
         )
         for name, group in groups.items()
@@ -286,7 +286,7 @@ def _predicted(one: _Subject, config: ReportConfig) -> Iterator[ReportSection]:
                 _duration(predicted.latency_s),
                 " to ".join(map(_duration, predicted.interval_s)),
                 _bytes(predicted.total_bytes_sent),
-                f"{predicted.hops:.6g}",
+                format_hops(predicted.hops),
                 predicted.basis,
             )
         )

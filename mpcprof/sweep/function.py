@@ -28,7 +28,7 @@ from mpcprof.sweep.grid import get_preset, make_cases
 from mpcprof.sweep.run import measure_once
 from mpcprof.sweep.scopes import scope_costs, scope_table
 from mpcprof.trace.timeline import Timeline
-from mpcprof.units import format_bytes, format_duration
+from mpcprof.units import format_bytes, format_duration, format_hops
 from mpcprof.workloads.arguments import Domain, take_arguments
 from mpcprof.workloads.registry import Workload
 from mpcprof.workloads.user import DEFAULT_TOLERANCE, make_user_workload
@@ -73,7 +73,7 @@ class FunctionReport:
             f"{record.workload}: {format_duration(record.latency_s, digits=4)} "
             f"({record.mode}, {self.profile.deployment.protocol}, {record.network}), "
             f"{format_bytes(record.bytes_sent, digits=4)} sent by rank 0, "
-            f"{record.hops:g} hops ({record.hops_basis})"
+            f"{format_hops(record.hops)} hops ({record.hops_basis})"
         )
 
     def _details(self) -> list[str]:
@@ -292,10 +292,11 @@ def _differences(record: Record) -> list[str]:
     if len(hops) == 1:
         return ["note: calls differ, and this is one; see how far with --repeats 5"]
     low, mean, high = (format_bytes(f(n_bytes), digits=4) for f in (min, fmean, max))
+    least, middle, most = (format_hops(f(hops)) for f in (min, fmean, max))
     return [
         f"note: calls differ, as where SPU selects at random: {low} to {high} sent by "
-        f"all parties, mean {mean}; {min(hops):.4g} to {max(hops):.4g} hops, mean "
-        f"{fmean(hops):.4g}; {len(hops)} calls, the median one above"
+        f"all parties, mean {mean}; {least} to {most} hops, mean {middle}; {len(hops)} "
+        "calls, the median one above"
     ]
 
 

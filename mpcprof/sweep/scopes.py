@@ -6,7 +6,7 @@ from typing import Final
 
 from mpcprof.engine.scopes import NO_SCOPE
 from mpcprof.profile.record import Record
-from mpcprof.units import format_bytes, format_duration
+from mpcprof.units import format_bytes, format_duration, format_hops
 
 REST: Final = "(rest)"
 _HINT = "name parts of the function by jax.named_scope to see what each costs"
@@ -39,7 +39,7 @@ class ScopeCost:
         share = f"{self.share:.1%}" if self.share >= 0 else ""  # saved, or noise
         return (
             f"  {self.scope:32} {n_parts:>5} {duration:>9} {share:>6} "
-            f"{sent:>9} {self.hops:5.4g} hops"
+            f"{sent:>9} {format_hops(self.hops):>5} hops"
         )
 
 

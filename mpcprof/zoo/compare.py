@@ -14,7 +14,7 @@ from mpcprof.nn.architecture import Heads
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.steps import PRODUCT_OPERATIONS, Step
-from mpcprof.units import format_bytes, format_duration
+from mpcprof.units import format_bytes, format_duration, format_hops
 from mpcprof.zoo.systems import SYSTEMS, System, get_system
 
 Sort = Literal["seconds", "bytes", "hops", "name"]
@@ -112,7 +112,7 @@ class ZooReport:
                 "~" * cost.is_extrapolated
                 + format_duration(cost.prediction.latency_s, digits=4),
                 format_bytes(cost.prediction.bytes_sent, digits=4),
-                f"{cost.prediction.hops:g}",
+                format_hops(cost.prediction.hops),
                 *(f"{cost.shares[group]:.0%}" for group in SHARES),
                 ", ".join(map(describe_error, cost.system.errors().values())),
                 ", ".join(cost.system.replaced),

@@ -1,6 +1,7 @@
 """What `predict` prints, and how it reads what a person types."""
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -282,6 +283,15 @@ def test_a_long_split_ends_with_what_is_left():
     by_layer = lines.lines()
 
     assert any(line.startswith("  6 more: ") for line in by_layer)
+
+
+def test_a_split_has_means_of_hops_to_one_decimal():
+    report = predict_model(committed_model("aby3"), choose(model="digits"), [WAN])
+
+    hops = [line.split()[-2] for line in report.lines() if line.endswith(" hops")]
+
+    assert any("." in one for one in hops)
+    assert all(re.fullmatch(r"\d+(\.[1-9])?", one) for one in hops)
 
 
 def efficientvit(**overrides):

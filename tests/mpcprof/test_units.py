@@ -140,6 +140,20 @@ def test_the_unit_is_the_largest_that_leaves_at_least_one(text, shown):
     assert text == shown
 
 
+@pytest.mark.parametrize(
+    ("hops", "shown"),
+    [
+        (93.6475, "93.6"),
+        (20.0, "20"),
+        (19.96, "20"),
+        (1_234_567.5, "1234567.5"),
+        (-0.01, "0"),
+    ],
+)
+def test_hops_have_one_decimal_where_it_says_something(hops, shown):
+    assert units.format_hops(hops) == shown
+
+
 @given(st.lists(st.integers(min_value=1, max_value=10**6), min_size=1))
 def test_shapes_and_lists_round_trip(sizes):
     assert units.parse_shape("x".join(map(str, sizes))) == tuple(sizes)

@@ -171,7 +171,7 @@ def test_a_report_of_calls_that_differ_has_the_range_and_the_mean():
 
     assert (
         "note: calls differ, as where SPU selects at random: 18.1 kB to 29.4 kB sent "
-        "by all parties, mean 23.47 kB; 52 to 84 hops, mean 65.33; 3 calls, the median "
+        "by all parties, mean 23.47 kB; 52 to 84 hops, mean 65.3; 3 calls, the median "
         "one above"
     ) in str(report).splitlines()
     assert report.to_json()["hops_by_repeat"] == [84, 52, 60]

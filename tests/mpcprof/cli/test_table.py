@@ -38,6 +38,17 @@ def test_show_prints_one_line_per_record_with_units(path):
     assert "spu-0.9.5 semi2k 64-bit ring" in shown.stdout
 
 
+def test_show_prints_a_mean_of_hops_to_one_decimal(tmp_path):
+    mean = make_record(hops=93.6475, hops_basis="measured")
+    write_profile(tmp_path / "a.parquet", make_profile(mean))
+
+    shown = run("show", tmp_path / "a.parquet").stdout
+    document = json.loads(run("show", tmp_path / "a.parquet", "--json").stdout)
+
+    assert "│ 93.6 │" in shown
+    assert document["records"][0]["hops"] == 93.6475
+
+
 def test_show_keeps_to_the_named_workload(path):
     shown = run("show", path, "--workload", "exp", "--json")
 

@@ -26,6 +26,7 @@ from mpcprof.units import (
     format_bandwidth,
     format_bytes,
     format_duration,
+    format_hops,
     parse_bandwidth_bytes_per_s,
     parse_duration_s,
 )
@@ -263,14 +264,17 @@ def test_the_page_reads_and_writes_units_as_the_commands_do() -> None:
     numbers += [10 ** draw.uniform(-6, 12) for _ in range(200)]
     durations = ["40ms", "2 s", "0.3ms", "20us", "1.5 seconds", "3msec"]
     bandwidths = ["44MBps", "352Mbps", "44 MB/s", "100Mbit/s", "1Gb", "12.5kBps"]
+    hops = [0.0, 20.0, 93.6475, 19.96, 93.25, 93.75, 1_234_567.5]
+    hops += [draw.randint(0, 8000) / draw.choice([3, 4, 5, 7]) for _ in range(200)]
     code = """
-    const { numbers, durations, bandwidths } =
+    const { numbers, durations, bandwidths, hops } =
       JSON.parse(require("fs").readFileSync(0, "utf8"));
     const writers = [formatDuration, formatBytes, formatBandwidth];
     console.log(JSON.stringify([
       ...[undefined, 2, 4].map((digits) =>
         numbers.map((one) => writers.map((write) => write(one, digits)))),
       durations.map(parseDuration), bandwidths.map(parseBandwidth),
+      hops.map(formatHops),
     ]));
     """
 
@@ -278,6 +282,7 @@ def test_the_page_reads_and_writes_units_as_the_commands_do() -> None:
         [NODE, "-e", script("units.js") + code],
         input=json.dumps(
             {"numbers": numbers, "durations": durations, "bandwidths": bandwidths}
+            | {"hops": hops}
         ),
         capture_output=True,
         text=True,
@@ -285,8 +290,9 @@ def test_the_page_reads_and_writes_units_as_the_commands_do() -> None:
     )
 
     writers = (format_duration, format_bytes, format_bandwidth)
-    *written, seconds, rates = json.loads(run.stdout)
+    *written, seconds, rates, counts = json.loads(run.stdout)
     for digits, found in zip((None, 2, 4), written, strict=True):
         assert found == [[w(one, digits=digits) for w in writers] for one in numbers]
     assert seconds == [parse_duration_s(text) for text in durations]
     assert rates == [parse_bandwidth_bytes_per_s(text) for text in bandwidths]
+    assert counts == [format_hops(one) for one in hops]

@@ -5,6 +5,7 @@ so that the stated figure can fail.
 """
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -143,6 +144,16 @@ def test_an_extrapolated_price_is_marked_and_noted_once():
         f"note: found: {note}",
     ]
     assert json.loads(report.to_json())["systems"][0]["notes"] == [note]
+
+
+def test_hops_of_a_mean_are_printed_to_one_decimal_and_whole_in_json():
+    report = compare_systems(committed_model("aby3"), MODELS["digits"], WAN)
+
+    shown = [row[3] for row in report.rows()]
+    assert any("." in hops for hops in shown)
+    assert all(re.fullmatch(r"\d+(\.[1-9])?", hops) for hops in shown)
+    hops = [row["hops"] for row in json.loads(report.to_json())["systems"]]
+    assert hops == [cost.prediction.hops for cost in report.costs]
 
 
 def test_notes_on_one_operation_are_printed_for_one_system_alone():
