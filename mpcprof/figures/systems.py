@@ -63,7 +63,7 @@ def plot_systems(report: ZooReport, path: Path) -> int:
         for place, cost in enumerate(costs):
             hops = format_hops(cost.prediction.hops)
             axes.annotate(
-                f"{total_s[place]:.3g} s, {hops} hops",
+                f"{cost.mark}{total_s[place]:.3g} s, {hops} hops",
                 (total_s[place], place),
                 xytext=(3, 0),
                 textcoords="offset points",
@@ -79,5 +79,6 @@ def plot_systems(report: ZooReport, path: Path) -> int:
         axes.set_xlabel("predicted latency (s)")
         add_legend(figure, handles, is_sorted=False)
         title = f"{report.title}\n{report.deployment}, {report.network}"
-        label_figure(figure, title, _NOTE)
+        mark = report.meaning_of_mark
+        label_figure(figure, title, f"{_NOTE} {mark}." if mark else _NOTE)
     return len(costs)

@@ -20,6 +20,7 @@ from mpcprof.zoo.systems import SYSTEMS, System, get_system
 Sort = Literal["seconds", "bytes", "hops", "name"]
 SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
 SHARES: Final = ("attention", "activation", "norm", "products", "other")
+_EXTRAPOLATED: Final = "~ extrapolated: a size is larger than any measured"
 
 
 def share_group(step: Step) -> str:
@@ -53,9 +54,9 @@ class SystemCost:
     shares: Mapping[str, float]
 
     @property
-    def is_extrapolated(self) -> bool:
-        """Whether a size is beyond all that the profile has of its operation."""
-        return self.prediction.basis == "extrapolated"
+    def mark(self) -> str:
+        """`~` where a size is beyond all that the profile has of its operation."""
+        return "~" * (self.prediction.basis == "extrapolated")
 
     def to_json(self) -> dict[str, object]:
         """Return the row as it stands in `zoo predict --json`."""
@@ -100,6 +101,11 @@ class ZooReport:
             indent=1,
         )
 
+    @property
+    def meaning_of_mark(self) -> str:
+        """What `~` says; empty where no system has it."""
+        return _EXTRAPOLATED * any(cost.mark for cost in self.costs)
+
     def header(self) -> tuple[str, ...]:
         """Return the names of the columns."""
         return ("system", "seconds", "sent", "hops", *SHARES, "errors", "replaced")
@@ -109,8 +115,7 @@ class ZooReport:
         return [
             (
                 cost.name,
-                "~" * cost.is_extrapolated
-                + format_duration(cost.prediction.latency_s, digits=4),
+                cost.mark + format_duration(cost.prediction.latency_s, digits=4),
                 format_bytes(cost.prediction.bytes_sent, digits=4),
                 format_hops(cost.prediction.hops),
                 *(f"{cost.shares[group]:.0%}" for group in SHARES),
@@ -130,9 +135,8 @@ class ZooReport:
         for cost in self.costs:
             for note in cost.prediction.notes:
                 noted.setdefault(note.split(":")[0], []).append(f"{cost.name}: {note}")
-        is_marked = any(cost.is_extrapolated for cost in self.costs)
         return [
-            *(["~ extrapolated: a size is larger than any measured"] * is_marked),
+            *filter(None, [self.meaning_of_mark]),
             *(f"note: {first}{_more(others)}" for first, *others in noted.values()),
             *(f"left out: {reason}" for reason in self.left_out),
         ]

@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import replace
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -144,6 +145,23 @@ def test_an_extrapolated_price_is_marked_and_noted_once():
         f"note: found: {note}",
     ]
     assert json.loads(report.to_json())["systems"][0]["notes"] == [note]
+
+
+def test_the_figure_marks_an_extrapolated_price_as_the_table_does(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setitem(mpl.rcParams, "svg.fonttype", "none")
+    path, texts = tmp_path / "zoo.svg", []
+
+    for name in ("found", "puma"):
+        report = compare_systems(committed_model(), MODELS["cifar"], WAN, names=[name])
+        plot_systems(report, path)
+        texts.append(" ".join(re.findall(r">([^<>]+)</text>", path.read_text())))
+
+    found, puma = texts
+    assert "~1.76 s, 53 hops" in found
+    assert "~ extrapolated: a size is larger than any measured" in found
+    assert "~" not in puma
 
 
 def test_hops_of_a_mean_are_printed_to_one_decimal_and_whole_in_json():
