@@ -5,7 +5,10 @@ answers at once.
 """
 
 import itertools
+import re
 import sys
+import textwrap
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,20 +50,24 @@ def print_table(header: tuple[str, ...], cells: list[tuple[str, ...]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(soft_wrap=False)
-    table = Table(header_style="bold")
-    for name in header:
-        table.add_column(name, overflow="fold")
-    for row in cells:
-        table.add_row(*(Text(cell) for cell in row))  # brackets are not markup
+    def make(names: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+        made = Table(header_style="bold")
+        for name in names:
+            made.add_column(name, overflow="fold")
+        for row in rows:
+            made.add_row(*(Text(cell) for cell in row))  # brackets are not markup
+        return made
+
+    console, table = Console(soft_wrap=False), make(header, cells)
     wide = console.options.update(width=10_000)
     n_columns = Measurement.get(console, wide, table).maximum
     if not console.is_terminal:
         console.width = n_columns
     elif n_columns > console.width:
+        widths = _fitting_widths([header, *cells], console.width - len(header) + 1)
+        names, *rows = (list(map(_fold, row, widths)) for row in (header, *cells))
+        table = make(names, rows)
         table.box, table.show_edge, table.padding = SIMPLE_HEAD, False, (0, 0)
-        room = console.width - len(header) + 1
-        widths = _fitting_widths([header, *cells], room)
         for column, width in zip(table.columns, widths, strict=True):
             column.width = width
     console.print(table)
@@ -84,11 +91,22 @@ def _stripped(cells: list[str]) -> tuple[str, ...]:
     return tuple(cell.strip().strip("`") for cell in cells)
 
 
+class _Wrapper(textwrap.TextWrapper):
+    """Breaks lines at blanks, and behind a hyphen within a word."""
+
+    wordsep_re = re.compile(r"(\s+|(?<=[a-z]{2}-)(?=\w{2}))")
+
+
+def _fold(cell: str, width: int) -> str:
+    return "\n".join(_Wrapper(width=width).wrap(cell))
+
+
 def _fitting_widths(rows: list[tuple[str, ...]], room: int) -> list[int]:
     """Return widths of columns that fill `room`, with words whole where they fit."""
     columns = [*zip(*rows, strict=True)]
     natural = [max(1, *map(len, column)) for column in columns]
-    words = [("-", *" ".join(column).split()) for column in columns]
+    cut = _Wrapper(width=1, break_long_words=False).wrap
+    words = [("-", *cut(" ".join(column))) for column in columns]
     widths = [max(map(len, own)) for own in words]
     while sum(widths) > room:
         widths[widths.index(max(widths))] -= 1

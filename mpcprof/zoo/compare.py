@@ -20,6 +20,7 @@ from mpcprof.zoo.systems import SYSTEMS, System, get_system
 Sort = Literal["seconds", "bytes", "hops", "name"]
 SORTS: Final[tuple[Sort, ...]] = get_args(Sort)
 SHARES: Final = ("attention", "activation", "norm", "products", "other")
+_HEADS: Final = ("attn", "act", "norm", "prod", "other")  # of SHARES, in 80 columns
 _EXTRAPOLATED: Final = "~ extrapolated: a size is larger than any measured"
 
 
@@ -108,7 +109,7 @@ class ZooReport:
 
     def header(self) -> tuple[str, ...]:
         """Return the names of the columns."""
-        return ("system", "seconds", "sent", "hops", *SHARES, "errors", "replaced")
+        return ("system", "seconds", "sent", "hops", *_HEADS, "errors", "replaced")
 
     def rows(self) -> list[tuple[str, ...]]:
         """Return a row for each system, as text."""

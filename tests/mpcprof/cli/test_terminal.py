@@ -110,6 +110,19 @@ def test_a_table_fits_a_terminal_of_80_columns_and_has_no_colour_where_none_is_w
         assert whole in text
 
 
+def test_systems_fit_a_terminal_of_80_columns_with_words_cut_at_hyphens_alone():
+    program = "from mpcprof.cli import main; main(['zoo', 'predict', 'aby3'])"
+
+    seen = seen_on_a_terminal([sys.executable, "-c", program], 80)
+
+    text = re.sub(r"\x1b\[[0-9;]*m", "", seen)
+    rows = re.split(r"\n(?=note: |left out: )", text.split("─\n")[1])[0].splitlines()
+    assert max(map(len, rows)) <= 80
+    words = {word for row in rows for word in row.split()}
+    assert {"mpcformer-", "unshifted", "2relu", "bumblebee", "secformer"} <= words
+    assert {"softmax,", "LayerNorm", "x^-1/2", "-14..0,", "5..9995,"} <= words
+
+
 def test_a_terminal_too_narrow_for_the_words_breaks_them_and_loses_nothing():
     rows = [("system", "activation"), ("the-x", "quad of the-x")]
 
@@ -117,6 +130,7 @@ def test_a_terminal_too_narrow_for_the_words_breaks_them_and_loses_nothing():
     assert _fitting_widths(rows, 18) == [6, 12]
     assert _fitting_widths(rows, 80) == [6, 13]
     assert _fitting_widths([("", "a")], 80) == [1, 1]
+    assert _fitting_widths([("system",), ("mpcformer-2relu",)], 12) == [12]
 
 
 def test_markdown_stays_markdown_in_a_pipe_and_is_a_table_on_a_terminal():
