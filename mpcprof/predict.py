@@ -1,7 +1,7 @@
 """A model or a block, predicted on one network or several, for people and programs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from mpcprof.costmodel.offline import (
 )
 from mpcprof.costmodel.prediction import Part, Prediction, sum_by_layer
 from mpcprof.deployment import Deployment
-from mpcprof.errors import UnknownNameError, UsageError, did_you_mean
+from mpcprof.errors import MissingEntryError, UnknownNameError, UsageError, did_you_mean
 from mpcprof.money import Bill, Tariff
 from mpcprof.network import Network
 from mpcprof.nn.architecture import (
@@ -469,6 +469,21 @@ def predict_architecture(
     return fitted.predict(architecture, network, n_batch=n_batch, plan=plan)
 
 
+def check_priced(model: CostModel, steps: Iterable[Step]) -> None:
+    """Name in one line all operations that the profile cannot price.
+
+    Raises:
+        MissingEntryError: If it lacks one.
+    """
+    needed = {step.operation for step in model.priced(steps)}
+    if lacking := sorted(needed - {*model.operations}):
+        raise MissingEntryError(
+            f"no record of {', '.join(lacking)} to price from; "
+            f"`{model.deployment.sweep_command} --only {','.join(lacking)} --output "
+            "PROFILE` measures what is missing"
+        )
+
+
 def predict_steps(
     model: CostModel,
     title: str,
@@ -480,7 +495,11 @@ def predict_steps(
 
     Args:
         n_shared: Entries of all that parties hold in shares, weights included.
+
+    Raises:
+        MissingEntryError: If the profile lacks an operation.
     """
+    check_priced(model, steps)
     return PredictionReport(
         title=title,
         deployment=str(model.deployment),

@@ -14,6 +14,7 @@ from mpcprof.nn.architecture import Heads
 from mpcprof.nn.catalogue import trace_model
 from mpcprof.nn.preset import ModelPreset
 from mpcprof.nn.steps import PRODUCT_OPERATIONS, Step
+from mpcprof.predict import check_priced
 from mpcprof.units import format_bytes, format_duration, format_hops
 from mpcprof.zoo.systems import SYSTEMS, System, get_system
 
@@ -185,16 +186,17 @@ def compare_systems(
     if sort not in SORTS:
         raise UsageError(f"sort={sort!r}: expected {', '.join(SORTS)}")
     chosen = {name: get_system(name) for name in names or SYSTEMS}
-    costs, left_out = [], []
+    traced: dict[str, tuple[Step, ...]] = {}
+    left_out = []
     for name, system in chosen.items():
         try:
-            steps = _steps(model, system, sizes, heads, n_batch)
+            traced[name] = _steps(model, system, sizes, heads, n_batch)
         except UsageError as error:
             if names:
                 raise UsageError(f"{name}: {error}") from None
             left_out.append(f"{name}: {error}")
-        else:
-            costs.append(_cost(model, name, system, steps, network))
+    check_priced(model, (step for steps in traced.values() for step in steps))
+    costs = [_cost(model, name, chosen[name], traced[name], network) for name in traced]
     return ZooReport(
         title=f"{sizes.name}, {sizes.n_layers} layers, {sizes.n_heads} heads {heads}, "
         f"{sizes.n_tokens} tokens, width {sizes.width}, batch {n_batch}",

@@ -15,8 +15,9 @@ from click.testing import CliRunner
 from scipy.special import erf, ndtr
 
 from mpcprof.cli import main, zoo
+from mpcprof.costmodel.model import fit_cost_model
 from mpcprof.dims import Dims
-from mpcprof.errors import UnknownNameError, UsageError
+from mpcprof.errors import MissingEntryError, UnknownNameError, UsageError
 from mpcprof.figures.systems import plot_systems
 from mpcprof.network import NETWORKS
 from mpcprof.nn.approximation import goldschmidt_error
@@ -172,6 +173,18 @@ def test_hops_of_a_mean_are_printed_to_one_decimal_and_whole_in_json():
     assert all(re.fullmatch(r"\d+(\.[1-9])?", hops) for hops in shown)
     hops = [row["hops"] for row in json.loads(report.to_json())["systems"]]
     assert hops == [cost.prediction.hops for cost in report.costs]
+
+
+def test_all_operations_that_a_profile_lacks_are_named_in_one_line():
+    crypten = fit_cost_model(committed_profile("crypten"))
+    message = (
+        r"^no record of (\w+, ){2,}\w+ to price from; `mpcprof sweep --protocol "
+        r"crypten --runtime \S+ --only (\w+,){2,}\w+ --output PROFILE` measures what "
+        r"is missing$"
+    )
+
+    with pytest.raises(MissingEntryError, match=message):
+        compare_systems(crypten, MODELS["cifar"], WAN)
 
 
 def test_notes_on_one_operation_are_printed_for_one_system_alone():
