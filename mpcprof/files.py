@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from itertools import repeat
 from pathlib import Path
@@ -81,6 +81,18 @@ def check_writable(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):  # a file without a name
             pass
+
+
+def check_ending(path: Path, endings: Sequence[str]) -> None:
+    """Refuse a name that ends in none of `endings`, such as .png.
+
+    Raises:
+        UsageError: If it does not.
+    """
+    if path.suffix.lower() not in endings:
+        raise UsageError(
+            f"{str(path)!r}: expected a name that ends in {' or '.join(endings)}"
+        )
 
 
 def check_apart(output: Path, **read: Path | None) -> None:

@@ -30,7 +30,7 @@ from mpcprof.explore.templates import (
     norm_template,
     slot_order,
 )
-from mpcprof.files import check_writable, replace_file
+from mpcprof.files import check_ending, check_writable, replace_file
 from mpcprof.network import NETWORKS, Network
 from mpcprof.nn.activation import ACTIVATIONS
 from mpcprof.nn.attention import ATTENTIONS, LINFORMER_RATIO
@@ -87,10 +87,11 @@ def write_page(profiles: Sequence[Path], output: Path) -> PageReport:
     A profile without primitives is left out and named.
 
     Raises:
-        UsageError: If two profiles have one name.
+        UsageError: If two profiles have one name, or the page's does not end in .html.
         MissingEntryError: If no profile has a record of a primitive.
         FileError: If the page cannot be written.
     """
+    check_ending(output, (".html",))
     check_writable(output)
     models: dict[str, CostModel] = {}
     left_out: dict[str, str] = {}

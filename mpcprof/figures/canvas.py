@@ -21,8 +21,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from mpcprof.errors import ProfileError, UsageError
-from mpcprof.files import replace_file
+from mpcprof.errors import ProfileError
+from mpcprof.files import check_ending, replace_file
 from mpcprof.profile.record import Profile
 
 FORMATS = (".png", ".svg")
@@ -56,10 +56,7 @@ def check_format(path: Path) -> None:
     Raises:
         UsageError: If it does.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(
-            f"{str(path)!r}: expected a name that ends in {' or '.join(FORMATS)}"
-        )
+    check_ending(path, FORMATS)
 
 
 def check_not_empty(profile: Profile) -> None:

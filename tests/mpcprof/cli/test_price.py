@@ -302,6 +302,8 @@ WRONG = [
     (("verify", "/"), 2, "is a folder; expected the name of a file"),
     (("zoo", "measure", ""), 2, "is a folder; expected the name of a file"),
     (("zoo", "measure", "a.parquet", "--output", "a.parquet"), 2, "over the profile"),
+    (("explore", "a.parquet", "-o", "page.htm"), 2, "a name that ends in .html"),
+    (("explore", "none.parquet", "-o", "page"), 2, "a name that ends in .html"),
     (("predict", "a.parquet", "--onnx", "x", "--tokens", "8"), 2, "says the whole"),
     (
         ("predict", "a.parquet", "--onnx", "x", "--dim", "a=1", "--dim", "a=2"),
