@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -71,13 +72,13 @@ def check_writable(path: Path) -> None:
     Raises:
         FileError: If no file can be written at `path`.
     """
-    if path.is_dir():
-        raise FileError(f"cannot write {os.fspath(path)!r}: it is a folder")
-    if path.is_char_device() or path.is_block_device():  # which would not end
-        raise FileError(f"cannot write {os.fspath(path)!r}: it is a device")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise FileError(f"cannot write {os.fspath(path)!r}: it is read-only")
     with _write_errors(path):
+        if path.is_dir():
+            raise OSError(errno.EISDIR, "it is a folder, not a file")
+        if path.is_char_device() or path.is_block_device():  # which would not end
+            raise OSError(errno.EINVAL, "it is a device")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise OSError(errno.EACCES, "it is read-only")
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):  # a file without a name
             pass
@@ -332,9 +333,17 @@ def _write_errors(path: Path) -> Iterator[None]:
 
 
 def _unwritable(path: Path, error: OSError) -> FileError:
-    return FileError(
-        f"cannot write {os.fspath(path)!r}: {error.strerror}; choose another place"
-    )
+    why = error.strerror
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        file = file_in_place(path.parent)
+        why = f"{os.fspath(file)!r} is a file, not a folder" if file else why
+    return FileError(f"cannot write {os.fspath(path)!r}: {why}; choose another place")
+
+
+def file_in_place(folder: Path) -> Path | None:
+    """Return the file that stands where `folder` or one above it should; else None."""
+    places = (folder, *folder.parents)
+    return next((one for one in places if one.exists() and not one.is_dir()), None)
 
 
 def _remove_stale_temporaries(path: Path) -> None:

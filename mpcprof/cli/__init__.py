@@ -186,8 +186,10 @@ class ShieldedCommand(click.Command):
             self.report("", f"the package {error.name} is not installed: {wanted}")
             ctx.exit(1)
         except OSError as error:
-            named = f"{error.filename!r}: " if error.filename else ""
-            self.report("", f"{named}{error.strerror or error}")
+            why = error.strerror or str(error)
+            if error.filename:
+                why = f"cannot use {error.filename!r}: {why}; check its name and mode"
+            self.report("", why)
             ctx.exit(1)
 
     def _report_stop(self, stop: KeyboardInterrupt) -> NoReturn:

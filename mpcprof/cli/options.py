@@ -108,6 +108,18 @@ _NETWORK = "wan, lan, bandwidth and round trip: 44MBps,40ms, or link.json of a l
 _offer_networks = offering("mpcprof.network:NETWORKS")
 offer_models = offering("mpcprof.nn.preset:MODELS", has_files=True)
 
+
+def parse_model(text: str) -> str:
+    """Return the name of a model, or of a file of sizes, as it is.
+
+    Raises:
+        UsageError: If it is a file of another kind.
+    """
+    if Path(text).suffix not in ("", ".json"):
+        raise UsageError(f"{text!r} is no model; expected {MODELS}")
+    return text
+
+
 profile_argument = click.argument("profile", type=FILE, shell_complete=offer_profiles)
 
 

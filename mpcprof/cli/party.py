@@ -42,7 +42,13 @@ def command(
         raise UsageError("expected PARTY.toml, or --make-certificates DIR")
     if folder is not None:
         from mpcprof.engine.hosts.certificates import make_certificates
+        from mpcprof.files import file_in_place
 
+        if file := file_in_place(folder):
+            raise UsageError(
+                f"--make-certificates {folder}: {str(file)!r} is a file; expected a "
+                "folder, which is made if it is not there"
+            )
         own = [name.strip() for name in names.split(",")]
         for path in make_certificates(folder, own):
             click.echo(f"{path}: goes to its party, with its .key and authority.pem")

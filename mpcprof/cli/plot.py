@@ -11,6 +11,7 @@ from mpcprof.cli.options import (
     MODELS,
     example,
     json_option,
+    parse_model,
     profile_argument,
     workloads_option,
 )
@@ -27,7 +28,11 @@ _STEPS = "waterfall"  # of the steps of a tuning
 @click.option("-o", "--output", type=FILE, required=True, help="FILE.png or FILE.svg.")
 @workloads_option
 @click.option(
-    "--model", "models", multiple=True, help=f"Of shares: {MODELS}; repeatable."
+    "--model",
+    "models",
+    type=parse_model,
+    multiple=True,
+    help=f"Of shares: {MODELS}; repeatable.",
 )
 @json_option
 def command(

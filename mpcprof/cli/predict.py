@@ -15,6 +15,7 @@ from mpcprof.cli.options import (
     json_option,
     money_options,
     networks_option,
+    parse_model,
     plan_option,
     profile_argument,
     trace_options,
@@ -55,6 +56,7 @@ def parse_length(text: str) -> tuple[str, int]:
 @profile_argument
 @click.option(
     "--model",
+    type=parse_model,
     default="",
     help=f"{MODELS}; or efficientvit-m0 to -m5. [default: cifar]",
     shell_complete=offering(

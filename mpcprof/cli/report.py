@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mpcprof.cli.options import FILE, example, json_option, networks_option
+from mpcprof.cli.options import FILE, example, json_option, networks_option, parse_model
 
 if TYPE_CHECKING:
     from mpcprof.network import Network
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.option(
     "--model",
     "models",
+    type=parse_model,
     multiple=True,
     default=("cifar", "tiny-imagenet"),
     show_default=True,

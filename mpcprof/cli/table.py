@@ -21,6 +21,7 @@ from mpcprof.cli.options import (
     example,
     json_option,
     network_option,
+    parse_model,
     plan_option,
     profile_argument,
     refuse_options,
@@ -149,7 +150,9 @@ def show(profile: Path, workloads: tuple[str, ...], is_json: bool) -> None:
 @click.option("-o", "--output", type=FILE, help="A file; otherwise stdout.")
 @click.option("--terms", "has_terms", is_flag=True, help="Lat(ATTN_ij), Lat(Act_ij).")
 @click.option(
-    "--model", help=f"Whose terms: {MODELS}. [default: the plan's, else cifar]"
+    "--model",
+    type=parse_model,
+    help=f"Whose terms: {MODELS}. [default: the plan's, else cifar]",
 )
 @network_option
 @batch_option

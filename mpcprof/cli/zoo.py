@@ -21,6 +21,7 @@ from mpcprof.cli.options import (
     network_option,
     networks_option,
     offer_models,
+    parse_model,
     profile_argument,
     seed_option,
     verifying_options,
@@ -46,6 +47,7 @@ _system_options = combine(
     ),
     click.option(
         "--model",
+        type=parse_model,
         default="cifar",
         show_default=True,
         help=f"{MODELS}.",

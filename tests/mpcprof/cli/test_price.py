@@ -304,6 +304,33 @@ WRONG = [
     (("zoo", "measure", "a.parquet", "--output", "a.parquet"), 2, "over the profile"),
     (("explore", "a.parquet", "-o", "page.htm"), 2, "a name that ends in .html"),
     (("explore", "none.parquet", "-o", "page"), 2, "a name that ends in .html"),
+    (
+        ("report", "a.parquet", "-o", "broken.json"),
+        1,
+        "'broken.json' is a file, not a folder; choose another place",
+    ),
+    (
+        ("report", "a.parquet", "-o", "broken.json/x"),
+        1,
+        "'broken.json' is a file, not a folder; choose another place",
+    ),
+    (
+        ("party", "--make-certificates", "broken.json"),
+        2,
+        "'broken.json' is a file; expected a folder",
+    ),
+    (
+        ("party", "--make-certificates", "broken.json/x"),
+        2,
+        "'broken.json' is a file; expected a folder",
+    ),
+    (
+        ("table", "merge", "a.parquet", "-o", "x" * 300),
+        1,
+        "xx': File name too long; check its name and mode",
+    ),
+    (("predict", "a.parquet", "--model", "x.svg"), 2, "or a file of sizes FILE.json"),
+    (("report", "a.parquet", "-o", "r", "--model", "x.svg"), 2, "sizes FILE.json"),
     (("predict", "a.parquet", "--onnx", "x", "--tokens", "8"), 2, "says the whole"),
     (
         ("predict", "a.parquet", "--onnx", "x", "--dim", "a=1", "--dim", "a=2"),
