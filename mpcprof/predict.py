@@ -39,6 +39,7 @@ from mpcprof.trace.timeline import Timeline
 from mpcprof.units import format_bytes, format_duration, format_hops
 
 _SHOWN = 14  # lines of a split
+_N_POSITIONS: Final = {"bert-base": 512, "bert-large": 512}  # that weights have
 _OF_NETWORK: Final = (  # what `predict --json` says of each network
     *("latency_s", "interval_s", "bytes_sent", "total_bytes_sent"),
     *("hops", "compute_s", "basis", "notes"),
@@ -110,7 +111,7 @@ def choose_architecture(
         attention, model = (str(model), None) if is_whole else ("softmax", model)
     if attention in MIXING:
         preset = preset or get_model(model or "cifar")
-        preset = preset.resized(n_tokens=n_tokens, embedding=embedding)
+        preset = _resized(preset, n_tokens, embedding)
         return uniform_architecture(
             replace(preset, n_layers=n_layers or preset.n_layers),
             attention=attention,
@@ -144,8 +145,25 @@ def choose_architecture(
         raise UsageError(
             f"--layers {n_layers}: {attention} has {read.n_layers}; leave it out"
         )
-    sizes = read.model.resized(n_tokens=n_tokens, embedding=embedding)
+    sizes = _resized(read.model, n_tokens, embedding)
     return replace(read, heads=heads or read.heads, model=sizes)
+
+
+def _resized(
+    model: ModelPreset, n_tokens: int | None, embedding: Embedding | None
+) -> ModelPreset:
+    """Return the model for texts of that length, of which it has the positions.
+
+    Raises:
+        UsageError: If it has fewer, or as `ModelPreset.resized`.
+    """
+    n_positions = _N_POSITIONS.get(model.name)
+    if n_tokens and n_positions and n_tokens > n_positions:
+        raise UsageError(
+            f"--tokens {n_tokens}: model {model.name} has {n_positions} positions; "
+            f"expected at most {n_positions}"
+        )
+    return model.resized(n_tokens=n_tokens, embedding=embedding)
 
 
 def choose_network(

@@ -240,7 +240,7 @@ function predictCommand(data, config, { network, perHour, perGB }) {
     [one(config.attention), one(config.activation), one(config.norm)];
   const preset = data.models[config.model];
   const isUniform = hasPresetSizes(data, config) && attention && activation && norm &&
-    config.n_classes === preset.n_classes;
+    config.n_classes === preset.n_classes && config.n_tokens <= 512; // BERT's positions
   const words = ["mpcprof predict", data.profiles[config.profile].argument];
   if (isUniform) {
     words.push(`--model ${config.model}`, `--attention ${attention}`);

@@ -331,6 +331,11 @@ WRONG = [
     ),
     (("predict", "a.parquet", "--model", "x.svg"), 2, "or a file of sizes FILE.json"),
     (("report", "a.parquet", "-o", "r", "--model", "x.svg"), 2, "sizes FILE.json"),
+    (
+        ("predict", "a.parquet", "--model", "bert-base", "--tokens", "513"),
+        2,
+        "--tokens 513: model bert-base has 512 positions; expected at most 512",
+    ),
     (("predict", "a.parquet", "--onnx", "x", "--tokens", "8"), 2, "says the whole"),
     (
         ("predict", "a.parquet", "--onnx", "x", "--dim", "a=1", "--dim", "a=2"),
