@@ -34,7 +34,7 @@ _COUNT = click.FloatRange(min=0)
 @click.option("--rounds", type=_COUNT, help="Rounds, instead of --hops.")
 @click.option(
     "--hops-per-round",
-    type=_COUNT,
+    type=click.FloatRange(min=1),
     help="2 where an answer follows a request, 4 for CrypTen's. "
     "[default: 1, all parties send at once]",
 )

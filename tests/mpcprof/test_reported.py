@@ -150,6 +150,7 @@ def test_a_log_of_spu_is_priced_from_the_network_it_ran_on():
             ("--bytes", "1MB", "--hops", 1, "--hops-per-round", 2, "--compute", "0s"),
             "of --rounds",
         ),
+        (("--bytes", "1MB", "--rounds", 1, "--hops-per-round", 0), "range x>=1"),
         (("--bytes", "1MB", "--hops", 1, "--seconds", "1s"), "on which network?"),
         (
             ("--bytes", "1MB", "--hops", 1, "--compute", "1s", "--measured-on", "lan"),
