@@ -21,7 +21,9 @@ _N_ROUNDS = 3
     metavar="PARTY.toml",
     help="Party file of this host, which is of rank 0.",
 )
-@click.option("--output", "path", type=FILE, help="File for `--network FILE.json`.")
+@click.option(
+    "-o", "--output", "path", type=FILE, help="File for `--network FILE.json`."
+)
 @deployment_options
 @json_option
 def command(

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     help="Leave out cases whose calls together take longer, such as 60s.",
 )
 @click.option(
-    "--output", "path", help="The profile. [default: profiles/PROTOCOL.parquet]"
+    "-o", "--output", "path", help="The profile. [default: profiles/PROTOCOL.parquet]"
 )
 @click.option("--fresh", "is_fresh", is_flag=True, help="Start the profile anew.")
 @spread_options

@@ -76,6 +76,7 @@ from mpcprof.units import parse_duration_s
     help="Draw only cases that are predicted to take at most this long.",
 )
 @click.option(
+    "-o",
     "--output",
     "path",
     type=FILE,

@@ -139,6 +139,7 @@ def predict_command(
 @seed_option
 @verifying_options
 @click.option(
+    "-o",
     "--output",
     "path",
     type=FILE,

@@ -1,9 +1,10 @@
 """What a person types: lists, one reader for each kind, and what is misspelt."""
 
+import click
 import pytest
 from click.testing import CliRunner
 
-from mpcprof.cli import main
+from mpcprof.cli import COMMANDS, main
 from mpcprof.cli.options import (
     parse_durations_s,
     parse_numbers,
@@ -59,6 +60,21 @@ def test_what_is_misspelt_is_one_line_with_the_whole_command(typed, message):
     assert done.exit_code == 2
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+def outputs(command):
+    yield from (option for option in command.params if "--output" in option.opts)
+    for own in getattr(command, "commands", {}).values():
+        yield from outputs(own)
+
+
+def test_every_output_has_the_same_short_option():
+    context = click.Context(main)
+
+    found = [o for name in COMMANDS for o in outputs(main.get_command(context, name))]
+
+    assert len(found) > 8
+    assert all("-o" in option.opts for option in found)
 
 
 @pytest.mark.parametrize("more", [(), ("--network", "wan")])

@@ -302,6 +302,7 @@ WRONG = [
     (("verify", "/"), 2, "is a folder; expected the name of a file"),
     (("zoo", "measure", ""), 2, "is a folder; expected the name of a file"),
     (("zoo", "measure", "a.parquet", "--output", "a.parquet"), 2, "over the profile"),
+    (("zoo", "measure", "a.parquet", "-o", "a.parquet"), 2, "over the profile"),
     (("explore", "a.parquet", "-o", "page.htm"), 2, "a name that ends in .html"),
     (("explore", "none.parquet", "-o", "page"), 2, "a name that ends in .html"),
     (
