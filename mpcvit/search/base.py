@@ -1,6 +1,7 @@
 """What every search has, whatever it chooses: config, settings, report, a budget."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
@@ -157,6 +158,19 @@ def default_output(dataset: str) -> Path:
 def budget_label(budget_s: float) -> str:
     """Return the name of what is found within a budget, such as `budget-2s`."""
     return f"budget-{budget_s:g}s"
+
+
+def check_labels(labels: Sequence[str]) -> None:
+    """Refuse what would have one name, and so one file.
+
+    Raises:
+        UsageError: If a label is there twice.
+    """
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if repeated:
+        raise UsageError(
+            f"{', '.join(repeated)} asked for twice, to six digits: give each once"
+        )
 
 
 def too_quick(what: str, asked_s: float, least_s: float, ending: str) -> UsageError:

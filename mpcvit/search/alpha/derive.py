@@ -16,7 +16,7 @@ from mpcvit.search.alpha.budget import choose_within
 from mpcvit.search.alpha.cost import HEADS_OF_FORM
 from mpcvit.search.alpha.result import SearchResult
 from mpcvit.search.alpha.space import Mask, Numbers, choose
-from mpcvit.search.base import budget_label
+from mpcvit.search.base import budget_label, check_labels
 
 SIGMA = 0.75  # MPCViT section 5.5
 
@@ -141,10 +141,7 @@ def family(
         *(derive_by_mu(result, mu, sigma=sigma, heads=chosen) for mu in mus),
         *(derive_by_budget(result, s, heads=chosen) for s in budgets_s),
     )
-    labels = [one.label for one in derived]
-    repeated = sorted({label for label in labels if labels.count(label) > 1})
-    if repeated:
-        raise UsageError(f"{', '.join(repeated)} asked for twice: give each once")
+    check_labels([one.label for one in derived])
     return derived
 
 

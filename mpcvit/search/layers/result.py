@@ -15,7 +15,7 @@ from mpcprof.files import read_json, replace_file
 from mpcprof.nn.architecture import Architecture, Heads, parse_architecture, parse_model
 from mpcprof.nn.preset import ModelPreset
 from mpcprof.units import format_duration
-from mpcvit.search.base import budget_label, too_quick
+from mpcvit.search.base import budget_label, check_labels, too_quick
 from mpcvit.search.layers.space import LayerSpace
 
 FINALISTS: Final = "finalists.json"
@@ -205,7 +205,8 @@ def layer_family(
     """Return the best finalist within each budget, or within each of the search's own.
 
     Raises:
-        UsageError: If mu is asked for, other heads, or what no finalist meets.
+        UsageError: If mu is asked for, other heads, twice the same, or what no
+            finalist meets.
     """
     if mus:
         raise UsageError(
@@ -217,4 +218,6 @@ def layer_family(
             f"--heads {heads}: the seconds of the search are of heads {result.heads}; "
             "leave --heads out, or search with the other --cost"
         )
-    return tuple(find_within(result, one) for one in budgets_s or result.budgets_s)
+    found = tuple(find_within(result, one) for one in budgets_s or result.budgets_s)
+    check_labels([one.label for one in found])
+    return found

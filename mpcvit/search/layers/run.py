@@ -16,6 +16,8 @@ from mpcvit.search.base import (
     BaseSearchConfig,
     BaseSearchReport,
     BaseSearchSettings,
+    budget_label,
+    check_labels,
     search_recipe,
 )
 from mpcvit.search.layers.cost import Pricer
@@ -75,7 +77,7 @@ class LayerSearchConfig(BaseSearchConfig):
         n_jobs: How many of them are trained at once, each in a process of its own.
 
     Raises:
-        UsageError: If a number is out of range.
+        UsageError: If a number is out of range, or two budgets have one name.
     """
 
     RATE: ClassVar[float] = 20.0  # of the logits
@@ -102,6 +104,7 @@ class LayerSearchConfig(BaseSearchConfig):
         for budget_s in (*(self.budgets_s or ()), *target):
             if not 0 < budget_s < float("inf"):
                 raise UsageError(f"budget {budget_s:g} s: expected above 0 and finite")
+        check_labels([budget_label(one) for one in self.budgets_s or ()])
         if self.n_finalists < 1:
             raise UsageError(f"n_finalists={self.n_finalists}: expected at least 1")
 

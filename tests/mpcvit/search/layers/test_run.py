@@ -175,9 +175,10 @@ def test_a_budget_whose_trainings_all_diverged_is_said_so_and_hides_no_other(fin
         ({"lambda_per_s": -1.0, "target_s": None}, "lambda=-1.0: expected loss per"),
         ({"lambda_per_s": math.nan, "target_s": None}, "lambda=nan: expected loss per"),
         ({"target_s": 0.0}, "budget 0 s: expected above 0"),
+        ({"budgets_s": (1.0000001, 1.0000002)}, "budget-1s asked for twice"),
     ],
 )
-def test_a_price_of_seconds_that_makes_no_sense_is_refused(changes, message, tmp_path):
+def test_seconds_that_make_no_sense_are_refused(changes, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         make_request(tmp_path, **changes)
 
@@ -189,6 +190,8 @@ def test_what_a_search_over_layers_has_not_is_one_clear_line(finished, tmp_path)
 
     with pytest.raises(UsageError, match="has no alpha; give --budget"):
         layer_family(result, mus=[0.5])
+    with pytest.raises(UsageError, match="budget-2s asked for twice, to six digits"):
+        layer_family(result, budgets_s=[2.0000001, 2.0000002])
     with pytest.raises(UsageError, match="seconds of the search are of heads batched"):
         layer_family(result, heads="serial")
     with pytest.raises(UsageError, match="cannot read search over layers"):
