@@ -9,7 +9,7 @@ space that costs the budget is equally likely.
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -34,17 +34,18 @@ _DRAWS: Final = 400  # for each network that is wanted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampled:
-    """A network of a space with its exact seconds.
+    """A network of a space with its exact seconds; equal ones are one network.
 
     Attributes:
         model_number: Place of its model among the space's.
-        places: Place of each layer's choice among the space's.
+        places: Place of each layer's choice among the space's. Several make one
+            network, such as a layer left out in the front or at the end.
     """
 
     architecture: Architecture
     predicted_s: float
-    model_number: int = 0
-    places: tuple[int, ...] = ()
+    model_number: int = field(default=0, compare=False)
+    places: tuple[int, ...] = field(default=(), compare=False)
 
 
 class Sampler:

@@ -13,6 +13,7 @@ from mpcprof.errors import UsageError
 from mpcprof.network import NETWORKS
 from mpcprof.nn.architecture import get_model
 from mpcvit.search.layers.cost import Pricer
+from mpcvit.search.layers.finalists import Finals
 from mpcvit.search.layers.sampling import Sampler
 from mpcvit.search.layers.space import (
     FACTORS,
@@ -23,7 +24,9 @@ from mpcvit.search.layers.space import (
     get_layer_space,
     make_architecture,
 )
+from mpcvit.train.config import RunConfig
 from tests.committed import committed_model
+from tests.training_runs import tiny_recipe
 
 DIGITS = replace(get_model("digits"), pooling="mean")
 SPACE = LayerSpace(
@@ -218,6 +221,20 @@ def test_equal_shares_make_every_network_of_one_cost_equally_likely(pricer):
     assert len(counts) == 3  # the one dear layer in each of the places
     assert counts.total() > 100
     assert max(counts.values()) < 1.5 * min(counts.values())
+
+
+def test_a_network_that_several_choices_make_is_trained_once(sampler, tmp_path):
+    left_out = next(n for n, one in enumerate(SPACE.choices) if one.is_left_out)
+
+    class Drawing:
+        def draw(self, budget_s, n, *, seed, tolerance=None):
+            places = [left_out, 0, 0] if tolerance else [0, 0, left_out]
+            return (sampler._make(0, np.array(places)),)
+
+    run = RunConfig(dataset="digits", recipe=tiny_recipe(), output=tmp_path)
+    finals = Finals(sampler=Drawing(), budgets_s=(1.0, 2.0), n_each=4, run=run)
+
+    assert len(finals._draw(2)) == 1
 
 
 def test_every_factor_has_a_field():
