@@ -71,6 +71,7 @@ class BaseSearchConfig:
         return {
             "model": model,
             "dataset": self.run.dataset,
+            "data": self.run.data_folder and str(self.run.data_folder),
             "limit": self.run.limit,
             "network": str(self.network),
             "records_sha256": records_digest,
@@ -85,6 +86,7 @@ class BaseSearchSettings:
 
     Attributes:
         limit: Number of images of each split; None for all.
+        data: Folder of a named data set; None for its own default.
         records_sha256: Digest of the records that the seconds come from.
         plan: `rewrites`, or the digest of a plan; "" without one.
     """
@@ -98,6 +100,7 @@ class BaseSearchSettings:
     alpha_learning_rate: float
     recipe: Recipe
     plan: str = ""
+    data: str | None = None
     schema_version: int = SCHEMA_VERSION
     n_processes: int = 1
 

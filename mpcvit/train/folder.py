@@ -41,6 +41,7 @@ _BEFORE: Final = {
     "recipe.range_bound": 4.0,
 }
 _BEGUN_WITH: Final = "n_processes"  # others may go on
+DATA: Final = "data"  # earlier versions did not say it: any may go on
 _STATE_VERSION: Final = "1"
 _MODULE: Final = "module."
 _OPTIMIZER: Final = "optimizer."
@@ -119,8 +120,8 @@ class RunFolder:
         if not self.config.exists():
             replace_file(self.config, text)
             return
-        there = deciding_settings(_read_json(self.config))
         asked = deciding_settings(json.loads(text))
+        there = {DATA: asked.get(DATA)} | deciding_settings(_read_json(self.config))
         for name in sorted({*there, *asked}):
             if there.get(name) != asked.get(name):
                 raise UsageError(

@@ -54,6 +54,7 @@ class TrainConfig:
         return {
             "architecture": json.loads(self.architecture.to_json()),
             "dataset": self.run.dataset,
+            "data": self.run.data_folder and str(self.run.data_folder),
             "limit": self.run.limit,
             "recipe": asdict(self.run.recipe),
             "teacher_sha256": self.teacher and _digest(self.teacher),

@@ -325,7 +325,7 @@ def test_seeds_that_other_versions_or_numbers_of_processes_trained_are_one_netwo
     write_seeds(tmp_path, 0.94, 0.96)
     newer = tmp_path / "scale-seed-1" / "config.json"
     recipe = {"seed": 1, "epochs": 5, "mlp_norm": False}
-    settings = {"recipe": recipe, "dataset": "digits", "n_processes": 2}
+    settings = {"recipe": recipe, "dataset": "digits", "n_processes": 2, "data": "x"}
     newer.write_text(json.dumps(settings))
 
     (point,) = gather_points(gather(request(f"uniform={tmp_path}")))

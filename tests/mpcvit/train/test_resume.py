@@ -1,6 +1,7 @@
 """A training may be stopped at any moment: its end is that of an unbroken one."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ import pytest
 from mpcprof.errors import FileBusyError, UsageError
 from mpcprof.files import locked
 from mpcvit.data.augmentation import Augmentation
+from mpcvit.data.dataset import load_dataset
 from mpcvit.train.log import read_log
 from mpcvit.train.run import train
 from tests.training_runs import (
     N_EPOCHS,
+    N_IMAGES,
     N_STEPS,
     StopAfter,
     assert_same_run,
@@ -128,6 +131,25 @@ def test_another_seed_ends_elsewhere(tmp_path, unbroken):
 def test_a_run_with_other_settings_is_not_continued(unbroken):
     with pytest.raises(UsageError, match=r"recipe.epochs=3, not 4: start anew with"):
         train(tiny_request(unbroken, tiny_recipe(epochs=4)))
+
+
+def test_a_run_goes_on_with_images_of_its_own_folder_where_it_says_which(tmp_path):
+    request = tiny_request(tmp_path, tiny_recipe(epochs=1))
+    first, other = (
+        replace(request, run=replace(request.run, data_folder=Path(name)))
+        for name in ("first", "other")
+    )
+    images = load_dataset("digits", limit=N_IMAGES)
+    train(first, dataset=images)
+
+    with pytest.raises(UsageError, match=r"data=.first., not .other.: start"):
+        train(other, dataset=images)
+    config = tmp_path / "config.json"
+    values = json.loads(config.read_text())
+    assert values.pop("data") == "first"  # as earlier versions left it
+    config.write_text(json.dumps(values))
+
+    assert train(other, dataset=images).n_resumed == 1
 
 
 def test_a_fresh_run_replaces_what_is_there(tmp_path, unbroken):

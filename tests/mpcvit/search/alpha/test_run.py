@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from mpcprof.errors import FileBusyError, UsageError
 from mpcprof.files import locked
 from mpcprof.network import NETWORKS
-from mpcprof.nn.architecture import read_architecture
+from mpcprof.nn.architecture import get_model, read_architecture
 from mpcprof.progress import Silent
 from mpcvit.cli.derive import command as derive_command
 from mpcvit.cli.search import command as search_command
@@ -127,6 +127,15 @@ def test_a_search_that_was_stopped_ends_as_one_that_was_not(tmp_path):
     assert (tmp_path / "stopped" / TENSORS).read_bytes() == (
         tmp_path / "whole" / TENSORS
     ).read_bytes()
+
+
+def test_a_search_says_in_which_folder_its_images_were(tmp_path):
+    request = make_request(tmp_path)
+    run = replace(request.run, data_folder=Path("images"))
+
+    settings = replace(request, run=run).settings(get_model("digits"), "0")
+
+    assert settings.data == "images"
 
 
 def test_a_folder_with_another_search_is_not_overwritten(finished):
