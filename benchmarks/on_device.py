@@ -373,7 +373,7 @@ class Training:
         say(f"{name}: {trainer.warm_up() or 'begins'}")
         is_begun = folder.state.exists()
         n_done = read_state(folder.state, model, optimizer) if is_begun else 0
-        records = [*read_log(folder.log)[:n_done]]
+        records = [*read_log(folder.log, n_done)]
         spent_s = sum(record.duration_s + record.metrics_s for record in records)
         begin_s = saved_s = time.perf_counter()
         duration_s = self.duration_s or max(end_s - begin_s, 1e-9) + spent_s

@@ -44,25 +44,35 @@ class EpochRecord:
         return f"epoch {self.epoch}: {numbers}"
 
 
-def read_log(path: Path) -> tuple[EpochRecord, ...]:
+def read_log(path: Path, n_epochs: int | None = None) -> tuple[EpochRecord, ...]:
     """Return the epochs in a log, in their order; none if there is no file.
 
     A last line that a killed writer did not finish is left out.
 
+    Args:
+        n_epochs: Number of epochs to return, the first ones; None for all.
+
     Raises:
-        UsageError: If a line is not of this log.
+        UsageError: If a line is not of this log, or one of those epochs is missing.
     """
-    if not path.exists():
-        return ()
-    lines = path.read_bytes().splitlines(keepends=True)
-    whole = [line for line in lines if line.endswith(b"\n")]
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in lines if line.endswith(b"\n")][:n_epochs]
     try:
-        return tuple(EpochRecord(**json.loads(line)) for line in whole)
+        records = tuple(EpochRecord(**json.loads(line)) for line in whole)
     except (ValueError, TypeError) as error:
         raise UsageError(
             f"{str(path)!r} is not a log of epochs ({error}); remove the folder, or "
             "choose another one with --output"
         ) from None
+    n_done = len(records) if n_epochs is None else n_epochs
+    missing = {*range(1, n_done + 1)} - {record.epoch for record in records}
+    if missing:
+        raise UsageError(
+            f"{str(path)!r} lacks epoch {min(missing)}, which the run has done: put "
+            "its line back, start anew with --fresh, or choose another folder with "
+            "--output"
+        )
+    return records
 
 
 class EpochLog:
@@ -82,7 +92,7 @@ class EpochLog:
     def __enter__(self) -> "EpochLog":
         from torch.utils.tensorboard.writer import SummaryWriter
 
-        kept = read_log(self._path)[: self._n_epochs]
+        kept = read_log(self._path, self._n_epochs)
         text = "".join(f"{record.to_json()}\n" for record in kept)
         replace_file(self._path, text)
         self._writer = SummaryWriter(self._tensorboard, purge_step=self._n_epochs + 1)

@@ -22,7 +22,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from mpcprof.errors import MpcprofError, UsageError
+from mpcprof.errors import MpcprofError
 from mpcprof.progress import SILENT, Progress
 from mpcvit.data.augmentation import Augment
 from mpcvit.data.image_set import Dataset, batches, count_batches
@@ -245,7 +245,7 @@ class _Loop:
 
     def run(self, log: EpochLog | None, progress: Progress) -> FitResult:
         begin_s = time.perf_counter()
-        records = [*read_log(self._folder.log)[: self.n_done]]
+        records = [*read_log(self._folder.log, self.n_done)]
         n_steps = count_batches(
             len(self._images),
             batch_size=self._recipe.batch_size,
@@ -266,12 +266,6 @@ class _Loop:
             records.append(record)
             progress.say(str(record))
         self._objective.module.eval()
-        if not records:
-            raise UsageError(
-                f"{str(self._folder.path)!r} holds a finished run without a log "
-                f"({self._folder.log.name}); start anew with --fresh, or choose "
-                "another folder with --output"
-            )
         return FitResult(
             folder=self._folder,
             epochs=tuple(records),

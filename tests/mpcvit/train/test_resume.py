@@ -1,6 +1,7 @@
 """A training may be stopped at any moment: its end is that of an unbroken one."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,8 +112,24 @@ def test_a_finished_run_whose_log_is_gone_is_refused_in_one_line(tmp_path):
     train(tiny_request(tmp_path, recipe))
     (tmp_path / "log.jsonl").unlink()
 
-    with pytest.raises(UsageError, match=r"finished run without a log .*--fresh"):
+    with pytest.raises(UsageError, match=r"lacks epoch 1, .*--fresh"):
         train(tiny_request(tmp_path, recipe))
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_log_that_lost_an_epoch_is_refused_and_stays_as_it_is(
+    lost, tmp_path, unbroken
+):
+    shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
+    log = tmp_path / "log.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    left = "".join(line for number, line in enumerate(lines) if number != lost)
+    log.write_text(left)
+
+    with pytest.raises(UsageError, match=rf"lacks epoch {lost + 1}, .* put its line"):
+        train(tiny_request(tmp_path))
+
+    assert log.read_text() == left
 
 
 def test_a_log_that_is_no_text_is_one_line(tmp_path):
