@@ -23,7 +23,7 @@ from mpcvit.models.norm import BatchNorm
 from mpcvit.models.vit import VisionTransformer
 from mpcvit.train.folder import RunFolder, read_state, write_state
 from mpcvit.train.log import EpochRecord, read_log
-from mpcvit.train.recipe import StepRecipe, check_numbers
+from mpcvit.train.recipe import StepRecipe, check_numbers, split_by_decay
 
 CLASSES: Final = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -196,12 +196,10 @@ class Trainer:
         left = {id(p) for norm in norms for p in norm.parameters(recurse=False)}
         # statistics have no gradient, and their gamma and beta are not held back
         self.clipped = [p for p in model.parameters() if id(p) not in left]
-        matrices = [p for p in model.parameters() if p.ndim == 2]
-        others = [p for p in model.parameters() if p.ndim != 2]
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": matrices, "weight_decay": recipe.weight_decay},
-                {"params": others, "weight_decay": 0.0},
+                {"params": own, "weight_decay": recipe.weight_decay * is_decayed}
+                for is_decayed, own in split_by_decay(model)
             ],
             fused=True,
         )

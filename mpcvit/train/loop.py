@@ -10,7 +10,6 @@ drawn beside the order of the images (augmentation, dropout) each process draws 
 its own images. Any number of processes goes on with what another number left.
 """
 
-import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +29,7 @@ from mpcvit.models.norm import BatchNorm
 from mpcvit.train.config import RunConfig, seed_all
 from mpcvit.train.folder import NO_RUN, RunFolder, check_shared, read_state, write_state
 from mpcvit.train.log import EpochLog, EpochRecord, read_log
-from mpcvit.train.recipe import Recipe
+from mpcvit.train.recipe import Recipe, split_by_decay
 
 
 class DivergedError(MpcprofError, ArithmeticError):
@@ -89,27 +88,15 @@ class Objective(Protocol):
 def decayed_groups(
     module: nn.Module, recipe: Recipe, apart: Iterable[nn.Parameter] = ()
 ) -> tuple[ParameterGroup, ...]:
-    """Split into matrices, which decay, and norms, biases, positions, which do not.
-
-    Args:
-        apart: Parameters that belong to other groups.
-    """
-    left_out = {id(p) for p in apart}
-    named = [(n, p) for n, p in module.named_parameters() if id(p) not in left_out]
-    # a bias of two axes keeps its place, which names its state in a stopped run
-    named.sort(key=lambda one: one[1].ndim != 2)
-
-    def is_decayed(one: tuple[str, nn.Parameter]) -> bool:
-        return one[1].ndim == 2 and not one[0].endswith("bias")
-
+    """Return the groups of `split_by_decay` at the rates of a recipe."""
     return tuple(
         ParameterGroup(
-            parameters=tuple(p for _, p in group),
+            parameters=tuple(own),
             learning_rate=recipe.learning_rate,
             min_learning_rate=recipe.min_learning_rate,
-            weight_decay=recipe.weight_decay if is_matrix else 0.0,
+            weight_decay=recipe.weight_decay if is_decayed else 0.0,
         )
-        for is_matrix, group in itertools.groupby(named, is_decayed)
+        for is_decayed, own in split_by_decay(module, apart)
     )
 
 

@@ -1,8 +1,13 @@
 """Recipes: everything of a training but the model and the images."""
 
+import itertools
 import math
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias, get_args
+
+from torch import nn
 
 from mpcprof.errors import UsageError, look_up
 from mpcvit.data.augmentation import (
@@ -14,6 +19,7 @@ from mpcvit.data.augmentation import (
 from mpcvit.models.layers import NONE, Regularization, TrainedForm
 
 _WARMUP_START = 1e-3  # of the peak; zero would waste the first step
+_BIAS: Final = re.compile(r"bias$|\bthex\.\d*[13579]$")  # every second one of thex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +172,28 @@ def check_numbers(recipe: StepRecipe, **checks: tuple[bool, str]) -> None:
     for name, (is_right, expected) in checks.items():
         if not is_right:
             raise UsageError(f"{name}={getattr(recipe, name)!r}: expected {expected}")
+
+
+def split_by_decay(
+    module: nn.Module, apart: Iterable[nn.Parameter] = ()
+) -> Iterator[tuple[bool, list[nn.Parameter]]]:
+    """Yield a module's parameters in groups, each with whether it has weight decay.
+
+    Matrices have; norms, biases and positions have not.
+
+    Args:
+        apart: Parameters that belong to other groups.
+    """
+    left_out = {id(p) for p in apart}
+    named = [(n, p) for n, p in module.named_parameters() if id(p) not in left_out]
+    # a bias of two axes keeps its place, which names its state in a stopped run
+    named.sort(key=lambda one: one[1].ndim != 2)
+
+    def is_decayed(one: tuple[str, nn.Parameter]) -> bool:
+        return one[1].ndim == 2 and not _BIAS.search(one[0])
+
+    for has_decay, group in itertools.groupby(named, is_decayed):
+        yield has_decay, [p for _, p in group]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

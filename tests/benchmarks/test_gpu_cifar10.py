@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from benchmarks import gpu_cifar10
+from mpcprof.nn.architecture import parse_architecture
 from mpcvit.checkpoint import read_checkpoint
 from mpcvit.checkpoint_header import read_header
 from mpcvit.train.log import read_log
-from on_device import HOLE, Data, DeviceRecipe, one_cycle, read_data, vary
+from on_device import HOLE, Data, DeviceRecipe, Trainer, one_cycle, read_data, vary
 from tests import ROOT
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -206,6 +207,20 @@ def test_images_are_moved_mirrored_and_pierced_in_bytes():
     assert 0 < int(holes.min()) <= int(holes.max()) <= HOLE**2
     is_mirrored = varied[:, 0, :, 4:8].amax((1, 2)) == 255
     assert 60 < int(is_mirrored.sum()) < 140
+
+
+def test_biases_of_mixers_have_no_weight_decay_here_either(folder):
+    document = {**SIZES, "attention": [["token_mix"]]}
+    network = parse_architecture(json.dumps(document))
+    data = read_data(folder, torch.device("cpu"), limit=16)
+
+    trainer = Trainer(network, data, DeviceRecipe())
+
+    groups = trainer.optimizer.param_groups
+    decay = {id(p): one["weight_decay"] for one in groups for p in one["params"]}
+    mixing = trainer.model.get_submodule("layers.0.mixing")
+    assert decay[id(mixing.weight)] == DeviceRecipe().weight_decay
+    assert decay[id(mixing.bias)] == 0.0
 
 
 def test_the_learning_rate_rises_to_its_peak_and_ends_near_zero():

@@ -19,7 +19,13 @@ from mpcvit.train.loop import (
     decayed_groups,
     fit,
 )
-from tests.training_runs import N_STEPS, free_architecture, steady_recipe, tiny_recipe
+from tests.training_runs import (
+    N_STEPS,
+    free_architecture,
+    steady_recipe,
+    tiny_architecture,
+    tiny_recipe,
+)
 
 RECIPE = steady_recipe()
 
@@ -202,3 +208,13 @@ def test_the_biases_of_tokens_that_mixers_learn_do_not_decay():
     # the order by which a stopped run of an earlier version names the state of each
     axes = [p.ndim != 2 for _, p, _ in own]
     assert axes == sorted(axes)
+
+
+def test_of_what_thex_learns_the_matrices_alone_decay():
+    network = VisionTransformer(tiny_architecture("thex"))
+
+    groups = decayed_groups(network, RECIPE)
+
+    decay = {id(p): one.weight_decay for one in groups for p in one.parameters}
+    thex = network.get_submodule("layers.0.attention.thex")
+    assert [decay[id(p)] for p in thex.parameters()] == 3 * [RECIPE.weight_decay, 0.0]
