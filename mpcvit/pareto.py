@@ -23,7 +23,7 @@ from mpcprof.nn.plan import REWRITES, Plan, choose_plan
 from mpcprof.profile.io import read_profile
 from mpcvit.checkpoint import read_checkpoint
 from mpcvit.checkpoint_header import read_header
-from mpcvit.search.layers.result import is_layer_search, read_layer_result
+from mpcvit.search.layers.result import FINALIST_NAME, FINALISTS
 from mpcvit.secure.model_owner import check_made_for, checkpoint_digest
 from mpcvit.train.folder import DATA, MODEL, deciding_settings
 from mpcvit.train.run import OWN_TEACHER_FOLDER
@@ -195,13 +195,14 @@ def _checkpoints(folder: Path) -> list[Path]:
 def _is_part(path: Path) -> bool:
     """Return whether a run made this checkpoint for itself: its teacher, a finalist.
 
-    The accuracy of a finalist is that of images held out, and not of test images.
+    The accuracy of a finalist is that of images held out, and not of test images. The
+    search may have ended with others since, or not yet.
     """
     name, run = path.parent.name, path.parent.parent
-    if is_layer_search(run):
-        return name in {one.label for one in read_layer_result(run).finalists}
-    files = (MODEL, "config.json")  # of the student, which may be a copy or unfinished
-    return name == OWN_TEACHER_FOLDER and any((run / one).exists() for one in files)
+    is_named = name == OWN_TEACHER_FOLDER or FINALIST_NAME.fullmatch(name)
+    # of the run, which may be a copy, or unfinished
+    files = (MODEL, "config.json", FINALISTS)
+    return bool(is_named) and any((run / one).exists() for one in files)
 
 
 def _member(

@@ -5,6 +5,7 @@ the second stage trained. It is read without torch.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from mpcvit.search.base import budget_label, check_labels, too_quick
 from mpcvit.search.layers.space import LayerSpace
 
 FINALISTS: Final = "finalists.json"
+FINALIST_NAME: Final = re.compile(r"budget-.+s-(varied-)?\d+")  # of its folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -87,9 +87,18 @@ def test_every_finalist_is_within_its_budget_and_trained(finished):
         assert (finished / one.label / "model.safetensors").exists()
 
 
-def test_finalists_are_no_networks_whose_accuracy_is_that_of_test_images(finished):
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_finalists_are_no_networks_whose_accuracy_is_that_of_test_images(
+    is_finished, finished, tmp_path
+):
+    shutil.copytree(finished, tmp_path / "run")
+    if is_finished:  # and went on with another budget
+        label = read_layer_result(finished).finalists[0].label
+        (tmp_path / "run" / label).rename(tmp_path / "run" / "budget-9s-1")
+    else:
+        (tmp_path / "run" / FINALISTS).unlink()
     config = ParetoConfig(
-        runs=(str(finished),), profile=small_profile(), network=NETWORKS["wan"]
+        runs=(str(tmp_path),), profile=small_profile(), network=NETWORKS["wan"]
     )
 
     with pytest.raises(UsageError, match=r"no model\.safetensors in or below"):
