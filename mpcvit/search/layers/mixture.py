@@ -162,7 +162,8 @@ class MixtureLayer(nn.Module):
 
 
 def _norms(model: ModelPreset, space: LayerSpace, form: TrainedForm) -> nn.ModuleDict:
-    made = {name: make_norm(name, model.width, form) for name in space.norm}
+    width, epsilon = model.width, model.norm_epsilon
+    made = {name: make_norm(name, width, form, epsilon) for name in space.norm}
     return nn.ModuleDict({name: one or nn.Identity() for name, one in made.items()})
 
 

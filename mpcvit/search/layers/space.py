@@ -174,8 +174,15 @@ class LayerSpace:
         """Return the model in each of the sizes.
 
         Raises:
-            UsageError: If sizes do not fit each other or a mixer of the space.
+            UsageError: If sizes do not fit each other or a mixer of the space, or norms
+                of the model stand elsewhere.
         """
+        if model.norm_order != "pre":
+            raise UsageError(
+                f"model {model.name} has norm_order={model.norm_order!r}: a search "
+                "over layers expects norms in front of both branches; give "
+                "norm_order='pre'"
+            )
         models = tuple(sizes.of(model) for sizes in self.models)
         for one in models:
             for name in self.mixing:  # an architecture checks what a mixer needs

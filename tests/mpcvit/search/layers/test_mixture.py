@@ -12,7 +12,7 @@ from mpcvit.search.layers.mixture import Mixture
 from mpcvit.search.layers.space import FACTORS, SPACES, LayerChoice, make_architecture
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-MODEL = replace(get_model("digits"), pooling="mean")
+MODEL = replace(get_model("digits"), pooling="mean", norm_epsilon=0.01)
 FORM = TrainedForm(has_mlp_norm=True)
 
 

@@ -127,6 +127,13 @@ def test_a_grid_mixer_with_a_class_token_is_refused_before_the_search():
         space.sized(DIGITS)
 
 
+def test_a_model_whose_norms_stand_in_the_stream_is_refused_before_the_search():
+    space = replace(SPACE, norm=("layernorm",), mlp_ratio=(1,))
+
+    with pytest.raises(UsageError, match=r"norm_order=.between.: a search over"):
+        space.sized(replace(DIGITS, norm_order="between"))
+
+
 @pytest.mark.parametrize("name", ["digits", "cifar-small", "cifar", "tiny-imagenet"])
 def test_the_models_of_free_have_the_same_grid_of_tokens(name):
     model = get_model(name)
