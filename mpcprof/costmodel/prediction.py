@@ -7,7 +7,7 @@ from typing import Final
 
 from mpcprof.html import BarRow, draw_bars, html_list
 from mpcprof.pricing import Basis
-from mpcprof.units import format_bytes, format_duration
+from mpcprof.units import format_bytes, format_duration, format_hops
 
 _BARS: Final = 12  # operations that are drawn
 
@@ -85,7 +85,8 @@ class Prediction:
         return (
             f"{format_duration(self.latency_s, digits=4)} ({low} to {high}, "
             f"{self.basis}), {format_bytes(self.bytes_sent, digits=4)} sent by rank 0, "
-            f"{self.hops:g} hops, compute {format_duration(self.compute_s, digits=3)}"
+            f"{format_hops(self.hops)} hops, "
+            f"compute {format_duration(self.compute_s, digits=3)}"
         )
 
     def _repr_html_(self) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mpcprof.costmodel.prediction import Part
 from mpcprof.engine.calls import Transfer
 from mpcprof.profile.parts import LINK_TOLERANCE, Parts
-from mpcprof.units import format_bytes, format_duration
+from mpcprof.units import format_bytes, format_duration, format_hops
 from mpcvit.secure.inference import CallPrediction, InferenceResult, Label
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _label_line(label: Label) -> str:
 def call_lines(result: InferenceResult) -> Iterator[str]:
     """Yield what was measured, and a note where hops do not fit into it."""
     call, n_calls = result.calls[0], len(result.calls)
-    hops = "hops not counted" if call.hops is None else f"{call.hops:g} hops"
+    hops = "hops not counted" if call.hops is None else f"{format_hops(call.hops)} hops"
     median = f", median of {n_calls} calls" if n_calls > 1 else ""
     yield (
         f"batch of {result.n_batch} on {result.network}, {result.deployment}, heads "
@@ -153,7 +153,7 @@ def _prediction_lines(found: CallPrediction, result: InferenceResult) -> Iterato
         f"predicted {_duration(prediction.latency_s)} ({off}; {_duration(low)} to "
         f"{_duration(high)}, {prediction.basis}), "
         f"{_bytes(prediction.total_bytes_sent)} ({bytes_off or 'not measured'}), "
-        f"{prediction.hops:g} hops, by {found.profile}"
+        f"{format_hops(prediction.hops)} hops, by {found.profile}"
     )
     yield from (f"note: {note}" for note in prediction.notes)
     yield "by layer, as predicted (SPU does not tell which layer it works on):"
@@ -166,7 +166,8 @@ def _split(layers: Sequence[Part], latency_s: float) -> Iterator[str]:
         yield (
             f"  {part.name:12} {part.latency_s / latency_s:6.1%} "
             f"{format_duration(part.latency_s, digits=3):>9} "
-            f"{format_bytes(part.bytes_sent, digits=3):>9} {part.hops:8.6g} hops"
+            f"{format_bytes(part.bytes_sent, digits=3):>9} "
+            f"{format_hops(part.hops):>8} hops"
         )
     per_call_s = latency_s - sum(part.latency_s for part in layers)
     yield (

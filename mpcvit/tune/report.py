@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from mpcprof.costmodel.prediction import Prediction
-from mpcprof.units import format_bytes, format_duration
+from mpcprof.units import format_bytes, format_duration, format_hops
 from mpcvit.tune.places import name_place
 from mpcvit.tune.result import TuneOutcome, TuneResult
 
@@ -132,7 +132,7 @@ def _table(result: TuneResult) -> Iterator[str]:
     ):
         prediction, logits = outcome.prediction, outcome.logits
         yield (
-            f"{name:12}{_duration(prediction.latency_s):>10}{prediction.hops:>8g}"
+            f"{name:12}{_duration(prediction.latency_s):>10}{format_hops(prediction.hops):>8}"
             f"{format_bytes(prediction.total_bytes_sent, digits=4):>13}"
             f"{logits.agreement:>12.2%}{logits.max_logit_error:>15.2g}"
             f"{logits.median_logit_error:>10.2g}"
@@ -186,7 +186,9 @@ def _parties_lines(result: TuneResult) -> Iterator[str]:
         return
     prediction = result.after.prediction
     off = prediction.latency_s / found.latency_s - 1
-    hops = "hops not counted" if found.hops is None else f"{found.hops:g} hops"
+    hops = (
+        "hops not counted" if found.hops is None else f"{format_hops(found.hops)} hops"
+    )
     yield (
         f"real parties: {found.n_as_emulated} of {found.n_images} images have the "
         f"emulation's label, logits within {found.max_error:.2g} of it; measured "

@@ -292,6 +292,7 @@ def test_a_split_has_means_of_hops_to_one_decimal():
 
     assert any("." in one for one in hops)
     assert all(re.fullmatch(r"\d+(\.[1-9])?", one) for one in hops)
+    assert re.search(r" \d+(\.[1-9])? hops, compute", str(report.lines()))
 
 
 def efficientvit(**overrides):

@@ -401,5 +401,5 @@ def test_a_file_of_ones_own_comes_before_the_packaged_profile(monkeypatch, tmp_p
 
 
 def test_a_missing_profile_names_those_that_come_with_mpcprof(tmp_path):
-    with pytest.raises(ProfileError, match=r"`mpcprof sweep.* by name: aby3, cheetah"):
+    with pytest.raises(ProfileError, match=r"`mpcprof sweep.* by name: aby3, aby3-"):
         read_profile(tmp_path / "semi2k.parquet")
