@@ -25,7 +25,7 @@ from mpcvit.checkpoint import read_checkpoint
 from mpcvit.checkpoint_header import read_header
 from mpcvit.search.layers.result import FINALIST_NAME, FINALISTS
 from mpcvit.secure.model_owner import check_made_for, checkpoint_digest
-from mpcvit.train.folder import DATA, MODEL, deciding_settings
+from mpcvit.train.folder import MODEL, deciding_settings
 from mpcvit.train.run import OWN_TEACHER_FOLDER
 
 MEASURED: Final = "measured.json"
@@ -270,7 +270,6 @@ def _digest_training(architecture: Architecture, path: Path) -> str:
         settings = {}
     told = deciding_settings({**settings, "architecture": architecture.to_json()})
     told["recipe.seed"] = None
-    told.pop(DATA, None)  # a place, which is another one on another machine
     teacher = path.parent / OWN_TEACHER_FOLDER / path.name
     taught_by = settings.get("teacher_sha256")
     if taught_by and teacher.is_file() and checkpoint_digest(teacher) == taught_by:

@@ -40,8 +40,7 @@ _BEFORE: Final = {
     "recipe.range_penalty": 0.0,
     "recipe.range_bound": 4.0,
 }
-_BEGUN_WITH: Final = "n_processes"  # others may go on
-DATA: Final = "data"  # earlier versions did not say it: any may go on
+_BEGUN_WITH: Final = ("data", "n_processes")  # others may go on, on other machines
 _STATE_VERSION: Final = "1"
 _MODULE: Final = "module."
 _OPTIMIZER: Final = "optimizer."
@@ -120,8 +119,8 @@ class RunFolder:
         if not self.config.exists():
             replace_file(self.config, text)
             return
+        there = deciding_settings(_read_json(self.config))
         asked = deciding_settings(json.loads(text))
-        there = {DATA: asked.get(DATA)} | deciding_settings(_read_json(self.config))
         for name in sorted({*there, *asked}):
             if there.get(name) != asked.get(name):
                 raise UsageError(
@@ -144,7 +143,7 @@ def _read_json(path: Path) -> Any:  # Any: JSON
 def deciding_settings(settings: dict[str, Any]) -> dict[str, object]:
     """Return what decides the result of a run, of any version, by dotted name."""
     named = {**_BEFORE, **_flatten(settings)}
-    return {name: value for name, value in named.items() if name != _BEGUN_WITH}
+    return {name: value for name, value in named.items() if name not in _BEGUN_WITH}
 
 
 def _flatten(value: Any, name: str = "") -> dict[str, object]:  # Any: JSON

@@ -150,7 +150,7 @@ def test_a_run_with_other_settings_is_not_continued(unbroken):
         train(tiny_request(unbroken, tiny_recipe(epochs=4)))
 
 
-def test_a_run_goes_on_with_images_of_its_own_folder_where_it_says_which(tmp_path):
+def test_a_run_says_where_its_images_lie_and_goes_on_where_they_lie_elsewhere(tmp_path):
     request = tiny_request(tmp_path, tiny_recipe(epochs=1))
     first, other = (
         replace(request, run=replace(request.run, data_folder=Path(name)))
@@ -159,14 +159,8 @@ def test_a_run_goes_on_with_images_of_its_own_folder_where_it_says_which(tmp_pat
     images = load_dataset("digits", limit=N_IMAGES)
     train(first, dataset=images)
 
-    with pytest.raises(UsageError, match=r"data=.first., not .other.: start"):
-        train(other, dataset=images)
-    config = tmp_path / "config.json"
-    values = json.loads(config.read_text())
-    assert values.pop("data") == "first"  # as earlier versions left it
-    config.write_text(json.dumps(values))
-
     assert train(other, dataset=images).n_resumed == 1
+    assert json.loads((tmp_path / "config.json").read_text())["data"] == "first"
 
 
 def test_a_fresh_run_replaces_what_is_there(tmp_path, unbroken):
