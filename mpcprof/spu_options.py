@@ -204,7 +204,7 @@ SPU_OPTIONS: Final = (
         SpuOption(
             fraction_bits=bits,
             changes=f"{bits} fraction bits instead of 18",
-            risk=f"products beyond 2^{62 - 2 * bits} wrap around; with 18 beyond 2^26",
+            risk=f"products beyond 2^{62 - 2 * bits} are wrong; with 18 beyond 2^26",
         )
         for bits in (12, 14, 16, 20, 22)
     ),

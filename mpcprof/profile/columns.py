@@ -213,7 +213,7 @@ COLUMNS: Final = (
         *get_args(Emulation),
     ),
     _times("latencies_s", "wall time of each repeat, no warm-ups", _check_repeats),
-    _times("warmups_s", "wall time of each call before the repeats"),
+    _times("warmups_s", "wall time of each untimed call after the first"),
     _times("loopbacks_s", "wall time of each call on loopback"),
     _time(
         "compute_s",

@@ -141,7 +141,7 @@ def _make_row(
         config.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"-o {str(config.output)!r}: cannot make it: {error}"
+            f"-o {str(config.output)!r}: cannot make it: {error.strerror}"
         ) from None
     deployment = profiles[0].deployment
     path = errors_path(config.profiles, deployment)

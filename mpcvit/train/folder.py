@@ -220,7 +220,7 @@ def _read_tensors(path: Path) -> tuple[dict[str, Tensor], int]:
         tensors, metadata = unpack_tensors(path.read_bytes())
         version, n_epochs = metadata["schema_version"], int(metadata["n_epochs"])
     except (OSError, KeyError, ValueError) as error:
-        raise _unusable(path, str(error)) from None
+        raise _unusable(path, getattr(error, "strerror", None) or str(error)) from None
     if version != _STATE_VERSION:
         raise _unusable(path, f"schema_version {version}")
     return tensors, n_epochs

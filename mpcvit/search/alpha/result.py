@@ -124,8 +124,9 @@ def read_result(folder: Path) -> SearchResult:
             "a folder in which `mpcvit search` has finished"
         ) from None
     except (OSError, ValueError, RecursionError, safetensors.SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"cannot read the search in {str(folder)!r}: {error}; search again"
+            f"cannot read the search in {str(folder)!r}: {reason}; search again"
         ) from None
     if values.get("schema_version") != SCHEMA_VERSION:
         raise UsageError(
