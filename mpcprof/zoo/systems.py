@@ -40,6 +40,10 @@ class System:
             figure.
         network: File beside this one of a network that is not made of the parts above.
         plan: File beside this one of the plan by which the network is deployed.
+
+    Raises:
+        UsageError: If it has no source, or a share and its other part do not fit.
+        UnknownNameError: If no part has such a name.
     """
 
     attention: str = "softmax"
@@ -56,6 +60,23 @@ class System:
     network: str = ""
     plan: str = ""
 
+    def __post_init__(self) -> None:
+        if not self.source.strip():
+            raise UsageError("a system without a source: give its paper or program")
+        for part in ("attention", "activation"):
+            share = getattr(self, f"{part}_share")
+            other = getattr(self, f"other_{part}")
+            if not 0 <= share <= 1 or (share < 1) != bool(other):
+                raise UsageError(
+                    f"a system with {part}_share={share!r} and other_{part}={other!r}: "
+                    "expected a share from 0 to 1, and another part if it is below 1"
+                )
+        for name in filter(None, (self.attention, self.other_attention)):
+            get_attention(name)
+        for name in filter(None, (self.activation, self.other_activation)):
+            get_activation(name)
+        get_norm(self.norm)
+
     def build(self, model: ModelPreset, heads: Heads = "batched") -> Architecture:
         """Return the network of these sizes.
 
@@ -63,7 +84,6 @@ class System:
         first tokens of each layer have the first one.
 
         Raises:
-            UnknownNameError: If no part has such a name.
             UsageError: If the system is a network of another model.
         """
         if self.network:
@@ -134,17 +154,13 @@ class System:
         """Return how far each part is from the exact function, by part."""
         if self.network or self.plan:
             return {}  # of ranges that the network's own tokens have
-        activation = get_activation(self.activation)
         found = {
-            "attention": get_attention(self.attention).accuracy,
+            "attention": _attention_accuracy(self.attention),
+            "other_attention": _attention_accuracy(self.other_attention),
             "norm": get_norm(self.norm).accuracy,
+            "activation": _activation_accuracy(self.activation),
+            "other_activation": _activation_accuracy(self.other_activation),
         }
-        meant = activation.approximates or activation.replaces
-        if meant:
-            low, high = activation.domain
-            found["activation"] = Accuracy(
-                of="GeLU", low=low, high=high, max_error=activation.max_error
-            )
         return {part: error for part, error in found.items() if error}
 
 
@@ -154,6 +170,20 @@ def _check_model(file: str, own: str, model: str) -> None:
             f"{file} is of model {own}, not {model}: give --model {own}, or leave this "
             "system out"
         )
+
+
+def _attention_accuracy(name: str) -> Accuracy | None:
+    """Return what an attention states; None if there is no such part."""
+    return get_attention(name).accuracy if name else None
+
+
+def _activation_accuracy(name: str) -> Accuracy | None:
+    """Return how far an activation is from GeLU; None if it is not meant as one."""
+    own = get_activation(name) if name else None
+    if own is None or not (own.approximates or own.replaces):
+        return None
+    low, high = own.domain
+    return Accuracy(of="GeLU", low=low, high=high, max_error=own.max_error)
 
 
 def _of_two(first: str, other: str, share: float, what: str) -> str:

@@ -37,7 +37,7 @@ from mpcprof.zoo.measure import (
     measure_systems,
     one_layer,
 )
-from mpcprof.zoo.systems import SYSTEMS, get_system
+from mpcprof.zoo.systems import SYSTEMS, System, get_system
 from tests.architectures import TINY
 from tests.committed import committed_model, committed_profile
 from tests.mpcprof.verify.test_verification import make_result, make_verification
@@ -251,19 +251,61 @@ def test_a_layer_of_a_system_costs_parties_what_is_predicted(name, semi2k):
     assert (run.bytes_sent, run.send_actions) == (predicted.bytes_sent, predicted.hops)
 
 
-# ---- errors that are stated
+# ---- entries that are wrong, and errors that are stated
 
 
 @pytest.mark.parametrize(
-    ("attention", "exp"),
+    ("wrong", "message"),
     [
-        ("softmax_puma", puma_exp64),
-        ("softmax_bumblebee", lambda x: puma_exp64(x, 64)),
-        ("softmax_nimbus", nimbus_exp64),
+        ({"source": " "}, "without a source"),
+        ({"attention_share": 0.5}, "attention_share=0.5 and other_attention=''"),
+        ({"other_attention": "scale"}, "attention_share=1.0 and other_attention='sc"),
+        ({"activation_share": 1.5, "other_activation": "quad"}, "activation_share=1.5"),
+        ({"attention": "sclae"}, "no attention 'sclae'; did you mean scale"),
+        ({"activation": "quat"}, "no activation 'quat'"),
+        ({"norm": "layernrom"}, "no norm 'layernrom'"),
     ],
 )
+def test_an_entry_that_fits_no_network_is_refused_in_one_line(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        System(**{"source": "a paper", **wrong})
+
+
+def test_the_errors_of_both_parts_of_a_system_are_stated():
+    system = System(
+        source="a paper",
+        attention="scale",
+        other_attention="softmax_puma",
+        attention_share=0.5,
+        activation="identity",
+        other_activation="quad",
+        activation_share=0.5,
+    )
+
+    assert [error.of for error in system.errors().values()] == ["exp", "GeLU"]
+
+
+EXPONENTIALS = {
+    "softmax_puma": puma_exp64,
+    "softmax_bumblebee": lambda x: puma_exp64(x, 64),
+    "softmax_nimbus": nimbus_exp64,
+}
+INVERSES = {  # power, divisor, steps
+    "2quad_secformer": (-1.0, 5000, 13),
+    "layernorm_secformer": (-0.5, 2048, 11),
+}
+STATED = {
+    name: one.accuracy for name, one in {**ATTENTIONS, **NORMS}.items() if one.accuracy
+}
+
+
+def test_each_stated_error_of_an_attention_or_norm_is_computed_here():
+    assert {*STATED} == {*EXPONENTIALS, *INVERSES}
+
+
+@pytest.mark.parametrize(("attention", "exp"), EXPONENTIALS.items())
 def test_an_exponential_errs_as_much_as_it_says_and_hardly_less(attention, exp):
-    accuracy = ATTENTIONS[attention].accuracy
+    accuracy = STATED[attention]
     x = np.linspace(accuracy.low, accuracy.high, 20_001)
 
     error = np.abs(exp(x) - np.exp(x)).max()
@@ -271,17 +313,11 @@ def test_an_exponential_errs_as_much_as_it_says_and_hardly_less(attention, exp):
     assert accuracy.max_error / 2 < error <= accuracy.max_error
 
 
-@pytest.mark.parametrize(
-    ("accuracy", "power", "divisor", "n_steps"),
-    [
-        (ATTENTIONS["2quad_secformer"].accuracy, -1.0, 5000, 13),
-        (NORMS["layernorm_secformer"].accuracy, -0.5, 2048, 11),
-    ],
-)
-def test_a_deflated_inverse_errs_as_much_as_it_says(accuracy, power, divisor, n_steps):
-    low, high = accuracy.low, accuracy.high
+@pytest.mark.parametrize(("name", "inverse"), INVERSES.items())
+def test_a_deflated_inverse_errs_as_much_as_it_says(name, inverse):
+    accuracy = STATED[name]
 
-    error = goldschmidt_error(low, high, power, divisor, n_steps)
+    error = goldschmidt_error(accuracy.low, accuracy.high, *inverse)
 
     assert accuracy.max_error / 2 < error <= accuracy.max_error
 
