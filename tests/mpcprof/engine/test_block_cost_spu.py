@@ -111,12 +111,13 @@ def test_a_planned_model_is_the_plain_one_and_costs_what_is_predicted(
     assert counted.send_actions == predicted.hops
 
 
-# (power, largest / smallest, degree, Newton steps) to the largest relative error
+# (power, largest / smallest, degree, Newton steps) to the largest relative error. The
+# last bit of a truncation is random: every bound is above the largest of 150 calls
 INVERSES = {
     (-1.0, 1.5, 256, 0): 1e-4,  # far more exact than fixed point: no bits are lost
     (-1.0, 100.0, 64, 0): 2e-3,
     (-1.0, 1000.0, 128, 1): 5e-4,
-    (-0.5, 1.5, 256, 0): 1e-4,
+    (-0.5, 1.5, 256, 0): 1.2e-4,  # 0.95e-4 in the median call, once 1.004e-4
     (-0.5, 20.0, 16, 1): 2e-4,
     (-0.5, 300.0, 64, 0): 2e-3,
 }
